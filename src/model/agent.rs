@@ -1,0 +1,127 @@
+//! Agents and their runs.
+
+use super::{Id, Name, ObjectId, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A worker with a name, a worktree, a branch and a conversation; made by `spawn`, ended by `remove`.
+///
+/// Whether it is running is never stored: that is the question whether its lease is alive on the machine that
+/// started it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its identity.
+    pub id: Id,
+    /// Its label: part of its branch and of its worktree's name.
+    pub name: Name,
+    /// The profile it was made from.
+    pub profile: String,
+    /// The program that the profile named: `claude`, `replay`, `command`.
+    pub program: String,
+    /// The task it works on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Id>,
+    /// What it was told at first: the task as it was then, or the prompt given to `spawn -m`.
+    #[serde(default)]
+    pub prompt: String,
+    /// Its branch, a full ref name.
+    pub branch: String,
+    /// The commit that its branch started from.
+    pub base: ObjectId,
+    /// The branch that `base` was the tip of, a full ref name: where its work is expected to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The machine (its actor) that made it.
+    #[serde(default)]
+    pub machine: String,
+    /// The conversation's id in the program's own terms, chosen before the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Every process life, by number from 1.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub runs: BTreeMap<u32, Run>,
+    /// Set when the agent was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Timestamp>,
+    /// The commit of a merge that landed its work last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<ObjectId>,
+    /// When it was made.
+    #[serde(default)]
+    pub created: Timestamp,
+}
+
+impl Agent {
+    /// The namespace of agents' branches.
+    pub const BRANCHES: &str = "refs/heads/orchestra/";
+
+    /// The last run, if there was one.
+    pub fn last_run(&self) -> Option<(u32, &Run)> {
+        self.runs.last_key_value().map(|(&number, run)| (number, run))
+    }
+
+    /// What all runs consumed together.
+    pub fn usage(&self) -> Usage {
+        self.runs.values().fold(Usage::default(), |mut sum, run| {
+            sum += run.usage;
+            sum
+        })
+    }
+}
+
+/// One process life of an agent, from start to exit.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Run {
+    /// When the process was started.
+    pub started: Timestamp,
+    /// When it was over; absent while it runs, or when whoever watched it died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// How it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// The agent's branch tip at the end, uncommitted work included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tip: Option<ObjectId>,
+    /// Tokens and cost.
+    #[serde(default)]
+    pub usage: Usage,
+    /// The model that the program said it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The blob with the run's redacted transcript, reachable from the machine's log ref.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<ObjectId>,
+}
+
+/// How a run ended: from the exit status and the signals that we sent, never from what the stream claims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Exit 0, and no result that says error.
+    Succeeded,
+    /// The program failed.
+    Failed {
+        /// The reason in a few words: `exit 1`, `signal 9`, `api error 401`.
+        reason: String,
+    },
+    /// We ended it, whatever it claimed while ending.
+    Stopped {
+        /// Who or what asked: `interrupt`, `deadline`.
+        by: String,
+    },
+    /// Whoever watched it died, and it is not running any more.
+    Lost,
+}
+
+impl Outcome {
+    /// The word that listings show.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Succeeded => "done",
+            Self::Failed { .. } => "failed",
+            Self::Stopped { .. } => "stopped",
+            Self::Lost => "lost",
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Decisions: questions to a person, and their answers.
+
+use super::{Id, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A question that cannot be answered without a person, kept until it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Its identity.
+    pub id: Id,
+    /// What it is about.
+    pub kind: DecisionKind,
+    /// Where it stands.
+    #[serde(default)]
+    pub status: DecisionStatus,
+    /// The question in one line.
+    pub question: String,
+    /// Everything that is needed to answer it away from the terminal: Markdown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// What may be answered.
+    pub choices: Vec<Choice>,
+    /// The merge that waits for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Id>,
+    /// The agent that it concerns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Id>,
+    /// What identifies the same question asked again: for a conflict the hash of its paths and contents.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// The answer, once given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    /// When it was asked.
+    #[serde(default)]
+    pub created: Timestamp,
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecisionKind {
+    /// Two branches change the same place.
+    Conflict,
+    /// An agent wants to do what its profile does not allow.
+    Permission,
+    /// An agent asks something.
+    Question,
+}
+
+/// Where a decision stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecisionStatus {
+    /// Waiting for an answer.
+    #[default]
+    Open,
+    /// Answered.
+    Answered,
+    /// Nobody needs the answer any more.
+    Withdrawn,
+}
+
+/// One possible answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// What `decide ID KEY` takes.
+    pub key: String,
+    /// What it does, with names.
+    pub label: String,
+}
+
+/// An answer that was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// One of the choices' keys.
+    pub key: String,
+    /// Free text that goes with it: the message to an agent, a path to an edited file's blob.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Who answered, as `Name <email>`.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}

@@ -1,0 +1,103 @@
+//! Findings: what was noticed.
+
+use super::{Id, ObjectId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// Something that an agent or a person noticed and others should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Its identity.
+    pub id: Id,
+    /// What was noticed.
+    pub message: String,
+    /// How much it matters.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Open until somebody resolves it.
+    #[serde(default)]
+    pub status: FindingStatus,
+    /// Where in the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
+    /// The commit it speaks of, whose note shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<ObjectId>,
+    /// The agent that noticed it; absent for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Id>,
+    /// Who noticed it, as `Name <email>` or the agent's name.
+    #[serde(default)]
+    pub author: String,
+    /// The task that it was noticed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Id>,
+    /// What became of it, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolution: Option<String>,
+    /// When it was noticed.
+    #[serde(default)]
+    pub created: Timestamp,
+}
+
+/// Where in the code a finding points.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// Relative to the repository's root, with `/`.
+    pub path: String,
+    /// From 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+}
+
+impl std::fmt::Display for Anchor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}", self.path),
+            None => f.write_str(&self.path),
+        }
+    }
+}
+
+/// How much a finding matters, least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Worth knowing.
+    #[default]
+    Info,
+    /// Will annoy.
+    Low,
+    /// Will hurt.
+    Medium,
+    /// Must be seen before work goes on.
+    High,
+    /// Must be mended before anything lands.
+    Critical,
+}
+
+impl Severity {
+    /// All, least first.
+    pub const ALL: [Self; 5] = [Self::Info, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The word that listings and JSON show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// Where a finding stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingStatus {
+    /// Still true as far as anybody knows.
+    #[default]
+    Open,
+    /// Dealt with.
+    Resolved,
+}

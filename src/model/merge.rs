@@ -1,0 +1,137 @@
+//! Merges: one integration of several branches into a target.
+
+use super::{Id, Name, ObjectId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// One integration of agents' branches into a target branch, with its plan and what became of each step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// Its identity.
+    pub id: Id,
+    /// The branch that will move, a full ref name.
+    pub target: String,
+    /// The target's tip when the merge was planned.
+    pub target_tip: ObjectId,
+    /// Where it stands.
+    pub status: MergeStatus,
+    /// The branches, in the order in which they are merged.
+    pub steps: Vec<Step>,
+    /// What the plan is worth beside the naive one.
+    #[serde(default)]
+    pub score: PlanScore,
+    /// The accumulated commit: the target's tip with every merged step on top.
+    pub head: ObjectId,
+    /// The commit that the target was moved to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landed: Option<ObjectId>,
+    /// When it was planned.
+    #[serde(default)]
+    pub created: Timestamp,
+}
+
+/// Where a merge stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MergeStatus {
+    /// Steps are being merged; left so by a process that died.
+    Running,
+    /// A decision is open.
+    Waiting,
+    /// The target was moved.
+    Landed,
+    /// Given up; nothing was moved.
+    Aborted,
+}
+
+/// One branch of a merge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// The agent whose branch it is.
+    pub agent: Id,
+    /// Its name, for people.
+    pub name: Name,
+    /// The commit that is merged.
+    pub tip: ObjectId,
+    /// What became of it.
+    pub status: StepStatus,
+    /// The accumulated commit after this step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<ObjectId>,
+    /// How each conflicting path was resolved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolutions: Vec<Resolution>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepStatus {
+    /// Not merged yet.
+    Pending,
+    /// Merged without a conflict.
+    Clean,
+    /// Merged after its conflicts were resolved.
+    Resolved,
+    /// Nothing to merge: the target has it already.
+    Empty,
+    /// Left out by a decision; its branch is as it was.
+    Skipped,
+}
+
+/// How one conflicting path was resolved, and on whose word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolution {
+    /// Relative to the repository's root.
+    pub path: String,
+    /// What was taken.
+    pub side: Side,
+    /// The decision that said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Id>,
+    /// Who decided, as `Name <email>` or the agent's name.
+    pub by: String,
+}
+
+/// What a resolution took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    /// What had landed before this step.
+    Ours,
+    /// The agent's version.
+    Theirs,
+    /// A version that a person wrote in an editor.
+    Edited,
+    /// A version that an agent wrote.
+    Agent,
+}
+
+/// A plan's worth beside that of merging in the order given and stopping at the first conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlanScore {
+    /// Branches in the plan.
+    pub branches: u32,
+    /// Branches that merge before a person is needed.
+    pub before_person: u32,
+    /// Steps that conflict.
+    pub conflict_steps: u32,
+    /// Branches that would merge before a person is needed in the order given.
+    pub naive_before_person: u32,
+    /// Steps that would conflict in the order given.
+    pub naive_conflict_steps: u32,
+}
+
+/// A path that `git merge-tree` could not merge, with the three versions it had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Relative to the repository's root.
+    pub path: String,
+    /// The version of the merge base, as mode and blob.
+    pub base: Option<(u32, ObjectId)>,
+    /// What had landed.
+    pub ours: Option<(u32, ObjectId)>,
+    /// The agent's.
+    pub theirs: Option<(u32, ObjectId)>,
+    /// git's words about it: `CONFLICT (content): Merge conflict in src/a.rs`.
+    pub message: String,
+}

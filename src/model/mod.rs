@@ -1,0 +1,28 @@
+//! Plain data: what the words of the project mean, without I/O and without a clock.
+//!
+//! Everything here can be imported by every other layer. Types that are stored serialise to the JSON that
+//! `git show refs/orchestra/state:tasks/…` prints; integers only, so that equal content is an equal blob.
+
+mod agent;
+mod decision;
+mod event;
+mod finding;
+mod id;
+mod merge;
+mod object_id;
+mod overlap;
+mod task;
+mod time;
+mod usage;
+
+pub use agent::{Agent, Outcome, Run};
+pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};
+pub use event::{Event, EventKind, ToolTarget};
+pub use finding::{Anchor, Finding, FindingStatus, Severity};
+pub use id::{Id, IdError, Kind, Name, NameError};
+pub use merge::{Conflict, Merge, MergeStatus, PlanScore, Resolution, Side, Step, StepStatus};
+pub use object_id::{ObjectId, ObjectIdError};
+pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
+pub use task::{Task, TaskStatus};
+pub use time::Timestamp;
+pub use usage::{Cost, CostSource, Usage};

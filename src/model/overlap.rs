@@ -1,0 +1,62 @@
+//! Overlap: how much two branches touch the same places, and what merging them would really do.
+
+use super::Id;
+use serde::{Deserialize, Serialize};
+
+/// A range of lines in the common base, from 1; `len` 0 is an insertion before `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LineRange {
+    /// First line, from 1.
+    pub start: u32,
+    /// How many lines.
+    pub len: u32,
+}
+
+impl LineRange {
+    /// Whether the two ranges share a line or touch at an edge, which is when git calls it a conflict.
+    pub const fn touches(self, other: Self) -> bool {
+        self.start <= other.start + other.len && other.start <= self.start + self.len
+    }
+}
+
+/// One file that both branches of a pair changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOverlap {
+    /// The path that both know it by at the base (renames are followed).
+    pub path: String,
+    /// Lines of the base that both changed.
+    pub lines: u32,
+}
+
+/// What merging would do, by `git merge-tree`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Forecast {
+    /// git merges it without a person.
+    Clean,
+    /// git stops.
+    Conflict {
+        /// The paths that conflict.
+        paths: Vec<String>,
+    },
+}
+
+impl Forecast {
+    /// Whether git would stop.
+    pub const fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict { .. })
+    }
+}
+
+/// Two branches, or one branch and the target, side by side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// One agent.
+    pub a: Id,
+    /// The other agent; absent for the target.
+    pub b: Option<Id>,
+    /// Files that both changed since their merge base.
+    pub files: Vec<FileOverlap>,
+    /// What merging would do.
+    pub forecast: Forecast,
+}
