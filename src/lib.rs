@@ -22,4 +22,12 @@
 //!
 //! The test `layers` reads `src/` and fails on an arrow that runs the wrong way.
 
+pub mod agent;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod config;
+pub mod git;
 pub mod model;
+pub mod orchestrate;
+pub mod process;
+pub mod store;

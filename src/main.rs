@@ -1,2 +1,3 @@
-//! x
-fn main(){}
+//! The `git-orchestra` program.
+
+fn main() {}

@@ -1,1 +1,3 @@
-//! x
+//! The integration tests, one binary; modules are named like the code.
+
+mod harness;

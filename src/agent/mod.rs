@@ -1,0 +1,111 @@
+//! Agent programs: how each is started, and how its lines become events. No git, no store, no terminal.
+//!
+//! [`Adapter`] is the whole interface to a program; [`Decoder`] is its stream side. What a decoder does not know
+//! becomes `unrecognised` with its raw bytes: never an error, never a panic.
+
+use crate::model::{Event, Timestamp, Usage};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// How a program is started, talked to and understood.
+pub trait Adapter: Send + Sync + std::fmt::Debug {
+    /// The word that profiles use: `claude`, `replay`, `command`.
+    fn name(&self) -> &'static str;
+
+    /// The command line, environment additions and first input for a run.
+    fn launch(&self, request: &LaunchRequest) -> Launch;
+
+    /// A fresh decoder for one run's stream.
+    fn decoder(&self) -> Box<dyn Decoder>;
+
+    /// The bytes that send `text` to a running program; `None` if it cannot be talked to.
+    fn message(&self, text: &str) -> Option<Vec<u8>>;
+
+    /// The bytes that stop the current turn; `None` if the program knows no such request.
+    fn interrupt(&self) -> Option<Vec<u8>>;
+
+    /// The bytes that answer a permission question; `None` if the program asks none.
+    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>>;
+}
+
+/// The stream side of a program: lines in, events out.
+pub trait Decoder: Send {
+    /// Decodes one line of standard output (without its newline), appending to `events`. Never fails: what it
+    /// does not know is appended as unrecognised.
+    fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>);
+
+    /// What the run consumed so far: reported figures, each message counted once, and the estimate beside them.
+    fn usage(&self) -> Usage;
+
+    /// Whether the program said that its current turn is over, so that its input may be closed.
+    fn is_idle(&self) -> bool;
+
+    /// Whether the program's last result says that it failed, in its words.
+    fn reported_failure(&self) -> Option<String>;
+}
+
+/// Everything that starting a program needs to know.
+#[derive(Debug, Clone, Default)]
+pub struct LaunchRequest {
+    /// The program's file, resolved, and arguments that belong to it (`node cli.js`).
+    pub program: Vec<OsString>,
+    /// The agent's worktree, where the program runs.
+    pub worktree: PathBuf,
+    /// The conversation's id, chosen by us.
+    pub session: String,
+    /// Whether the conversation exists already and is continued.
+    pub resume: bool,
+    /// What it is told.
+    pub prompt: String,
+    /// Role, findings and rules, appended to the program's own system prompt.
+    pub system_prompt: Option<String>,
+    /// The model, in the program's own words.
+    pub model: Option<String>,
+    /// What it may do without asking.
+    pub permissions: Permissions,
+    /// After how many turns it must end.
+    pub max_turns: Option<u64>,
+    /// After how much money it must end, in millionths of a US dollar.
+    pub max_cost_micro_usd: Option<u64>,
+    /// Arguments that the profile adds, last.
+    pub extra_args: Vec<OsString>,
+}
+
+/// What an agent may do without asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permissions {
+    /// Read and plan only.
+    Plan,
+    /// Edit files in its worktree; everything else is asked.
+    #[default]
+    AcceptEdits,
+    /// Everything: for sandboxes only.
+    Bypass,
+}
+
+/// A child that is about to be started for an agent.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// Program and arguments.
+    pub argv: Vec<OsString>,
+    /// Variables that this program needs beside the allow-list.
+    pub env: Vec<(OsString, OsString)>,
+    /// What is written to standard input at once; `None` gives it no input at all (`/dev/null`).
+    pub input: Option<Vec<u8>>,
+}
+
+/// The answer to a permission question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PermissionReply {
+    /// Go on, with this input (JSON, as it was asked).
+    Allow {
+        /// The tool's input.
+        input: String,
+    },
+    /// Do not.
+    Deny {
+        /// What the model is told.
+        message: String,
+    },
+}

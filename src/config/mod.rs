@@ -1,0 +1,1 @@
+//! Layered settings with their provenance, profiles, and what the user has approved.

@@ -1,0 +1,1 @@
+//! Git: the only place that names gix or runs git.

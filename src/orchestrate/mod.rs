@@ -1,0 +1,1 @@
+//! The use cases: spawn, supervise, overlap, merge.

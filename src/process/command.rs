@@ -1,0 +1,230 @@
+//! Short-lived children whose whole output is wanted: git, editors, gates.
+//!
+//! Long-lived ones that are watched line by line are `super::child`'s.
+
+use bstr::ByteSlice;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+/// A child that is about to be started, with an explicit environment.
+///
+/// Nothing is inherited that was not named: [`Command::env_clear`] is the default, and callers pass what the
+/// child needs.
+#[derive(Debug, Clone)]
+pub struct Command {
+    program: OsString,
+    args: Vec<OsString>,
+    env: BTreeMap<OsString, OsString>,
+    cwd: Option<PathBuf>,
+    stdin: Input,
+    inherit_terminal: bool,
+}
+
+/// What a child reads on its standard input.
+#[derive(Debug, Clone, Default)]
+pub enum Input {
+    /// Nothing.
+    #[default]
+    Null,
+    /// These bytes, then the end.
+    Bytes(Vec<u8>),
+}
+
+/// What became of a child.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Everything it wrote to standard output; empty if it had the terminal.
+    pub stdout: Vec<u8>,
+    /// Everything it wrote to standard error; empty if it had the terminal.
+    pub stderr: Vec<u8>,
+}
+
+/// Why a child gave no usable output.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("start `{program}`")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It could not be fed or read.
+    #[error("talk to `{program}`")]
+    Talk {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended with an error.
+    #[error("run `{line}` ({status}){}", stderr_suffix(.stderr))]
+    Failed {
+        /// The command line.
+        line: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said.
+        stderr: String,
+    },
+}
+
+fn stderr_suffix(stderr: &str) -> String {
+    if stderr.is_empty() { String::new() } else { format!(": {stderr}") }
+}
+
+impl Command {
+    /// A command without arguments and with an empty environment.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            cwd: None,
+            stdin: Input::Null,
+            inherit_terminal: false,
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets one variable of the child's environment.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.insert(key.as_ref().to_owned(), value.as_ref().to_owned());
+        self
+    }
+
+    /// Sets variables of the child's environment.
+    #[must_use]
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
+        for (key, value) in vars {
+            self.env.insert(key.as_ref().to_owned(), value.as_ref().to_owned());
+        }
+        self
+    }
+
+    /// Runs it in `dir`.
+    #[must_use]
+    pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {
+        self.cwd = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// Gives it `bytes` to read.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Input::Bytes(bytes.into());
+        self
+    }
+
+    /// Gives it our terminal: for editors and pagers only.
+    #[must_use]
+    pub const fn with_terminal(mut self) -> Self {
+        self.inherit_terminal = true;
+        self
+    }
+
+    /// The command line, for messages.
+    pub fn line(&self) -> String {
+        std::iter::once(&self.program)
+            .chain(&self.args)
+            .map(|arg| arg.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Runs it to its end, whatever the exit status.
+    pub fn output(&self) -> Result<Output, CommandError> {
+        let program = || self.program.to_string_lossy().into_owned();
+        #[expect(clippy::disallowed_methods, reason = "the one home of child processes")]
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).env_clear().envs(&self.env);
+        if let Some(dir) = &self.cwd {
+            command.current_dir(dir);
+        }
+        if self.inherit_terminal {
+            let status =
+                command.status().map_err(|source| CommandError::Start { program: program(), source })?;
+            return Ok(Output { status, stdout: Vec::new(), stderr: Vec::new() });
+        }
+        let (stdin, input) = match &self.stdin {
+            Input::Null => (Stdio::null(), None),
+            Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+        };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().map_err(|source| CommandError::Start { program: program(), source })?;
+        let pipe = child.stdin.take();
+        // The input is written beside the reading: a child that answers before it has read everything would
+        // otherwise fill its pipe and wait for us for ever.
+        let output = std::thread::scope(|scope| {
+            if let (Some(mut pipe), Some(bytes)) = (pipe, input) {
+                // A child that stops reading early says so by its exit status, not by our broken pipe.
+                scope.spawn(move || pipe.write_all(bytes).ok());
+            }
+            child.wait_with_output()
+        })
+        .map_err(|source| CommandError::Talk { program: program(), source })?;
+        Ok(Output { status: output.status, stdout: output.stdout, stderr: output.stderr })
+    }
+
+    /// Runs it to its end and returns what it printed; any exit status but 0 is an error with its words.
+    pub fn read(&self) -> Result<Vec<u8>, CommandError> {
+        let output = self.output()?;
+        if output.status.success() { Ok(output.stdout) } else { Err(self.failed(&output)) }
+    }
+
+    /// The error that `output` amounts to.
+    pub fn failed(&self, output: &Output) -> CommandError {
+        CommandError::Failed {
+            line: self.line(),
+            status: output.status,
+            stderr: output.stderr.trim().to_str_lossy().into_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_what_was_named() {
+        let out = Command::new("/usr/bin/env").env("A", "1").read().unwrap();
+        assert_eq!(out, b"A=1\n");
+    }
+
+    #[test]
+    fn large_input_and_output_do_not_block_each_other() {
+        let bytes = vec![b'x'; 4 << 20];
+        let out = Command::new("cat").env("PATH", "/usr/bin:/bin").stdin(bytes.clone()).read().unwrap();
+        assert_eq!(out.len(), bytes.len());
+    }
+
+    #[test]
+    fn a_failure_carries_the_childs_words() {
+        let error = Command::new("/bin/sh").args(["-c", "echo no >&2; exit 3"]).read().unwrap_err();
+        assert_eq!(error.to_string(), "run `/bin/sh -c echo no >&2; exit 3` (exit status: 3): no");
+    }
+}

@@ -1,0 +1,1 @@
+//! State as refs and notes: no terminal, no processes.

@@ -1,0 +1,1 @@
+//! What the tests share: hermetic repositories, the real agent programs and their scripted endpoint.
