@@ -1,3 +1,8 @@
 //! The integration tests, one binary; modules are named like the code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "the rules of the product, not of its tests"
+)]
 
 mod harness;

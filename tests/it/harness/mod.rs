@@ -1,1 +1,13 @@
 //! What the tests share: hermetic repositories, the real agent programs and their scripted endpoint.
+//!
+//! Nothing here reads the developer's own git configuration, HOME, credentials or running agents: every child is
+//! started with a cleared environment.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "helpers of suites that are written independently of each other"
+)]
+
+pub(crate) mod sandbox;
+
+pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox};
