@@ -1,3 +1,7 @@
-//! The `git-orchestra` program.
+//! The `git-orchestra` program, which git runs as `git orchestra`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    git_orchestra::cli::main(std::env::args_os(), git_orchestra::cli::Env::from_process())
+}

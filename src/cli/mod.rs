@@ -1,1 +1,123 @@
 //! The command line: the only module that prints, prompts or reads the environment.
+//!
+//! A command is one file under `command/` with a `struct Args` and a `fn run(&Context, &Args)`; how to add one is
+//! said in `command/mod.rs`. Nothing here starts a process or names a git object by itself: it asks the layers
+//! below and shows what they answer.
+
+#![allow(dead_code, unused_imports, reason = "the kit lands before the commands that use it")]
+
+mod command;
+mod context;
+mod env;
+mod error;
+mod json;
+mod logging;
+mod ui;
+
+pub use env::Env;
+pub use error::Exit;
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use context::Context;
+use error::CliError;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Turn a git repository into its own orchestrator of coding agents
+///
+/// Tasks, agents, findings, decisions and merges are git objects in this repository: no server, no daemon, no
+/// database. Add tasks, spawn agents that work on them in worktrees of their own, watch what they do, see how
+/// their branches overlap, and merge them with your approval.
+#[derive(Debug, Parser)]
+#[command(
+    name = "git-orchestra",
+    bin_name = "git orchestra",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    infer_subcommands = false,
+    max_term_width = 100,
+    after_help = "Examples:\n  git orchestra task add 'Parse dates' --touches 'src/date/**'\n  git orchestra spawn --jobs 4\n  git orchestra status\n  git orchestra merge"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Run as if started in DIR
+    #[arg(short = 'C', value_name = "DIR", global = true, value_hint = clap::ValueHint::DirPath)]
+    directory: Option<PathBuf>,
+    /// When to use colours
+    #[arg(
+        long,
+        value_name = "WHEN",
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = false
+    )]
+    color: ui::ColorWhen,
+    /// Say only what was asked for and what went wrong
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Do not pipe long output into a pager
+    #[arg(long, global = true)]
+    no_pager: bool,
+}
+
+/// Runs the program: parses `args` (the program's name first), does the work and reports how it went.
+///
+/// Everything the program knows of its surroundings is in `env`, the arguments and the current directory.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let color = ui::ColorWhen::prescan(&args);
+    let cli = match parse(&args, color, &env) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, and a reader of them may have gone away: both are silent about it.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    logging::start(&env);
+    let context = match Context::new(env, &cli.global) {
+        Ok(context) => context,
+        Err(error) => return error::report(&ui::Ui::plain(), &error).into(),
+    };
+    match cli.command.run(&context) {
+        Ok(exit) => exit.into(),
+        Err(error) => error::report(context.ui(), &error).into(),
+    }
+}
+
+fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<Cli, clap::Error> {
+    let choice = match color {
+        ui::ColorWhen::Always => clap::ColorChoice::Always,
+        ui::ColorWhen::Never => clap::ColorChoice::Never,
+        ui::ColorWhen::Auto if env.no_color() => clap::ColorChoice::Never,
+        ui::ColorWhen::Auto => clap::ColorChoice::Auto,
+    };
+    let mut tree = tree().color(choice);
+    if let Some(columns) = env.columns() {
+        tree = tree.term_width(columns.into());
+    }
+    let mut matches = tree.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
+}
+
+/// The whole command tree, from which parsing, completion and the manual are made.
+pub(crate) fn tree() -> clap::Command {
+    Cli::command().styles(ui::HELP_STYLES)
+}
+
+/// Reads an argument that must be text.
+pub(crate) fn text(value: &OsStr) -> Result<&str, CliError> {
+    value.to_str().ok_or_else(|| CliError::usage(format!("`{}` is not UTF-8", value.to_string_lossy())))
+}

@@ -138,7 +138,8 @@ impl Command {
         self
     }
 
-    /// Gives it our terminal: for editors and pagers only.
+    /// Gives it our terminal: for editors and pagers only. Bytes given by [`Command::stdin`] are still what it
+    /// reads; without them it reads the terminal.
     #[must_use]
     pub const fn with_terminal(mut self) -> Self {
         self.inherit_terminal = true;
@@ -164,8 +165,16 @@ impl Command {
             command.current_dir(dir);
         }
         if self.inherit_terminal {
-            let status =
-                command.status().map_err(|source| CommandError::Start { program: program(), source })?;
+            if matches!(self.stdin, Input::Bytes(_)) {
+                command.stdin(Stdio::piped());
+            }
+            let mut child =
+                command.spawn().map_err(|source| CommandError::Start { program: program(), source })?;
+            if let (Some(mut pipe), Input::Bytes(bytes)) = (child.stdin.take(), &self.stdin) {
+                // A pager that is left before its end closes the pipe: that is no failure.
+                pipe.write_all(bytes).ok();
+            }
+            let status = child.wait().map_err(|source| CommandError::Talk { program: program(), source })?;
             return Ok(Output { status, stdout: Vec::new(), stderr: Vec::new() });
         }
         let (stdin, input) = match &self.stdin {

@@ -1,0 +1,44 @@
+//! The commands, one file each.
+//!
+//! To add one: write `command/<verb>.rs` (or `command/<noun>/<verb>.rs`) with
+//!
+//! ```ignore
+//! /// Do the thing            (help text: imperative, no full stop; a second paragraph becomes the long help)
+//! #[derive(Debug, clap::Args)]
+//! #[command(after_help = "Example:\n  git orchestra verb …")]
+//! pub(crate) struct Args { … }
+//!
+//! pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> { … }
+//! ```
+//!
+//! and add one line to the list below. Completion, the manual and `-h` follow from it
+//! (`BLESS=1 cargo test --test it generated` rewrites the generated files).
+
+use super::context::Context;
+use super::error::{CliError, Exit};
+
+/// Makes the enum of commands and its dispatch from one list, in the order in which help shows them.
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $variant:ident => $module:ident),* $(,)?) => {
+        $(pub(crate) mod $module;)*
+
+        /// What to do.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum Command {
+            $($(#[$attribute])* $variant($module::Args),)*
+        }
+
+        impl Command {
+            /// Does it.
+            pub(crate) fn run(&self, ctx: &Context) -> Result<Exit, CliError> {
+                match self {
+                    $(Self::$variant(args) => $module::run(ctx, args),)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Man => man,
+}

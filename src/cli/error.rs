@@ -1,0 +1,193 @@
+//! How commands end: exit codes, and errors with their causes and hints.
+
+use super::ui::{Label, Ui};
+use std::error::Error as StdError;
+use std::process::ExitCode;
+
+/// How a command ended; the process's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: it could not be done; stderr says why.
+    Error,
+    /// 2: the command line was wrong.
+    Usage,
+    /// 3: a decision is waiting for `git orchestra decide`.
+    Waiting,
+    /// 4: an agent failed.
+    AgentFailed,
+    /// 5: a gate failed.
+    GateFailed,
+    /// 128 + n: ended by signal n.
+    Signal(u8),
+}
+
+impl Exit {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Usage => 2,
+            Self::Waiting => 3,
+            Self::AgentFailed => 4,
+            Self::GateFailed => 5,
+            Self::Signal(number) => 128_u8.saturating_add(number),
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// What kind of failure it is: decides the exit code and the hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    /// The command line was wrong in a way that the parser cannot know.
+    Usage,
+    /// Something named does not exist.
+    NotFound(crate::model::Kind),
+    /// A prefix names more than one thing.
+    Ambiguous,
+    /// There is no repository here.
+    NoRepository,
+    /// A program or hook named by the repository's file was not approved.
+    NotApproved,
+    /// A question needs a person, and there is no terminal to ask on.
+    NoTerminal,
+    /// Whoever read our output went away.
+    BrokenPipe,
+    /// Anything else.
+    Failed,
+}
+
+/// Why a command could not do what it was asked.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    hints: Vec<String>,
+}
+
+impl CliError {
+    /// An error in its own words.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None, hints: Vec::new() }
+    }
+
+    /// A wrong command line (exit code 2).
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// A failure with its cause; `message` is a whole phrase: `failed to …`.
+    pub(crate) fn failed(message: impl Into<String>, source: impl StdError + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(source)), ..Self::new(ErrorKind::Failed, message) }
+    }
+
+    /// A failure in a layer below, whose message completes `failed to …`.
+    pub(crate) fn layer(error: impl StdError + Send + Sync + 'static) -> Self {
+        Self { source: Some(Box::new(error)), ..Self::new(ErrorKind::Failed, String::new()) }
+    }
+
+    /// The same error as another kind.
+    #[must_use]
+    pub(crate) const fn kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Adds what the user could do about it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    const fn exit(&self) -> Exit {
+        match self.kind {
+            ErrorKind::Usage => Exit::Usage,
+            ErrorKind::NoTerminal => Exit::Waiting,
+            // What a shell reports of git itself when its reader went away.
+            ErrorKind::BrokenPipe => Exit::Signal(13),
+            ErrorKind::NotFound(_)
+            | ErrorKind::Ambiguous
+            | ErrorKind::NoRepository
+            | ErrorKind::NotApproved
+            | ErrorKind::Failed => Exit::Error,
+        }
+    }
+
+    /// The hint that belongs to the kind: chosen here and nowhere else.
+    const fn kind_hint(&self) -> Option<&'static str> {
+        use crate::model::Kind;
+        match self.kind {
+            ErrorKind::NotFound(Kind::Task) => Some("`git orchestra task list --all` lists the tasks"),
+            ErrorKind::NotFound(Kind::Agent) => Some("`git orchestra status --all` lists the agents"),
+            ErrorKind::NotFound(Kind::Finding) => {
+                Some("`git orchestra finding list --all` lists the findings")
+            }
+            ErrorKind::NotFound(Kind::Decision) => {
+                Some("`git orchestra decide` lists what waits for an answer")
+            }
+            ErrorKind::Ambiguous => Some("give more characters"),
+            ErrorKind::NoRepository => Some("go to a git repository, or name one with `-C DIR`"),
+            ErrorKind::NotApproved => {
+                Some("`git orchestra config approve` shows what the repository wants to run, and asks")
+            }
+            ErrorKind::NoTerminal => Some("answer it with `git orchestra decide`"),
+            ErrorKind::NotFound(Kind::Merge)
+            | ErrorKind::Usage
+            | ErrorKind::BrokenPipe
+            | ErrorKind::Failed => None,
+        }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    /// A failed write to our own output.
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::new(ErrorKind::BrokenPipe, "");
+        }
+        Self::failed("failed to write the output", error)
+    }
+}
+
+impl From<crate::process::CommandError> for CliError {
+    fn from(error: crate::process::CommandError) -> Self {
+        Self::layer(error)
+    }
+}
+
+/// Prints `error`, its causes and its hints on stderr, and tells the exit code that it amounts to.
+pub(super) fn report(ui: &Ui, error: &CliError) -> Exit {
+    if error.kind == ErrorKind::BrokenPipe {
+        return error.exit();
+    }
+    let mut causes = Vec::new();
+    let mut next = error.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    let mut causes = causes.into_iter();
+    let message = if error.message.is_empty() {
+        format!("failed to {}", causes.next().unwrap_or_else(|| "go on".to_owned()))
+    } else {
+        error.message.clone()
+    };
+    ui.tell(Label::Error, "error", &message);
+    for cause in causes {
+        ui.tell(Label::Error, "caused by", &cause);
+    }
+    for hint in error.hints.iter().map(String::as_str).chain(error.kind_hint()) {
+        ui.tell(Label::Hint, "hint", hint);
+    }
+    error.exit()
+}

@@ -1,0 +1,104 @@
+//! Columns: as wide as their content, cut to the terminal where one column may give way.
+
+use super::{Label, Painter};
+use console::{measure_text_width, truncate_str};
+
+/// Where a column's text stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Align {
+    /// At its left edge.
+    #[default]
+    Left,
+    /// At its right edge: numbers.
+    Right,
+}
+
+/// Rows of labelled cells.
+#[derive(Debug)]
+pub(crate) struct Table {
+    painter: Painter,
+    headings: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+    /// The column that is cut first when a line does not fit.
+    elastic: usize,
+}
+
+impl Table {
+    /// A table with these columns; the one numbered `elastic` gives way when a line is too long.
+    pub(crate) fn new(painter: Painter, headings: &[(&'static str, Align)], elastic: usize) -> Self {
+        Self { painter, headings: headings.to_vec(), rows: Vec::new(), elastic }
+    }
+
+    /// Adds a row of painted cells, one for each column.
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
+        debug_assert_eq!(cells.len(), self.headings.len(), "one cell for each column");
+        self.rows.push(cells);
+    }
+
+    /// Whether no row was added.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as lines. Columns that are empty in every row are left out. Lines longer than `columns` lose the
+    /// end of their elastic cell.
+    pub(crate) fn render(&self, columns: Option<usize>) -> String {
+        let shown: Vec<usize> =
+            (0..self.headings.len()).filter(|&at| self.rows.iter().any(|row| !row[at].is_empty())).collect();
+        let mut widths: Vec<usize> = self
+            .headings
+            .iter()
+            .enumerate()
+            .map(|(at, (heading, _))| {
+                let cells = self.rows.iter().map(|row| measure_text_width(&row[at])).max().unwrap_or(0);
+                cells.max(measure_text_width(heading))
+            })
+            .collect();
+        if let Some(columns) = columns {
+            let total: usize = shown.iter().map(|&at| widths[at] + 2).sum::<usize>().saturating_sub(2);
+            let elastic = &mut widths[self.elastic];
+            *elastic = elastic.saturating_sub(total.saturating_sub(columns)).max(8.min(*elastic));
+        }
+        let headings: Vec<String> =
+            self.headings.iter().map(|(heading, _)| self.painter.paint(Label::Heading, heading)).collect();
+        let mut text = String::new();
+        for row in std::iter::once(&headings).chain(&self.rows) {
+            let mut line = String::new();
+            let mut pending = 0;
+            for &at in &shown {
+                let cell = truncate_str(&row[at], widths[at], "…");
+                let room = widths[at] - measure_text_width(&cell).min(widths[at]);
+                let (before, after) = if self.headings[at].1 == Align::Right { (room, 0) } else { (0, room) };
+                // Trailing blanks of a line are never written.
+                if cell.is_empty() {
+                    pending += before;
+                } else {
+                    line.extend(std::iter::repeat_n(' ', pending + before));
+                    line.push_str(&cell);
+                    pending = 0;
+                }
+                pending += after + 2;
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_fit_and_empty_ones_vanish() {
+        let mut table = Table::new(
+            Painter::new(false),
+            &[("ID", Align::Left), ("N", Align::Right), ("ZONE", Align::Left), ("TITLE", Align::Left)],
+            3,
+        );
+        table.row(vec!["g12".into(), "7".into(), String::new(), "A title that is rather long".into()]);
+        table.row(vec!["g1234".into(), "12".into(), String::new(), "短い題".into()]);
+        assert_eq!(table.render(Some(24)), "ID      N  TITLE\ng12     7  A title that…\ng1234  12  短い題\n");
+    }
+}
