@@ -1,1 +1,24 @@
 //! Git: the only place that names gix or runs git.
+//!
+//! gix reads and writes objects; `git` itself moves refs, merges, and does whatever touches a working copy.
+//! (gix 0.90 must not write refs: on a reftable repository it reports success for a ref that git never sees, and
+//! a kill leaves `packed-refs.lock` behind.)
+
+mod commit;
+mod error;
+mod note;
+mod object;
+mod reference;
+mod repository;
+mod run;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use commit::{Commit, Identity, NewCommit};
+pub use error::Error;
+pub use note::NoteEdit;
+pub use object::{EntryMode, TreeEdit, TreeEntry};
+pub use reference::{Expected, RefEdit};
+pub use repository::{Head, Repository};

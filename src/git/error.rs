@@ -1,0 +1,107 @@
+//! What can go wrong between us and a repository.
+
+use crate::model::ObjectId;
+use crate::process::CommandError;
+use std::path::PathBuf;
+
+/// Why git, or gix, did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no repository here.
+    #[error("find a git repository in {} or above it", .dir.display())]
+    NotARepository {
+        /// Where the search began.
+        dir: PathBuf,
+    },
+    /// There is one, and it cannot be opened.
+    #[error("open the repository at {}", .dir.display())]
+    Open {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A git process failed.
+    #[error("run git")]
+    Command(#[from] CommandError),
+    /// git printed what we do not understand.
+    #[error("understand what `git {command}` printed: {detail}")]
+    Output {
+        /// The git command.
+        command: &'static str,
+        /// What was wrong with it.
+        detail: String,
+    },
+    /// An object is missing, of another kind, or broken.
+    #[error("read {what} {id}")]
+    Read {
+        /// The kind that was wanted.
+        what: &'static str,
+        /// The object.
+        id: ObjectId,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// An object could not be written.
+    #[error("write a {what}")]
+    Write {
+        /// Its kind.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A ref was not what it was expected to be: somebody else moved it.
+    #[error("move {name}: somebody else moved it meanwhile")]
+    RefMoved {
+        /// The ref.
+        name: String,
+    },
+    /// A ref is locked: somebody else is moving it, or died while doing so.
+    #[error("lock {name}: its lock file exists")]
+    RefLocked {
+        /// The ref.
+        name: String,
+    },
+    /// A revision does not name a commit.
+    #[error("find the commit `{revision}`")]
+    NoSuchRevision {
+        /// What was asked for.
+        revision: String,
+    },
+    /// A file of the repository could not be read or written.
+    #[error("{action} {}", .path.display())]
+    File {
+        /// What was tried: `read`, `sync`, `create`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn read(
+        what: &'static str,
+        id: &ObjectId,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Read { what, id: id.clone(), source: source.into() }
+    }
+
+    pub(crate) fn write(
+        what: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Write { what, source: source.into() }
+    }
+
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::File { action, path: path.into(), source }
+    }
+}

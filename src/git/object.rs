@@ -1,0 +1,230 @@
+//! Objects: read by gix, written by gix, synced to disk by us.
+
+use super::{Error, Repository};
+use crate::model::ObjectId;
+use bstr::{BString, ByteSlice};
+use gix::objs::{FindExt, Kind, TreeRefIter, Write, tree::EntryKind};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// One entry of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeEntry {
+    /// What it is.
+    pub mode: EntryMode,
+    /// Its name, without a slash; any bytes but NUL.
+    pub name: BString,
+    /// The object.
+    pub id: ObjectId,
+}
+
+/// The mode of a tree entry, as git knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryMode {
+    /// A directory, `040000`.
+    Tree,
+    /// A file, `100644`.
+    Blob,
+    /// An executable file, `100755`.
+    Executable,
+    /// A symbolic link, `120000`.
+    Link,
+    /// A submodule, `160000`.
+    Submodule,
+}
+
+/// One change to a tree: what the path (with `/`) becomes; `None` removes it.
+pub type TreeEdit = (String, Option<(EntryMode, ObjectId)>);
+
+impl EntryMode {
+    const fn kind(self) -> EntryKind {
+        match self {
+            Self::Tree => EntryKind::Tree,
+            Self::Blob => EntryKind::Blob,
+            Self::Executable => EntryKind::BlobExecutable,
+            Self::Link => EntryKind::Link,
+            Self::Submodule => EntryKind::Commit,
+        }
+    }
+
+    const fn from_kind(kind: EntryKind) -> Self {
+        match kind {
+            EntryKind::Tree => Self::Tree,
+            EntryKind::Blob => Self::Blob,
+            EntryKind::BlobExecutable => Self::Executable,
+            EntryKind::Link => Self::Link,
+            EntryKind::Commit => Self::Submodule,
+        }
+    }
+
+    /// The mode of a number as git prints it in octal; unknown ones are plain files.
+    pub const fn from_octal(mode: u32) -> Self {
+        match mode {
+            0o040_000 => Self::Tree,
+            0o100_755 => Self::Executable,
+            0o120_000 => Self::Link,
+            0o160_000 => Self::Submodule,
+            _ => Self::Blob,
+        }
+    }
+}
+
+pub(super) fn to_gix(id: &ObjectId) -> gix::ObjectId {
+    gix::ObjectId::from_hex(id.as_str().as_bytes())
+        .expect("an ObjectId holds hexadecimal digits of a known length")
+}
+
+pub(super) fn from_gix(id: &gix::oid) -> ObjectId {
+    id.to_hex().to_string().parse().expect("gix prints object ids in full")
+}
+
+impl Repository {
+    /// The content of a blob.
+    pub fn read_blob(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
+        let mut buffer = Vec::new();
+        self.gix.objects.find_blob(&to_gix(id), &mut buffer).map_err(|e| Error::read("blob", id, e))?;
+        // `find_blob` leaves exactly the object's bytes in the buffer.
+        Ok(buffer)
+    }
+
+    /// The entries of a tree, in git's order.
+    pub fn read_tree(&self, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {
+        let mut buffer = Vec::new();
+        let tree = self
+            .gix
+            .objects
+            .find_tree_iter(&to_gix(id), &mut buffer)
+            .map_err(|e| Error::read("tree", id, e))?;
+        entries(tree, id)
+    }
+
+    /// The object at `path` below a tree; `None` if there is none.
+    pub fn find_in_tree(&self, tree: &ObjectId, path: &str) -> Result<Option<TreeEntry>, Error> {
+        let mut at = tree.clone();
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let mut buffer = Vec::new();
+            let iter = self
+                .gix
+                .objects
+                .find_tree_iter(&to_gix(&at), &mut buffer)
+                .map_err(|e| Error::read("tree", &at, e))?;
+            let mut found = None;
+            for entry in iter {
+                let entry = entry.map_err(|e| Error::read("tree", &at, e))?;
+                if entry.filename == part.as_bytes() {
+                    found = Some(TreeEntry {
+                        mode: EntryMode::from_kind(entry.mode.kind()),
+                        name: entry.filename.to_owned(),
+                        id: from_gix(entry.oid),
+                    });
+                    break;
+                }
+            }
+            match found {
+                Some(entry) if parts.peek().is_none() => return Ok(Some(entry)),
+                Some(entry) if entry.mode == EntryMode::Tree => at = entry.id,
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an object is in the database.
+    pub fn has_object(&self, id: &ObjectId) -> bool {
+        self.gix.has_object(to_gix(id))
+    }
+
+    /// Writes a blob. It is not on disk for good until [`Repository::sync_objects`].
+    pub fn write_blob(&self, content: &[u8]) -> Result<ObjectId, Error> {
+        self.gix.write_blob(content).map(|id| from_gix(&id)).map_err(|e| Error::write("blob", e))
+    }
+
+    /// Applies `edits` to `root` (an empty tree if `None`) and writes every tree that changed. Returns the new
+    /// root, and all trees that were written, for [`Repository::sync_objects`].
+    pub fn edit_tree(
+        &self,
+        root: Option<&ObjectId>,
+        edits: &[TreeEdit],
+    ) -> Result<(ObjectId, Vec<ObjectId>), Error> {
+        let failed = |e: gix::Error| Error::write("tree", e);
+        let root = match root {
+            Some(id) => {
+                let mut buffer = Vec::new();
+                let tree = self.gix.objects.find_tree(&to_gix(id), &mut buffer);
+                tree.map_err(|e| Error::read("tree", id, e))?.into_owned()
+            }
+            None => gix::objs::Tree::empty(),
+        };
+        let mut editor = gix::objs::tree::Editor::new(root, &self.gix.objects, self.gix.object_hash());
+        for (path, entry) in edits {
+            match entry {
+                Some((mode, id)) => {
+                    editor.upsert(path.split('/'), mode.kind(), to_gix(id)).map_err(failed)?
+                }
+                None => editor.remove(path.split('/')).map_err(failed)?,
+            };
+        }
+        let mut written = Vec::new();
+        let root = editor
+            .write(|tree| {
+                let id = self.gix.write_object(tree)?.detach();
+                written.push(from_gix(&id));
+                Ok::<_, gix::Error>(id)
+            })
+            .map_err(failed)?;
+        Ok((from_gix(&root), written))
+    }
+
+    pub(super) fn write_raw_commit(&self, content: &[u8]) -> Result<ObjectId, Error> {
+        let id = self.gix.objects.write_buf(Kind::Commit, content).map_err(|e| Error::write("commit", e))?;
+        Ok(from_gix(&id))
+    }
+
+    /// The bytes of a commit object.
+    pub(super) fn read_raw_commit(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
+        let mut buffer = Vec::new();
+        self.gix.objects.find_commit(&to_gix(id), &mut buffer).map_err(|e| Error::read("commit", id, e))?;
+        Ok(buffer)
+    }
+
+    /// Waits until `ids` are on disk for good: file contents first, then the directories that name them.
+    ///
+    /// An object that has no loose file was packed before, by git, which syncs its packs.
+    pub fn sync_objects<'a>(&self, ids: impl IntoIterator<Item = &'a ObjectId>) -> Result<(), Error> {
+        let objects = self.common_dir().join("objects");
+        let mut directories = BTreeSet::<PathBuf>::new();
+        for id in ids {
+            let (first, rest) = id.as_str().split_at(2);
+            let path = objects.join(first).join(rest);
+            match std::fs::File::open(&path) {
+                Ok(file) => file.sync_all().map_err(|e| Error::file("sync", &path, e))?,
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::file("sync", &path, e)),
+            }
+            directories.insert(objects.join(first));
+        }
+        if !directories.is_empty() {
+            directories.insert(objects);
+        }
+        for directory in directories {
+            // A directory that `git gc` just removed held nothing any more.
+            if let Ok(file) = std::fs::File::open(&directory) {
+                file.sync_all().map_err(|e| Error::file("sync", &directory, e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn entries(tree: TreeRefIter<'_>, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {
+    tree.map(|entry| {
+        let entry = entry.map_err(|e| Error::read("tree", id, e))?;
+        Ok(TreeEntry {
+            mode: EntryMode::from_kind(entry.mode.kind()),
+            name: entry.filename.as_bytes().into(),
+            id: from_gix(entry.oid),
+        })
+    })
+    .collect()
+}

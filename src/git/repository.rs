@@ -1,0 +1,149 @@
+//! An open repository.
+
+use super::{Error, Identity};
+use crate::model::ObjectId;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An open repository, bare or not, with its linked worktrees, whatever its ref format and hash.
+///
+/// Cheap to clone; clone one for each thread (gix keeps per-thread caches in it).
+#[derive(Clone)]
+pub struct Repository {
+    pub(super) gix: gix::Repository,
+    pub(super) env: Arc<BTreeMap<OsString, OsString>>,
+    pub(super) refs: RefFormat,
+    git_dir: PathBuf,
+    common_dir: PathBuf,
+    work_dir: Option<PathBuf>,
+}
+
+/// How the repository stores refs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefFormat {
+    /// Loose files and `packed-refs`: gix reads them.
+    Files,
+    /// Anything else (`reftable`): only git reads it.
+    Other,
+}
+
+/// What `HEAD` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The branch, a full ref name; `None` when detached.
+    pub branch: Option<String>,
+    /// The commit; `None` when the branch is unborn.
+    pub commit: Option<ObjectId>,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("git_dir", &self.git_dir).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Opens the repository that `dir` lies in. `env` is the environment that git processes are given a part of.
+    pub fn discover(dir: &Path, env: Arc<BTreeMap<OsString, OsString>>) -> Result<Self, Error> {
+        let not_found = || Error::NotARepository { dir: dir.to_owned() };
+        // The way up is walked here so that "no repository" is told from "cannot be opened".
+        let start = dir.canonicalize().map_err(|_| not_found())?;
+        let found = start
+            .ancestors()
+            .find(|dir| dir.join(".git").exists() || is_git_dir(dir))
+            .ok_or_else(not_found)?;
+        Self::open(found, env)
+    }
+
+    /// Opens the repository at `dir`: a working copy's root or a git directory.
+    pub fn open(dir: &Path, env: Arc<BTreeMap<OsString, OsString>>) -> Result<Self, Error> {
+        let gix =
+            gix::open(dir).map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
+        let absolute = |path: &Path| path.canonicalize().map_err(|e| Error::file("find", path, e));
+        let git_dir = absolute(gix.git_dir())?;
+        let common_dir = absolute(gix.common_dir())?;
+        let work_dir = gix.workdir().map(absolute).transpose()?;
+        let format = gix.config_snapshot().string("extensions.refStorage");
+        let refs = match format {
+            Some(format) if format != "files" => RefFormat::Other,
+            _ => RefFormat::Files,
+        };
+        Ok(Self { gix, env, refs, git_dir, common_dir, work_dir })
+    }
+
+    /// The git directory of this checkout: `.git`, or `.git/worktrees/<name>` in a linked worktree.
+    pub fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    /// The git directory that all worktrees share.
+    pub fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
+    /// The root of this checkout; `None` in a bare repository.
+    pub fn work_dir(&self) -> Option<&Path> {
+        self.work_dir.as_deref()
+    }
+
+    /// The directory for what never leaves this machine: journals, caches, leases. It may not exist yet.
+    pub fn local_dir(&self) -> PathBuf {
+        self.common_dir.join("orchestra")
+    }
+
+    /// The root of the main checkout, or the bare repository itself: where people think the repository is.
+    pub fn main_dir(&self) -> &Path {
+        match self.common_dir.file_name() {
+            Some(name) if name == ".git" => self.common_dir.parent().unwrap_or(&self.common_dir),
+            _ => &self.common_dir,
+        }
+    }
+
+    /// Characters of an object id: 40 or 64.
+    pub fn id_len(&self) -> usize {
+        self.gix.object_hash().len_in_hex()
+    }
+
+    /// The value of a git configuration key, last one wins.
+    pub fn config(&self, key: &str) -> Option<String> {
+        self.gix.config_snapshot().string(key).map(|value| value.to_string())
+    }
+
+    /// Every key and value of one configuration section, lower-case keys without the section's name, in order.
+    pub fn config_section(&self, section: &str) -> Vec<(String, String)> {
+        let config = self.gix.config_snapshot();
+        let mut entries = Vec::new();
+        for found in config.sections_by_name(section).into_iter().flatten() {
+            let prefix = found.header().subsection_name().map(|name| format!("{name}.")).unwrap_or_default();
+            for key in found.value_names() {
+                for value in found.values(key.as_ref()) {
+                    entries.push((format!("{prefix}{}", key.clone().to_lowercase()), value.to_string()));
+                }
+            }
+        }
+        entries
+    }
+
+    /// Who the user is to git: `GIT_AUTHOR_*`, then `user.name` and `user.email`, then the account.
+    pub fn identity(&self) -> Identity {
+        let env = |key: &str| {
+            self.env
+                .get(std::ffi::OsStr::new(key))
+                .and_then(|v| v.to_str())
+                .map(str::to_owned)
+                .filter(|v| !v.is_empty())
+        };
+        let account = || env("USER").or_else(|| env("LOGNAME")).unwrap_or_else(|| "unknown".to_owned());
+        let name = env("GIT_AUTHOR_NAME").or_else(|| self.config("user.name")).unwrap_or_else(account);
+        let email = env("GIT_AUTHOR_EMAIL")
+            .or_else(|| self.config("user.email"))
+            .unwrap_or_else(|| format!("{}@localhost", account()));
+        Identity::new(&name, &email)
+    }
+}
+
+fn is_git_dir(dir: &Path) -> bool {
+    dir.join("HEAD").exists() && dir.join("objects").is_dir() && dir.join("refs").exists()
+}

@@ -1,0 +1,91 @@
+//! The one hardened way to run git.
+
+use super::{Error, Repository};
+use crate::process::Command;
+use bstr::ByteSlice;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Configuration that no repository may choose for the git processes that we start: nothing here runs a program
+/// that an agent or a remote could have named.
+const PINNED: &[&str] = &[
+    "core.fsmonitor=false",
+    "core.hooksPath=/dev/null",
+    "core.pager=cat",
+    "core.editor=:",
+    "core.askPass=",
+    "core.quotePath=false",
+    "core.sshCommand=ssh -oBatchMode=yes",
+    "diff.external=",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "log.showSignature=false",
+    "protocol.ext.allow=never",
+    "rerere.enabled=false",
+    "advice.detachedHead=false",
+];
+
+/// Variables of the user's environment that git is given.
+const PASSED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "SSH_AUTH_SOCK",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_NOSYSTEM",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_AUTHOR_DATE",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_COMMITTER_DATE",
+];
+
+impl Repository {
+    /// A git command in this checkout (or bare repository), with hooks, pagers, editors, external diffs and
+    /// prompts off, in the C locale, and without taking optional locks.
+    pub fn git<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        self.git_at(self.git_dir(), self.work_dir(), args)
+    }
+
+    /// The same in a named git directory and working copy: those of an agent. They are passed explicitly and never
+    /// discovered, because a worktree's `.git` file is the agent's to write.
+    pub fn git_at<A: AsRef<OsStr>>(
+        &self,
+        git_dir: &Path,
+        work_dir: Option<&Path>,
+        args: impl IntoIterator<Item = A>,
+    ) -> Command {
+        let passed = PASSED.iter().filter_map(|&key| {
+            let key: &OsStr = key.as_ref();
+            self.env.get(key).map(|value| (key.to_owned(), value.clone()))
+        });
+        let mut command = Command::new("git").envs(passed).env("LC_ALL", "C");
+        command = command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
+        command = command.env("GIT_DIR", git_dir).current_dir(work_dir.unwrap_or(git_dir));
+        if let Some(dir) = work_dir {
+            command = command.env("GIT_WORK_TREE", dir);
+        }
+        for setting in PINNED {
+            command = command.arg("-c").arg(setting);
+        }
+        command.args(args)
+    }
+
+    /// Runs a git command and returns what it printed, without the final newline, as text.
+    pub fn read<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Result<String, Error> {
+        let out = self.git(args).read()?;
+        Ok(out.strip_suffix(b"\n").unwrap_or(&out).to_str_lossy().into_owned())
+    }
+
+    /// The environment that git processes are given: for children that are no git but need the same.
+    pub fn env(&self, key: &str) -> Option<&OsString> {
+        self.env.get(OsStr::new(key))
+    }
+}
