@@ -155,26 +155,37 @@ impl Command {
             .join(" ")
     }
 
-    /// Runs it to its end, whatever the exit status.
-    pub fn output(&self) -> Result<Output, CommandError> {
-        let program = || self.program.to_string_lossy().into_owned();
+    pub(super) fn program_name(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+
+    /// The standard library's command with our program, arguments, environment and directory, and no more.
+    pub(super) fn prepared(&self) -> std::process::Command {
         #[expect(clippy::disallowed_methods, reason = "the one home of child processes")]
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).env_clear().envs(&self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
+        command
+    }
+
+    /// Runs it to its end, whatever the exit status.
+    pub fn output(&self) -> Result<Output, CommandError> {
+        let mut command = self.prepared();
         if self.inherit_terminal {
             if matches!(self.stdin, Input::Bytes(_)) {
                 command.stdin(Stdio::piped());
             }
-            let mut child =
-                command.spawn().map_err(|source| CommandError::Start { program: program(), source })?;
+            let mut child = command
+                .spawn()
+                .map_err(|source| CommandError::Start { program: self.program_name(), source })?;
             if let (Some(mut pipe), Input::Bytes(bytes)) = (child.stdin.take(), &self.stdin) {
                 // A pager that is left before its end closes the pipe: that is no failure.
                 pipe.write_all(bytes).ok();
             }
-            let status = child.wait().map_err(|source| CommandError::Talk { program: program(), source })?;
+            let status =
+                child.wait().map_err(|source| CommandError::Talk { program: self.program_name(), source })?;
             return Ok(Output { status, stdout: Vec::new(), stderr: Vec::new() });
         }
         let (stdin, input) = match &self.stdin {
@@ -183,7 +194,7 @@ impl Command {
         };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
-            command.spawn().map_err(|source| CommandError::Start { program: program(), source })?;
+            command.spawn().map_err(|source| CommandError::Start { program: self.program_name(), source })?;
         let pipe = child.stdin.take();
         // The input is written beside the reading: a child that answers before it has read everything would
         // otherwise fill its pipe and wait for us for ever.
@@ -194,7 +205,7 @@ impl Command {
             }
             child.wait_with_output()
         })
-        .map_err(|source| CommandError::Talk { program: program(), source })?;
+        .map_err(|source| CommandError::Talk { program: self.program_name(), source })?;
         Ok(Output { status: output.status, stdout: output.stdout, stderr: output.stderr })
     }
 

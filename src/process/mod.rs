@@ -2,8 +2,20 @@
 //!
 //! Every child starts from an explicit environment; nothing here knows git, agents or the state.
 
+mod child;
 mod clock;
 mod command;
+mod identity;
+mod lines;
+mod lock;
+mod signal;
+mod tree;
 
+pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Command, CommandError, Input, Output};
+pub use identity::Identity;
+pub use lines::{Line, LineSplitter};
+pub use lock::FileLock;
+pub use signal::{Interrupt, Interrupts};
+pub use tree::{end_orphans, sweep_strays};

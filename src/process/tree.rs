@@ -1,0 +1,337 @@
+//! The processes that descend from a child, wherever they went: another process group, another session, another
+//! parent.
+//!
+//! On Linux this process is a child subreaper, so that whatever loses its parent below it becomes its own child
+//! instead of init's. An adopted process is recognised by its group or session, or by the mark that its
+//! environment inherited. Elsewhere the child's process group is all that is known.
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{Tree, stat};
+#[cfg(target_os = "linux")]
+pub use linux::{end_orphans, sweep_strays};
+#[cfg(not(target_os = "linux"))]
+pub(super) use portable::Tree;
+#[cfg(not(target_os = "linux"))]
+pub use portable::{end_orphans, sweep_strays};
+
+fn signal_pid(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid)
+        && pid > 1
+    {
+        // A process that is gone already is what we wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+}
+
+fn signal_group(pid: u32, signal: Signal) {
+    if let Ok(pid) = i32::try_from(pid)
+        && pid > 1
+    {
+        let _ = killpg(Pid::from_raw(pid), signal);
+    }
+}
+
+/// `TERM`, `grace` of patience, then `KILL` until `living` finds none or two seconds passed. Returns how many were
+/// found at first.
+fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
+    let step = Duration::from_millis(5);
+    let mut pids = living();
+    let found = pids.len();
+    for &pid in &pids {
+        signal_pid(pid, Signal::SIGTERM);
+        signal_pid(pid, Signal::SIGCONT);
+    }
+    let patience = Instant::now() + grace;
+    while !pids.is_empty() && Instant::now() < patience {
+        std::thread::sleep(step);
+        pids = living();
+    }
+    let limit = Instant::now() + Duration::from_secs(2);
+    while !pids.is_empty() && Instant::now() < limit {
+        for &pid in &pids {
+            signal_pid(pid, Signal::SIGKILL);
+        }
+        std::thread::sleep(step);
+        pids = living();
+    }
+    found
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use super::super::identity::Identity;
+    use super::{Signal, end_all, signal_group, signal_pid};
+    use nix::sys::wait::{WaitPidFlag, waitpid};
+    use nix::unistd::Pid;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::sync::Once;
+    use std::time::Duration;
+
+    /// What `/proc/PID/stat` says that matters here.
+    #[derive(Debug, Clone, Copy)]
+    pub(in super::super) struct Stat {
+        pub(in super::super) state: u8,
+        pub(in super::super) parent: u32,
+        pub(in super::super) group: u32,
+        pub(in super::super) session: u32,
+        pub(in super::super) started: u64,
+    }
+
+    impl Stat {
+        pub(in super::super) const fn is_zombie(&self) -> bool {
+            matches!(self.state, b'Z' | b'X')
+        }
+    }
+
+    /// Reads `/proc/PID/stat`; `None` if there is no such process.
+    pub(in super::super) fn stat(pid: u32) -> Option<Stat> {
+        parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// Fields count from 1 as in proc(5). The second one is the program's name in parentheses, which may itself
+    /// hold parentheses and spaces: everything is counted from the last closing one.
+    fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+        let name_end = bytes.iter().rposition(|&b| b == b')')?;
+        let text = std::str::from_utf8(bytes.get(name_end + 2..)?).ok()?;
+        let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+        let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+        let pid = |field: usize| u32::try_from(number(field)?).ok();
+        Some(Stat {
+            state: *fields.first()?.as_bytes().first()?,
+            parent: pid(4)?,
+            group: pid(5)?,
+            session: pid(6)?,
+            started: number(22)?,
+        })
+    }
+
+    /// The children of `pid` now, adopted ones included.
+    fn children(pid: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut readable = false;
+        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            if let Ok(text) = fs::read_to_string(task.path().join("children")) {
+                readable = true;
+                found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+        }
+        // Kernels without CONFIG_PROC_CHILDREN: ask everybody for their parent.
+        if !readable && fs::exists(format!("/proc/{pid}")).unwrap_or(false) {
+            found
+                .extend(all_pids().into_iter().filter(|&child| stat(child).is_some_and(|s| s.parent == pid)));
+        }
+        found
+    }
+
+    fn all_pids() -> Vec<u32> {
+        fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
+    fn has_mark(pid: u32, mark: &[u8]) -> bool {
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|environ| environ.split(|&b| b == 0).any(|variable| variable == mark))
+    }
+
+    fn own_session() -> Option<u32> {
+        stat(std::process::id()).map(|stat| stat.session)
+    }
+
+    fn is_subreaper() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            // Refused only by kernels before 3.4; the process group is then what is left to kill by.
+            let _ = nix::sys::prctl::set_child_subreaper(true);
+        });
+    }
+
+    /// One child of ours and everything below it.
+    #[derive(Debug)]
+    pub(in super::super) struct Tree {
+        root: u32,
+        /// `KEY=VALUE` in the environment of the child, and of whatever did not clear its own.
+        mark: Option<Vec<u8>>,
+        /// Who was seen to belong, by number and start time; also the sessions and groups they lead.
+        seen: BTreeMap<u32, u64>,
+        root_is_gone: bool,
+    }
+
+    impl Tree {
+        /// Must be called before the child is started.
+        pub(in super::super) fn prepare() {
+            is_subreaper();
+        }
+
+        pub(in super::super) fn new(root: &Identity, mark: Option<Vec<u8>>) -> Self {
+            Self { root: root.pid, mark, seen: [(root.pid, root.started)].into(), root_is_gone: false }
+        }
+
+        /// Says that the child itself was waited for, so that its number may mean another process.
+        pub(in super::super) const fn root_exited(&mut self) {
+            self.root_is_gone = true;
+        }
+
+        /// Everybody of the tree who still runs. Zombies that we adopted are reaped on the way.
+        pub(in super::super) fn living(&mut self) -> Vec<u32> {
+            let own = std::process::id();
+            let mut living = BTreeSet::new();
+            let mut queue: Vec<u32> = Vec::new();
+            for child in children(own) {
+                if child == self.root && !self.root_is_gone {
+                    queue.push(child);
+                    continue;
+                }
+                let Some(stat) = stat(child) else { continue };
+                let known = self.seen.get(&child) == Some(&stat.started)
+                    || self.seen.contains_key(&stat.group)
+                    || self.seen.contains_key(&stat.session)
+                    || self.mark.as_ref().is_some_and(|mark| has_mark(child, mark));
+                if !known {
+                    continue;
+                }
+                if stat.is_zombie() {
+                    reap(child);
+                } else {
+                    queue.push(child);
+                }
+            }
+            while let Some(pid) = queue.pop() {
+                let Some(stat) = stat(pid) else { continue };
+                if !stat.is_zombie() && living.insert(pid) {
+                    self.seen.insert(pid, stat.started);
+                    queue.extend(children(pid));
+                }
+            }
+            living.into_iter().collect()
+        }
+
+        /// Sends `signal` to everybody who is alive.
+        pub(in super::super) fn signal(&mut self, signal: Signal) {
+            for pid in self.living() {
+                signal_pid(pid, signal);
+            }
+            if !self.root_is_gone {
+                signal_group(self.root, signal);
+            }
+        }
+    }
+
+    /// Reaps a zombie that is ours by adoption. Nobody else waits for it.
+    fn reap(pid: u32) {
+        if let Ok(pid) = i32::try_from(pid) {
+            let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+
+    /// Ends what is left of a child of a process that died: `root` itself, what descends from it, and whatever
+    /// carries `mark` (`KEY=VALUE`) in its environment. Blocks at most `grace` and two seconds. Returns how many
+    /// there were.
+    pub fn end_orphans(root: Option<&Identity>, mark: &str, grace: Duration) -> usize {
+        let own = std::process::id();
+        end_all(grace, || {
+            let mut living = BTreeSet::new();
+            let mut queue: Vec<u32> =
+                root.filter(|root| root.is_alive()).map(|root| root.pid).into_iter().collect();
+            queue.extend(all_pids().into_iter().filter(|&pid| has_mark(pid, mark.as_bytes())));
+            while let Some(pid) = queue.pop() {
+                if pid != own && stat(pid).is_some_and(|stat| !stat.is_zombie()) && living.insert(pid) {
+                    queue.extend(children(pid));
+                }
+            }
+            living.into_iter().collect()
+        })
+    }
+
+    /// Ends processes that this process adopted and that no tree recognised: they cleared their environment and
+    /// opened a session of their own. Only a process that starts nothing else in sessions of their own may call
+    /// this, when its last child is gone. Blocks at most `grace` and two seconds. Returns how many there were.
+    pub fn sweep_strays(grace: Duration) -> usize {
+        let own = own_session();
+        end_all(grace, || {
+            let mut living = BTreeSet::new();
+            let mut queue: Vec<u32> = children(std::process::id())
+                .into_iter()
+                .filter(|&pid| stat(pid).is_some_and(|stat| Some(stat.session) != own))
+                .collect();
+            while let Some(pid) = queue.pop() {
+                let Some(stat) = stat(pid) else { continue };
+                if stat.is_zombie() {
+                    if stat.parent == std::process::id() {
+                        reap(pid);
+                    }
+                } else if living.insert(pid) {
+                    queue.extend(children(pid));
+                }
+            }
+            living.into_iter().collect()
+        })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_name_with_parentheses_does_not_shift_the_fields() {
+            let line = b"77 (a) b (c)) S 5 77 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
+            let stat = parse_stat(line).unwrap();
+            assert_eq!((stat.state, stat.parent, stat.group), (b'S', 5, 77));
+            assert_eq!((stat.session, stat.started), (70, 4242));
+            assert!(parse_stat(b"77 (x) S 5").is_none());
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use super::super::identity::Identity;
+    use super::{Signal, end_all, signal_group};
+    use nix::sys::signal::killpg;
+    use nix::unistd::Pid;
+    use std::time::Duration;
+
+    /// One child of ours and its process group.
+    #[derive(Debug)]
+    pub(in super::super) struct Tree {
+        root: u32,
+    }
+
+    impl Tree {
+        pub(in super::super) const fn prepare() {}
+
+        pub(in super::super) fn new(root: &Identity, _mark: Option<Vec<u8>>) -> Self {
+            Self { root: root.pid }
+        }
+
+        pub(in super::super) const fn root_exited(&mut self) {}
+
+        /// The group's number, if anybody is left in it.
+        pub(in super::super) fn living(&mut self) -> Vec<u32> {
+            let group = i32::try_from(self.root).map(Pid::from_raw);
+            group.is_ok_and(|group| killpg(group, None).is_ok()).then_some(self.root).into_iter().collect()
+        }
+
+        pub(in super::super) fn signal(&mut self, signal: Signal) {
+            signal_group(self.root, signal);
+        }
+    }
+
+    /// Ends what is left of a child of a process that died: `root` alone, on this system.
+    pub fn end_orphans(root: Option<&Identity>, _mark: &str, grace: Duration) -> usize {
+        end_all(grace, || root.filter(|root| root.is_alive()).map(|root| root.pid).into_iter().collect())
+    }
+
+    /// Does nothing on this system: nobody is adopted.
+    pub const fn sweep_strays(_grace: Duration) -> usize {
+        0
+    }
+}
