@@ -66,6 +66,14 @@ pub enum Error {
         /// The ref.
         name: String,
     },
+    /// This git cannot merge without a checkout.
+    #[error("merge with `{found}`: git {needed} or newer is needed")]
+    TooOld {
+        /// What `git version` prints.
+        found: String,
+        /// The oldest release that will do.
+        needed: String,
+    },
     /// A revision does not name a commit.
     #[error("find the commit `{revision}`")]
     NoSuchRevision {
@@ -99,6 +107,12 @@ impl Error {
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
         Self::Write { what, source: source.into() }
+    }
+
+    /// The error for output of `git <command>` that we do not understand, cut to a readable length.
+    pub(crate) fn unexpected(command: &'static str, output: &[u8]) -> Self {
+        let shown = &output[..output.len().min(120)];
+        Self::Output { command, detail: format!("`{}`", shown.escape_ascii()) }
     }
 
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {

@@ -4,10 +4,14 @@
 //! (gix 0.90 must not write refs: on a reftable repository it reports success for a ref that git never sees, and
 //! a kill leaves `packed-refs.lock` behind.)
 
+mod ancestry;
 mod commit;
+mod diff;
 mod error;
+mod merge;
 mod note;
 mod object;
+mod path;
 mod reference;
 mod repository;
 mod run;
@@ -16,9 +20,13 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use ancestry::Ancestry;
 pub use commit::{Commit, Identity, NewCommit};
+pub use diff::{ChangeStatus, DiffStat, FileChange, Hunk};
 pub use error::Error;
+pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
+pub use path::{path_text, text_path};
 pub use reference::{Expected, RefEdit};
 pub use repository::{Head, Repository};

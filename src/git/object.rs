@@ -57,6 +57,11 @@ impl EntryMode {
         }
     }
 
+    /// Whether it is a file with lines: plain or executable.
+    pub const fn is_file(self) -> bool {
+        matches!(self, Self::Blob | Self::Executable)
+    }
+
     /// The mode of a number as git prints it in octal; unknown ones are plain files.
     pub const fn from_octal(mode: u32) -> Self {
         match mode {
@@ -142,10 +147,12 @@ impl Repository {
 
     /// Applies `edits` to `root` (an empty tree if `None`) and writes every tree that changed. Returns the new
     /// root, and all trees that were written, for [`Repository::sync_objects`].
-    pub fn edit_tree(
+    ///
+    /// The paths may be any bytes ([`TreeEdit`] is the usual form).
+    pub fn edit_tree<P: AsRef<[u8]>>(
         &self,
         root: Option<&ObjectId>,
-        edits: &[TreeEdit],
+        edits: &[(P, Option<(EntryMode, ObjectId)>)],
     ) -> Result<(ObjectId, Vec<ObjectId>), Error> {
         let failed = |e: gix::Error| Error::write("tree", e);
         let root = match root {
@@ -158,11 +165,10 @@ impl Repository {
         };
         let mut editor = gix::objs::tree::Editor::new(root, &self.gix.objects, self.gix.object_hash());
         for (path, entry) in edits {
+            let parts = path.as_ref().split_str("/").map(ByteSlice::as_bstr);
             match entry {
-                Some((mode, id)) => {
-                    editor.upsert(path.split('/'), mode.kind(), to_gix(id)).map_err(failed)?
-                }
-                None => editor.remove(path.split('/')).map_err(failed)?,
+                Some((mode, id)) => editor.upsert(parts, mode.kind(), to_gix(id)).map_err(failed)?,
+                None => editor.remove(parts).map_err(failed)?,
             };
         }
         let mut written = Vec::new();
