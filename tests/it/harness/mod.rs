@@ -8,6 +8,10 @@
     reason = "helpers of suites that are written independently of each other"
 )]
 
+pub(crate) mod anthropic;
+mod http;
+pub(crate) mod programs;
 pub(crate) mod sandbox;
 
-pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox};
+pub(crate) use anthropic::{Endpoint, Step};
+pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox, wait_for};
