@@ -1,1 +1,287 @@
 //! Layered settings with their provenance, profiles, and what the user has approved.
+//!
+//! This layer reads no environment and runs no program: it is handed [`Sources`] and says what follows from them,
+//! and from where. Later layers win: built-in defaults, the repository's `orchestra.toml`, the user's
+//! `config.toml`, `git config orchestra.*`, `ORCHESTRA_*`, flags.
+//!
+//! A repository's own file and its own git configuration can be written by whoever writes the repository, agents
+//! included. What they say about programs, arguments, environments, permissions and places on disk
+//! ([`Key::is_restricted`]) therefore counts only after the user approved exactly that content: [`approval`].
+
+pub mod approval;
+mod key;
+mod profile;
+pub mod program;
+mod source;
+
+pub use key::{Key, Value};
+pub use profile::Profile;
+pub use source::{GitValue, Layer, Origin, Setting, Sources};
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The repository's own settings, at the root of its main worktree.
+pub const REPOSITORY_FILE: &str = "orchestra.toml";
+
+/// Why settings could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file is no TOML.
+    #[error("read the settings in {origin}")]
+    Syntax {
+        /// The file.
+        origin: Origin,
+        /// Where and why.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value does not fit its key.
+    #[error("use `{key}` from {origin}: {expected} is expected, not `{found}`")]
+    Value {
+        /// The key.
+        key: String,
+        /// Who says so.
+        origin: Origin,
+        /// What would fit.
+        expected: &'static str,
+        /// What was there.
+        found: String,
+    },
+    /// There is no such profile.
+    #[error("find the profile `{name}`; there are {}", .known.join(", "))]
+    NoProfile {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The repository wants what the user has not approved.
+    #[error("use {}: the repository names it, and you have not approved it", list(.keys))]
+    NotApproved {
+        /// The keys.
+        keys: Vec<String>,
+    },
+    /// There is no such program.
+    #[error("find the program `{name}`{}", .reason)]
+    NoProgram {
+        /// What was looked for.
+        name: String,
+        /// Where, or why what was found is no good.
+        reason: String,
+    },
+    /// An approval could not be read or written.
+    #[error("keep the approval in `{}`", .path.display())]
+    Approval {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn list(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A key that no setting has, with who wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown {
+    /// The key as it was written.
+    pub key: String,
+    /// Who wrote it.
+    pub origin: Origin,
+}
+
+/// All settings that count, each with its origin.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Every value of every key, the winner last.
+    values: BTreeMap<String, Vec<Setting>>,
+    unknown: Vec<Unknown>,
+    approved: bool,
+}
+
+impl Settings {
+    /// Settles what `sources` say. Unknown keys are kept for a warning ([`Settings::unknown`]).
+    pub fn load(sources: &Sources) -> Result<Self, Error> {
+        let (settings, unknown) = source::flatten(sources)?;
+        let mut values: BTreeMap<String, Vec<Setting>> = BTreeMap::new();
+        for setting in settings {
+            values.entry(setting.key.clone()).or_default().push(setting);
+        }
+        for said in values.values_mut() {
+            said.sort_by_key(|setting| setting.origin.layer);
+        }
+        Ok(Self { values, unknown, approved: false })
+    }
+
+    /// Lets the repository's restricted settings count; for whoever has checked [`approval`].
+    #[must_use]
+    pub const fn approved(mut self, approved: bool) -> Self {
+        self.approved = approved;
+        self
+    }
+
+    /// Whether the repository's restricted settings count.
+    pub const fn is_approved(&self) -> bool {
+        self.approved
+    }
+
+    /// The settings that win, by key.
+    pub fn iter(&self) -> impl Iterator<Item = &Setting> {
+        self.values.values().filter_map(|said| said.last())
+    }
+
+    /// One setting by its key.
+    pub fn setting(&self, key: &str) -> Option<&Setting> {
+        self.values.get(key)?.last()
+    }
+
+    /// Every value said for a key, the winner last.
+    pub fn said(&self, key: &str) -> &[Setting] {
+        self.values.get(key).map_or(&[], Vec::as_slice)
+    }
+
+    /// Keys that nobody knows.
+    pub fn unknown(&self) -> &[Unknown] {
+        &self.unknown
+    }
+
+    /// The restricted settings that the repository itself names, whether they win or not.
+    pub fn restricted(&self) -> impl Iterator<Item = &Setting> {
+        self.values.values().flatten().filter(|setting| setting.needs_approval())
+    }
+
+    /// The value of `key`, if somebody named one who may.
+    fn value(&self, key: &str) -> Result<Option<&Value>, Error> {
+        match self.setting(key) {
+            Some(setting) if setting.needs_approval() && !self.approved => {
+                Err(Error::NotApproved { keys: vec![key.to_owned()] })
+            }
+            setting => Ok(setting.map(|setting| &setting.value)),
+        }
+    }
+
+    /// How many agents run at once.
+    pub fn jobs(&self) -> u32 {
+        match self.setting("jobs").map(|setting| &setting.value) {
+            Some(Value::Integer(jobs)) => u32::try_from(*jobs).unwrap_or(u32::MAX),
+            _ => 4,
+        }
+    }
+
+    /// Where agents' worktrees are made; `None` for beside the repository. A relative path starts at the directory
+    /// of the file that names it, or else at the main worktree.
+    pub fn worktree_root(&self, main_worktree: &Path) -> Result<Option<PathBuf>, Error> {
+        let Some(Value::Text(root)) = self.value("worktree-root")? else { return Ok(None) };
+        let setting = self.setting("worktree-root").expect("it has a value");
+        let file_dir = match setting.origin.layer {
+            Layer::User => Path::new(&setting.origin.place).parent(),
+            _ => None,
+        };
+        Ok(Some(file_dir.unwrap_or(main_worktree).join(root)))
+    }
+
+    /// How long an agent that was asked to end may take before it is killed.
+    pub fn grace(&self) -> std::time::Duration {
+        match self.setting("grace").map(|setting| &setting.value) {
+            Some(Value::Duration(grace)) => *grace,
+            _ => std::time::Duration::from_secs(5),
+        }
+    }
+
+    /// The name of the profile that is used where none is named.
+    pub fn default_profile(&self) -> Result<&str, Error> {
+        match self.value("default-profile")? {
+            Some(Value::Text(name)) => Ok(name),
+            _ => Ok(profile::DEFAULT),
+        }
+    }
+
+    /// The names of all profiles.
+    pub fn profile_names(&self) -> BTreeSet<&str> {
+        self.values.keys().filter_map(|key| Some(key.strip_prefix("profile.")?.split_once('.')?.0)).collect()
+    }
+
+    /// A profile by its name. Fails if any part of it needs an approval that is not there.
+    pub fn profile(&self, name: &str) -> Result<Profile, Error> {
+        profile::settle(self, name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(sources: &Sources) -> Settings {
+        Settings::load(sources).unwrap()
+    }
+
+    #[test]
+    fn later_layers_win_and_say_where_they_come_from() {
+        let sources = Sources {
+            repository_file: Some((
+                "/r/orchestra.toml".into(),
+                "jobs = 2\n[profile.claude]\nmodel = 'a'".into(),
+            )),
+            user_file: Some(("/u/config.toml".into(), "jobs = 3\ndefault-profile = 'replay'".into())),
+            git_config: vec![source::GitValue::new("orchestra.jobs", "5", "/u/.gitconfig", false)],
+            environment: vec![("JOBS".into(), "6".into()), ("LOG".into(), "debug".into())],
+            flags: Vec::new(),
+        };
+        let settings = load(&sources);
+        assert_eq!(settings.jobs(), 6);
+        assert_eq!(settings.default_profile().unwrap(), "replay");
+        assert_eq!(settings.setting("profile.claude.model").unwrap().origin.to_string(), "/r/orchestra.toml");
+        let said: Vec<_> = settings.said("jobs").iter().map(|said| said.origin.to_string()).collect();
+        assert_eq!(
+            said,
+            [
+                "built in",
+                "/r/orchestra.toml",
+                "/u/config.toml",
+                "git config (/u/.gitconfig)",
+                "ORCHESTRA_JOBS"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_repository_wants_to_run_waits_for_approval() {
+        let text = "[profile.x]\nprogram = 'command'\ncommand = ['sh', '-c', 'evil']\nmodel = 'm'";
+        let sources = Sources {
+            repository_file: Some(("/r/orchestra.toml".into(), text.into())),
+            ..Sources::default()
+        };
+        let settings = load(&sources);
+        let error = settings.profile("x").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "use `profile.x.command`, `profile.x.program`: the repository names it, and you have not approved it"
+        );
+        assert!(settings.profile("claude").is_ok(), "other profiles are not concerned");
+        assert_eq!(settings.approved(true).profile("x").unwrap().command, ["sh", "-c", "evil"]);
+        let local =
+            vec![source::GitValue::new("orchestra.profile.claude.command", "evil", ".git/config", true)];
+        let settings = load(&Sources { git_config: local, ..Sources::default() });
+        assert!(matches!(settings.profile("claude"), Err(Error::NotApproved { .. })));
+    }
+
+    #[test]
+    fn wrong_values_and_unknown_keys_are_told_apart() {
+        let file = |text: &str| Sources {
+            user_file: Some(("/u/config.toml".into(), text.into())),
+            ..Sources::default()
+        };
+        let error = Settings::load(&file("jobs = 'many'")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "use `jobs` from /u/config.toml: a number from 1 to 256 is expected, not `many`"
+        );
+        let settings = load(&file("job = 3\n[profile.x]\nmodle = 'a'\n[profile.y.env]\nA = 'b'"));
+        let unknown: Vec<_> = settings.unknown().iter().map(|unknown| unknown.key.as_str()).collect();
+        assert_eq!(unknown, ["job", "profile.x.modle"]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Every key that settings may have, with the type of its value.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A value of a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// Words.
+    Text(String),
+    /// A count.
+    Integer(u64),
+    /// Words in order: a command line.
+    List(Vec<String>),
+    /// A time span.
+    Duration(Duration),
+    /// Millionths of a US dollar.
+    Money(u64),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::List(items) => write!(f, "{items:?}"),
+            Self::Duration(span) => match span.as_secs() {
+                0 => f.write_str("0s"),
+                secs if secs % 3600 == 0 => write!(f, "{}h", secs / 3600),
+                secs if secs % 60 == 0 => write!(f, "{}m", secs / 60),
+                secs => write!(f, "{secs}s"),
+            },
+            Self::Money(micro) => write!(f, "{}.{:02}", micro / 1_000_000, micro % 1_000_000 / 10_000),
+        }
+    }
+}
+
+/// What a key's values look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Text,
+    Name,
+    Integer { min: u64, max: u64 },
+    List,
+    Duration,
+    Money,
+    Choice(&'static [&'static str]),
+}
+
+/// A key that settings may have; `*` in its pattern stands for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The pattern: `profile.*.model`.
+    pub pattern: &'static str,
+    /// What it is for, in one line.
+    pub help: &'static str,
+    kind: Type,
+    restricted: bool,
+    expected: &'static str,
+}
+
+const fn key(pattern: &'static str, kind: Type, expected: &'static str, help: &'static str) -> Key {
+    Key { pattern, help, kind, restricted: false, expected }
+}
+
+const fn restricted(pattern: &'static str, kind: Type, expected: &'static str, help: &'static str) -> Key {
+    Key { pattern, help, kind, restricted: true, expected }
+}
+
+/// The programs that there are adapters for.
+const PROGRAMS: &[&str] = &["claude", "replay", "command"];
+/// What an agent may do without asking.
+const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
+const A_LIST: &str = "a list of words";
+const A_SPAN: &str = "a time span such as `90s`, `10m` or `2h`";
+
+/// Every key, in the order of the manual.
+const KEYS: &[Key] = &[
+    key("jobs", Type::Integer { min: 1, max: 256 }, "a number from 1 to 256", "how many agents run at once"),
+    restricted("default-profile", Type::Name, "a profile's name", "the profile of agents that name none"),
+    restricted("worktree-root", Type::Text, "a path", "where agents' worktrees are made"),
+    key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
+    restricted(
+        "profile.*.program",
+        Type::Choice(PROGRAMS),
+        "`claude`, `replay` or `command`",
+        "which kind of program it is",
+    ),
+    restricted("profile.*.command", Type::List, A_LIST, "the program's file and arguments that belong to it"),
+    restricted("profile.*.args", Type::List, A_LIST, "arguments that are added at the end"),
+    restricted("profile.*.env.*", Type::Text, "words", "a variable of the program's environment"),
+    restricted("profile.*.pass-env", Type::List, A_LIST, "variables of your environment that it gets"),
+    restricted(
+        "profile.*.permissions",
+        Type::Choice(PERMISSIONS),
+        "`plan`, `accept-edits` or `bypass`",
+        "what it may do without asking",
+    ),
+    key("profile.*.model", Type::Text, "a model's name", "the model, in the program's own words"),
+    key("profile.*.role", Type::Text, "words", "what it is told about its role"),
+    key(
+        "profile.*.max-turns",
+        Type::Integer { min: 1, max: 1_000_000 },
+        "a number from 1",
+        "after how many turns it must end",
+    ),
+    key("profile.*.max-cost", Type::Money, "US dollars such as `2.50`", "after how much money it must end"),
+    key("profile.*.idle-timeout", Type::Duration, A_SPAN, "how long it may be silent"),
+    key("profile.*.timeout", Type::Duration, A_SPAN, "how long a run may take"),
+];
+
+impl Key {
+    /// Every key.
+    pub const fn all() -> &'static [Self] {
+        KEYS
+    }
+
+    /// The key that `path` is an instance of.
+    pub fn find(path: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.matches(path))
+    }
+
+    /// Whether what a repository says about it needs the user's approval.
+    pub const fn is_restricted(&self) -> bool {
+        self.restricted
+    }
+
+    /// Whether a value is a list of words.
+    pub(super) fn is_list(&self) -> bool {
+        self.kind == Type::List
+    }
+
+    /// What its values look like, for messages.
+    pub(super) const fn expected(&self) -> &'static str {
+        self.expected
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        let (mut pattern, mut path) = (self.pattern.split('.'), path.split('.'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some("*"), Some(part)) if !part.is_empty() => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Reads a value given as words: one for most types, any number for lists.
+    pub(super) fn parse(&self, words: &[String]) -> Option<Value> {
+        if self.kind == Type::List {
+            return Some(Value::List(words.to_vec()));
+        }
+        // git config may say a key several times: the last one counts.
+        let text = words.last()?;
+        match self.kind {
+            Type::List | Type::Text => Some(Value::Text(text.clone())),
+            Type::Name => text.parse::<crate::model::Name>().ok().map(|_| Value::Text(text.clone())),
+            Type::Integer { min, max } => {
+                text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Integer)
+            }
+            Type::Duration => duration(text).map(Value::Duration),
+            Type::Money => money(text).map(Value::Money),
+            Type::Choice(choices) => choices.contains(&text.as_str()).then(|| Value::Text(text.clone())),
+        }
+    }
+}
+
+/// `90`, `90s`, `10m`, `2h`.
+fn duration(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
+}
+
+/// Dollars with up to six decimals, as millionths.
+fn money(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    if part.len() > 6
+        || !part.bytes().all(|b| b.is_ascii_digit())
+        || !whole.bytes().all(|b| b.is_ascii_digit())
+    {
+        return None;
+    }
+    let micro: u64 = format!("{part:0<6}").parse().ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micro)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_and_written_alike() {
+        for (path, text) in [
+            ("profile.a.max-cost", "2.50"),
+            ("profile.a.timeout", "90s"),
+            ("profile.a.timeout", "2h"),
+            ("grace", "10m"),
+            ("jobs", "16"),
+            ("profile.a.permissions", "plan"),
+        ] {
+            assert_eq!(Key::find(path).unwrap().parse(&[text.into()]).unwrap().to_string(), text);
+        }
+        for (path, text) in [
+            ("profile.a.max-cost", "-1"),
+            ("profile.a.max-cost", "1e3"),
+            ("profile.a.timeout", "2d"),
+            ("jobs", "0"),
+            ("profile.a.permissions", "root"),
+            ("default-profile", "../x"),
+        ] {
+            assert_eq!(Key::find(path).unwrap().parse(&[text.into()]), None, "{path} = {text}");
+        }
+        assert!(Key::find("profile..model").is_none());
+        assert!(Key::find("profile.a.env.PATH").is_some());
+    }
+}
