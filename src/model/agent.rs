@@ -89,7 +89,7 @@ pub struct Run {
     /// The model that the program said it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The blob with the run's redacted transcript, reachable from the machine's log ref.
+    /// The tree with the run's redacted transcript, reachable from the machine's log ref.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<ObjectId>,
 }

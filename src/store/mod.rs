@@ -1,1 +1,91 @@
-//! State as refs and notes: no terminal, no processes.
+//! State as refs and notes: no terminal, no processes of its own.
+//!
+//! All current state is one tree of canonical JSON under `refs/orchestra/state`; every change is one commit with
+//! an `Orchestra-Op:` trailer per operation, so the chain is the operation log. [`State`] reads, [`Store::transact`]
+//! writes, [`journal`] keeps what a run says while it runs.
+
+mod cache;
+mod entity;
+mod error;
+pub mod journal;
+mod layout;
+mod local;
+mod record;
+mod stamp;
+mod state;
+mod transaction;
+
+pub use entity::{Entity, Field};
+pub use error::Error;
+pub use layout::{FINDINGS_NOTES, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
+pub use record::Record;
+pub use stamp::Stamp;
+pub use state::{Found, ShortIds, State};
+pub use transaction::{Committed, Transaction};
+
+use crate::git::{Identity, Repository};
+use crate::model::Id;
+use crate::process::Clock;
+use std::sync::Arc;
+
+/// The state of one repository, open for reading and writing. Cheap to clone; clone one for each thread.
+#[derive(Debug, Clone)]
+pub struct Store {
+    repo: Repository,
+    clock: Arc<dyn Clock>,
+    author: Identity,
+}
+
+impl Store {
+    /// Opens the state of `repo` for `author`, who is written into every commit. Touches nothing.
+    pub fn open(repo: Repository, clock: Arc<dyn Clock>, author: Identity) -> Self {
+        Self { repo, clock, author }
+    }
+
+    /// The repository.
+    pub const fn repo(&self) -> &Repository {
+        &self.repo
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// Who writes.
+    pub const fn author(&self) -> &Identity {
+        &self.author
+    }
+
+    /// The same state, written to by somebody else: an agent.
+    #[must_use]
+    pub fn with_author(&self, author: Identity) -> Self {
+        Self { author, ..self.clone() }
+    }
+
+    /// The state as it is now; what happens later does not show in it. A repository without state is empty.
+    pub fn state(&self) -> Result<State, Error> {
+        State::load(&self.repo)
+    }
+
+    /// Whether the repository has state at all.
+    pub fn is_initialised(&self) -> Result<bool, Error> {
+        Ok(self.repo.find_ref(STATE_REF)?.is_some())
+    }
+
+    /// A new identity.
+    ///
+    /// # Errors
+    /// Only if the system has no randomness.
+    pub fn new_id(&self) -> Result<Id, Error> {
+        local::random_u128().map(Id::from_random)
+    }
+
+    /// The name of this clone among all that share the state: the actor of its stamps. Made on first use.
+    pub fn machine(&self) -> Result<String, Error> {
+        local::machine(&self.repo)
+    }
+}
+
+#[cfg(test)]
+mod tests;

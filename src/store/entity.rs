@@ -1,0 +1,146 @@
+//! What each kind of entity looks like to the store.
+
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A field of an entity, and how two writes to it merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// One value: the newest write wins.
+    Scalar(&'static str),
+    /// An array of strings: the newest write of each element wins.
+    Set(&'static str),
+    /// An object: the newest write of each key wins.
+    Map(&'static str),
+}
+
+impl Field {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Scalar(name) | Self::Set(name) | Self::Map(name) => name,
+        }
+    }
+}
+
+/// Something that the state keeps under an id.
+pub trait Entity: Serialize + DeserializeOwned {
+    /// Its kind.
+    const KIND: Kind;
+    /// Every field that this build knows. Fields of newer builds survive untouched.
+    const FIELDS: &'static [Field];
+
+    /// Its identity.
+    fn id(&self) -> Id;
+}
+
+use Field::{Map, Scalar, Set};
+
+impl Entity for Task {
+    const KIND: Kind = Kind::Task;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("title"),
+        Scalar("body"),
+        Scalar("status"),
+        Scalar("priority"),
+        Set("after"),
+        Set("touches"),
+        Set("labels"),
+        Scalar("zone"),
+        Scalar("assignee"),
+        Scalar("result"),
+        Scalar("created"),
+        Scalar("changed"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Entity for Agent {
+    const KIND: Kind = Kind::Agent;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("name"),
+        Scalar("profile"),
+        Scalar("program"),
+        Scalar("task"),
+        Scalar("prompt"),
+        Scalar("branch"),
+        Scalar("base"),
+        Scalar("target"),
+        Scalar("machine"),
+        Scalar("session"),
+        Map("runs"),
+        Scalar("removed"),
+        Scalar("merged"),
+        Scalar("created"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Entity for Finding {
+    const KIND: Kind = Kind::Finding;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("message"),
+        Scalar("severity"),
+        Scalar("status"),
+        Scalar("anchor"),
+        Scalar("commit"),
+        Scalar("agent"),
+        Scalar("author"),
+        Scalar("task"),
+        Scalar("resolution"),
+        Scalar("created"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Entity for Decision {
+    const KIND: Kind = Kind::Decision;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("kind"),
+        Scalar("status"),
+        Scalar("question"),
+        Scalar("detail"),
+        Scalar("choices"),
+        Scalar("merge"),
+        Scalar("agent"),
+        Scalar("subject"),
+        Scalar("answer"),
+        Scalar("created"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Entity for Merge {
+    const KIND: Kind = Kind::Merge;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("target"),
+        Scalar("target_tip"),
+        Scalar("status"),
+        Scalar("steps"),
+        Scalar("score"),
+        Scalar("head"),
+        Scalar("landed"),
+        Scalar("created"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}

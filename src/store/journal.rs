@@ -1,0 +1,243 @@
+//! Journals: what a run says, while it runs and afterwards.
+//!
+//! One file a run under `orchestra/journal/<agent>/<run>.jsonl` in the git directory, append only. Each line is
+//! `{"n":<number>,"c":"<crc32>","e":<entry>}` with the checksum over the entry's bytes, so a torn tail is told from a
+//! whole line and ignored; nothing is ever appended behind one. Entries are redacted before they get here.
+
+use super::{Error, State, local};
+use crate::git::Repository;
+use crate::model::{Event, Id, ObjectId};
+use bstr::ByteSlice;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The most bytes of one immutable segment, unless a single line is longer.
+const SEGMENT: usize = 1 << 20;
+/// How much is gathered before it is written without being asked for.
+const BUFFER: usize = 1 << 16;
+
+/// One line of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// What the program printed, as it was but for redaction.
+    Raw {
+        /// The line.
+        raw: String,
+        /// Whether it came from standard error.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        stderr: bool,
+    },
+    /// What we made of it.
+    Event(Event),
+}
+
+/// The file of a run's journal.
+pub fn path(repo: &Repository, agent: &Id, run: u32) -> PathBuf {
+    repo.local_dir().join("journal").join(agent.as_str()).join(format!("{run:03}.jsonl"))
+}
+
+/// Appends to the journal of one run.
+#[derive(Debug)]
+pub struct Writer {
+    file: File,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    next: u64,
+}
+
+impl Writer {
+    /// Starts the journal of a run.
+    ///
+    /// # Errors
+    /// If there is one already: a run has one life.
+    pub fn create(repo: &Repository, agent: &Id, run: u32) -> Result<Self, Error> {
+        let path = path(repo, agent, run);
+        local::create_private(path.parent().expect("a journal lies in a directory"))?;
+        let file = File::options().append(true).create_new(true).open(&path);
+        let file = file.map_err(|e| Error::local("create", &path, e))?;
+        Ok(Self { file, path, buffer: Vec::with_capacity(BUFFER * 2), next: 1 })
+    }
+
+    /// Adds an entry. It is in the file after [`Writer::flush`] at the latest.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+        let entry = serde_json::to_vec(entry).expect("entries are plain data");
+        let (number, crc) = (self.next, crc32fast::hash(&entry));
+        write!(self.buffer, "{{\"n\":{number},\"c\":\"{crc:08x}\",\"e\":").expect("writing to memory");
+        self.buffer.extend_from_slice(&entry);
+        self.buffer.extend_from_slice(b"}\n");
+        self.next += 1;
+        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands everything to the system, so that followers see it.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.file.write_all(&self.buffer).map_err(|e| Error::local("append to", &self.path, e))?;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Ends the journal: everything is on disk for good.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.flush()?;
+        self.file.sync_all().map_err(|e| Error::local("sync", &self.path, e))
+    }
+}
+
+/// Reads a journal that may still be growing.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    pending: Vec<u8>,
+}
+
+impl Tail {
+    /// A tail of the journal at `path`, from its beginning. The file may not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None, pending: Vec::new() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All whole entries that came since the last call.
+    pub fn read(&mut self) -> Result<Vec<Entry>, Error> {
+        if self.file.is_none() {
+            match File::open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(e) => return Err(Error::local("open", &self.path, e)),
+            }
+        }
+        let file = self.file.as_mut().expect("opened above");
+        let failed = |e| Error::local("read", &self.path, e);
+        file.read_to_end(&mut self.pending).map_err(failed)?;
+        let whole = self.pending.rfind_byte(b'\n').map_or(0, |at| at + 1);
+        let entries = parse(&self.pending[..whole]).collect();
+        self.pending.drain(..whole);
+        Ok(entries)
+    }
+}
+
+/// The entries of a journal's bytes, up to the first line that is not whole.
+pub fn parse(bytes: &[u8]) -> impl Iterator<Item = Entry> {
+    bytes.lines().map_while(parse_line)
+}
+
+fn parse_line(line: &[u8]) -> Option<Entry> {
+    let rest = line.strip_prefix(b"{\"n\":")?;
+    let (_, rest) = rest.split_once_str(",\"c\":\"")?;
+    let (crc, rest) = rest.split_once_str("\",\"e\":")?;
+    let entry = rest.strip_suffix(b"}")?;
+    let crc = u32::from_str_radix(crc.to_str().ok()?, 16).ok()?;
+    if crc32fast::hash(entry) == crc { serde_json::from_slice(entry).ok() } else { None }
+}
+
+/// The bytes of a journal up to its torn tail, if it has one.
+pub fn whole(bytes: &[u8]) -> &[u8] {
+    let mut end = 0;
+    for line in bytes.lines_with_terminator() {
+        if !line.ends_with(b"\n") || parse_line(line.trim_end_with(|c| c == '\n')).is_none() {
+            break;
+        }
+        end += line.len();
+    }
+    &bytes[..end]
+}
+
+/// Cuts a journal at line ends into segments of at most 1 MiB.
+pub(super) fn segments(journal: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = journal;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let limit = rest.len().min(SEGMENT);
+        let end = if limit == rest.len() {
+            limit
+        } else {
+            let before = rest[..limit].rfind_byte(b'\n').map(|at| at + 1);
+            before.or_else(|| rest.find_byte(b'\n').map(|at| at + 1)).unwrap_or(rest.len())
+        };
+        let (segment, after) = rest.split_at(end);
+        rest = after;
+        Some(segment)
+    })
+}
+
+impl State {
+    /// The bytes of a kept transcript, as [`crate::model::Run::transcript`] names it.
+    pub fn transcript(&self, repo: &Repository, tree: &ObjectId) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        for entry in repo.read_tree(tree)? {
+            bytes.extend(repo.read_blob(&entry.id)?);
+        }
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    fn raw(text: &str) -> Entry {
+        Entry::Raw { raw: text.to_owned(), stderr: false }
+    }
+
+    #[test]
+    fn a_torn_tail_is_ignored_wherever_it_tears() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        let agent = Id::from_random(7);
+        let mut writer = Writer::create(&repo, &agent, 1).unwrap();
+        let entries = [raw("one"), raw("zwei “\u{1F980}”\n"), raw("")];
+        for entry in &entries {
+            writer.append(entry).unwrap();
+        }
+        writer.finish().unwrap();
+        assert!(Writer::create(&repo, &agent, 1).is_err(), "a run has one life");
+        let bytes = std::fs::read(path(&repo, &agent, 1)).unwrap();
+        assert_eq!(parse(&bytes).collect::<Vec<_>>(), entries);
+        for cut in 0..bytes.len() {
+            let lines = bytes[..cut].find_iter("\n").count();
+            assert_eq!(parse(whole(&bytes[..cut])).collect::<Vec<_>>(), entries[..lines], "cut at {cut}");
+        }
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        assert!(parse(&flipped).count() < entries.len(), "a flipped bit is noticed");
+    }
+
+    #[test]
+    fn a_tail_sees_what_is_appended() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        let agent = Id::from_random(9);
+        let mut tail = Tail::new(path(&repo, &agent, 2));
+        assert_eq!(tail.read().unwrap(), []);
+        let mut writer = Writer::create(&repo, &agent, 2).unwrap();
+        writer.append(&raw("a")).unwrap();
+        writer.flush().unwrap();
+        assert_eq!(tail.read().unwrap(), [raw("a")]);
+        assert_eq!(tail.read().unwrap(), []);
+        writer.append(&raw("b")).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(tail.read().unwrap(), [raw("b")]);
+    }
+
+    #[test]
+    fn segments_are_bounded_and_whole() {
+        let line = format!("{}\n", "x".repeat(1000));
+        let journal = line.repeat(3000).into_bytes();
+        let parts: Vec<_> = segments(&journal).collect();
+        assert!(parts.len() > 2 && parts.iter().all(|part| part.len() <= SEGMENT && part.ends_with(b"\n")));
+        assert_eq!(parts.concat(), journal);
+        let long = vec![b'y'; SEGMENT * 2];
+        assert_eq!(segments(&long).count(), 1, "one line is never cut");
+    }
+}

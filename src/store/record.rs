@@ -1,0 +1,160 @@
+//! Records: one entity as canonical JSON with a stamp for each field.
+
+use super::{Entity, Field, Stamp};
+use crate::model::Timestamp;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// The key under which a record keeps its stamps.
+const STAMPS: &str = "_s";
+
+/// One entity as the state stores it: fields, and the stamp of each field's last write.
+///
+/// Unknown fields survive a round trip. Stored as `{…fields…, "_s": {"<stamp>": ["field", "set:element"]}}`: fields
+/// written together share one stamp, which keeps a record small.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    fields: Map<String, Value>,
+    stamps: BTreeMap<String, Stamp>,
+}
+
+impl Record {
+    /// Parses a stored record.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut fields: Map<String, Value> = serde_json::from_slice(bytes)?;
+        let grouped: BTreeMap<Stamp, Vec<String>> =
+            fields.remove(STAMPS).map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let stamps = grouped
+            .into_iter()
+            .flat_map(|(stamp, keys)| keys.into_iter().map(move |key| (key, stamp.clone())));
+        Ok(Self { fields, stamps: stamps.collect() })
+    }
+
+    /// The canonical bytes: sorted keys, two spaces, one final newline. Equal records are equal blobs.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut grouped = BTreeMap::<String, Vec<&str>>::new();
+        for (key, stamp) in &self.stamps {
+            grouped.entry(stamp.to_string()).or_default().push(key);
+        }
+        let mut fields = self.fields.clone();
+        fields.insert(STAMPS.to_owned(), serde_json::to_value(grouped).expect("strings serialise"));
+        let mut bytes = serde_json::to_vec_pretty(&fields).expect("JSON values serialise");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// The entity in it.
+    pub fn entity<T: Entity>(&self) -> Result<T, serde_json::Error> {
+        T::deserialize(&self.fields)
+    }
+
+    /// The stamp of a field (`title`), a set's element (`labels:ui`) or a map's key (`runs:1`).
+    pub fn stamp(&self, key: &str) -> Option<&Stamp> {
+        self.stamps.get(key)
+    }
+
+    /// Takes over what changed in `entity`, stamping exactly that. Returns the names of the fields that changed,
+    /// empty if none did.
+    pub fn update<T: Entity>(&mut self, entity: &T, now: Timestamp, actor: &str) -> Vec<&'static str> {
+        let Value::Object(mut new) = serde_json::to_value(entity).expect("entities are plain data") else {
+            unreachable!("entities are structs");
+        };
+        let mut changed = Vec::new();
+        for &field in T::FIELDS {
+            let name = field.name();
+            let (old, new) = (self.fields.get(name).cloned(), new.remove(name));
+            if old == new {
+                continue;
+            }
+            match field {
+                Field::Scalar(_) => self.touch(name.to_owned(), now, actor),
+                Field::Set(_) => {
+                    let (old, new) = (elements(old.as_ref()), elements(new.as_ref()));
+                    for element in old.symmetric_difference(&new) {
+                        self.touch(format!("{name}:{element}"), now, actor);
+                    }
+                }
+                Field::Map(_) => {
+                    let empty = Map::new();
+                    let map = |value: &Option<Value>| value.as_ref().and_then(Value::as_object).cloned();
+                    let (old, new) = (map(&old).unwrap_or_default(), map(&new).unwrap_or(empty));
+                    for key in old.keys().chain(new.keys()) {
+                        if old.get(key) != new.get(key) {
+                            self.touch(format!("{name}:{key}"), now, actor);
+                        }
+                    }
+                }
+            }
+            match new {
+                Some(value) => self.fields.insert(name.to_owned(), value),
+                None => self.fields.remove(name),
+            };
+            changed.push(name);
+        }
+        debug_assert!(new.is_empty(), "{} has fields that FIELDS does not name: {new:?}", T::KIND);
+        changed
+    }
+
+    fn touch(&mut self, key: String, now: Timestamp, actor: &str) {
+        let stamp = Stamp::after(now, actor, self.stamps.get(&key));
+        self.stamps.insert(key, stamp);
+    }
+}
+
+fn elements(value: Option<&Value>) -> std::collections::BTreeSet<String> {
+    let array = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    array.iter().filter_map(|element| element.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Task, TaskStatus};
+
+    fn task() -> Task {
+        let json = r#"{"id": "k3v8w0000000000z", "title": "Parse headers", "touches": ["src/**"]}"#;
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn exactly_what_changed_is_stamped() {
+        let mut record = Record::default();
+        record.update(&task(), Timestamp(10), "m1");
+        let first = record.stamp("title").unwrap().clone();
+
+        let mut changed = task();
+        changed.status = TaskStatus::Started;
+        changed.touches.insert("tests/**".to_owned());
+        assert_eq!(record.update(&changed, Timestamp(20), "m2"), ["status", "touches"]);
+        assert_eq!(record.stamp("title"), Some(&first));
+        assert_eq!(record.stamp("status").unwrap().to_string(), "20-0-m2");
+        assert_eq!(record.stamp("touches:src/**").unwrap().to_string(), "10-0-m1");
+        assert_eq!(record.stamp("touches:tests/**").unwrap().to_string(), "20-0-m2");
+
+        changed.touches.clear();
+        record.update(&changed, Timestamp(15), "m1");
+        assert_eq!(
+            record.stamp("touches:tests/**").unwrap().to_string(),
+            "20-1-m1",
+            "removal is stamped, and newer"
+        );
+        assert_eq!(record.entity::<Task>().unwrap(), changed);
+        assert_eq!(record.update(&changed, Timestamp(30), "m1"), [""; 0]);
+    }
+
+    #[test]
+    fn unknown_fields_and_stamps_survive() {
+        let mut record = Record::default();
+        record.update(&task(), Timestamp(10), "m1");
+        let mut value: Value = serde_json::from_slice(&record.to_bytes()).unwrap();
+        value["from_the_future"] = serde_json::json!({"a": [1, 2]});
+        value["_s"]["11-0-m9"] = serde_json::json!(["from_the_future"]);
+        let mut record = Record::parse(&serde_json::to_vec(&value).unwrap()).unwrap();
+        let mut changed: Task = record.entity().unwrap();
+        changed.title = "Parse trailers".into();
+        record.update(&changed, Timestamp(20), "m1");
+        let text = String::from_utf8(record.to_bytes()).unwrap();
+        assert!(text.contains("from_the_future") && text.contains("11-0-m9"), "{text}");
+        assert_eq!(Record::parse(text.as_bytes()).unwrap().to_bytes(), text.as_bytes());
+    }
+}

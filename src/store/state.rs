@@ -1,0 +1,222 @@
+//! Reading the state: one tree, looked up directly.
+
+use super::layout::{FORMAT, FORMAT_PATH};
+use super::{Entity, Error, Record, STATE_REF, cache};
+use crate::git::Repository;
+use crate::model::{Agent, Id, Kind, ObjectId};
+use std::cell::OnceCell;
+
+/// The state at one commit; what happens later does not show in it.
+pub struct State {
+    repo: Repository,
+    tip: Option<(ObjectId, ObjectId)>,
+    ids: OnceCell<ShortIds>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("tip", &self.tip).finish_non_exhaustive()
+    }
+}
+
+/// Something that an id's prefix names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its whole id.
+    pub id: Id,
+}
+
+/// The format's gates, as `format.json` has them.
+#[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
+pub(super) struct Format {
+    #[serde(rename = "format")]
+    pub(super) number: u64,
+    pub(super) min_read: u64,
+    pub(super) min_write: u64,
+    pub(super) epoch: u64,
+    pub(super) floor: u64,
+}
+
+impl State {
+    pub(super) fn load(repo: &Repository) -> Result<Self, Error> {
+        let commit = repo.find_ref(STATE_REF)?;
+        Self::at(repo, commit)
+    }
+
+    pub(super) fn at(repo: &Repository, commit: Option<ObjectId>) -> Result<Self, Error> {
+        let tip = match commit {
+            Some(commit) => {
+                let tree = repo.read_commit(&commit)?.tree;
+                Some((commit, tree))
+            }
+            None => None,
+        };
+        let state = Self { repo: repo.clone(), tip, ids: OnceCell::new() };
+        if let Some(format) = state.format()?
+            && format.min_read > FORMAT
+        {
+            return Err(Error::Format { what: "read", found: format.min_read, known: FORMAT });
+        }
+        Ok(state)
+    }
+
+    /// The state's commit; `None` if the repository has no state yet.
+    pub fn commit(&self) -> Option<&ObjectId> {
+        self.tip.as_ref().map(|(commit, _)| commit)
+    }
+
+    pub(super) fn tree(&self) -> Option<&ObjectId> {
+        self.tip.as_ref().map(|(_, tree)| tree)
+    }
+
+    pub(super) fn format(&self) -> Result<Option<Format>, Error> {
+        self.read_json(FORMAT_PATH)
+    }
+
+    fn read_json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Error> {
+        match self.read_path(path)? {
+            Some(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| self.broken(path, e)),
+            None => Ok(None),
+        }
+    }
+
+    fn read_path(&self, path: &str) -> Result<Option<Vec<u8>>, Error> {
+        let Some(tree) = self.tree() else { return Ok(None) };
+        match self.repo.find_in_tree(tree, path)? {
+            Some(entry) => Ok(Some(self.repo.read_blob(&entry.id)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn broken(&self, path: &str, source: serde_json::Error) -> Error {
+        let commit = self.commit().map(|c| c.short().to_owned()).unwrap_or_default();
+        Error::Broken { path: path.to_owned(), commit, source }
+    }
+
+    /// The stored record of an entity.
+    pub fn record(&self, kind: Kind, id: &Id) -> Result<Option<Record>, Error> {
+        let path = super::layout::entity_path(kind, id);
+        match self.read_path(&path)? {
+            Some(bytes) => Record::parse(&bytes).map(Some).map_err(|e| self.broken(&path, e)),
+            None => Ok(None),
+        }
+    }
+
+    /// The entity with this id.
+    pub fn get<T: Entity>(&self, id: &Id) -> Result<Option<T>, Error> {
+        let Some(record) = self.record(T::KIND, id)? else { return Ok(None) };
+        let path = || super::layout::entity_path(T::KIND, id);
+        record.entity().map(Some).map_err(|e| self.broken(&path(), e))
+    }
+
+    /// The entity with this id, which must be there.
+    pub fn require<T: Entity>(&self, id: &Id) -> Result<T, Error> {
+        self.get(id)?.ok_or_else(|| Error::NotFound { kind: Some(T::KIND), text: id.to_string() })
+    }
+
+    /// Every entity of a kind, by id. Served from the cache where it is right; a file that cannot be read is an
+    /// error that names it.
+    pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
+        let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
+        cache::Kind::load(&self.repo, T::KIND, &tree)?
+            .entries()
+            .map(|(id, json)| {
+                serde_json::from_slice(json)
+                    .map_err(|e| self.broken(&super::layout::entity_path(T::KIND, id), e))
+            })
+            .collect()
+    }
+
+    fn kind_tree(&self, kind: Kind) -> Result<Option<ObjectId>, Error> {
+        let Some(tree) = self.tree() else { return Ok(None) };
+        Ok(self.repo.find_in_tree(tree, kind.directory())?.map(|entry| entry.id))
+    }
+
+    /// Everything whose id starts with `prefix`, of one kind or of any. Reads one directory a kind.
+    pub fn find(&self, prefix: &str, kind: Option<Kind>) -> Result<Vec<Found>, Error> {
+        let mut found = Vec::new();
+        let Some(tree) = self.tree() else { return Ok(found) };
+        if !Id::is_prefix(prefix) {
+            return Ok(found);
+        }
+        for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
+            let shard = format!("{}/{}/{}", kind.directory(), &prefix[..1], &prefix[1..2]);
+            let Some(entry) = self.repo.find_in_tree(tree, &shard)? else { continue };
+            for entry in self.repo.read_tree(&entry.id)? {
+                if let Some(id) = cache::id_of_file(&entry.name)
+                    && id.as_str().starts_with(prefix)
+                {
+                    found.push(Found { kind, id });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The one thing that `text` names: an id, a prefix of one, or an agent's name.
+    pub fn resolve(&self, text: &str, kind: Option<Kind>) -> Result<Found, Error> {
+        let mut found = self.find(text, kind)?;
+        if found.is_empty() && kind.is_none_or(|kind| kind == Kind::Agent) {
+            found.extend(self.agents_called(text)?);
+        }
+        match found.as_slice() {
+            [one] => Ok(*one),
+            [] => Err(Error::NotFound { kind, text: text.to_owned() }),
+            several => {
+                let candidates = several.iter().map(|found| format!("{} {}", found.kind, found.id)).collect();
+                Err(Error::Ambiguous { text: text.to_owned(), candidates })
+            }
+        }
+    }
+
+    /// The entity that `text` names, as [`State::resolve`] finds it.
+    pub fn require_named<T: Entity>(&self, text: &str) -> Result<T, Error> {
+        let found = self.resolve(text, Some(T::KIND))?;
+        self.require(&found.id)
+    }
+
+    /// Agents with this name: the one that is not removed, otherwise the last one that was.
+    fn agents_called(&self, name: &str) -> Result<Option<Found>, Error> {
+        let mut called: Vec<Agent> =
+            self.all::<Agent>()?.into_iter().filter(|agent| agent.name.as_str() == name).collect();
+        called.sort_by_key(|agent| (agent.removed.is_some(), std::cmp::Reverse(agent.created)));
+        Ok(called.first().map(|agent| Found { kind: Kind::Agent, id: agent.id }))
+    }
+
+    /// The shortest unique prefixes of everything in this state.
+    pub fn short_ids(&self) -> Result<&ShortIds, Error> {
+        if let Some(ids) = self.ids.get() {
+            return Ok(ids);
+        }
+        let mut all = Vec::new();
+        for kind in Kind::ALL {
+            if let Some(tree) = self.kind_tree(kind)? {
+                all.extend(cache::Kind::load(&self.repo, kind, &tree)?.entries().map(|(id, _)| *id));
+            }
+        }
+        all.sort_unstable();
+        Ok(self.ids.get_or_init(|| ShortIds(all)))
+    }
+}
+
+/// Shortens ids to what people type.
+#[derive(Debug, Clone, Default)]
+pub struct ShortIds(Vec<Id>);
+
+impl ShortIds {
+    /// The shortest prefix of `id`, of at least [`Id::MIN_PREFIX`] characters, that names nothing else.
+    pub fn shorten(&self, id: &Id) -> String {
+        let at = self.0.partition_point(|other| other < id);
+        let shared = |other: Option<&Id>| {
+            other.map_or(0, |other| {
+                id.as_str().bytes().zip(other.as_str().bytes()).take_while(|(a, b)| a == b).count()
+            })
+        };
+        let before = at.checked_sub(1).and_then(|before| self.0.get(before));
+        let after = self.0[at..].iter().find(|other| *other != id);
+        let len = (shared(before).max(shared(after)) + 1).clamp(Id::MIN_PREFIX, Id::LEN);
+        id.as_str()[..len].to_owned()
+    }
+}

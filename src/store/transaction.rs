@@ -1,0 +1,367 @@
+//! Writing the state: lock, read the tip, write objects, sync them, compare-and-swap, acknowledge.
+
+use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
+use super::state::Format;
+use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
+use crate::git::{self, EntryMode, Expected, Identity, NewCommit, NoteEdit, RefEdit, Repository, TreeEdit};
+use crate::model::{Id, Kind, ObjectId, Timestamp};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often a transaction is tried again when others that do not take our lock (a fetch, a person) moved a ref.
+const ATTEMPTS: u32 = 16;
+/// How long a ref's lock may stay unchanged, while we hold the lock that every writer of ours takes, before it is
+/// a dead process's. git itself holds such a lock for a few milliseconds.
+const STALE_AFTER: Duration = Duration::from_secs(2);
+const LOCK_POLL: Duration = Duration::from_millis(40);
+
+/// One change of the state, as it is being made.
+///
+/// It sees the state it is based on and its own writes. Whoever builds it may be called again when somebody else
+/// was faster, and must not have effects of its own.
+#[derive(Debug)]
+pub struct Transaction<'s> {
+    repo: &'s Repository,
+    base: State,
+    now: Timestamp,
+    actor: &'s str,
+    records: BTreeMap<(Kind, Id), Record>,
+    changes: BTreeMap<(Kind, Id), Vec<&'static str>>,
+    subject: Option<String>,
+    notes: BTreeMap<String, BTreeMap<ObjectId, Vec<String>>>,
+    transcripts: Vec<TreeEdit>,
+    refs: Vec<RefEdit>,
+    written: Vec<ObjectId>,
+}
+
+/// A change that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed<T> {
+    /// What the change returned.
+    pub value: T,
+    /// The state's commit after it; `None` if nothing had to be written and there is no state.
+    pub commit: Option<ObjectId>,
+    /// Whether this change made the state.
+    pub initialised: bool,
+}
+
+impl Transaction<'_> {
+    /// The time of this change.
+    pub const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The state that this change is based on, without its own writes.
+    pub const fn base(&self) -> &State {
+        &self.base
+    }
+
+    /// The entity with this id, this change's own writes included.
+    pub fn get<T: Entity>(&self, id: &Id) -> Result<Option<T>, Error> {
+        match self.records.get(&(T::KIND, *id)) {
+            Some(record) => Ok(Some(record.entity().expect("it was written from such an entity"))),
+            None => self.base.get(id),
+        }
+    }
+
+    /// The same, and it must be there.
+    pub fn require<T: Entity>(&self, id: &Id) -> Result<T, Error> {
+        self.get(id)?.ok_or_else(|| Error::NotFound { kind: Some(T::KIND), text: id.to_string() })
+    }
+
+    /// Every entity of a kind, this change's own writes included.
+    pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
+        let mut all: BTreeMap<Id, T> =
+            self.base.all::<T>()?.into_iter().map(|entity| (entity.id(), entity)).collect();
+        for ((kind, id), record) in &self.records {
+            if *kind == T::KIND {
+                all.insert(*id, record.entity().expect("it was written from such an entity"));
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
+    /// Writes an entity: new, or whatever of it changed.
+    pub fn put<T: Entity>(&mut self, entity: &T) -> Result<(), Error> {
+        let key = (T::KIND, entity.id());
+        let mut record = match self.records.remove(&key) {
+            Some(record) => record,
+            None => self.base.record(key.0, &key.1)?.unwrap_or_default(),
+        };
+        let changed = record.update(entity, self.now, self.actor);
+        if !changed.is_empty() {
+            let fields = self.changes.entry(key).or_default();
+            fields.extend(changed);
+            fields.sort_unstable();
+            fields.dedup();
+        }
+        self.records.insert(key, record);
+        Ok(())
+    }
+
+    /// Says what this change is, in one line: `task 4f7kq: claim by blue-heron`. The last word counts.
+    pub fn describe(&mut self, subject: impl Into<String>) {
+        self.subject = Some(subject.into());
+    }
+
+    /// Adds a line to a commit's note, together with the change.
+    pub fn note(&mut self, edit: NoteEdit) {
+        self.notes.entry(edit.notes_ref).or_default().entry(edit.commit).or_default().push(edit.line);
+    }
+
+    /// Moves another ref together with the change: all move, or none. If that ref is not where it is expected to
+    /// be, the whole change fails with [`git::Error::RefMoved`].
+    pub fn move_ref(&mut self, edit: RefEdit) {
+        self.refs.push(edit);
+    }
+
+    /// Names objects that the caller wrote and that must be on disk before the change is.
+    pub fn depend_on(&mut self, objects: impl IntoIterator<Item = ObjectId>) {
+        self.written.extend(objects);
+    }
+
+    /// Keeps a run's journal as immutable segments under the machine's log ref. Returns the tree that holds them.
+    pub fn keep_transcript(&mut self, agent: &Id, run: u32, journal: &[u8]) -> Result<ObjectId, Error> {
+        let mut files = Vec::<TreeEdit>::new();
+        for (number, segment) in journal::segments(journal).enumerate() {
+            let blob = self.repo.write_blob(segment)?;
+            self.written.push(blob.clone());
+            files.push((format!("{:04}.jsonl", number + 1), Some((EntryMode::Blob, blob))));
+        }
+        let (tree, written) = self.repo.edit_tree(None, &files)?;
+        self.written.extend(written);
+        self.transcripts.push((format!("{agent}/{run:03}"), Some((EntryMode::Tree, tree.clone()))));
+        Ok(tree)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+            && self.notes.is_empty()
+            && self.refs.is_empty()
+            && self.transcripts.is_empty()
+    }
+}
+
+impl Store {
+    /// Makes one change of the state: all of it or nothing, on disk when this returns.
+    ///
+    /// Safe to call from any number of processes at once: they queue on one lock file. `change` is called again if
+    /// something that does not take that lock moved the state meanwhile. A change that writes nothing makes no
+    /// commit.
+    ///
+    /// # Errors
+    /// Whatever `change` returns, and then nothing was written; otherwise [`Error`].
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        mut change: impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<Committed<T>, E> {
+        let actor = self.machine()?;
+        let _lock = local::lock(self.repo())?;
+        for _ in 0..ATTEMPTS {
+            let base = self.state()?;
+            if let Some(format) = base.format()?
+                && format.min_write > FORMAT
+            {
+                return Err(Error::Format { what: "write", found: format.min_write, known: FORMAT }.into());
+            }
+            let mut transaction = Transaction {
+                repo: self.repo(),
+                base,
+                now: self.clock().now(),
+                actor: &actor,
+                records: BTreeMap::new(),
+                changes: BTreeMap::new(),
+                subject: None,
+                notes: BTreeMap::new(),
+                transcripts: Vec::new(),
+                refs: Vec::new(),
+                written: Vec::new(),
+            };
+            let value = change(&mut transaction)?;
+            let initialised = transaction.base.commit().is_none();
+            if transaction.is_empty() {
+                return Ok(Committed {
+                    value,
+                    commit: transaction.base.commit().cloned(),
+                    initialised: false,
+                });
+            }
+            match self.commit(transaction) {
+                Ok(commit) => return Ok(Committed { value, commit: Some(commit), initialised }),
+                Err(Error::Git(git::Error::RefMoved { name })) if is_ours(&name) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Error::Contended { attempts: ATTEMPTS }.into())
+    }
+
+    /// Makes the state if there is none. Returns whether it did.
+    pub fn init(&self) -> Result<bool, Error> {
+        if self.is_initialised()? {
+            return Ok(false);
+        }
+        let _lock = local::lock(self.repo())?;
+        if self.is_initialised()? {
+            return Ok(false);
+        }
+        let actor = self.machine()?;
+        let mut written = Vec::new();
+        let commit = self.first_commit(&actor, self.clock().now(), &mut written)?;
+        self.repo().sync_objects(&written)?;
+        let edit = RefEdit { name: STATE_REF.to_owned(), new: Some(commit), expected: Expected::Absent };
+        match self.move_refs(&[edit]) {
+            Ok(()) => Ok(true),
+            Err(Error::Git(git::Error::RefMoved { .. })) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn first_commit(
+        &self,
+        actor: &str,
+        now: Timestamp,
+        written: &mut Vec<ObjectId>,
+    ) -> Result<ObjectId, Error> {
+        let format = Format { number: FORMAT, min_read: FORMAT, min_write: FORMAT, epoch: 0, floor: 0 };
+        let mut format = serde_json::to_vec_pretty(&format).expect("integers serialise");
+        format.push(b'\n');
+        let mut edits = Vec::new();
+        for (path, content) in [(FORMAT_PATH, format.as_slice()), (README_PATH, README.as_bytes())] {
+            let blob = self.repo().write_blob(content)?;
+            written.push(blob.clone());
+            edits.push((path.to_owned(), Some((EntryMode::Blob, blob))));
+        }
+        let (tree, trees) = self.repo().edit_tree(None, &edits)?;
+        written.extend(trees);
+        let message = format!("orchestra: init\n\nOrchestra-Nonce: {:032x}\n", local::random_u128()?);
+        self.write_commit(actor, now, &tree, &[], &message, written)
+    }
+
+    fn write_commit(
+        &self,
+        actor: &str,
+        at: Timestamp,
+        tree: &ObjectId,
+        parents: &[ObjectId],
+        message: &str,
+        written: &mut Vec<ObjectId>,
+    ) -> Result<ObjectId, Error> {
+        let committer = Identity::new("git-orchestra", &format!("{actor}@orchestra.invalid"));
+        let (author, committer) = (self.author(), &committer);
+        let commit =
+            self.repo().write_commit(&NewCommit { tree, parents, author, committer, at, message })?;
+        written.push(commit.clone());
+        Ok(commit)
+    }
+
+    fn commit(&self, mut transaction: Transaction<'_>) -> Result<ObjectId, Error> {
+        let repo = self.repo();
+        let (actor, now) = (transaction.actor, transaction.now);
+        let mut written = std::mem::take(&mut transaction.written);
+        let old = transaction.base.commit().cloned();
+        let parent = match &old {
+            Some(commit) => commit.clone(),
+            None => self.first_commit(actor, now, &mut written)?,
+        };
+        let parent_tree = match transaction.base.tree() {
+            Some(tree) => tree.clone(),
+            None => repo.read_commit(&parent)?.tree,
+        };
+
+        let mut edits = Vec::new();
+        for (kind, id) in transaction.changes.keys() {
+            let blob = repo.write_blob(&transaction.records[&(*kind, *id)].to_bytes())?;
+            written.push(blob.clone());
+            edits.push((entity_path(*kind, id), Some((EntryMode::Blob, blob))));
+        }
+        let mut refs = std::mem::take(&mut transaction.refs);
+        let mut commit = parent;
+        if !edits.is_empty() || old.is_none() {
+            let (tree, trees) = repo.edit_tree(Some(&parent_tree), &edits)?;
+            written.extend(trees);
+            let message = message(&transaction)?;
+            commit = self.write_commit(actor, now, &tree, &[commit], &message, &mut written)?;
+            refs.insert(
+                0,
+                RefEdit { name: STATE_REF.to_owned(), new: Some(commit.clone()), expected: old.into() },
+            );
+        }
+        for (notes_ref, lines) in &transaction.notes {
+            let tip = repo.find_ref(notes_ref)?;
+            let committer = Identity::new("git-orchestra", &format!("{actor}@orchestra.invalid"));
+            let (new, objects) = repo.write_notes(tip.as_ref(), lines, self.author(), &committer, now)?;
+            written.extend(objects);
+            refs.push(RefEdit { name: notes_ref.clone(), new: Some(new), expected: tip.into() });
+        }
+        if !transaction.transcripts.is_empty() {
+            let name = log_ref(actor, now);
+            let tip = repo.find_ref(&name)?;
+            let tree = tip.as_ref().map(|tip| repo.read_commit(tip)).transpose()?.map(|commit| commit.tree);
+            let (tree, trees) = repo.edit_tree(tree.as_ref(), &transaction.transcripts)?;
+            written.extend(trees);
+            let parents = tip.clone().map(|tip| vec![tip]).unwrap_or_default();
+            let paths: Vec<_> = transaction.transcripts.iter().map(|(path, _)| path.as_str()).collect();
+            let message = format!("transcript: {}\n", paths.join(", "));
+            let new = self.write_commit(actor, now, &tree, &parents, &message, &mut written)?;
+            refs.push(RefEdit { name, new: Some(new), expected: tip.into() });
+        }
+        repo.sync_objects(&written)?;
+        self.move_refs(&refs)?;
+        Ok(commit)
+    }
+
+    /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under our lock only.
+    fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
+        let repo = self.repo();
+        let mut watched: Option<(std::path::PathBuf, Duration)> = None;
+        loop {
+            let name = match repo.update_refs(refs, "git orchestra") {
+                Ok(()) => return Ok(()),
+                Err(git::Error::RefLocked { name }) => name,
+                Err(e) => return Err(e.into()),
+            };
+            let lock = repo.common_dir().join(format!("{name}.lock"));
+            let waited = match &mut watched {
+                Some((path, waited)) if *path == lock => {
+                    *waited += LOCK_POLL;
+                    *waited
+                }
+                _ => {
+                    watched = Some((lock.clone(), Duration::ZERO));
+                    Duration::ZERO
+                }
+            };
+            if waited >= STALE_AFTER {
+                // Only refs that nobody but us writes: the user's own locks are the user's.
+                if !is_ours(&name) || std::fs::remove_file(&lock).is_err() {
+                    return Err(Error::Locked { lock });
+                }
+                tracing::warn!("removed {}, which a dead process left behind", lock.display());
+                watched = None;
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
+}
+
+/// Subject, then one `Orchestra-Op:` trailer for each entity that changed, then a nonce that makes equal changes on
+/// two machines different commits.
+fn message(transaction: &Transaction<'_>) -> Result<String, Error> {
+    use std::fmt::Write as _;
+    let subject = transaction.subject.clone().unwrap_or_else(|| {
+        let touched = transaction.changes.keys().map(|(kind, id)| format!("{kind} {}", &id.as_str()[..6]));
+        format!("{}: change", touched.collect::<Vec<_>>().join(", "))
+    });
+    let subject = subject.lines().next().unwrap_or_default();
+    let mut message = format!("{subject}\n\n");
+    for ((kind, id), fields) in &transaction.changes {
+        let op = serde_json::json!({"put": kind.noun(), "id": id.as_str(), "fields": fields});
+        writeln!(message, "Orchestra-Op: {op}").expect("writing to memory");
+    }
+    writeln!(message, "Orchestra-Nonce: {:032x}", local::random_u128()?).expect("writing to memory");
+    Ok(message)
+}
