@@ -80,6 +80,26 @@ pub enum Error {
         /// What was asked for.
         revision: String,
     },
+    /// A name that was to be used is in use.
+    #[error("make the {what} `{name}`: it exists")]
+    Taken {
+        /// What it is: `branch`, `directory`, `worktree`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A directory is not the worktree that the repository registered there.
+    #[error("touch {}: it does not name the worktree that is registered there", .path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Somebody ran `git worktree lock`.
+    #[error("remove the worktree `{name}`: it is locked (`git worktree unlock` allows it)")]
+    WorktreeLocked {
+        /// Its name.
+        name: String,
+    },
     /// A file of the repository could not be read or written.
     #[error("{action} {}", .path.display())]
     File {

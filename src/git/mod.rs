@@ -8,6 +8,8 @@ mod ancestry;
 mod commit;
 mod diff;
 mod error;
+mod fingerprint;
+mod leftover;
 mod merge;
 mod note;
 mod object;
@@ -19,14 +21,18 @@ mod run;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod worktree;
 
 pub use ancestry::Ancestry;
 pub use commit::{Commit, Identity, NewCommit};
 pub use diff::{ChangeStatus, DiffStat, FileChange, Hunk};
 pub use error::Error;
+pub use fingerprint::Fingerprint;
+pub use leftover::{Leftover, NewLeftover, WorktreeStatus};
 pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, RefEdit};
 pub use repository::{Head, Repository};
+pub use worktree::{Checkout, NewWorktree, Worktree};

@@ -6,6 +6,7 @@ use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -193,6 +194,9 @@ impl Command {
             Input::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
         };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // In a group of its own, so that a Ctrl-C of the terminal reaches us alone: we decide what it means for
+        // a git that is half-way.
+        command.process_group(0);
         let mut child =
             command.spawn().map_err(|source| CommandError::Start { program: self.program_name(), source })?;
         let pipe = child.stdin.take();

@@ -1,0 +1,180 @@
+//! What is in a worktree and in no commit: seen, kept as a tree, committed.
+//!
+//! Everything here reads the agent's index and leaves it alone, except [`Repository::commit_leftovers`], which runs
+//! when its agent is gone.
+
+use super::{Error, Expected, Identity, NewCommit, RefEdit, Repository, Worktree};
+use crate::model::{ObjectId, Timestamp};
+use bstr::{BStr, BString, ByteSlice};
+use std::path::{Path, PathBuf};
+use tempfile::TempPath;
+
+/// What differs between a worktree and its `HEAD`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WorktreeStatus {
+    /// Tracked paths that differ, staged or not.
+    pub changed: Vec<BString>,
+    /// Paths that are neither tracked nor ignored; a directory of such stands for its contents.
+    pub untracked: Vec<BString>,
+    /// Tracked paths with an unresolved merge.
+    pub unmerged: Vec<BString>,
+}
+
+impl WorktreeStatus {
+    /// Whether nothing differs.
+    pub const fn is_clean(&self) -> bool {
+        self.changed.is_empty() && self.untracked.is_empty() && self.unmerged.is_empty()
+    }
+
+    /// How many paths differ.
+    pub const fn count(&self) -> usize {
+        self.changed.len() + self.untracked.len() + self.unmerged.len()
+    }
+}
+
+/// A commit of what an agent left.
+#[derive(Debug, Clone)]
+pub struct NewLeftover<'a> {
+    /// The branch that it belongs on, a full ref name.
+    pub branch: &'a str,
+    /// Where it goes when the worktree is not on that branch or in the middle of something: a full ref name.
+    pub rescue: &'a str,
+    /// Who did it.
+    pub author: &'a Identity,
+    /// Who wrote it down.
+    pub committer: &'a Identity,
+    /// When.
+    pub at: Timestamp,
+    /// The message.
+    pub message: &'a str,
+}
+
+/// What became of what an agent left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leftover {
+    /// There was nothing.
+    Nothing,
+    /// It is the new tip of its branch.
+    Committed(ObjectId),
+    /// It is safe under the rescue ref, and the worktree is as it was.
+    Rescued(ObjectId),
+}
+
+impl Repository {
+    /// What differs between a worktree and its `HEAD`. Writes nothing, not even the index's cached times.
+    pub fn worktree_status(&self, worktree: &Worktree) -> Result<WorktreeStatus, Error> {
+        let args = ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames"];
+        let out = self.git_at(&worktree.git_dir, Some(&worktree.path), args).read()?;
+        Ok(parse_status(&out))
+    }
+
+    /// The tree of everything in a worktree that is not ignored, committed or not. Uses an index of its own.
+    pub fn snapshot(&self, worktree: &Worktree) -> Result<ObjectId, Error> {
+        self.snapshot_with_index(worktree).map(|(tree, _)| tree)
+    }
+
+    /// Commits everything in a worktree that is neither committed nor ignored, onto its branch. No hook runs, and
+    /// nothing is signed. Only for a worktree in which nobody works any more.
+    ///
+    /// On another branch, detached, or in the middle of a merge or a rebase, the branch stays where it is and the
+    /// work goes to the rescue ref, with `HEAD` as its parent.
+    pub fn commit_leftovers(&self, worktree: &Worktree, new: &NewLeftover<'_>) -> Result<Leftover, Error> {
+        if self.worktree_status(worktree)?.is_clean() {
+            return Ok(Leftover::Nothing);
+        }
+        let (tree, index) = self.snapshot_with_index(worktree)?;
+        let head = self.worktree_head(worktree)?;
+        if let Some(tip) = &head.commit
+            && self.read_commit(tip)?.tree == tree
+        {
+            return Ok(Leftover::Nothing);
+        }
+        let parents: Vec<ObjectId> = head.commit.iter().cloned().collect();
+        let commit = self.write_commit(&NewCommit {
+            tree: &tree,
+            parents: &parents,
+            author: new.author,
+            committer: new.committer,
+            at: new.at,
+            message: new.message,
+        })?;
+        self.sync_objects([&commit])?;
+        let plain = head.branch.as_deref() == Some(new.branch)
+            && !["MERGE_HEAD", "rebase-merge", "rebase-apply"]
+                .iter()
+                .any(|name| worktree.git_dir.join(name).exists());
+        let (name, expected) =
+            if plain { (new.branch, Expected::from(head.commit)) } else { (new.rescue, Expected::Absent) };
+        let edit = RefEdit { name: name.to_owned(), new: Some(commit.clone()), expected };
+        self.update_refs(&[edit], "orchestra: commit what the agent left")?;
+        if !plain {
+            return Ok(Leftover::Rescued(commit));
+        }
+        install_index(index, &worktree.git_dir)?;
+        Ok(Leftover::Committed(commit))
+    }
+
+    fn snapshot_with_index(&self, worktree: &Worktree) -> Result<(ObjectId, TempPath), Error> {
+        let dir = &worktree.git_dir;
+        // Beside the index that it may replace, so that a rename can do that.
+        let index = tempfile::Builder::new()
+            .prefix("orchestra-index-")
+            .tempfile_in(dir)
+            .map_err(|e| Error::file("create an index in", dir, e))?
+            .into_temp_path();
+        match std::fs::copy(dir.join("index"), &index) {
+            Ok(_) => {}
+            // No index at all: git makes one, and an empty file is no index.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                std::fs::remove_file(&index).map_err(|e| Error::file("remove", index.to_path_buf(), e))?;
+            }
+            Err(e) => return Err(Error::file("copy", dir.join("index"), e)),
+        }
+        let git = |args: &[&str]| {
+            self.git_at(dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index.as_os_str()).read()
+        };
+        git(&["add", "--all", "--", "."])?;
+        let out = git(&["write-tree"])?;
+        let text = out.trim().to_str_lossy();
+        let tree =
+            text.parse().map_err(|_| Error::Output { command: "write-tree", detail: text.into_owned() })?;
+        Ok((tree, index))
+    }
+}
+
+/// Makes `index` the index of `git_dir`, the way git does: through `index.lock`.
+fn install_index(index: TempPath, git_dir: &Path) -> Result<(), Error> {
+    let lock: PathBuf = git_dir.join("index.lock");
+    let failed = |e| Error::file("replace", git_dir.join("index"), e);
+    if let Err(e) = std::fs::hard_link(&index, &lock) {
+        if e.kind() != std::io::ErrorKind::AlreadyExists {
+            return Err(failed(e));
+        }
+        // Left by a git that was killed with its agent: nobody works here any more.
+        std::fs::remove_file(&lock).map_err(failed)?;
+        std::fs::hard_link(&index, &lock).map_err(failed)?;
+    }
+    std::fs::rename(&lock, git_dir.join("index")).map_err(failed)?;
+    index.close().map_err(failed)
+}
+
+/// `git status --porcelain=v2 -z` without renames: `1 XY …8 fields… path`, `u …10 fields… path`, `? path`.
+fn parse_status(out: &[u8]) -> WorktreeStatus {
+    let mut status = WorktreeStatus::default();
+    let nth = |entry: &BStr, fields: usize| -> BString {
+        entry.splitn(fields + 1, |&b| b == b' ').last().unwrap_or_default().into()
+    };
+    for entry in out.split(|&b| b == 0).map(BStr::new) {
+        match entry.first() {
+            Some(b'1') => status.changed.push(nth(entry, 8)),
+            Some(b'u') => status.unmerged.push(nth(entry, 10)),
+            Some(b'?') => status.untracked.push(nth(entry, 1)),
+            _ => {}
+        }
+    }
+    status
+}
+
+#[cfg(test)]
+#[path = "leftover_tests.rs"]
+mod tests;

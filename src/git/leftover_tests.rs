@@ -1,0 +1,116 @@
+//! Uncommitted work in real worktrees.
+
+use super::*;
+use crate::git::NewWorktree;
+use crate::git::testing::Sandbox;
+
+struct Left {
+    sandbox: Sandbox,
+    repository: Repository,
+    worktree: Worktree,
+}
+
+const BRANCH: &str = "refs/heads/orchestra/heron";
+const RESCUE: &str = "refs/orchestra/rescue/heron/1";
+
+impl Left {
+    fn new() -> Self {
+        let sandbox = Sandbox::new(&[]);
+        std::fs::write(sandbox.path().join(".gitignore"), "ignored\n").unwrap();
+        std::fs::write(sandbox.path().join("old"), "old\n").unwrap();
+        sandbox.git(&["add", "-A"]);
+        sandbox.git(&["commit", "-q", "-m", "second"]);
+        let repository = sandbox.open();
+        let base = repository.resolve_commit("HEAD").unwrap();
+        let root = sandbox.dir.path().join("agents");
+        let name = "heron".parse().unwrap();
+        let new = NewWorktree { name: &name, root: &root, branch: BRANCH, base: &base };
+        let worktree = repository.add_worktree(&new).unwrap();
+        Self { sandbox, repository, worktree }
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        std::fs::write(self.worktree.path.join(name), content).unwrap();
+    }
+
+    fn commit(&self) -> Leftover {
+        let author = Identity::new("heron", "heron@orchestra");
+        let new = NewLeftover {
+            branch: BRANCH,
+            rescue: RESCUE,
+            author: &author,
+            committer: &author,
+            at: Timestamp(1_700_000_000_000),
+            message: "left\n",
+        };
+        self.repository.commit_leftovers(&self.worktree, &new).unwrap()
+    }
+
+    fn in_worktree(&self, args: &[&str]) -> String {
+        self.sandbox.git_in(&self.worktree.path, args)
+    }
+}
+
+#[test]
+fn a_clean_worktree_leaves_nothing() {
+    let left = Left::new();
+    left.write("ignored", "x");
+    assert!(left.repository.worktree_status(&left.worktree).unwrap().is_clean());
+    assert_eq!(left.commit(), Leftover::Nothing);
+}
+
+#[test]
+fn the_status_tells_kinds_apart_and_survives_odd_names() {
+    let left = Left::new();
+    left.write("old", "changed\n");
+    left.write("new with space\nand line", "x");
+    left.write("staged one", "x");
+    left.in_worktree(&["add", "staged one"]);
+    let status = left.repository.worktree_status(&left.worktree).unwrap();
+    assert_eq!(status.changed, ["old", "staged one"]);
+    assert_eq!(status.untracked, ["new with space\nand line"]);
+    assert_eq!(status.count(), 3);
+}
+
+#[test]
+fn a_snapshot_has_everything_and_changes_nothing() {
+    let left = Left::new();
+    left.write("old", "changed\n");
+    left.write("new", "new\n");
+    left.write("ignored", "x");
+    let index = std::fs::read(left.worktree.git_dir.join("index")).unwrap();
+    let tree = left.repository.snapshot(&left.worktree).unwrap();
+    assert_eq!(left.sandbox.git(&["ls-tree", "--name-only", tree.as_str()]), ".gitignore\nnew\nold");
+    assert_eq!(left.sandbox.git(&["show", &format!("{tree}:old")]), "changed");
+    assert_eq!(std::fs::read(left.worktree.git_dir.join("index")).unwrap(), index);
+    assert_eq!(left.in_worktree(&["status", "--porcelain"]), " M old\n?? new");
+    let names: Vec<_> = std::fs::read_dir(&left.worktree.git_dir).unwrap().flatten().collect();
+    assert!(names.iter().all(|e| !e.file_name().to_string_lossy().starts_with("orchestra-index")));
+}
+
+#[test]
+fn leftovers_become_the_tip_and_the_worktree_is_clean() {
+    let left = Left::new();
+    left.write("new", "new\n");
+    std::fs::remove_file(left.worktree.path.join("old")).unwrap();
+    // Of a git that was killed with its agent.
+    std::fs::write(left.worktree.git_dir.join("index.lock"), "").unwrap();
+    let Leftover::Committed(commit) = left.commit() else { panic!("there was something") };
+    assert_eq!(left.repository.find_ref(BRANCH).unwrap(), Some(commit.clone()));
+    assert_eq!(left.in_worktree(&["status", "--porcelain"]), "");
+    assert_eq!(left.sandbox.git(&["log", "-1", "--format=%an %s", commit.as_str()]), "heron left");
+    assert_eq!(left.commit(), Leftover::Nothing);
+    assert_eq!(left.sandbox.git(&["status", "--porcelain"]), "", "the main checkout");
+}
+
+#[test]
+fn away_from_its_branch_the_work_is_rescued() {
+    let left = Left::new();
+    let tip = left.repository.find_ref(BRANCH).unwrap();
+    left.in_worktree(&["checkout", "-q", "--detach"]);
+    left.write("new", "new\n");
+    let Leftover::Rescued(commit) = left.commit() else { panic!("it is detached") };
+    assert_eq!(left.repository.find_ref(RESCUE).unwrap(), Some(commit));
+    assert_eq!(left.repository.find_ref(BRANCH).unwrap(), tip);
+    assert_eq!(left.in_worktree(&["status", "--porcelain"]), "?? new", "the worktree is as it was");
+}

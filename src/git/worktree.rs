@@ -1,0 +1,409 @@
+//! Linked worktrees: made one at a time, written down before they are made, removed only when nobody can be
+//! mistaken about what is removed.
+//!
+//! A worktree has a name: its directory's last component and its entry in `worktrees/` of the repository, always
+//! the same. Its own `.git` file is never trusted, because whoever works in it can write it.
+
+use super::repository::RefFormat;
+use super::{Error, Expected, Head, RefEdit, Repository};
+use crate::model::{Name, ObjectId};
+use crate::process::{FileLock, end_orphans};
+use bstr::{BStr, ByteSlice};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A linked worktree as the repository registered it. Its directory may be gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worktree {
+    /// Its name in the repository.
+    pub name: String,
+    /// Its private git directory, `worktrees/<name>`.
+    pub git_dir: PathBuf,
+    /// Where its files are.
+    pub path: PathBuf,
+}
+
+/// One checkout of the repository, the main one included.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Checkout {
+    /// Where its files are; for a bare repository the repository itself.
+    pub path: PathBuf,
+    /// What is checked out; absent when bare or unborn.
+    pub commit: Option<ObjectId>,
+    /// The branch, a full ref name; absent when detached.
+    pub branch: Option<String>,
+    /// Whether it is the entry of a bare repository.
+    pub bare: bool,
+    /// Whether its directory is gone.
+    pub prunable: bool,
+}
+
+/// A worktree that is about to be made, with a branch of its own.
+#[derive(Debug, Clone)]
+pub struct NewWorktree<'a> {
+    /// Its name: the last component of its path.
+    pub name: &'a Name,
+    /// The directory to make it in, which is made when missing.
+    pub root: &'a Path,
+    /// The branch to make, a full ref name under `refs/heads/`.
+    pub branch: &'a str,
+    /// The commit that it starts from.
+    pub base: &'a ObjectId,
+}
+
+/// What was about to happen to a worktree. Written before, deleted after.
+#[derive(Debug, Serialize, Deserialize)]
+struct Intent {
+    action: Action,
+    name: Name,
+    path: PathBuf,
+    branch: String,
+    base: Option<ObjectId>,
+    /// Whether the branch was there before.
+    had_branch: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Action {
+    Add,
+    Remove,
+}
+
+/// The variable by which a git process that outlived us is recognised.
+const MARK: &str = "GIT_ORCHESTRA_INTENT";
+
+impl Worktree {
+    /// Whether its directory is there and names this registration.
+    pub fn is_intact(&self) -> bool {
+        std::fs::read(self.path.join(".git")).ok().is_some_and(|content| {
+            let named =
+                content.strip_prefix(b"gitdir: ").map(|path| Path::new(OsStr::from_bytes(path.trim_end())));
+            named.and_then(|path| path.canonicalize().ok()) == self.git_dir.canonicalize().ok()
+        })
+    }
+}
+
+impl Repository {
+    /// The linked worktree that is registered under `name`; `None` if there is none. Runs no process.
+    pub fn find_worktree(&self, name: &str) -> Result<Option<Worktree>, Error> {
+        if name.parse::<Name>().is_err() {
+            return Ok(None);
+        }
+        let git_dir = self.common_dir().join("worktrees").join(name);
+        let file = git_dir.join("gitdir");
+        let content = match std::fs::read(&file) {
+            Ok(content) => content,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::file("read", file, e)),
+        };
+        // Relative with `worktree.useRelativePaths`: to the directory of the file.
+        let dot_git = git_dir.join(OsStr::from_bytes(content.trim_end()));
+        let dot_git = dot_git.canonicalize().unwrap_or(dot_git);
+        let Some(path) = dot_git.parent().filter(|_| !content.trim_end().is_empty()) else { return Ok(None) };
+        Ok(Some(Worktree { name: name.to_owned(), git_dir, path: path.to_owned() }))
+    }
+
+    /// Every checkout of the repository, the main one first.
+    pub fn checkouts(&self) -> Result<Vec<Checkout>, Error> {
+        let out = self.git(["worktree", "list", "--porcelain", "-z"]).read()?;
+        Ok(parse_list(&out))
+    }
+
+    /// What is checked out in a worktree.
+    pub fn worktree_head(&self, worktree: &Worktree) -> Result<Head, Error> {
+        let branch = if self.refs == RefFormat::Files {
+            let file = worktree.git_dir.join("HEAD");
+            let text = std::fs::read_to_string(&file).map_err(|e| Error::file("read", file, e))?;
+            match text.trim_end().strip_prefix("ref: ") {
+                Some(branch) => Some(branch.to_owned()),
+                None => return Ok(Head { branch: None, commit: text.trim_end().parse().ok() }),
+            }
+        } else {
+            let out = self.git_at(&worktree.git_dir, None, ["symbolic-ref", "--quiet", "HEAD"]).output()?;
+            let branch = out.stdout.trim().to_str_lossy().into_owned();
+            Some(branch).filter(|branch| !branch.is_empty())
+        };
+        let commit = if let Some(branch) = &branch {
+            self.find_ref(branch)?
+        } else {
+            let out = self
+                .git_at(&worktree.git_dir, None, ["rev-parse", "--verify", "--quiet", "HEAD"])
+                .output()?;
+            out.stdout.trim().to_str_lossy().parse().ok()
+        };
+        Ok(Head { branch, commit })
+    }
+
+    /// Makes a branch at `base` and a worktree on it. One at a time for the whole repository, and written down
+    /// before, so that [`Repository::mend_worktrees`] can undo what a kill left half-made.
+    ///
+    /// # Errors
+    /// If the branch, the registration or the directory is there already, nothing was made.
+    pub fn add_worktree(&self, new: &NewWorktree<'_>) -> Result<Worktree, Error> {
+        let _lock = self.worktree_lock()?;
+        let short = new.branch.strip_prefix("refs/heads/").ok_or_else(|| taken("branch", new.branch))?;
+        std::fs::create_dir_all(new.root).map_err(|e| Error::file("create", new.root, e))?;
+        let root = new.root.canonicalize().map_err(|e| Error::file("find", new.root, e))?;
+        let path = root.join(new.name.as_str());
+        if path.symlink_metadata().is_ok() {
+            return Err(taken("directory", &path.to_string_lossy()));
+        }
+        if self.common_dir().join("worktrees").join(new.name.as_str()).exists() {
+            return Err(taken("worktree", new.name.as_str()));
+        }
+        if self.find_loose_ref(new.branch) {
+            return Err(taken("branch", short));
+        }
+        let intent = Intent {
+            action: Action::Add,
+            name: new.name.clone(),
+            path: path.clone(),
+            branch: new.branch.to_owned(),
+            base: Some(new.base.clone()),
+            had_branch: false,
+        };
+        let file = self.write_intent(&intent)?;
+        let args: [&OsStr; 8] = [
+            "worktree".as_ref(),
+            "add".as_ref(),
+            "--quiet".as_ref(),
+            "--no-track".as_ref(),
+            "-b".as_ref(),
+            short.as_ref(),
+            path.as_os_str(),
+            new.base.as_str().as_ref(),
+        ];
+        let added = self.git(args).env(MARK, self.mark(new.name)).read();
+        if let Err(error) = added {
+            // git cleans up behind itself when it fails; what it did not make (a branch that was there) stays.
+            remove_file(&file)?;
+            return Err(error.into());
+        }
+        remove_file(&file)?;
+        let git_dir = self.common_dir().join("worktrees").join(new.name.as_str());
+        Ok(Worktree { name: new.name.to_string(), git_dir, path })
+    }
+
+    /// Makes the directory of an existing branch again: it was removed by hand, or with its agent.
+    pub fn restore_worktree(&self, name: &Name, root: &Path, branch: &str) -> Result<Worktree, Error> {
+        let _lock = self.worktree_lock()?;
+        let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        std::fs::create_dir_all(root).map_err(|e| Error::file("create", root, e))?;
+        let root = root.canonicalize().map_err(|e| Error::file("find", root, e))?;
+        let path = root.join(name.as_str());
+        if let Some(old) = self.find_worktree(name.as_str())? {
+            if old.path.exists() {
+                return Err(taken("directory", &old.path.to_string_lossy()));
+            }
+            self.git(["worktree".as_ref(), "remove".as_ref(), "--force".as_ref(), old.path.as_os_str()])
+                .read()?;
+        }
+        if path.symlink_metadata().is_ok() {
+            return Err(taken("directory", &path.to_string_lossy()));
+        }
+        let intent = Intent {
+            action: Action::Add,
+            name: name.clone(),
+            path: path.clone(),
+            branch: branch.to_owned(),
+            base: None,
+            had_branch: true,
+        };
+        let file = self.write_intent(&intent)?;
+        let args: [&OsStr; 5] =
+            ["worktree".as_ref(), "add".as_ref(), "--quiet".as_ref(), path.as_os_str(), short.as_ref()];
+        let added = self.git(args).env(MARK, self.mark(name)).read();
+        remove_file(&file)?;
+        added?;
+        let git_dir = self.common_dir().join("worktrees").join(name.as_str());
+        Ok(Worktree { name: name.to_string(), git_dir, path })
+    }
+
+    /// Removes a worktree's directory with everything in it, and its registration. The branch stays.
+    ///
+    /// Save what is in it before: [`Repository::snapshot`].
+    ///
+    /// # Errors
+    /// If the directory is there and does not name this registration: it may be anything then, and stays. If
+    /// somebody locked the worktree.
+    pub fn remove_worktree(&self, worktree: &Worktree) -> Result<(), Error> {
+        let _lock = self.worktree_lock()?;
+        if worktree.path.symlink_metadata().is_ok() && !worktree.is_intact() {
+            return Err(Error::NotOurs { path: worktree.path.clone() });
+        }
+        if worktree.git_dir.join("locked").exists() {
+            return Err(Error::WorktreeLocked { name: worktree.name.clone() });
+        }
+        let name: Name = worktree.name.parse().map_err(|_| Error::NotOurs { path: worktree.path.clone() })?;
+        let intent = Intent {
+            action: Action::Remove,
+            name,
+            path: worktree.path.clone(),
+            branch: String::new(),
+            base: None,
+            had_branch: true,
+        };
+        let file = self.write_intent(&intent)?;
+        self.finish_removal(&worktree.path, &worktree.git_dir)?;
+        remove_file(&file)
+    }
+
+    /// Finishes or undoes what a killed process left half-made. Cheap when there is nothing: two directory
+    /// listings. Says in words what was done.
+    ///
+    /// Call it before anything that changes worktrees.
+    pub fn mend_worktrees(&self) -> Result<Vec<String>, Error> {
+        let mut said = Vec::new();
+        if has_entries(&self.intents()) {
+            // Whoever is making one right now holds the lock: what is left when we get it is nobody's.
+            let _lock = self.worktree_lock()?;
+            for entry in std::fs::read_dir(self.intents()).into_iter().flatten().flatten() {
+                let file = entry.path();
+                let bytes = std::fs::read(&file).map_err(|e| Error::file("read", &file, e))?;
+                // One that was never written whole was never acted on.
+                if let Ok(intent) = serde_json::from_slice::<Intent>(&bytes) {
+                    said.push(self.settle(&intent)?);
+                }
+                remove_file(&file)?;
+            }
+        }
+        for entry in std::fs::read_dir(self.common_dir().join("worktrees")).into_iter().flatten().flatten() {
+            let commondir = entry.path().join("commondir");
+            // Left by a killed `git worktree add`, anybody's: every fetch and gc of the repository dies of it. It
+            // never holds anything else, so a `git worktree add` that is at it right now is not disturbed.
+            if commondir.metadata().is_ok_and(|meta| meta.len() == 0) {
+                std::fs::write(&commondir, "../..\n").map_err(|e| Error::file("mend", &commondir, e))?;
+                said.push(format!(
+                    "mended worktrees/{}/commondir, which a killed `git worktree add` left empty",
+                    entry.file_name().to_string_lossy()
+                ));
+            }
+        }
+        Ok(said)
+    }
+
+    fn settle(&self, intent: &Intent) -> Result<String, Error> {
+        // git may have outlived whoever started it, and be at it still.
+        end_orphans(None, &format!("{MARK}={}", self.mark(&intent.name)), Duration::from_secs(5));
+        let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
+        if intent.action == Action::Remove {
+            self.finish_removal(&intent.path, &git_dir)?;
+            return Ok(format!("finished removing the worktree {}", intent.name));
+        }
+        // Nobody worked in it yet: runs start after the intent is gone. Its directory did not exist before; one
+        // that is no worktree of this name is removed only if it is empty.
+        let worktree =
+            Worktree { name: intent.name.to_string(), git_dir: git_dir.clone(), path: intent.path.clone() };
+        if worktree.is_intact() {
+            remove_dir(&intent.path)?;
+        } else {
+            let _ = std::fs::remove_dir(&intent.path);
+        }
+        remove_dir(&git_dir)?;
+        // The ref's own lock, if git died while moving it; only whoever holds our lock makes these branches.
+        let lock = self.common_dir().join(format!("{}.lock", intent.branch));
+        remove_file(&lock)?;
+        if let (false, Some(base)) = (intent.had_branch, &intent.base)
+            && self.find_ref(&intent.branch)?.as_ref() == Some(base)
+        {
+            let edit =
+                RefEdit { name: intent.branch.clone(), new: None, expected: Expected::At(base.clone()) };
+            self.update_refs(&[edit], "orchestra: undo a half-made worktree")?;
+        }
+        Ok(format!("removed the half-made worktree {}", intent.name))
+    }
+
+    fn finish_removal(&self, path: &Path, git_dir: &Path) -> Result<(), Error> {
+        remove_dir(path)?;
+        remove_dir(git_dir)?;
+        // git removes the directory of registrations with the last one.
+        let _ = std::fs::remove_dir(self.common_dir().join("worktrees"));
+        Ok(())
+    }
+
+    /// Whether a branch is there as a loose ref: the cheap half of the question, git answers the rest when asked
+    /// to make it.
+    fn find_loose_ref(&self, name: &str) -> bool {
+        self.common_dir().join(name).exists()
+    }
+
+    /// What tells this repository's git processes from another's.
+    fn mark(&self, name: &Name) -> String {
+        format!("{name}@{}", self.common_dir().display())
+    }
+
+    fn intents(&self) -> PathBuf {
+        self.local_dir().join("intents")
+    }
+
+    fn write_intent(&self, intent: &Intent) -> Result<PathBuf, Error> {
+        let dir = self.intents();
+        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        let file = dir.join(format!("{}.json", intent.name));
+        let bytes = serde_json::to_vec(intent).map_err(|e| Error::file("write", &file, e.into()))?;
+        std::fs::write(&file, bytes).map_err(|e| Error::file("write", &file, e))?;
+        Ok(file)
+    }
+
+    fn worktree_lock(&self) -> Result<FileLock, Error> {
+        let dir = self.local_dir();
+        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        let path = dir.join("worktrees.lock");
+        FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))
+    }
+}
+
+fn taken(what: &'static str, name: &str) -> Error {
+    Error::Taken { what, name: name.to_owned() }
+}
+
+fn has_entries(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn remove_file(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// `git worktree list --porcelain -z`: attributes end with NUL, entries with one more.
+fn parse_list(out: &[u8]) -> Vec<Checkout> {
+    let mut found = Vec::new();
+    let mut current = None::<Checkout>;
+    for field in out.split(|&b| b == 0).map(BStr::new) {
+        let (key, value) = field.split_once_str(" ").unwrap_or((field, b""));
+        let text = || value.to_str_lossy().into_owned();
+        match (key, &mut current) {
+            (b"", _) => found.extend(current.take()),
+            (b"worktree", _) => {
+                current = Some(Checkout { path: OsStr::from_bytes(value).into(), ..Checkout::default() });
+            }
+            (b"HEAD", Some(entry)) => {
+                entry.commit = text().parse().ok().filter(|id: &ObjectId| !id.is_null());
+            }
+            (b"branch", Some(entry)) => entry.branch = Some(text()),
+            (b"bare", Some(entry)) => entry.bare = true,
+            (b"prunable", Some(entry)) => entry.prunable = true,
+            _ => {}
+        }
+    }
+    found.extend(current);
+    found
+}
+
+#[cfg(test)]
+#[path = "worktree_tests.rs"]
+mod tests;
