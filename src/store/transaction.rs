@@ -6,7 +6,7 @@ use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
 use crate::git::{self, EntryMode, Expected, Identity, NewCommit, NoteEdit, RefEdit, Repository, TreeEdit};
 use crate::model::{Id, Kind, ObjectId, Timestamp};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a transaction is tried again when others that do not take our lock (a fetch, a person) moved a ref.
 const ATTEMPTS: u32 = 16;
@@ -313,7 +313,7 @@ impl Store {
     /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under our lock only.
     fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
         let repo = self.repo();
-        let mut watched: Option<(std::path::PathBuf, Duration)> = None;
+        let mut watched: Option<(std::path::PathBuf, Instant)> = None;
         loop {
             let name = match repo.update_refs(refs, "git orchestra") {
                 Ok(()) => return Ok(()),
@@ -321,17 +321,11 @@ impl Store {
                 Err(e) => return Err(e.into()),
             };
             let lock = repo.common_dir().join(format!("{name}.lock"));
-            let waited = match &mut watched {
-                Some((path, waited)) if *path == lock => {
-                    *waited += LOCK_POLL;
-                    *waited
-                }
-                _ => {
-                    watched = Some((lock.clone(), Duration::ZERO));
-                    Duration::ZERO
-                }
+            let since = match &watched {
+                Some((path, since)) if *path == lock => *since,
+                _ => watched.insert((lock.clone(), Instant::now())).1,
             };
-            if waited >= STALE_AFTER {
+            if since.elapsed() >= STALE_AFTER {
                 // Only refs that nobody but us writes: the user's own locks are the user's.
                 if !is_ours(&name) || std::fs::remove_file(&lock).is_err() {
                     return Err(Error::Locked { lock });
