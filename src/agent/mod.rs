@@ -3,6 +3,15 @@
 //! [`Adapter`] is the whole interface to a program; [`Decoder`] is its stream side. What a decoder does not know
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
+mod claude;
+mod lenient;
+mod partial;
+pub mod price;
+pub mod tokens;
+mod tool;
+
+pub use claude::{Claude, ClaudeDecoder};
+
 use crate::model::{Event, Timestamp, Usage};
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,0 +1,145 @@
+//! How Claude Code is started and talked to.
+
+use super::ClaudeDecoder;
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::ffi::OsString;
+
+/// Adapter for Claude Code.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Claude;
+
+impl Adapter for Claude {
+    fn name(&self) -> &'static str {
+        "claude"
+    }
+
+    /// Streams both ways, partial messages, and permission questions on the same pipes (which need no
+    /// `initialize` request: seen with 2.1.197). The prompt goes in as the first message, never on the command
+    /// line, where other users could read it and its length is limited.
+    fn launch(&self, request: &LaunchRequest) -> Launch {
+        let mut argv = request.program.clone();
+        let mut push = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
+        push(&["-p", "--output-format", "stream-json", "--input-format", "stream-json", "--verbose"]);
+        push(&["--include-partial-messages", "--permission-prompt-tool", "stdio"]);
+        push(&["--permission-mode", permission_mode(request.permissions)]);
+        push(&[if request.resume { "--resume" } else { "--session-id" }, &request.session]);
+        if let Some(text) = &request.system_prompt {
+            push(&["--append-system-prompt", text]);
+        }
+        if let Some(model) = &request.model {
+            push(&["--model", model]);
+        }
+        if let Some(turns) = request.max_turns {
+            push(&["--max-turns", &turns.to_string()]);
+        }
+        if let Some(micro_usd) = request.max_cost_micro_usd {
+            push(&["--max-budget-usd", &format!("{}.{:06}", micro_usd / 1_000_000, micro_usd % 1_000_000)]);
+        }
+        argv.extend(request.extra_args.iter().cloned());
+        // A program that replaces itself while sixteen of its kind start is a program that hangs.
+        let env = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
+        Launch { argv, env, input: self.message(&request.prompt) }
+    }
+
+    fn decoder(&self) -> Box<dyn Decoder> {
+        Box::new(ClaudeDecoder::default())
+    }
+
+    fn message(&self, text: &str) -> Option<Vec<u8>> {
+        Some(line(&json!({"type": "user", "message": {"role": "user", "content": text}})))
+    }
+
+    fn interrupt(&self) -> Option<Vec<u8>> {
+        Some(line(&json!({
+            "type": "control_request",
+            "request_id": "interrupt",
+            "request": {"subtype": "interrupt"},
+        })))
+    }
+
+    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
+        let response = match reply {
+            PermissionReply::Allow { input } => match RawValue::from_string(input.clone()) {
+                Ok(input) => json!({"behavior": "allow", "updatedInput": input}),
+                Err(_) => json!({"behavior": "deny", "message": "the tool's input did not arrive whole"}),
+            },
+            PermissionReply::Deny { message } => json!({"behavior": "deny", "message": message}),
+        };
+        Some(line(&json!({
+            "type": "control_response",
+            "response": {"subtype": "success", "request_id": request, "response": response},
+        })))
+    }
+}
+
+fn line(value: &serde_json::Value) -> Vec<u8> {
+    let mut line = value.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+const fn permission_mode(permissions: Permissions) -> &'static str {
+    match permissions {
+        Permissions::Plan => "plan",
+        Permissions::AcceptEdits => "acceptEdits",
+        Permissions::Bypass => "bypassPermissions",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(launch: &Launch) -> String {
+        launch.argv.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn a_first_run_and_a_continued_one() {
+        let mut request = LaunchRequest {
+            program: vec!["node".into(), "cli.js".into()],
+            session: "1-2".into(),
+            prompt: "do \"it\"\nnow".into(),
+            ..LaunchRequest::default()
+        };
+        let launch = Claude.launch(&request);
+        assert_eq!(
+            words(&launch),
+            "node cli.js -p --output-format stream-json --input-format stream-json --verbose \
+             --include-partial-messages --permission-prompt-tool stdio --permission-mode acceptEdits \
+             --session-id 1-2"
+        );
+        let input: serde_json::Value = serde_json::from_slice(&launch.input.unwrap()).unwrap();
+        assert_eq!(input["message"]["content"], "do \"it\"\nnow");
+        request = LaunchRequest {
+            resume: true,
+            system_prompt: Some("Be brief".into()),
+            model: Some("opus".into()),
+            permissions: Permissions::Plan,
+            max_turns: Some(3),
+            max_cost_micro_usd: Some(1_500_000),
+            extra_args: vec!["--effort".into(), "low".into()],
+            ..request
+        };
+        let launch = words(&Claude.launch(&request));
+        let (_, options) = launch.split_once("stdio ").unwrap();
+        assert_eq!(
+            options,
+            "--permission-mode plan --resume 1-2 --append-system-prompt Be brief --model opus --max-turns 3 \
+             --max-budget-usd 1.500000 --effort low"
+        );
+    }
+
+    #[test]
+    fn permissions_are_answered_with_the_input_as_it_was_asked() {
+        let reply = |reply| String::from_utf8(Claude.permission_reply("r1", &reply).unwrap()).unwrap();
+        let allow = reply(PermissionReply::Allow { input: r#"{"b":1,"a":1.50}"#.into() });
+        assert!(allow.contains(r#""behavior":"allow""#), "{allow}");
+        assert!(allow.contains(r#""request_id":"r1""#), "{allow}");
+        assert!(allow.ends_with('\n') && allow.matches('\n').count() == 1);
+        assert!(reply(PermissionReply::Allow { input: "{".into() }).contains(r#""behavior":"deny""#));
+        assert!(reply(PermissionReply::Deny { message: "no".into() }).contains(r#""message":"no""#));
+    }
+}
