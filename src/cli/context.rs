@@ -4,7 +4,10 @@ use super::Global;
 use super::env::Env;
 use super::error::CliError;
 use super::ui::Ui;
+use crate::config::{self, Settings, Sources, approval};
+use crate::git::Repository;
 use crate::process::{Clock, SystemClock};
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// The surroundings of one command.
@@ -17,6 +20,8 @@ pub(crate) struct Context {
     ui: Ui,
     clock: Box<dyn Clock>,
     dir: PathBuf,
+    repo: OnceCell<Repository>,
+    settings: OnceCell<Settings>,
 }
 
 impl Context {
@@ -31,7 +36,14 @@ impl Context {
             })?,
         };
         let ui = Ui::new(&env, global.color, global.quiet, !global.no_pager);
-        Ok(Self { env, ui, clock: Box::new(SystemClock), dir })
+        Ok(Self {
+            env,
+            ui,
+            clock: Box::new(SystemClock),
+            dir,
+            repo: OnceCell::new(),
+            settings: OnceCell::new(),
+        })
     }
 
     /// The environment.
@@ -52,5 +64,118 @@ impl Context {
     /// The directory the command was started in, or that `-C` named.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The repository that the command was started in.
+    pub(crate) fn repo(&self) -> Result<&Repository, CliError> {
+        if let Some(repo) = self.repo.get() {
+            return Ok(repo);
+        }
+        let repo = match self.env.var("GIT_DIR") {
+            // git sets it for `git --git-dir=… orchestra` and in hooks.
+            Some(git_dir) => Repository::open(&self.dir.join(git_dir), self.env.share())?,
+            None => Repository::discover(&self.dir, self.env.share())?,
+        };
+        Ok(self.repo.get_or_init(|| repo))
+    }
+
+    /// The settings that count here; warns about keys that nobody knows. Works outside of repositories too.
+    pub(crate) fn settings(&self) -> Result<&Settings, CliError> {
+        if let Some(settings) = self.settings.get() {
+            return Ok(settings);
+        }
+        let repo = match self.repo() {
+            Ok(repo) => Some(repo),
+            Err(error) if error.is_no_repository() => None,
+            Err(error) => return Err(error),
+        };
+        let settings = Settings::load(&self.sources(repo)?)?;
+        for unknown in settings.unknown() {
+            let nearest = nearest_key(&unknown.key).map(|key| format!("; did you mean `{key}`?"));
+            let nearest = nearest.unwrap_or_default();
+            self.ui.warn(format!("unknown setting `{}` in {}{nearest}", unknown.key, unknown.origin));
+        }
+        let approved = repo.is_none_or(|repo| {
+            approval::Request::of(&settings, repo.common_dir()).is_none_or(|request| {
+                self.env.data_home().is_some_and(|data_home| request.is_approved(&data_home))
+            })
+        });
+        Ok(self.settings.get_or_init(|| settings.approved(approved)))
+    }
+
+    fn sources(&self, repo: Option<&Repository>) -> Result<Sources, CliError> {
+        let mut sources = Sources {
+            environment: self.env.settings().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+            ..Sources::default()
+        };
+        if let Some(dir) = self.env.config_home() {
+            let path = dir.join("git-orchestra/config.toml");
+            sources.user_file = read_if_there(&path)?.map(|text| (path.display().to_string(), text));
+        }
+        if let Some(repo) = repo {
+            sources.repository_file = repository_file(repo)?;
+            sources.git_config = repo
+                .config_entries("orchestra")
+                .into_iter()
+                .map(|e| config::GitValue::new(e.key, e.value, e.file, e.from_repository))
+                .collect();
+        }
+        Ok(sources)
+    }
+}
+
+/// The repository's own settings: in the main worktree as it is now, or in the commit that a bare repository's
+/// `HEAD` points to.
+fn repository_file(repo: &Repository) -> Result<Option<(String, String)>, CliError> {
+    if repo.main_dir() != repo.common_dir() {
+        let path = repo.main_dir().join(config::REPOSITORY_FILE);
+        return Ok(read_if_there(&path)?.map(|text| (path.display().to_string(), text)));
+    }
+    let Some(commit) = repo.head()?.commit else { return Ok(None) };
+    let tree = repo.read_commit(&commit)?.tree;
+    let Some(entry) = repo.find_in_tree(&tree, config::REPOSITORY_FILE)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&repo.read_blob(&entry.id)?).into_owned();
+    Ok(Some((format!("HEAD:{}", config::REPOSITORY_FILE), text)))
+}
+
+fn read_if_there(path: &Path) -> Result<Option<String>, CliError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(CliError::failed(format!("failed to read `{}`", path.display()), error)),
+    }
+}
+
+/// The known key that `key` was probably meant to be.
+fn nearest_key(key: &str) -> Option<String> {
+    let parts: Vec<&str> = key.split('.').collect();
+    config::Key::all()
+        .iter()
+        .map(|known| {
+            // Names stay as they were written: only the words of the pattern can be mistyped.
+            let spelled: Vec<&str> = known
+                .pattern
+                .split('.')
+                .enumerate()
+                .map(|(at, part)| if part == "*" { parts.get(at).copied().unwrap_or(part) } else { part })
+                .collect();
+            spelled.join(".")
+        })
+        .map(|known| (strsim::damerau_levenshtein(key, &known), known))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistyped_keys_find_their_neighbour() {
+        assert_eq!(nearest_key("job").as_deref(), Some("jobs"));
+        assert_eq!(nearest_key("profile.x.modle").as_deref(), Some("profile.x.model"));
+        assert_eq!(nearest_key("profiles.x.model").as_deref(), Some("profile.x.model"));
+        assert_eq!(nearest_key("something-else"), None);
     }
 }

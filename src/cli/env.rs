@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A snapshot of the process's environment.
 ///
 /// Layers below are handed what they need from it; they never read the environment themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Env {
-    vars: BTreeMap<OsString, OsString>,
+    vars: Arc<BTreeMap<OsString, OsString>>,
 }
 
 impl Env {
     /// The process's own environment, as it was when the program started.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn from_process() -> Self {
-        Self { vars: std::env::vars_os().collect() }
+        Self { vars: Arc::new(std::env::vars_os().collect()) }
     }
 
     /// An environment of exactly these variables.
     pub fn from_pairs<K: Into<OsString>, V: Into<OsString>>(pairs: impl IntoIterator<Item = (K, V)>) -> Self {
-        Self { vars: pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect() }
+        Self { vars: Arc::new(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect()) }
     }
 
     /// One variable; an empty one counts as unset, as git and most programs read it.
@@ -32,6 +33,11 @@ impl Env {
     /// One variable as text; `None` if it is unset, empty or not UTF-8.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.var(name)?.to_str()
+    }
+
+    /// Every variable, for layers that keep the environment to pick from it.
+    pub fn share(&self) -> Arc<BTreeMap<OsString, OsString>> {
+        Arc::clone(&self.vars)
     }
 
     /// Every variable, for layers that pick what their children need.

@@ -109,6 +109,11 @@ impl CliError {
         self
     }
 
+    /// Whether it says that there is no repository.
+    pub(crate) const fn is_no_repository(&self) -> bool {
+        matches!(self.kind, ErrorKind::NoRepository)
+    }
+
     const fn exit(&self) -> Exit {
         match self.kind {
             ErrorKind::Usage => Exit::Usage,
@@ -156,6 +161,24 @@ impl From<std::io::Error> for CliError {
             return Self::new(ErrorKind::BrokenPipe, "");
         }
         Self::failed("failed to write the output", error)
+    }
+}
+
+impl From<crate::git::Error> for CliError {
+    fn from(error: crate::git::Error) -> Self {
+        match error {
+            crate::git::Error::NotARepository { .. } => Self::layer(error).kind(ErrorKind::NoRepository),
+            _ => Self::layer(error),
+        }
+    }
+}
+
+impl From<crate::config::Error> for CliError {
+    fn from(error: crate::config::Error) -> Self {
+        match error {
+            crate::config::Error::NotApproved { .. } => Self::layer(error).kind(ErrorKind::NotApproved),
+            _ => Self::layer(error),
+        }
     }
 }
 

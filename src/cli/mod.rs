@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "the kit lands before the commands that use it")]
 
 mod command;
+mod complete;
 mod context;
 mod env;
 mod error;

@@ -227,7 +227,7 @@ mod tests {
                 "jobs = 2\n[profile.claude]\nmodel = 'a'".into(),
             )),
             user_file: Some(("/u/config.toml".into(), "jobs = 3\ndefault-profile = 'replay'".into())),
-            git_config: vec![source::GitValue::new("orchestra.jobs", "5", "/u/.gitconfig", false)],
+            git_config: vec![source::GitValue::new("jobs", "5", "/u/.gitconfig", false)],
             environment: vec![("JOBS".into(), "6".into()), ("LOG".into(), "debug".into())],
             flags: Vec::new(),
         };
@@ -263,8 +263,7 @@ mod tests {
         );
         assert!(settings.profile("claude").is_ok(), "other profiles are not concerned");
         assert_eq!(settings.approved(true).profile("x").unwrap().command, ["sh", "-c", "evil"]);
-        let local =
-            vec![source::GitValue::new("orchestra.profile.claude.command", "evil", ".git/config", true)];
+        let local = vec![source::GitValue::new("profile.claude.command", "evil", ".git/config", true)];
         let settings = load(&Sources { git_config: local, ..Sources::default() });
         assert!(matches!(settings.profile("claude"), Err(Error::NotApproved { .. })));
     }

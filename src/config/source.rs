@@ -77,7 +77,7 @@ impl Setting {
 /// One value of `git config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GitValue {
-    /// The whole key, as git prints it: `orchestra.profile.claude.model`.
+    /// The key without its section, as git spells it: `profile.claude.maxturns`.
     pub key: String,
     /// The value.
     pub value: String,
@@ -204,7 +204,7 @@ impl Reader {
             let same = |other: &&GitValue| other.key == value.key && other.file == value.file;
             let group: Vec<String> = values[at..].iter().take_while(same).map(|v| v.value.clone()).collect();
             at += group.len();
-            let Some(key) = value.key.strip_prefix("orchestra.") else { continue };
+            let key = value.key.as_str();
             let origin = Origin {
                 layer: Layer::GitConfig,
                 place: value.file.clone(),
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn repeated_git_keys_are_a_list() {
-        let value = |text: &str| GitValue::new("orchestra.profile.x.command", text, "/u/.gitconfig", false);
+        let value = |text: &str| GitValue::new("profile.x.command", text, "/u/.gitconfig", false);
         let sources =
             Sources { git_config: vec![value("sh"), value("-c"), value("true")], ..Sources::default() };
         let (settings, unknown) = flatten(&sources).unwrap();

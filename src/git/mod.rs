@@ -34,5 +34,5 @@ pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, RefEdit};
-pub use repository::{Head, Repository};
+pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, NewWorktree, Worktree};

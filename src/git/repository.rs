@@ -38,6 +38,19 @@ pub struct Head {
     pub commit: Option<ObjectId>,
 }
 
+/// One value of git's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Its key without the section's name; the last part in lower case.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// The file that says so.
+    pub file: String,
+    /// Whether that file belongs to the repository, so that whoever writes the repository may write it.
+    pub from_repository: bool,
+}
+
 impl std::fmt::Debug for Repository {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Repository").field("git_dir", &self.git_dir).finish_non_exhaustive()
@@ -121,6 +134,32 @@ impl Repository {
                 for value in found.values(key.as_ref()) {
                     entries.push((format!("{prefix}{}", key.clone().to_lowercase()), value.to_string()));
                 }
+            }
+        }
+        entries
+    }
+
+    /// Every value of one configuration section (`orchestra`), weakest file first, each with where it was found.
+    pub fn config_entries(&self, section: &str) -> Vec<ConfigEntry> {
+        let config = self.gix.config_snapshot();
+        let mut entries = Vec::new();
+        for found in config.sections_by_name(section).into_iter().flatten() {
+            let prefix = found.header().subsection_name().map(|name| format!("{name}.")).unwrap_or_default();
+            let meta = found.meta();
+            let file = meta.path.as_deref().map_or_else(|| "the command line".into(), Path::to_string_lossy);
+            let from_repository = meta.source.kind() == gix::config::source::Kind::Repository;
+            let mut seen = std::collections::BTreeSet::new();
+            for name in found.value_names() {
+                let name = name.to_lowercase();
+                if !seen.insert(name.clone()) {
+                    continue;
+                }
+                entries.extend(found.values(&name).into_iter().map(|value| ConfigEntry {
+                    key: format!("{prefix}{name}"),
+                    value: value.to_string(),
+                    file: file.clone().into_owned(),
+                    from_repository,
+                }));
             }
         }
         entries

@@ -14,13 +14,13 @@
 //! and add one line to the list below. Completion, the manual and `-h` follow from it
 //! (`BLESS=1 cargo test --test it generated` rewrites the generated files).
 
-use super::context::Context;
-use super::error::{CliError, Exit};
-
 /// Makes the enum of commands and its dispatch from one list, in the order in which help shows them.
 macro_rules! commands {
     ($($(#[$attribute:meta])* $variant:ident => $module:ident),* $(,)?) => {
         $(pub(crate) mod $module;)*
+
+        use $crate::cli::context::Context;
+        use $crate::cli::error::{CliError, Exit};
 
         /// What to do.
         #[derive(Debug, clap::Subcommand)]
@@ -39,6 +39,13 @@ macro_rules! commands {
     };
 }
 
+pub(crate) use commands;
+
 commands! {
+    Config => config,
+    Completion => completion,
+    /// Candidates for a shell's completion
+    #[command(name = "__complete", hide = true)]
+    Complete => complete,
     Man => man,
 }
