@@ -1,0 +1,104 @@
+//! Fills the repository in the current directory with many tasks and agents, for `benches/compare`.
+//!
+//! `seed TASKS AGENTS` prints the id of one task. It writes through the product's own store, so what is
+//! measured afterwards is what the product would have written.
+
+use git_orchestra::git::{Identity, Repository};
+use git_orchestra::model::{Agent, Name, Outcome, Run, Task, TaskStatus, Timestamp, Usage};
+use git_orchestra::process::{Clock, SystemClock};
+use git_orchestra::store::{Error, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How many records one change writes.
+const BATCH: u64 = 500;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut counts = std::env::args().skip(1).map(|count| count.parse::<u64>());
+    let (tasks, agents) =
+        (counts.next().ok_or("how many tasks?")??, counts.next().ok_or("how many agents?")??);
+    #[expect(clippy::disallowed_methods, reason = "a program of its own, with the environment it was given")]
+    let env = Arc::new(std::env::vars_os().collect());
+    let repo = Repository::discover(Path::new("."), env)?;
+    let base = repo.resolve_commit("HEAD")?;
+    let store = Store::open(repo, Arc::new(SystemClock), Identity::new("Seed", "seed@example.org"));
+    let now = SystemClock.now();
+
+    let mut ids = Vec::new();
+    for batch in batches(tasks) {
+        store.transact(|change| -> Result<(), Error> {
+            for number in batch.clone() {
+                let task = task(store.new_id()?, number, now);
+                ids.push(task.id);
+                change.put(&task)?;
+            }
+            change.describe(format!("seed: {BATCH} tasks"));
+            Ok(())
+        })?;
+    }
+    for batch in batches(agents) {
+        store.transact(|change| -> Result<(), Error> {
+            for number in batch.clone() {
+                let task = usize::try_from(number).ok().and_then(|at| ids.get(at)).copied();
+                change.put(&Agent {
+                    id: store.new_id()?,
+                    name: Name::try_from(format!("agent-{number}")).expect("the grammar of names"),
+                    profile: "claude".to_owned(),
+                    program: "claude".to_owned(),
+                    task,
+                    prompt: format!("Do what task {number} says."),
+                    branch: format!("{}agent-{number}", Agent::BRANCHES),
+                    base: base.clone(),
+                    target: Some("refs/heads/main".to_owned()),
+                    machine: String::new(),
+                    session: None,
+                    runs: BTreeMap::from([(1, run(number, now))]),
+                    removed: None,
+                    merged: None,
+                    created: now,
+                })?;
+            }
+            change.describe(format!("seed: {BATCH} agents"));
+            Ok(())
+        })?;
+    }
+
+    let first = ids.first().map(ToString::to_string).unwrap_or_default();
+    writeln!(std::io::stdout(), "{first}")?;
+    Ok(())
+}
+
+fn batches(count: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
+    (0..count.div_ceil(BATCH)).map(move |batch| batch * BATCH..count.min((batch + 1) * BATCH))
+}
+
+fn task(id: git_orchestra::model::Id, number: u64, now: Timestamp) -> Task {
+    Task {
+        id,
+        title: format!("Task {number}: parse what the others left"),
+        body: "A few lines of what is wanted,\nas a person would write them.\n".repeat(3),
+        status: if number.is_multiple_of(10) { TaskStatus::Open } else { TaskStatus::Closed },
+        priority: i64::try_from(number % 100).unwrap_or_default(),
+        after: BTreeSet::new(),
+        touches: BTreeSet::from([format!("src/part{}/**", number % 40)]),
+        labels: BTreeSet::new(),
+        zone: None,
+        assignee: None,
+        result: None,
+        created: now,
+        changed: now,
+    }
+}
+
+fn run(number: u64, now: Timestamp) -> Run {
+    Run {
+        started: now,
+        ended: Some(now),
+        outcome: Some(Outcome::Succeeded),
+        usage: Usage { input: 1_000 + number, output: 100 + number, turns: 7, ..Usage::default() },
+        model: Some("claude-opus-4-8".to_owned()),
+        ..Run::default()
+    }
+}
