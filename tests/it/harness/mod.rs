@@ -12,6 +12,8 @@ pub(crate) mod anthropic;
 mod http;
 pub(crate) mod programs;
 pub(crate) mod sandbox;
+pub(crate) mod terminal;
 
 pub(crate) use anthropic::{Endpoint, Step};
 pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox, wait_for};
+pub(crate) use terminal::Terminal;

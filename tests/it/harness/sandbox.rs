@@ -23,7 +23,7 @@ use tempfile::TempDir;
 pub(crate) const ORCHESTRA: &str = env!("CARGO_BIN_EXE_git-orchestra");
 
 /// How long any one command may take before the test fails; the machines that run the tests are slow and shared.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The kinds of repository that users have.
 #[derive(Debug, Clone, Copy, Default)]
@@ -349,15 +349,20 @@ pub(crate) fn kill(pid: u32, signal: nix::sys::signal::Signal) {
 }
 
 /// Polls until `probe` answers, and fails the test when it does not within the deadline of commands.
-pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    poll(probe).unwrap_or_else(|| panic!("{what}: not within {DEADLINE:?}"))
+}
+
+/// Polls until `probe` answers; `None` when it does not within the deadline of commands.
+pub(crate) fn poll<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = std::time::Instant::now();
-    loop {
+    while start.elapsed() < DEADLINE {
         if let Some(found) = probe() {
-            return found;
+            return Some(found);
         }
-        assert!(start.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
+    None
 }
 
 impl From<std::process::Output> for Output {
