@@ -4,13 +4,20 @@
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
 mod claude;
+mod error;
 mod lenient;
 mod partial;
 pub mod price;
+mod redact;
+mod sanitise;
 pub mod tokens;
 mod tool;
+pub mod transcript;
 
 pub use claude::{Claude, ClaudeDecoder};
+pub use error::AgentError;
+pub use redact::Redactor;
+pub use sanitise::{sanitise_line, sanitise_text};
 
 use crate::model::{Event, Timestamp, Usage};
 use std::ffi::OsString;

@@ -6,6 +6,8 @@ use std::cell::RefCell;
 
 /// A piece is handed on when it is this long, ends a line, or has waited for [`MAX_WAIT`].
 const PIECE: usize = 120;
+/// A word without end is handed on in stretches of this length.
+const MAX_WORD: usize = 2 * 1024;
 /// Milliseconds.
 const MAX_WAIT: u64 = 200;
 /// How much unreported text is kept for the estimate while the tables are loading.
@@ -50,7 +52,14 @@ impl Partial {
         if !(waited || self.piece.len() >= PIECE || delta.contains('\n')) {
             return None;
         }
-        let text = std::mem::take(&mut self.piece);
+        // Whole words only: half a secret would not be known as one.
+        let end = match self.piece.rfind(char::is_whitespace) {
+            Some(at) => at + self.piece[at..].chars().next().map_or(0, char::len_utf8),
+            None if self.piece.len() >= MAX_WORD => self.piece.len(),
+            None => return None,
+        };
+        let text: String = self.piece.drain(..end).collect();
+        self.handed_on = at;
         Some(match voice {
             Voice::Says => EventKind::Text { text, partial: true },
             Voice::Thinks => EventKind::Thinking { text, partial: true },
@@ -103,7 +112,8 @@ mod tests {
         assert_eq!(push("a ", 1_000), None);
         assert_eq!(push("b\n", 1_010), Some("a b\n".into()));
         assert_eq!(push("c ", 1_020), None);
-        assert_eq!(push("d", 1_220), Some("c d".into()));
-        assert_eq!(push(&"x".repeat(PIECE), 1_230).map(|text| text.len()), Some(PIECE));
+        assert_eq!(push("d", 1_220), Some("c ".into()));
+        assert_eq!(push(&"x".repeat(PIECE), 1_230), None);
+        assert_eq!(push(&"x".repeat(MAX_WORD), 1_240).map(|text| text.len()), Some(1 + PIECE + MAX_WORD));
     }
 }

@@ -37,9 +37,10 @@ pub(super) fn describe(tool: &str, input: &str, worktree: &str) -> (String, Opti
             path.map(|path| ToolTarget::Writes(path.to_owned()))
         }
         "read" | "notebookread" | "ls" => path.map(|path| ToolTarget::Reads(path.to_owned())),
-        "bash" | "shell" => {
-            input.command.some_text().map(|command| ToolTarget::Runs(start(command, MAX_COMMAND).to_owned()))
-        }
+        "bash" | "shell" => input
+            .command
+            .some_text()
+            .map(|command| ToolTarget::Runs(start_words(command, MAX_COMMAND).to_owned())),
         _ => None,
     };
     let pattern = input.pattern.some_text();
@@ -75,16 +76,29 @@ pub(super) fn relative<'p>(path: &'p str, worktree: &str) -> &'p str {
 pub(super) fn one_line(text: &str) -> String {
     let text = text.trim();
     let line = text.lines().next().unwrap_or_default().trim_end();
-    let cut = start(line, MAX_SUMMARY);
+    let cut = start_words(line, MAX_SUMMARY);
     if cut.len() < text.len() { format!("{cut} …") } else { cut.to_owned() }
 }
 
 /// At most `lines` lines and about `bytes` bytes of `text`, with `…` where something was left out.
 pub(super) fn few_lines(text: &str, lines: usize, bytes: usize) -> String {
     let text = text.trim_end();
-    let cut = start(text, bytes);
+    let cut = start_words(text, bytes);
     let end = cut.match_indices('\n').nth(lines - 1).map_or(cut.len(), |(at, _)| at);
     if end < text.len() { format!("{}\n…", cut[..end].trim_end()) } else { text.to_owned() }
+}
+
+/// The start of `text`, at most `max` bytes, that ends between words: half a secret would not be known as one. A
+/// word longer than half of `max` is cut all the same.
+fn start_words(text: &str, max: usize) -> &str {
+    let cut = start(text, max);
+    if cut.len() == text.len() {
+        return cut;
+    }
+    match cut.rfind(char::is_whitespace) {
+        Some(at) if at >= max / 2 => &cut[..at],
+        _ => cut,
+    }
 }
 
 /// The longest prefix of `text` of at most `max` bytes that is whole characters.
@@ -128,5 +142,6 @@ mod tests {
         assert_eq!(few_lines("a\nb\nc\n", 3, 100), "a\nb\nc");
         assert_eq!(few_lines("a\nb\nc\nd", 3, 100), "a\nb\nc\n…");
         assert_eq!(few_lines("éé", 3, 3), "é\n…");
+        assert_eq!(few_lines("some words here", 3, 12), "some words\n…");
     }
 }

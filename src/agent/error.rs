@@ -1,0 +1,23 @@
+//! What can go wrong between an agent's program and us, beyond what decoders keep as unrecognised.
+
+use std::path::PathBuf;
+
+/// Why something about an agent's program failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A stored line is no event.
+    #[error("read a transcript line")]
+    Transcript(#[source] serde_json::Error),
+    /// A script could not be read.
+    #[error("read the script `{}`", path.display())]
+    ReadScript {
+        /// The script.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What is played could not be printed.
+    #[error("print what is played")]
+    Print(#[source] std::io::Error),
+}

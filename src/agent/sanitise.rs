@@ -1,0 +1,166 @@
+//! The one sanitiser of everything that is shown and not ours: agents' words, file contents, names from a remote.
+//!
+//! What it lets through moves no cursor, sets no title, writes no clipboard and hides no character. Sequences that
+//! start with ESC are removed whole, so that coloured output of tools stays readable; control characters, bidi
+//! controls and characters without a shape are removed one by one.
+
+use std::borrow::Cow;
+
+/// How long an unterminated control string (a window title, say) may be before it counts as text again.
+const MAX_CONTROL_STRING: usize = 4 * 1024;
+
+/// `text` made safe to show as it stands in its lines: newlines and tabs stay.
+pub fn sanitise_text(text: &str) -> Cow<'_, str> {
+    sanitise(text, Breaks::Kept)
+}
+
+/// `text` made safe to show on one line: newlines and tabs become spaces.
+pub fn sanitise_line(text: &str) -> Cow<'_, str> {
+    sanitise(text, Breaks::Spaces)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Breaks {
+    Kept,
+    Spaces,
+}
+
+fn sanitise(text: &str, breaks: Breaks) -> Cow<'_, str> {
+    let is_fine = |c: char| match c {
+        '\n' | '\t' => breaks == Breaks::Kept,
+        _ => !is_control(c) && !is_invisible(c),
+    };
+    let Some(first) = text.find(|c| !is_fine(c)) else { return Cow::Borrowed(text) };
+    let mut out = String::with_capacity(text.len());
+    out.push_str(&text[..first]);
+    let mut rest = &text[first..];
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        rest = after;
+        match c {
+            c if is_fine(c) => out.push(c),
+            '\n' | '\t' => out.push(' '),
+            '\r' if after.starts_with('\n') => {}
+            // A lone carriage return rewrites the line (progress bars); a line separator ends it.
+            '\r' | '\u{2028}' | '\u{2029}' | '\u{85}' => {
+                out.push(if breaks == Breaks::Kept { '\n' } else { ' ' });
+            }
+            '\u{1b}' => rest = after_escape(after),
+            '\u{9b}' => rest = after_csi(after),
+            '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => rest = after_control_string(after),
+            _ => {}
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// What follows the sequence that an ESC before `text` starts.
+fn after_escape(text: &str) -> &str {
+    match text.as_bytes().first() {
+        Some(b'[') => after_csi(&text[1..]),
+        Some(b']' | b'P' | b'X' | b'^' | b'_') => after_control_string(&text[1..]),
+        // Intermediate bytes, then a final one: `ESC ( B`.
+        Some(0x20..=0x2f) => {
+            let rest = text.trim_start_matches(|c: char| matches!(c, ' '..='/'));
+            rest.strip_prefix(|c: char| matches!(c, '0'..='~')).unwrap_or(rest)
+        }
+        Some(0x30..=0x7e) => &text[1..],
+        _ => text,
+    }
+}
+
+/// What follows the parameters and the final byte of a control sequence.
+fn after_csi(text: &str) -> &str {
+    let rest = text.trim_start_matches(|c: char| matches!(c, ' '..='?'));
+    rest.strip_prefix(|c: char| matches!(c, '@'..='~')).unwrap_or(rest)
+}
+
+/// What follows the end of a control string: BEL, `ESC \` or its one-character form. One that does not end on its
+/// line is removed to the end of the line.
+fn after_control_string(text: &str) -> &str {
+    let limit = super::tool::start(text, MAX_CONTROL_STRING);
+    let end = limit.find(['\u{7}', '\u{1b}', '\u{9c}', '\n', '\r']).unwrap_or(limit.len());
+    let rest = &text[end..];
+    ["\u{7}", "\u{1b}\\", "\u{9c}"].into_iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest)
+}
+
+const fn is_control(c: char) -> bool {
+    matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}')
+}
+
+/// Characters that change the order of others or have no shape of their own. The presentation selectors of emoji
+/// (U+FE0E, U+FE0F) are let through.
+pub(super) const fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'                        // soft hyphen
+            | '\u{34f}'                 // grapheme joiner
+            | '\u{61c}'                 // Arabic letter mark
+            | '\u{115f}' | '\u{1160}'   // Hangul fillers
+            | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'   // zero width, marks of direction
+            | '\u{2028}'..='\u{202e}'   // separators, embedding and override
+            | '\u{2060}'..='\u{206f}'   // joiner, invisible operators, isolates
+            | '\u{3164}' | '\u{ffa0}'
+            | '\u{fe00}'..='\u{fe0d}'   // variation selectors, used to smuggle text
+            | '\u{feff}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}' // tags, more variation selectors
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn harmless_text_is_borrowed() {
+        for text in ["", "plain", "naïve 日本 👩 ❤\u{fe0f}", "two\nlines\tand a tab"] {
+            assert!(matches!(sanitise_text(text), Cow::Borrowed(same) if same == text), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sequences_are_removed_whole() {
+        for (text, safe) in [
+            ("\u{1b}[1;31mred\u{1b}[0m", "red"),
+            ("\u{1b}]0;title\u{7}text", "text"),
+            ("\u{1b}]8;;http://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link"),
+            ("\u{1b}]52;c;ZXZpbA==\u{9c}clip", "clip"),
+            ("a\u{1b}(Bb\u{1b}cc\u{1b}", "abc"),
+            ("\u{9b}2Jgone", "gone"),
+            ("\u{1b}P+q\u{1b}\\dcs", "dcs"),
+            ("\u{1b}]0;never ends\nnext line", "\nnext line"),
+            ("\u{1b}\u{1b}[2Kx", "x"),
+            ("bell\u{7} back\u{8}space del\u{7f}", "bell backspace del"),
+        ] {
+            assert_eq!(sanitise_text(text), safe, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn order_and_invisible_characters_are_removed() {
+        assert_eq!(sanitise_text("if \u{202e}admin\u{2066} x\u{200b}y\u{feff}\u{e0041}"), "if admin xy");
+    }
+
+    #[test]
+    fn breaks_are_kept_in_text_and_spaces_on_a_line() {
+        assert_eq!(sanitise_text("a\r\nb\rc\u{2028}d\te"), "a\nb\nc\nd\te");
+        assert_eq!(sanitise_line("a\r\nb\rc\u{2028}d\te"), "a b c d e");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_unsafe_is_left(text in "(\\PC|\\pC|[\u{1b}\u{9b}\\[\\]\u{7}\n\r]){0,80}") {
+            let safe = sanitise_text(&text);
+            prop_assert!(safe.chars().all(|c| matches!(c, '\n' | '\t') || !is_control(c) && !is_invisible(c)));
+            prop_assert_eq!(sanitise_text(&safe).into_owned(), safe.clone().into_owned());
+            let line = sanitise_line(&text);
+            prop_assert_eq!(line.find(['\n', '\t', '\r', '\u{1b}']), None);
+        }
+    }
+}
