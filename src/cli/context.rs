@@ -5,10 +5,13 @@ use super::env::Env;
 use super::error::CliError;
 use super::ui::Ui;
 use crate::config::{self, Settings, Sources, approval};
-use crate::git::Repository;
+use crate::git::{Identity, Repository};
+use crate::model::{Agent, Id};
 use crate::process::{Clock, SystemClock};
+use crate::store::{STATE_REF, State, Store, Transaction};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The surroundings of one command.
 ///
@@ -18,10 +21,11 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Context {
     env: Env,
     ui: Ui,
-    clock: Box<dyn Clock>,
+    clock: Arc<dyn Clock>,
     dir: PathBuf,
     repo: OnceCell<Repository>,
     settings: OnceCell<Settings>,
+    store: OnceCell<Store>,
 }
 
 impl Context {
@@ -39,10 +43,11 @@ impl Context {
         Ok(Self {
             env,
             ui,
-            clock: Box::new(SystemClock),
+            clock: Arc::new(SystemClock),
             dir,
             repo: OnceCell::new(),
             settings: OnceCell::new(),
+            store: OnceCell::new(),
         })
     }
 
@@ -57,8 +62,8 @@ impl Context {
     }
 
     /// The clock.
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The directory the command was started in, or that `-C` named.
@@ -77,6 +82,57 @@ impl Context {
             None => Repository::discover(&self.dir, self.env.share())?,
         };
         Ok(self.repo.get_or_init(|| repo))
+    }
+
+    /// The state's store. Whoever runs the command writes: the agent that `spawn` started with its id in the
+    /// environment, otherwise the user as git knows them.
+    pub(crate) fn store(&self) -> Result<&Store, CliError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let repo = self.repo()?;
+        let mut store = Store::open(repo.clone(), Arc::clone(&self.clock), repo.identity());
+        if let Some(agent) = self.env.agent()
+            && let Ok(id) = agent.parse::<Id>()
+            && let Some(agent) = store.state()?.get::<Agent>(&id)?
+        {
+            store = store.with_author(Identity::agent(&agent.name));
+        }
+        Ok(self.store.get_or_init(|| store))
+    }
+
+    /// The state as it is now.
+    pub(crate) fn state(&self) -> Result<State, CliError> {
+        Ok(self.store()?.state()?)
+    }
+
+    /// The agent that runs this process, if one does.
+    pub(crate) fn agent(&self) -> Result<Option<Agent>, CliError> {
+        match self.env.agent().map(str::parse::<Id>) {
+            Some(Ok(id)) => Ok(self.state()?.get(&id)?),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes one change of the state; says so when it made the state itself.
+    pub(crate) fn transact<T>(
+        &self,
+        change: impl FnMut(&mut Transaction<'_>) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        let done = self.store()?.transact(change)?;
+        if done.initialised {
+            self.note_init()?;
+        }
+        Ok(done.value)
+    }
+
+    /// Says that the state was made, and that nothing else was.
+    pub(crate) fn note_init(&self) -> Result<(), CliError> {
+        self.ui.note(format!(
+            "made {STATE_REF} in {}; files, index and configuration are as they were",
+            self.repo()?.common_dir().display()
+        ));
+        Ok(())
     }
 
     /// The settings that count here; warns about keys that nobody knows. Works outside of repositories too.

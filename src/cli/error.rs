@@ -50,7 +50,7 @@ pub(crate) enum ErrorKind {
     /// The command line was wrong in a way that the parser cannot know.
     Usage,
     /// Something named does not exist.
-    NotFound(crate::model::Kind),
+    NotFound(Option<crate::model::Kind>),
     /// A prefix names more than one thing.
     Ambiguous,
     /// There is no repository here.
@@ -132,12 +132,12 @@ impl CliError {
     const fn kind_hint(&self) -> Option<&'static str> {
         use crate::model::Kind;
         match self.kind {
-            ErrorKind::NotFound(Kind::Task) => Some("`git orchestra task list --all` lists the tasks"),
-            ErrorKind::NotFound(Kind::Agent) => Some("`git orchestra status --all` lists the agents"),
-            ErrorKind::NotFound(Kind::Finding) => {
+            ErrorKind::NotFound(Some(Kind::Task)) => Some("`git orchestra task list --all` lists the tasks"),
+            ErrorKind::NotFound(Some(Kind::Agent)) => Some("`git orchestra status --all` lists the agents"),
+            ErrorKind::NotFound(Some(Kind::Finding)) => {
                 Some("`git orchestra finding list --all` lists the findings")
             }
-            ErrorKind::NotFound(Kind::Decision) => {
+            ErrorKind::NotFound(Some(Kind::Decision)) => {
                 Some("`git orchestra decide` lists what waits for an answer")
             }
             ErrorKind::Ambiguous => Some("give more characters"),
@@ -146,7 +146,7 @@ impl CliError {
                 Some("`git orchestra config approve` shows what the repository wants to run, and asks")
             }
             ErrorKind::NoTerminal => Some("answer it with `git orchestra decide`"),
-            ErrorKind::NotFound(Kind::Merge)
+            ErrorKind::NotFound(Some(Kind::Merge) | None)
             | ErrorKind::Usage
             | ErrorKind::BrokenPipe
             | ErrorKind::Failed => None,
@@ -169,6 +169,19 @@ impl From<crate::git::Error> for CliError {
         match error {
             crate::git::Error::NotARepository { .. } => Self::layer(error).kind(ErrorKind::NoRepository),
             _ => Self::layer(error),
+        }
+    }
+}
+
+impl From<crate::store::Error> for CliError {
+    fn from(error: crate::store::Error) -> Self {
+        use crate::store::Error;
+        match error {
+            Error::Git(error) => error.into(),
+            Error::NotFound { kind, .. } => Self::layer(error).kind(ErrorKind::NotFound(kind)),
+            Error::Ambiguous { .. } => Self::layer(error).kind(ErrorKind::Ambiguous),
+            Error::Refused(why) => Self::new(ErrorKind::Failed, why),
+            error => Self::layer(error),
         }
     }
 }

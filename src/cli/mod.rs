@@ -9,11 +9,14 @@
 mod command;
 mod complete;
 mod context;
+mod editor;
 mod env;
 mod error;
 mod json;
 mod logging;
+mod porcelain;
 mod ui;
+mod view;
 
 pub use env::Env;
 pub use error::Exit;

@@ -1,7 +1,7 @@
 //! Commits: made in the object database, read without a checkout.
 
 use super::{Error, Repository};
-use crate::model::{ObjectId, Timestamp};
+use crate::model::{Name, ObjectId, Timestamp};
 use bstr::{ByteSlice, ByteVec};
 use std::fmt;
 
@@ -21,6 +21,13 @@ impl Identity {
             text.chars().filter(|c| !matches!(c, '<' | '>' | '\n' | '\r' | '\0')).collect::<String>()
         };
         Self { name: clean(name).trim().to_owned(), email: clean(email).trim().to_owned() }
+    }
+}
+
+impl Identity {
+    /// Who an agent is to git. The address leads nowhere: the domain is reserved for that (RFC 2606).
+    pub fn agent(name: &Name) -> Self {
+        Self::new(name.as_str(), &format!("{name}@orchestra.invalid"))
     }
 }
 

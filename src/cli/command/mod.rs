@@ -42,6 +42,10 @@ macro_rules! commands {
 pub(crate) use commands;
 
 commands! {
+    Init => init,
+    Task => task,
+    Finding => finding,
+    Show => show,
     Config => config,
     Completion => completion,
     /// Candidates for a shell's completion

@@ -1,0 +1,93 @@
+//! Agents.
+
+use super::{Page, cost, count, when};
+use crate::cli::ui::{Label, Painter};
+use crate::model::{Agent, ObjectId, Outcome, Timestamp};
+use crate::store::ShortIds;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// An agent as JSON shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown<'a> {
+    #[serde(flatten)]
+    agent: &'a Agent,
+    short: String,
+}
+
+impl<'a> Shown<'a> {
+    /// The record and the shortest unique prefix of its id.
+    pub(crate) fn new(agent: &'a Agent, ids: &ShortIds) -> Self {
+        Self { agent, short: ids.shorten(&agent.id) }
+    }
+}
+
+/// A branch as people say it.
+pub(crate) fn branch_name(full: &str) -> &str {
+    full.strip_prefix("refs/heads/").unwrap_or(full)
+}
+
+/// How a run ended, in words, with the reason.
+pub(crate) fn outcome_words(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Succeeded | Outcome::Lost => outcome.word().to_owned(),
+        Outcome::Failed { reason } => format!("failed: {reason}"),
+        Outcome::Stopped { by } => format!("stopped by {by}"),
+    }
+}
+
+/// How an outcome looks.
+pub(crate) const fn outcome_label(outcome: &Outcome) -> Label {
+    match outcome {
+        Outcome::Succeeded => Label::Good,
+        Outcome::Failed { .. } | Outcome::Lost => Label::Bad,
+        Outcome::Stopped { .. } => Label::Attention,
+    }
+}
+
+/// One for people.
+pub(crate) fn page(agent: &Agent, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
+    let mut page = Page::new(painter, ids, now, "agent", &agent.id);
+    page.field("name", Label::Agent, agent.name.as_str());
+    page.field("profile", Label::Plain, format!("{} ({})", agent.profile, agent.program));
+    page.ids("task", &agent.task);
+    page.field("branch", Label::Branch, branch_name(&agent.branch));
+    page.field("base", Label::Commit, agent.base.as_str());
+    page.field("target", Label::Branch, agent.target.as_deref().map_or("", branch_name));
+    page.field("merged", Label::Commit, agent.merged.as_ref().map_or("", ObjectId::as_str));
+    page.field("session", Label::Dim, agent.session.as_deref().unwrap_or_default());
+    page.field("made", Label::Dim, when(agent.created, now));
+    if let Some(removed) = agent.removed {
+        page.field("removed", Label::Attention, when(removed, now));
+    }
+    let mut runs = String::new();
+    for (number, run) in &agent.runs {
+        let ended = run.outcome.as_ref().map_or_else(
+            || painter.paint(Label::Running, "not ended"),
+            |outcome| painter.paint(outcome_label(outcome), outcome_words(outcome)),
+        );
+        let _ = write!(runs, "{} {ended}", painter.paint(Label::Heading, format!("run {number}:")));
+        for part in [
+            run.ended.map(|ended| format!("in {}", super::span(ended.since(run.started)))),
+            run.model.clone(),
+            (run.usage.total() > 0).then(|| {
+                format!(
+                    "{} tokens in, {} out",
+                    count(run.usage.total() - run.usage.output),
+                    count(run.usage.output)
+                )
+            }),
+            Some(cost(run.usage.cost)).filter(|cost| !cost.is_empty()),
+            run.tip.as_ref().map(|tip| format!("at {}", tip.short())),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let _ = write!(runs, ", {}", painter.paint(Label::Plain, part));
+        }
+        runs.push('\n');
+    }
+    page.raw(&runs);
+    page.text(&agent.prompt);
+    page.into_text()
+}

@@ -1,0 +1,81 @@
+//! Merges.
+
+use super::agent::branch_name;
+use super::{Page, when};
+use crate::cli::ui::{Label, Painter};
+use crate::model::{Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp};
+use crate::store::ShortIds;
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// A merge as JSON shows it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Shown<'a> {
+    #[serde(flatten)]
+    merge: &'a Merge,
+    short: String,
+}
+
+impl<'a> Shown<'a> {
+    /// The record and the shortest unique prefix of its id.
+    pub(crate) fn new(merge: &'a Merge, ids: &ShortIds) -> Self {
+        Self { merge, short: ids.shorten(&merge.id) }
+    }
+}
+
+/// The word for where one stands, and how it looks.
+pub(crate) const fn status_word(status: MergeStatus) -> (&'static str, Label) {
+    match status {
+        MergeStatus::Running => ("running", Label::Running),
+        MergeStatus::Waiting => ("waiting for a decision", Label::Attention),
+        MergeStatus::Landed => ("landed", Label::Good),
+        MergeStatus::Aborted => ("aborted", Label::Dim),
+    }
+}
+
+/// The word for what became of a step, and how it looks.
+pub(crate) const fn step_word(status: StepStatus) -> (&'static str, Label) {
+    match status {
+        StepStatus::Pending => ("pending", Label::Waiting),
+        StepStatus::Clean => ("clean", Label::Good),
+        StepStatus::Resolved => ("resolved", Label::Good),
+        StepStatus::Empty => ("nothing to merge", Label::Dim),
+        StepStatus::Skipped => ("skipped", Label::Attention),
+    }
+}
+
+/// One for people.
+pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
+    let mut page = Page::new(painter, ids, now, "merge", &merge.id);
+    let (word, label) = status_word(merge.status);
+    page.field("into", Label::Branch, branch_name(&merge.target));
+    page.field("state", label, word);
+    page.field("landed", Label::Commit, merge.landed.as_ref().map_or("", ObjectId::as_str));
+    page.field("planned", Label::Dim, when(merge.created, now));
+    let mut steps = String::from("\n");
+    for (number, step) in merge.steps.iter().enumerate() {
+        let (word, label) = step_word(step.status);
+        let name = painter.paint(Label::Agent, step.name.as_str());
+        let commit = step.commit.as_ref().unwrap_or(&step.tip);
+        let _ = writeln!(
+            steps,
+            "{:>3}. {name} {} {}",
+            number + 1,
+            painter.paint(Label::Commit, commit.short()),
+            painter.paint(label, word)
+        );
+        for resolution in &step.resolutions {
+            let side = match resolution.side {
+                Side::Ours => "ours",
+                Side::Theirs => "theirs",
+                Side::Edited => "edited",
+                Side::Agent => "by the agent",
+            };
+            let path = painter.paint(Label::Path, &resolution.path);
+            let by = painter.paint(Label::Dim, format!("decided by {}", resolution.by));
+            let _ = writeln!(steps, "     {path}: {side}, {by}");
+        }
+    }
+    page.raw(&steps);
+    page.into_text()
+}
