@@ -1,5 +1,38 @@
 //! The use cases: spawn, supervise, overlap, merge.
 
+mod environment;
+mod error;
+pub mod lease;
 pub mod overlap;
+mod recover;
+mod rescue;
+pub mod supervise;
 #[cfg(test)]
 mod testing;
+
+pub use environment::environment;
+pub use error::Error;
+pub use recover::recover;
+pub use rescue::next_rescue_ref;
+
+/// An agent that is in no state, for tests.
+#[cfg(test)]
+pub(crate) fn testing_agent(name: &str) -> crate::model::Agent {
+    crate::model::Agent {
+        id: crate::model::Id::from_random(u128::from(crc32fast::hash(name.as_bytes()))),
+        name: name.parse().expect("a name"),
+        profile: "command".to_owned(),
+        program: "command".to_owned(),
+        task: None,
+        prompt: String::new(),
+        branch: format!("refs/heads/orchestra/{name}"),
+        base: "0".repeat(40).parse().expect("an id"),
+        target: None,
+        machine: String::new(),
+        session: None,
+        runs: std::collections::BTreeMap::new(),
+        removed: None,
+        merged: None,
+        created: crate::model::Timestamp(0),
+    }
+}

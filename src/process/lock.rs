@@ -1,50 +1,86 @@
 //! Advisory locks on files: the kernel drops them when their holder dies, however it dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A file that this process holds exclusively until the value is dropped.
 #[derive(Debug)]
 pub struct FileLock {
+    /// Open as long as the lock is held.
+    #[expect(dead_code, reason = "held, never read")]
     file: File,
 }
 
 impl FileLock {
     /// Waits until nobody else holds `path`, creating it when it is missing. Blocks the thread.
     pub fn wait(path: &Path) -> io::Result<Self> {
-        let file = open(path)?;
-        file.lock()?;
-        Ok(Self { file })
+        loop {
+            let file = open(path)?;
+            file.lock()?;
+            if is_at(&file, path) {
+                return Ok(Self { file });
+            }
+        }
     }
 
     /// Takes `path` if nobody holds it, creating it when it is missing.
     pub fn attempt(path: &Path) -> io::Result<Option<Self>> {
-        let file = open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error),
+        loop {
+            let file = open(path)?;
+            match file.try_lock() {
+                Ok(()) if is_at(&file, path) => return Ok(Some(Self { file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
         }
     }
 
-    /// Replaces what the file holds.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.rewind()?;
-        self.file.set_len(0)?;
-        self.file.write_all(bytes)?;
-        self.file.flush()
+    /// Whether somebody holds `path` now. Does not create it, and does not get in the way of another such question.
+    pub fn is_held(path: &Path) -> bool {
+        File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
-    /// What the file holds.
-    pub fn read(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file.rewind()?;
-        self.file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// Removes the file while it is held, then lets go.
+    pub fn remove(self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+}
+
+/// Whether `file` is what `path` names now: its last holder may have removed it while we waited.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_a_removed_file_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert!(!FileLock::is_held(&path));
+        let first = FileLock::attempt(&path).unwrap().expect("nobody holds it");
+        assert!(FileLock::is_held(&path) && FileLock::is_held(&path));
+        assert!(FileLock::attempt(&path).unwrap().is_none());
+        let waiter = std::thread::spawn({
+            let path = path.clone();
+            move || FileLock::wait(&path).unwrap()
+        });
+        first.remove(&path).unwrap();
+        let second = waiter.join().unwrap();
+        assert!(path.exists(), "the waiter holds a file that is there");
+        drop(second);
+        assert!(!FileLock::is_held(&path));
+    }
 }

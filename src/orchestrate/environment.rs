@@ -1,0 +1,166 @@
+//! What an agent's process sees of the user's environment: a list of what it may, never all but something.
+
+use crate::config::Profile;
+use crate::model::Agent;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+/// Variables that every agent gets.
+const PASSED: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+    "SSH_AUTH_SOCK",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "GOPATH",
+    "JAVA_HOME",
+    "NVM_DIR",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+    "IS_SANDBOX",
+];
+/// Beginnings of names of variables that every agent gets.
+const PASSED_PREFIXES: &[&str] = &["LC_"];
+/// Beginnings of names that one program needs: how it reaches its model and proves who the user is.
+const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[(
+    "claude",
+    &[
+        "ANTHROPIC_",
+        "CLAUDE_",
+        "AWS_",
+        "GOOGLE_APPLICATION_",
+        "CLOUD_ML_",
+        "VERTEX_",
+        "DISABLE_",
+        "BASH_",
+        "MCP_",
+    ],
+)];
+
+/// Puts together the environment of a run of `agent`.
+///
+/// `ours` is the user's environment, `program_dir` where our own executable lies (it comes last in `PATH`, so that
+/// `git orchestra` is found from the worktree and shadows nothing).
+pub fn environment(
+    ours: &BTreeMap<OsString, OsString>,
+    profile: &Profile,
+    agent: &Agent,
+    run: u32,
+    program_dir: Option<&Path>,
+) -> BTreeMap<OsString, OsString> {
+    let prefixes: Vec<&str> = PROGRAM_PREFIXES
+        .iter()
+        .filter(|(program, _)| *program == profile.program)
+        .flat_map(|(_, prefixes)| prefixes.iter().copied())
+        .chain(PASSED_PREFIXES.iter().copied())
+        .collect();
+    let may = |key: &OsStr| {
+        key.to_str().is_some_and(|key| {
+            PASSED.contains(&key)
+                || prefixes.iter().any(|prefix| key.starts_with(prefix))
+                || profile.pass_env.iter().any(|name| name == key)
+        })
+    };
+    let mut env: BTreeMap<OsString, OsString> =
+        ours.iter().filter(|(key, _)| may(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut set = |key: &str, value: &OsStr| env.insert(key.into(), value.to_owned());
+    // Nobody is there to answer a pager, an editor or a password prompt.
+    for (key, value) in [
+        ("TERM", "dumb"),
+        ("PAGER", "cat"),
+        ("GIT_PAGER", "cat"),
+        ("GIT_EDITOR", ":"),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("NO_COLOR", "1"),
+    ] {
+        set(key, value.as_ref());
+    }
+    for (key, value) in &profile.env {
+        set(key, value.as_ref());
+    }
+    set("GIT_ORCHESTRA_AGENT", agent.id.as_str().as_ref());
+    set("GIT_ORCHESTRA_AGENT_NAME", agent.name.as_str().as_ref());
+    if let Some(task) = &agent.task {
+        set("GIT_ORCHESTRA_TASK", task.as_str().as_ref());
+    }
+    set(super::lease::LeaseInfo::MARK, format!("{}/{run}", agent.id).as_ref());
+    if let Some(dir) = program_dir {
+        let path = env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let dirs = std::env::split_paths(&path).chain([dir.to_owned()]);
+        if let Ok(path) = std::env::join_paths(dirs) {
+            env.insert("PATH".into(), path);
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing_agent;
+    use super::*;
+    use crate::config::{Settings, Sources};
+
+    #[test]
+    fn secrets_that_nobody_named_stay_out() {
+        let ours: BTreeMap<OsString, OsString> = [
+            ("PATH", "/usr/bin"),
+            ("HOME", "/home/ada"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+            ("GITHUB_TOKEN", "x"),
+            ("ANTHROPIC_API_KEY", "x"),
+            ("LC_ALL", "C"),
+            ("GIT_DIR", "/elsewhere"),
+            ("EXTRA", "1"),
+        ]
+        .map(|(key, value)| (key.into(), value.into()))
+        .into();
+        let mut profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
+        profile.pass_env = vec!["EXTRA".to_owned()];
+        profile.env.insert("FOO".to_owned(), "bar".to_owned());
+        let agent = testing_agent("heron");
+        let env = environment(&ours, &profile, &agent, 2, Some(Path::new("/opt/bin")));
+        let get = |key: &str| env.get(OsStr::new(key)).and_then(|value| value.to_str());
+        for absent in ["AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "ANTHROPIC_API_KEY", "GIT_DIR"] {
+            assert_eq!(get(absent), None, "{absent}");
+        }
+        assert_eq!(get("PATH"), Some("/usr/bin:/opt/bin"));
+        assert_eq!((get("LC_ALL"), get("EXTRA"), get("FOO")), (Some("C"), Some("1"), Some("bar")));
+        assert_eq!(get("GIT_ORCHESTRA_AGENT"), Some(agent.id.as_str()));
+        assert_eq!(get("GIT_ORCHESTRA_RUN"), Some(format!("{}/2", agent.id).as_str()));
+        profile.program = "claude".to_owned();
+        let env = environment(&ours, &profile, &agent, 1, None);
+        assert!(
+            env.contains_key(OsStr::new("ANTHROPIC_API_KEY"))
+                && !env.contains_key(OsStr::new("GITHUB_TOKEN"))
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! What can go wrong in a use case.
+
+use crate::{git, process, store};
+use std::path::PathBuf;
+
+/// Why a use case was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// git failed.
+    #[error("use the repository")]
+    Git(#[from] git::Error),
+    /// The state could not be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A program could not be started.
+    #[error("start the agent's program")]
+    Start(#[source] process::CommandError),
+    /// A local file could not be read or written.
+    #[error("{action} {}", .path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It was asked for something that must not be, in a sentence that says what and why.
+    #[error("{what}")]
+    Refused {
+        /// What, completing "failed to …".
+        what: String,
+        /// What would help.
+        hint: Option<String>,
+    },
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::File { action, path: path.into(), source }
+    }
+
+    pub(crate) fn refused(what: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
+        Self::Refused { what: what.into(), hint: hint.into() }
+    }
+
+    /// What would help, if anything is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Refused { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}

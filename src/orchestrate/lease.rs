@@ -1,0 +1,204 @@
+//! Leases: "running" means that somebody alive holds the agent's lease, never a stored word.
+//!
+//! Two files an agent under `orchestra/leases/` in the git directory: `<id>.lock`, locked by the process that
+//! watches the agent for as long as it lives, and `<id>.json`, which says who that is and what it watches.
+
+use super::Error;
+use crate::git::Repository;
+use crate::model::{Id, Name, Timestamp};
+use crate::process::{FileLock, Identity};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Who watches an agent, and what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// The agent.
+    pub agent: Id,
+    /// Its name.
+    pub name: Name,
+    /// The run.
+    pub run: u32,
+    /// Whether its process was started, or waits for its turn.
+    pub state: LeaseState,
+    /// The process that watches it.
+    pub supervisor: Identity,
+    /// The agent's process, once started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Identity>,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+}
+
+/// What the holder of a lease does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseState {
+    /// The run waits for its turn.
+    Queued,
+    /// The run was started.
+    Running,
+}
+
+/// A lease that this process holds. Dropping it without [`Lease::release`] leaves the files for `recover`.
+#[derive(Debug)]
+pub struct Lease {
+    lock: FileLock,
+    dir: PathBuf,
+    info: LeaseInfo,
+}
+
+impl LeaseInfo {
+    /// `KEY` of the variable by which everything that a run started is recognised; [`LeaseInfo::mark`] is its value.
+    pub const MARK: &str = "GIT_ORCHESTRA_RUN";
+
+    /// The value of the variable [`LeaseInfo::MARK`].
+    pub fn mark(&self) -> String {
+        format!("{}/{}", self.agent, self.run)
+    }
+}
+
+impl Lease {
+    /// Takes the lease of an agent that is not started yet; `None` if somebody alive holds it.
+    pub fn take(repo: &Repository, info: LeaseInfo) -> Result<Option<Self>, Error> {
+        let dir = directory(repo);
+        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        let Some(lock) = lock(&dir, &info.agent)? else { return Ok(None) };
+        let lease = Self { lock, dir, info };
+        lease.write()?;
+        Ok(Some(lease))
+    }
+
+    /// What it says.
+    pub const fn info(&self) -> &LeaseInfo {
+        &self.info
+    }
+
+    /// Says that the run's process was started, or is about to be (`None`).
+    pub fn started(&mut self, child: Option<Identity>, at: Timestamp) -> Result<(), Error> {
+        self.info.state = LeaseState::Running;
+        self.info.child = child;
+        self.info.since = at;
+        self.write()
+    }
+
+    /// Gives it up: the run is over and recorded.
+    pub fn release(self) -> Result<(), Error> {
+        let json = json_path(&self.dir, &self.info.agent);
+        std::fs::remove_file(&json).map_err(|e| Error::file("remove", json, e))?;
+        let path = lock_path(&self.dir, &self.info.agent);
+        self.lock.remove(&path).map_err(|e| Error::file("remove", path, e))
+    }
+
+    fn write(&self) -> Result<(), Error> {
+        let path = json_path(&self.dir, &self.info.agent);
+        let temporary = path.with_extension("tmp");
+        let bytes = serde_json::to_vec(&self.info).map_err(|e| Error::file("write", &path, e.into()))?;
+        std::fs::write(&temporary, bytes).map_err(|e| Error::file("write", &temporary, e))?;
+        std::fs::rename(&temporary, &path).map_err(|e| Error::file("write", path, e))
+    }
+}
+
+/// The leases that somebody alive holds, by agent. Reads a few small files; starts nothing.
+pub fn live(repo: &Repository) -> Vec<LeaseInfo> {
+    let dir = directory(repo);
+    let held = agents(&dir).into_iter().filter(|agent| FileLock::is_held(&lock_path(&dir, agent)));
+    held.filter_map(|agent| read(&dir, &agent)).collect()
+}
+
+/// The lease of one agent, if somebody alive holds it.
+pub fn find_live(repo: &Repository, agent: &Id) -> Option<LeaseInfo> {
+    let dir = directory(repo);
+    FileLock::is_held(&lock_path(&dir, agent)).then(|| read(&dir, agent)).flatten()
+}
+
+/// Takes over the leases whose holders died. One directory listing when there is none.
+pub fn take_dead(repo: &Repository) -> Result<Vec<Lease>, Error> {
+    let dir = directory(repo);
+    let mut dead = Vec::new();
+    for agent in agents(&dir) {
+        if FileLock::is_held(&lock_path(&dir, &agent)) {
+            continue;
+        }
+        let Some(lock) = lock(&dir, &agent)? else { continue };
+        if let Some(info) = read(&dir, &agent) {
+            dead.push(Lease { lock, dir: dir.clone(), info });
+        } else {
+            // Its holder died before it wrote, or after it removed, what it holds: nothing was started.
+            let path = lock_path(&dir, &agent);
+            lock.remove(&path).map_err(|e| Error::file("remove", path, e))?;
+        }
+    }
+    Ok(dead)
+}
+
+fn directory(repo: &Repository) -> PathBuf {
+    repo.local_dir().join("leases")
+}
+
+fn lock_path(dir: &Path, agent: &Id) -> PathBuf {
+    dir.join(format!("{agent}.lock"))
+}
+
+fn json_path(dir: &Path, agent: &Id) -> PathBuf {
+    dir.join(format!("{agent}.json"))
+}
+
+fn agents(dir: &Path) -> Vec<Id> {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".lock")?.parse().ok()).collect()
+}
+
+fn read(dir: &Path, agent: &Id) -> Option<LeaseInfo> {
+    serde_json::from_slice(&std::fs::read(json_path(dir, agent)).ok()?).ok()
+}
+
+/// Somebody who only asks whether it is held keeps us out for a moment: that is no holder.
+fn lock(dir: &Path, agent: &Id) -> Result<Option<FileLock>, Error> {
+    let path = lock_path(dir, agent);
+    for _ in 0..10 {
+        if let Some(lock) = FileLock::attempt(&path).map_err(|e| Error::file("lock", &path, e))? {
+            return Ok(Some(lock));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    fn info() -> LeaseInfo {
+        LeaseInfo {
+            agent: Id::from_random(5),
+            name: "heron".parse().unwrap(),
+            run: 1,
+            state: LeaseState::Queued,
+            supervisor: Identity::own(),
+            child: None,
+            since: Timestamp(1),
+        }
+    }
+
+    #[test]
+    fn a_lease_lives_as_long_as_its_holder() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        assert!(live(&repo).is_empty() && take_dead(&repo).unwrap().is_empty());
+        let mut lease = Lease::take(&repo, info()).unwrap().expect("nobody holds it");
+        assert!(Lease::take(&repo, info()).unwrap().is_none(), "one holder");
+        lease.started(Some(Identity::own()), Timestamp(2)).unwrap();
+        let seen = find_live(&repo, &info().agent).expect("we hold it");
+        assert_eq!((seen.state, seen.since), (LeaseState::Running, Timestamp(2)));
+        assert!(take_dead(&repo).unwrap().is_empty());
+        drop(lease);
+        assert!(live(&repo).is_empty());
+        let mut dead = take_dead(&repo).unwrap();
+        assert_eq!(dead.len(), 1);
+        dead.remove(0).release().unwrap();
+        assert!(std::fs::read_dir(directory(&repo)).unwrap().next().is_none());
+    }
+}

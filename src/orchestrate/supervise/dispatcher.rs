@@ -1,0 +1,161 @@
+//! Who owns what runs: starts as many as may run at once, hands wishes on, and ends when everything is recorded.
+
+use super::record::Recorder;
+use super::run::{self, RunContext};
+use super::{Finished, Plan, Progress, Request};
+use crate::agent::Redactor;
+use crate::model::{Id, Outcome};
+use crate::process::{Budget, sweep_strays};
+use crate::store::Store;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// What all runs of one session have in common.
+#[derive(Debug, Clone)]
+pub struct SuperviseOptions {
+    /// How many run at once.
+    pub jobs: usize,
+    /// How long one that was asked to end may take before it is killed.
+    pub grace: Duration,
+    /// Whether somebody answers permission questions through [`Request::Permission`]. If not, they are recorded as
+    /// decisions and refused.
+    pub interactive: bool,
+    /// Whether this process starts nothing else, so that strays which nobody recognises may be ended at the end.
+    pub sweep: bool,
+}
+
+/// Runs agents until they are done.
+pub struct Supervisor {
+    store: Store,
+    redactor: Arc<Redactor>,
+    options: SuperviseOptions,
+}
+
+impl std::fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Supervisor").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Supervisor {
+    /// A supervisor that records in `store`. `redactor` takes secrets out of everything before it is written or
+    /// shown.
+    pub const fn new(store: Store, redactor: Arc<Redactor>, options: SuperviseOptions) -> Self {
+        Self { store, redactor, options }
+    }
+
+    /// Runs every plan that arrives, until the plans' sender is dropped and everything is over and recorded.
+    ///
+    /// Each run that ends is told through `progress` as [`Progress::Finished`], and returned. After a
+    /// [`Request::Stop`] or [`Request::Kill`] of all, plans that were not started are given back unstarted: their
+    /// agents stay as they are and can be resumed.
+    pub async fn supervise(
+        self,
+        mut plans: mpsc::Receiver<Plan>,
+        mut requests: mpsc::Receiver<Request>,
+        progress: mpsc::Sender<Progress>,
+    ) -> Vec<Finished> {
+        let recorder = Recorder::start(self.store.clone());
+        let context = RunContext {
+            repo: self.store.repo().clone(),
+            clock: Arc::clone(self.store.clock()),
+            store: self.store.clone(),
+            redactor: Arc::clone(&self.redactor),
+            recorder: recorder.clone(),
+            progress: progress.clone(),
+            budget: Budget::default(),
+            grace: self.options.grace,
+            interactive: self.options.interactive,
+            seen: Arc::new(Mutex::new(self.store.repo().fingerprint().unwrap_or_default())),
+        };
+        let mut active: HashMap<Id, mpsc::Sender<Request>> = HashMap::new();
+        let mut queue: VecDeque<Plan> = VecDeque::new();
+        let mut tasks: JoinSet<Finished> = JoinSet::new();
+        let mut finished = Vec::new();
+        let (mut more, mut listening) = (true, true);
+        let mut stopping: Option<String> = None;
+        while more || !queue.is_empty() || !tasks.is_empty() {
+            while let (true, None) = (active.len() < self.options.jobs.max(1), &stopping)
+                && let Some(plan) = queue.pop_front()
+            {
+                let (sender, receiver) = mpsc::channel(64);
+                active.insert(plan.agent.id, sender);
+                tasks.spawn(run::run(plan, context.clone(), receiver));
+            }
+            if stopping.is_some() {
+                for plan in queue.drain(..) {
+                    let unstarted = give_back(plan, &recorder).await;
+                    let _ = progress.send(Progress::Finished(Box::new(unstarted.clone()))).await;
+                    finished.push(unstarted);
+                }
+            }
+            tokio::select! {
+                plan = plans.recv(), if more => match plan {
+                    Some(plan) => {
+                        let (agent, name) = (plan.agent.id, plan.agent.name.clone());
+                        let _ = progress.send(Progress::Queued { agent, name }).await;
+                        queue.push_back(plan);
+                    }
+                    None => more = false,
+                },
+                request = requests.recv(), if listening => match request {
+                    None => listening = false,
+                    Some(request) => {
+                        if request.agent().is_none() {
+                            stopping.get_or_insert_with(|| "interrupt".to_owned());
+                            plans.close();
+                        }
+                        hand_on(&request, &active);
+                    }
+                },
+                Some(done) = tasks.join_next(), if !tasks.is_empty() => {
+                    if let Ok(done) = done {
+                        active.remove(&done.agent);
+                        let _ = progress.send(Progress::Finished(Box::new(done.clone()))).await;
+                        finished.push(done);
+                    } else {
+                        // A bug in a run's task: its lease is dead now and `recover` records it.
+                        active.retain(|_, sender| !sender.is_closed());
+                    }
+                }
+            }
+        }
+        if self.options.sweep {
+            let grace = self.options.grace.min(Duration::from_secs(1));
+            let _ = tokio::task::spawn_blocking(move || sweep_strays(grace)).await;
+        }
+        finished
+    }
+}
+
+fn hand_on(request: &Request, active: &HashMap<Id, mpsc::Sender<Request>>) {
+    let concerned = active.iter().filter(|(id, _)| request.agent().is_none_or(|agent| agent == *id));
+    for (_, sender) in concerned {
+        // A run that is ending does not listen any more, and one with 64 unread wishes is being stopped anyway.
+        let _ = sender.try_send(request.clone());
+    }
+}
+
+/// Takes back a run that never started: nothing of it happened.
+async fn give_back(plan: Plan, recorder: &Recorder) -> Finished {
+    let Plan { agent, run, lease, tip, .. } = plan;
+    let error = recorder.forget(agent.id, run).await.err();
+    if error.is_none() {
+        let _ = lease.release();
+    }
+    Finished {
+        agent: agent.id,
+        name: agent.name,
+        run,
+        outcome: None::<Outcome>,
+        tip,
+        commits: 0,
+        leftovers: false,
+        usage: crate::model::Usage::default(),
+        decisions: Vec::new(),
+        error,
+    }
+}

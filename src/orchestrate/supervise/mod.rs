@@ -1,0 +1,75 @@
+//! Runs: started, watched, ended, recorded.
+//!
+//! A dispatcher owns what runs; each run is one task that never talks to the outside but through [`Progress`]. What
+//! is true about a run is its exit status, the signals that we sent and its branch's tip, never what its stream
+//! claims.
+
+mod dispatcher;
+mod outcome;
+mod progress;
+mod question;
+mod record;
+mod redact;
+mod request;
+mod run;
+mod save;
+
+pub use dispatcher::{SuperviseOptions, Supervisor};
+pub use progress::{Finished, Progress};
+pub(crate) use record::{RunRecord, write_run};
+pub use request::Request;
+
+use super::lease::Lease;
+use crate::agent::{Adapter, LaunchRequest};
+use crate::config::Profile;
+use crate::git::Worktree;
+use crate::model::{Agent, ObjectId};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A run that is ready to be started: its agent is in the state, its worktree is there, its lease is held.
+#[derive(Debug)]
+pub struct Plan {
+    /// The agent, with this run in it.
+    pub agent: Agent,
+    /// The run's number.
+    pub run: u32,
+    /// The lease, which the run holds from here on.
+    pub lease: Lease,
+    /// The agent's worktree.
+    pub worktree: Worktree,
+    /// The branch's tip before the run.
+    pub tip: ObjectId,
+    /// How its program is spoken to.
+    pub adapter: Arc<dyn Adapter>,
+    /// How it is started.
+    pub launch: LaunchRequest,
+    /// Its whole environment, but for what the adapter adds.
+    pub env: BTreeMap<OsString, OsString>,
+    /// When it must be over.
+    pub limits: Limits,
+    /// What a person decided before: the subjects of permission questions, and whether they were allowed.
+    pub decided: BTreeMap<String, bool>,
+    /// What its uncommitted work is called when it is committed for it.
+    pub title: String,
+}
+
+/// How long a run may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long it may be silent.
+    pub idle: Option<Duration>,
+    /// How long it may take as a whole.
+    pub total: Option<Duration>,
+    /// How long it may go on after it said that it is done.
+    pub after_result: Duration,
+}
+
+impl Limits {
+    /// The limits of a profile.
+    pub const fn of(profile: &Profile) -> Self {
+        Self { idle: profile.idle_timeout, total: profile.timeout, after_result: Duration::from_secs(10) }
+    }
+}

@@ -1,0 +1,48 @@
+//! What a run's end means.
+
+use crate::model::Outcome;
+use crate::process::Exit;
+
+/// What a run's end means. A run that we ended is never a success, whatever it claimed while ending; one that had
+/// said that it was done, and only did not go, counts by what it said.
+pub(super) fn outcome(
+    exit: Exit,
+    stopped_by: Option<&str>,
+    overdue: bool,
+    reported: Option<String>,
+) -> Outcome {
+    if let Some(by) = stopped_by {
+        return Outcome::Stopped { by: by.to_owned() };
+    }
+    let failed = |reason: String| Outcome::Failed { reason };
+    match (exit.code, exit.signal) {
+        _ if overdue => reported.map_or(Outcome::Succeeded, failed),
+        (Some(0), _) => reported.map_or(Outcome::Succeeded, failed),
+        (Some(code), _) => {
+            failed(reported.map_or(format!("exit {code}"), |said| format!("exit {code}: {said}")))
+        }
+        (None, Some(signal)) => failed(format!("signal {signal}")),
+        (None, None) => failed("nobody knows how it ended".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_we_ended_is_never_a_success() {
+        let exit = |code, signal| Exit { code, signal, sent: None, leaked: 0, held: false };
+        let word = |outcome: &Outcome| outcome.word();
+        let said = || Some("api error".to_owned());
+        assert_eq!(outcome(exit(Some(0), None), None, false, None), Outcome::Succeeded);
+        assert_eq!(word(&outcome(exit(Some(0), None), Some("interrupt"), false, None)), "stopped");
+        assert_eq!(word(&outcome(exit(Some(0), None), None, false, said())), "failed");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, true, None)), "done");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, true, said())), "failed");
+        let failed = |reason: &str| Outcome::Failed { reason: reason.to_owned() };
+        assert_eq!(outcome(exit(Some(3), None), None, false, None), failed("exit 3"));
+        assert_eq!(outcome(exit(Some(1), None), None, false, said()), failed("exit 1: api error"));
+        assert_eq!(outcome(exit(None, Some(9)), None, false, None), failed("signal 9"));
+    }
+}

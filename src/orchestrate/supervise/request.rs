@@ -1,0 +1,54 @@
+//! What may be asked of runs while they run.
+
+use crate::agent::PermissionReply;
+use crate::model::Id;
+
+/// A wish about one agent, or about all.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// End it cleanly; with all, start nothing more.
+    Stop {
+        /// The agent; all if absent.
+        agent: Option<Id>,
+        /// Who or what asks: `interrupt`, `stop`.
+        by: String,
+    },
+    /// End it now.
+    Kill {
+        /// The agent; all if absent.
+        agent: Option<Id>,
+    },
+    /// Tell it something.
+    Message {
+        /// The agent.
+        agent: Id,
+        /// The words.
+        text: String,
+    },
+    /// Stop its current turn, and nothing else.
+    Interrupt {
+        /// The agent.
+        agent: Id,
+    },
+    /// Answer its permission question.
+    Permission {
+        /// The agent.
+        agent: Id,
+        /// The question, as the event named it.
+        request: String,
+        /// The answer.
+        reply: PermissionReply,
+    },
+}
+
+impl Request {
+    /// The agent it concerns; `None` for all.
+    pub const fn agent(&self) -> Option<&Id> {
+        match self {
+            Self::Stop { agent, .. } | Self::Kill { agent } => agent.as_ref(),
+            Self::Message { agent, .. } | Self::Interrupt { agent } | Self::Permission { agent, .. } => {
+                Some(agent)
+            }
+        }
+    }
+}

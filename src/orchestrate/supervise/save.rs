@@ -1,0 +1,127 @@
+//! What is kept of a run when its process is gone: its work, its commits, its journal.
+
+use super::Plan;
+use super::record::chain;
+use super::run::RunContext;
+use crate::git::{Fingerprint, Leftover, NewLeftover, Repository};
+use crate::model::ObjectId;
+use crate::orchestrate::Error;
+use crate::orchestrate::rescue::next_rescue_ref;
+use crate::store::journal;
+use std::fmt::Write as _;
+use std::sync::PoisonError;
+
+/// What was saved of a run.
+#[derive(Default)]
+pub(super) struct Saved {
+    pub(super) tip: Option<ObjectId>,
+    pub(super) commits: Vec<ObjectId>,
+    pub(super) leftovers: bool,
+    pub(super) journal: Vec<u8>,
+    pub(super) notices: Vec<String>,
+}
+
+/// Commits what the agent left, finds what it committed, and closes the journal. What fails becomes a notice: a
+/// run is recorded whatever happens.
+pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::Writer>) -> Saved {
+    let repo = &context.repo;
+    let mut saved = Saved::default();
+    let danger = check_shared(context, &mut saved.notices);
+    if danger {
+        saved.notices.push(
+            "what it left uncommitted stays in its worktree: git may now run a program that was put there"
+                .to_owned(),
+        );
+    } else if plan.worktree.is_intact() {
+        match commit_leftovers(context, plan) {
+            Ok(Leftover::Nothing) => {}
+            Ok(Leftover::Committed(_)) => saved.leftovers = true,
+            Ok(Leftover::Rescued(commit)) => saved.notices.push(format!(
+                "its worktree is not on {}; what it left uncommitted is kept as {}",
+                plan.agent.branch,
+                commit.short()
+            )),
+            Err(e) => saved.notices.push(format!("failed to commit what it left: {}", chain(&e))),
+        }
+    }
+    match repo.find_ref(&plan.agent.branch) {
+        Ok(Some(tip)) => saved.tip = Some(tip),
+        Ok(None) => saved.notices.push(format!("its branch {} is gone", plan.agent.branch)),
+        Err(e) => saved.notices.push(chain(&e)),
+    }
+    if let Some(tip) = saved.tip.as_ref().filter(|tip| **tip != plan.tip) {
+        match own_commits(repo, plan, tip) {
+            Ok(commits) => saved.commits = commits,
+            Err(e) => saved.notices.push(format!("failed to list its commits: {}", chain(&e))),
+        }
+    }
+    if let Some(journal) = journal {
+        if let Err(e) = journal.finish() {
+            saved.notices.push(format!("failed to finish its journal: {}", chain(&e)));
+        }
+        let bytes = std::fs::read(journal::path(repo, &plan.agent.id, plan.run)).unwrap_or_default();
+        saved.journal = journal::whole(&bytes).to_vec();
+    }
+    saved
+}
+
+/// Notices a changed main checkout or shared file, once for all runs of the session. Returns whether what changed
+/// can make git run a program.
+fn check_shared(context: &RunContext, notices: &mut Vec<String>) -> bool {
+    let Ok(now) = context.repo.fingerprint() else { return false };
+    let mut seen = context.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let changes = seen.changes(&now);
+    if changes.is_empty() {
+        return false;
+    }
+    notices.push(format!(
+        "while it ran, somebody changed the main checkout or what it shares: {}",
+        changes.join(", ")
+    ));
+    if Fingerprint::is_dangerous(&changes) {
+        // Not taken as seen: it stays dangerous for every run of this session.
+        return true;
+    }
+    *seen = now;
+    false
+}
+
+fn commit_leftovers(context: &RunContext, plan: &Plan) -> Result<Leftover, Error> {
+    let repo = &context.repo;
+    let rescue = next_rescue_ref(repo, &plan.agent.name)?;
+    let agent = &plan.agent;
+    let mut message = format!(
+        "{}\n\nLeft uncommitted by the agent {} in run {}, and committed for it.\n\nOrchestra-Agent: {}\n",
+        plan.title, agent.name, plan.run, agent.id
+    );
+    if let Some(task) = &agent.task {
+        writeln!(message, "Orchestra-Task: {task}").expect("writing to memory");
+    }
+    let author = repo.identity();
+    let new = NewLeftover {
+        branch: &agent.branch,
+        rescue: &rescue,
+        author: &author,
+        committer: &author,
+        at: context.clock.now(),
+        message: &message,
+    };
+    Ok(repo.commit_leftovers(&plan.worktree, &new)?)
+}
+
+/// The commits of the branch since the run began that are in nobody else's: not what it merged from its target.
+fn own_commits(repo: &Repository, plan: &Plan, tip: &ObjectId) -> Result<Vec<ObjectId>, Error> {
+    let mut args = vec![
+        "rev-list".to_owned(),
+        tip.to_string(),
+        format!("^{}", plan.tip),
+        format!("^{}", plan.agent.base),
+    ];
+    if let Some(target) = &plan.agent.target
+        && let Some(target) = repo.find_ref(target)?
+    {
+        args.push(format!("^{target}"));
+    }
+    let text = repo.read(args)?;
+    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+}
