@@ -1,8 +1,9 @@
 //! A scripted model behind the Anthropic API on 127.0.0.1: it makes the real Claude Code do what a test says.
 //!
-//! A conversation chooses its script by a marker `[script:NAME]` anywhere in what the user says, the last one
-//! counting; each request takes the step whose number is how often the model has answered since. So the same
-//! conversation always gets the same answers, however often a client repeats a request, resumes or restarts.
+//! A conversation chooses its script by what the user says: a marker `[script:NAME]`, or, for scripts whose name is
+//! a phrase of several words, the phrase itself; the last one counts. Each request takes the step whose number is
+//! how often the model has answered since. So the same conversation always gets the same answers, however often a
+//! client repeats a request, resumes or restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -262,18 +263,26 @@ impl Shared {
             if message["role"] == "assistant" {
                 answers += 1;
             }
-            for text in user_texts(message) {
-                if let Some(at) = text.rfind("[script:") {
-                    let name = text[at + 8..].split(']').next().unwrap_or_default();
-                    script = Some(name.to_owned());
-                    answers = 0;
-                }
+            if let Some(name) = user_texts(message).iter().rev().find_map(|text| self.named_in(text)) {
+                script = Some(name);
+                answers = 0;
             }
         }
         let name = script?;
-        let steps = self.scripts.get(&name).unwrap_or_else(|| panic!("no script named {name}"));
-        let step = steps.get(answers).cloned().unwrap_or_else(|| Step::say("There is nothing left to do."));
+        let step = self.scripts[&name]
+            .get(answers)
+            .cloned()
+            .unwrap_or_else(|| Step::say("There is nothing left to do."));
         Some((name, answers, step))
+    }
+
+    /// The script that a text names, the last one if there are several.
+    fn named_in(&self, text: &str) -> Option<String> {
+        let place = |name: &String| {
+            let marker = format!("[script:{name}]");
+            text.rfind(&marker).or_else(|| if name.contains(' ') { text.rfind(name.as_str()) } else { None })
+        };
+        self.scripts.keys().filter_map(|name| Some((place(name)?, name))).max().map(|(_, name)| name.clone())
     }
 
     fn play(&self, script: &str, number: usize, step: &Step, body: &Value, to: Responder) -> io::Result<()> {
