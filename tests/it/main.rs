@@ -2,7 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stdout,
     reason = "the rules of the product, not of its tests"
 )]
 
 mod harness;
+mod kill;
