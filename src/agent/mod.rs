@@ -4,24 +4,39 @@
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
 mod claude;
+mod command;
 mod error;
 mod lenient;
 mod partial;
 pub mod price;
+pub mod prompt;
 mod redact;
+mod replay;
 mod sanitise;
 pub mod tokens;
 mod tool;
 pub mod transcript;
 
 pub use claude::{Claude, ClaudeDecoder};
+pub use command::Command;
 pub use error::AgentError;
 pub use redact::Redactor;
+pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{sanitise_line, sanitise_text};
 
 use crate::model::{Event, Timestamp, Usage};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// The adapter that profiles call `name`.
+pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
+    match name {
+        "claude" => Some(std::sync::Arc::new(Claude)),
+        "replay" => Some(std::sync::Arc::new(Replay)),
+        "command" => Some(std::sync::Arc::new(Command)),
+        _ => None,
+    }
+}
 
 /// How a program is started, talked to and understood.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
