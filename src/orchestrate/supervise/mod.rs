@@ -73,3 +73,6 @@ impl Limits {
         Self { idle: profile.idle_timeout, total: profile.timeout, after_result: Duration::from_secs(10) }
     }
 }
+
+#[cfg(test)]
+mod tests;
