@@ -228,8 +228,8 @@ async fn a_run_is_recorded_with_its_work_its_words_and_its_provenance() {
         let note = stage.repo().find_note(PROVENANCE_NOTES, &commit.parse().unwrap()).unwrap().unwrap();
         assert!(note.contains("\"name\":\"heron\"") && note.contains("\"tokens\":7"), "{note}");
     }
-    let state = stage.store.state().unwrap();
-    let kept = state.transcript(stage.repo(), run.transcript.as_ref().unwrap()).unwrap();
+    let kept = stage.store.state().unwrap();
+    let kept = kept.transcript(stage.repo(), run.transcript.as_ref().unwrap()).unwrap();
     let kept = String::from_utf8(kept).unwrap();
     assert!(kept.contains("told go") && kept.contains("oops") && !kept.contains("s3cr3t"), "{kept}");
     assert!(lease::live(stage.repo()).is_empty() && lease::take_dead(stage.repo()).unwrap().is_empty());
