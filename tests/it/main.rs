@@ -6,5 +6,6 @@
     reason = "the rules of the product, not of its tests"
 )]
 
+mod acceptance_layouts;
 mod harness;
 mod kill;
