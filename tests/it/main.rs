@@ -9,3 +9,4 @@
 mod acceptance_layouts;
 mod harness;
 mod kill;
+mod layers;
