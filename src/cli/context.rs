@@ -114,11 +114,20 @@ impl Context {
         }
     }
 
+    /// Puts in order what a killed process left behind. Every command that changes something begins with it.
+    pub(crate) fn recover(&self) -> Result<(), CliError> {
+        for said in crate::orchestrate::recover(self.store()?)? {
+            self.ui.note(said);
+        }
+        Ok(())
+    }
+
     /// Makes one change of the state; says so when it made the state itself.
     pub(crate) fn transact<T>(
         &self,
         change: impl FnMut(&mut Transaction<'_>) -> Result<T, CliError>,
     ) -> Result<T, CliError> {
+        self.recover()?;
         let done = self.store()?.transact(change)?;
         if done.initialised {
             self.note_init()?;

@@ -186,6 +186,24 @@ impl From<crate::store::Error> for CliError {
     }
 }
 
+impl From<crate::orchestrate::Error> for CliError {
+    fn from(error: crate::orchestrate::Error) -> Self {
+        use crate::orchestrate::Error;
+        match error {
+            Error::Git(error) => error.into(),
+            Error::Store(error) => error.into(),
+            error => {
+                let hint = error.hint().map(str::to_owned);
+                let error = Self::layer(error);
+                match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                }
+            }
+        }
+    }
+}
+
 impl From<crate::config::Error> for CliError {
     fn from(error: crate::config::Error) -> Self {
         match error {

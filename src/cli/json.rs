@@ -15,6 +15,15 @@ struct Envelope<'a, T> {
 /// The version of every schema so far.
 const VERSION: u32 = 1;
 
+/// One document on one line, for streams.
+pub(crate) fn line<T: Serialize>(kind: &str, data: &T) -> Result<String, CliError> {
+    let envelope = Envelope { schema: format!("git-orchestra/{kind}/{VERSION}"), data };
+    let mut text = serde_json::to_string(&envelope)
+        .map_err(|error| CliError::failed(format!("failed to write {kind} as JSON"), error))?;
+    text.push('\n');
+    Ok(text)
+}
+
 /// Prints `data` as the answer; `kind` names its schema (`git orchestra schema <kind>`).
 pub(crate) fn print<T: Serialize>(ctx: &Context, kind: &str, data: &T) -> Result<(), CliError> {
     let envelope = Envelope { schema: format!("git-orchestra/{kind}/{VERSION}"), data };

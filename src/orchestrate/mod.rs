@@ -6,6 +6,7 @@ pub mod lease;
 pub mod overlap;
 mod recover;
 mod rescue;
+pub mod status;
 pub mod supervise;
 #[cfg(test)]
 mod testing;

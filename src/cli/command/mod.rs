@@ -44,8 +44,11 @@ pub(crate) use commands;
 commands! {
     Init => init,
     Task => task,
-    Finding => finding,
+    Status => status,
+    Log => log,
     Show => show,
+    Diff => diff,
+    Finding => finding,
     Config => config,
     Completion => completion,
     /// Candidates for a shell's completion

@@ -74,8 +74,16 @@ impl Painter {
 
     /// `text` as what `label` looks like; control characters in it are made visible.
     pub(crate) fn paint(self, label: Label, text: impl AsRef<str>) -> String {
-        let text = printable(text.as_ref());
-        if !self.enabled || label == Label::Plain {
+        self.dress(label, printable(text.as_ref()))
+    }
+
+    /// The same for a line of code, in which tabs stay.
+    pub(crate) fn paint_code(self, label: Label, line: &str) -> String {
+        self.dress(label, Cow::Owned(printable_code(line)))
+    }
+
+    fn dress(self, label: Label, text: Cow<'_, str>) -> String {
+        if !self.enabled || label == Label::Plain || text.is_empty() {
             return text.into_owned();
         }
         look(label).force_styling(true).apply_to(text).to_string()
@@ -118,6 +126,11 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(safe)
+}
+
+/// The same for a line of code, in which tabs stay.
+pub(crate) fn printable_code(text: &str) -> String {
+    text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
 fn is_hidden(c: char) -> bool {

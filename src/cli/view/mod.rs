@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod decision;
+pub(crate) mod event;
 pub(crate) mod finding;
 pub(crate) mod merge;
 pub(crate) mod task;

@@ -1,0 +1,203 @@
+//! `git orchestra log`: what an agent said and did.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::{Label, Painter};
+use crate::cli::view::{agent::outcome_words, event, span};
+use crate::git::Repository;
+use crate::model::{Agent, Event, Run, Timestamp};
+use crate::orchestrate::lease;
+use crate::store::State;
+use crate::store::journal::{self, Entry, Tail};
+use notify::Watcher as _;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Show what an agent said and did
+///
+/// While it runs this reads its journal, afterwards the transcript that the state keeps. Secrets were taken out
+/// before anything was written.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra log blue-heron --follow\n  git orchestra log blue-heron --raw | jq .type")]
+pub(crate) struct Args {
+    /// The agent
+    #[arg(value_name = "AGENT")]
+    agent: String,
+    /// Go on until the agent's run ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Print the lines that the program itself printed
+    #[arg(long)]
+    raw: bool,
+    /// Only the run with this number
+    #[arg(long, value_name = "N", conflicts_with = "follow")]
+    run: Option<u32>,
+    /// Print JSON; with --follow one document a line for each event
+    #[arg(long, conflicts_with = "raw")]
+    json: bool,
+}
+
+/// A run as JSON shows it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    run: u32,
+    started: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'a crate::model::Outcome>,
+    events: Vec<Event>,
+}
+
+/// One event of a log that is followed.
+#[derive(Debug, Serialize)]
+struct Followed<'a> {
+    run: u32,
+    event: &'a Event,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let state = ctx.state()?;
+    let agent: Agent = state.require_named(&args.agent)?;
+    if args.follow {
+        return follow(ctx, args, &agent);
+    }
+    let runs = agent.runs.iter().filter(|(number, _)| args.run.is_none_or(|wanted| wanted == **number));
+    let (mut text, mut shown) = (String::new(), Vec::new());
+    let paint = ctx.ui().painter();
+    for (&number, run) in runs {
+        let entries = entries(ctx.repo()?, &state, &agent, number, run)?;
+        if args.raw {
+            entries.iter().filter_map(raw).for_each(|line| text.push_str(&line));
+        } else if args.json {
+            let events = entries.into_iter().filter_map(|entry| match entry {
+                Entry::Event(event) => Some(event),
+                Entry::Raw { .. } => None,
+            });
+            let (started, ended, outcome) = (run.started, run.ended, run.outcome.as_ref());
+            shown.push(Shown { run: number, started, ended, outcome, events: events.collect() });
+        } else {
+            heading(paint, number, run, &mut text);
+            for entry in &entries {
+                if let Entry::Event(event) = entry {
+                    show(paint, run.started, event, &mut text);
+                }
+            }
+        }
+    }
+    if args.json {
+        json::print(ctx, "log", &shown)?;
+    } else if agent.runs.is_empty() {
+        ctx.ui().note(format!("{} never ran", agent.name));
+    } else {
+        ctx.ui().page(&text)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What a run said: from its journal while there is one, otherwise from the kept transcript.
+fn entries(repo: &Repository, state: &State, agent: &Agent, number: u32, run: &Run) -> Result<Vec<Entry>, CliError> {
+    let path = journal::path(repo, &agent.id, number);
+    match (std::fs::read(&path), &run.transcript) {
+        (Ok(bytes), _) => Ok(journal::parse(&bytes).collect()),
+        (Err(_), Some(tree)) => Ok(journal::parse(&state.transcript(repo, tree)?).collect()),
+        (Err(_), None) => Ok(Vec::new()),
+    }
+}
+
+fn raw(entry: &Entry) -> Option<String> {
+    match entry {
+        Entry::Raw { raw, stderr: false } => Some(format!("{raw}\n")),
+        Entry::Raw { .. } | Entry::Event(_) => None,
+    }
+}
+
+fn heading(paint: Painter, number: u32, run: &Run, text: &mut String) {
+    let outcome = run.outcome.as_ref().map(|outcome| format!(", {}", outcome_words(outcome)));
+    let line = format!("run {number}, started {}{}", run.started, outcome.unwrap_or_default());
+    let _ = writeln!(text, "{}", paint.paint(Label::Heading, line));
+}
+
+fn show(paint: Painter, started: Timestamp, event: &Event, text: &mut String) {
+    let at = format!("{:>5}", span(event.at.since(started)));
+    for (number, line) in event::lines(paint, event).into_iter().enumerate() {
+        let at = if number == 0 { paint.paint(Label::Dim, &at) } else { " ".repeat(at.len()) };
+        // What a sub-agent says stands further in.
+        let indent = if event.parent.is_some() { paint.paint(Label::Dim, "│ ") } else { String::new() };
+        let _ = writeln!(text, "{at}  {indent}{line}");
+    }
+}
+
+/// How long a change may go unnoticed where the system does not tell of changes.
+const POLL: Duration = Duration::from_millis(500);
+
+fn follow(ctx: &Context, args: &Args, agent: &Agent) -> Result<Exit, CliError> {
+    let repo = ctx.repo()?;
+    let (sender, changes) = mpsc::channel();
+    let wake = move |_| {
+        // Nobody listens any more once the log has ended.
+        let _ = sender.send(());
+    };
+    let mut watcher = notify::recommended_watcher(wake).ok();
+    let mut run = lease::find_live(repo, &agent.id).map(|lease| lease.run);
+    let mut last = agent.last_run().map(|(number, _)| number);
+    let Some(mut number) = run.or(last) else {
+        ctx.ui().note(format!("{} never ran", agent.name));
+        return Ok(Exit::Done);
+    };
+    loop {
+        let path = journal::path(repo, &agent.id, number);
+        let dir = path.parent().expect("a journal lies in a directory");
+        if let Some(watcher) = &mut watcher {
+            // Not there yet, or watched already: then polling finds what comes.
+            let _ = watcher.watch(dir, notify::RecursiveMode::NonRecursive);
+        }
+        let mut tail = Tail::new(&path);
+        let started = ctx.state()?.get::<Agent>(&agent.id)?.and_then(|agent| Some(agent.runs.get(&number)?.clone()));
+        let started = started.unwrap_or_default();
+        if !args.raw && !args.json {
+            let mut text = String::new();
+            heading(ctx.ui().painter(), number, &started, &mut text);
+            ctx.ui().print(&text)?;
+        }
+        loop {
+            // Asked before reading: what was written before the lease went is read below.
+            let live = lease::find_live(repo, &agent.id).filter(|lease| lease.run == number);
+            print_entries(ctx, args, number, started.started, &tail.read()?)?;
+            if live.is_none() {
+                break;
+            }
+            let _ = changes.recv_timeout(POLL);
+            while changes.try_recv().is_ok() {}
+        }
+        // Resumed meanwhile: the next run is followed too.
+        run = lease::find_live(repo, &agent.id).map(|lease| lease.run);
+        last = ctx.state()?.get::<Agent>(&agent.id)?.and_then(|agent| Some(agent.last_run()?.0));
+        match run.or(last) {
+            Some(next) if next > number => number = next,
+            _ => return Ok(Exit::Done),
+        }
+    }
+}
+
+fn print_entries(
+    ctx: &Context,
+    args: &Args,
+    run: u32,
+    started: Timestamp,
+    entries: &[Entry],
+) -> Result<(), CliError> {
+    let mut text = String::new();
+    for entry in entries {
+        match entry {
+            entry if args.raw => text.push_str(&raw(entry).unwrap_or_default()),
+            Entry::Event(event) if args.json => text.push_str(&json::line("log-event", &Followed { run, event })?),
+            Entry::Event(event) => show(ctx.ui().painter(), started, event, &mut text),
+            Entry::Raw { .. } => {}
+        }
+    }
+    if text.is_empty() { Ok(()) } else { ctx.ui().print(&text) }
+}

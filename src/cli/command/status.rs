@@ -1,0 +1,217 @@
+//! `git orchestra status`.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::porcelain::ListFormat;
+use crate::cli::ui::{Align, Label, Painter, Table};
+use crate::cli::view::{self, agent::branch_name, agent::outcome_label};
+use crate::model::{Id, Name, Task, Timestamp, Usage};
+use crate::orchestrate::status::{self, Activity, AgentStatus};
+use crate::store::ShortIds;
+use serde::Serialize;
+use std::collections::{BTreeSet, HashMap};
+
+/// Show how the agents stand
+///
+/// "running" is said only while somebody alive watches the agent. A `*` behind the number of changed files means
+/// that some are not committed yet; a `~` before a figure, that it is an estimate.
+///
+/// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths, tokens,
+/// cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra status\n  git orchestra status --json | jq '.data[] | select(.state == \"failed\")'")]
+pub(crate) struct Args {
+    /// Removed agents too
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    format: ListFormat,
+}
+
+/// An agent as JSON shows it.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    id: Id,
+    short: String,
+    name: &'a Name,
+    state: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    evidence: String,
+    profile: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    branch: &'a str,
+    /// Unknown when the branch or its target is gone.
+    ahead: Option<u32>,
+    behind: Option<u32>,
+    files: Option<u32>,
+    uncommitted: u32,
+    runs: usize,
+    usage: Usage,
+    last_event: Timestamp,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let store = ctx.store()?;
+    let state = store.state()?;
+    let agents = status::agents(store, &state, args.all)?;
+    let wanted: BTreeSet<Id> = agents.iter().filter_map(|status| status.agent.task).collect();
+    let titles: HashMap<Id, String> =
+        state.several::<Task>(&wanted)?.into_iter().map(|task| (task.id, task.title)).collect();
+    let title = |status: &AgentStatus| titles.get(status.agent.task.as_ref()?).map(String::as_str);
+
+    if args.format.is_porcelain() {
+        args.format.print(ctx, agents.iter().map(porcelain))?;
+        return Ok(Exit::Done);
+    }
+    let ids = state.short_ids()?;
+    if args.format.json {
+        let rows: Vec<Row<'_>> = agents.iter().map(|status| row(status, title(status), ids)).collect();
+        json::print(ctx, "status", &rows)?;
+        return Ok(Exit::Done);
+    }
+    if agents.is_empty() {
+        ctx.ui().note(if args.all {
+            "no agents; `git orchestra spawn` starts one for each ready task"
+        } else {
+            "no agents (`--all` shows removed ones too); `git orchestra spawn` starts some"
+        });
+        return Ok(Exit::Done);
+    }
+    let (paint, now) = (ctx.ui().painter(), ctx.clock().now());
+    let mut table = Table::new(
+        paint,
+        &[
+            ("AGENT", Align::Left),
+            ("STATE", Align::Left),
+            ("TASK", Align::Left),
+            ("BRANCH", Align::Left),
+            ("COMMITS", Align::Left),
+            ("FILES", Align::Right),
+            ("TOKENS", Align::Right),
+            ("COST", Align::Right),
+            ("LAST", Align::Right),
+        ],
+        2,
+    );
+    for status in &agents {
+        table.row(cells(status, title(status), ids, paint, now));
+    }
+    ctx.ui().page(&table.render(ctx.ui().columns()))?;
+    Ok(Exit::Done)
+}
+
+fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Painter, now: Timestamp) -> Vec<String> {
+    let agent = &status.agent;
+    let evidence = match &status.activity {
+        Activity::Asking(decision) => format!("decision {}", ids.shorten(decision)),
+        activity => activity.evidence(),
+    };
+    let mut state = paint.paint(label(&status.activity), status.activity.word());
+    if !evidence.is_empty() {
+        state = format!("{state} {}", paint.paint(Label::Dim, format!("({evidence})")));
+    }
+    let task = match (agent.task, title) {
+        (Some(id), title) => format!(
+            "{} {}",
+            paint.paint(Label::Id, ids.shorten(&id)),
+            paint.paint(Label::Plain, title.unwrap_or_default())
+        ),
+        (None, _) => paint.paint(Label::Dim, agent.prompt.lines().next().unwrap_or_default()),
+    };
+    let own = agent.branch.strip_prefix(crate::model::Agent::BRANCHES) == Some(agent.name.as_str());
+    let branch = match (own, &status.tip) {
+        (_, None) => paint.paint(Label::Bad, "gone"),
+        // `orchestra/<name>` says nothing that the first column does not.
+        (true, Some(_)) => String::new(),
+        (false, Some(_)) => paint.paint(Label::Branch, branch_name(&agent.branch)),
+    };
+    let commits = match status.position {
+        None => String::new(),
+        Some(position) => {
+            let mut parts = Vec::new();
+            if position.ahead > 0 {
+                parts.push(paint.paint(Label::Added, format!("+{}", position.ahead)));
+            }
+            if position.behind > 0 {
+                parts.push(paint.paint(Label::Removed, format!("-{}", position.behind)));
+            }
+            parts.join(" ")
+        }
+    };
+    let files = match (status.position.map_or(0, |position| position.files), status.uncommitted) {
+        (0, 0) => String::new(),
+        (files, 0) => files.to_string(),
+        (files, uncommitted) => format!("{}*", files + uncommitted),
+    };
+    vec![
+        paint.paint(Label::Agent, agent.name.as_str()),
+        state,
+        task,
+        branch,
+        commits,
+        files,
+        view::tokens(&status.usage),
+        view::cost(status.usage.cost),
+        paint.paint(Label::Dim, view::span(now.since(status.last_event))),
+    ]
+}
+
+fn label(activity: &Activity) -> Label {
+    match activity {
+        Activity::Running { .. } => Label::Running,
+        Activity::Queued | Activity::New => Label::Waiting,
+        Activity::Asking(_) => Label::Attention,
+        Activity::Ended(outcome) => outcome_label(outcome),
+        Activity::Unwatched => Label::Bad,
+        Activity::Merged(_) => Label::Good,
+        Activity::Removed => Label::Dim,
+    }
+}
+
+fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds) -> Row<'a> {
+    let agent = &status.agent;
+    Row {
+        id: agent.id,
+        short: ids.shorten(&agent.id),
+        name: &agent.name,
+        state: status.activity.word(),
+        evidence: status.activity.evidence(),
+        profile: &agent.profile,
+        task: agent.task,
+        title,
+        branch: &agent.branch,
+        ahead: status.position.map(|position| position.ahead),
+        behind: status.position.map(|position| position.behind),
+        files: status.position.map(|position| position.files),
+        uncommitted: status.uncommitted,
+        runs: agent.runs.len(),
+        usage: status.usage,
+        last_event: status.last_event,
+    }
+}
+
+fn porcelain(status: &AgentStatus) -> [String; 13] {
+    let agent = &status.agent;
+    let position = |of: fn(&status::Position) -> u32| {
+        status.position.as_ref().map(|position| of(position).to_string()).unwrap_or_default()
+    };
+    [
+        agent.id.to_string(),
+        agent.name.to_string(),
+        status.activity.word().to_owned(),
+        agent.branch.clone(),
+        position(|position| position.ahead),
+        position(|position| position.behind),
+        position(|position| position.files),
+        status.uncommitted.to_string(),
+        status.usage.total().to_string(),
+        status.usage.cost.map(|cost| cost.micro_usd.to_string()).unwrap_or_default(),
+        status.last_event.as_millis().to_string(),
+        agent.task.map(|task| task.to_string()).unwrap_or_default(),
+        status.activity.evidence(),
+    ]
+}

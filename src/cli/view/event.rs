@@ -1,0 +1,82 @@
+//! Events, as lines of a transcript. Agents' words pass the sanitiser first.
+
+use super::{cost, count};
+use crate::agent::{sanitise_line, sanitise_text};
+use crate::cli::ui::{Label, Painter};
+use crate::model::{Event, EventKind};
+use std::fmt::Write as _;
+
+/// How many lines of a tool's answer are shown.
+const OUTPUT_LINES: usize = 4;
+
+/// The lines that show an event, without a time; empty for what would only repeat something.
+pub(crate) fn lines(paint: Painter, event: &Event) -> Vec<String> {
+    let one = |label: Label, text: &str| vec![paint.paint(label, sanitise_line(text))];
+    let many = |label: Label, text: &str| -> Vec<String> {
+        sanitise_text(text).trim().lines().map(|line| paint.paint(label, line)).collect()
+    };
+    match &event.kind {
+        // The whole text follows.
+        EventKind::Text { partial: true, .. }
+        | EventKind::Thinking { partial: true, .. }
+        | EventKind::Usage { .. }
+        | EventKind::Turn { .. } => Vec::new(),
+        EventKind::Ready { model, session, version, permissions } => {
+            let parts =
+                [("model", model), ("version", version), ("permissions", permissions), ("session", session)];
+            let parts: Vec<String> = parts
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name} {}", value.as_ref()?)))
+                .collect();
+            one(Label::Dim, &format!("ready: {}", parts.join(", ")))
+        }
+        EventKind::Text { text, .. } => many(Label::Plain, text),
+        EventKind::Thinking { text, .. } => many(Label::Dim, text),
+        EventKind::ToolCall { tool, summary, .. } => {
+            let (tool, summary) = (sanitise_line(tool), sanitise_line(summary));
+            vec![format!("{} {}", paint.paint(Label::Title, tool), paint.paint(Label::Path, summary))]
+        }
+        EventKind::ToolResult { ok, output, .. } => {
+            let label = if *ok { Label::Dim } else { Label::Bad };
+            let all = many(label, output);
+            let more = all.len().saturating_sub(OUTPUT_LINES);
+            let mut shown: Vec<String> =
+                all.into_iter().take(OUTPUT_LINES).map(|line| format!("  {line}")).collect();
+            if more > 0 {
+                shown.push(paint.paint(Label::Dim, format!("  … {more} more lines")));
+            }
+            shown
+        }
+        EventKind::PermissionAsked { tool, summary, .. } => {
+            one(Label::Attention, &format!("asks to use {tool}: {summary}"))
+        }
+        EventKind::PermissionDenied { tool, summary } => {
+            one(Label::Attention, &format!("may not use {tool}: {summary}"))
+        }
+        EventKind::Retry { attempt, max, delay_ms, status, error } => {
+            let status = status.map(|status| format!("{status} ")).unwrap_or_default();
+            let seconds = delay_ms.div_ceil(1000);
+            one(
+                Label::Attention,
+                &format!("{status}{error}: attempt {attempt} of {max} failed, the next one in {seconds}s"),
+            )
+        }
+        EventKind::Result { subtype, error, text: _, usage } => {
+            let mut line =
+                format!("result: {subtype}, {} turns, {} tokens", usage.turns, count(usage.total()));
+            let cost = cost(usage.cost);
+            if !cost.is_empty() {
+                let _ = write!(line, ", {cost}");
+            }
+            one(if *error { Label::Bad } else { Label::Good }, &line)
+        }
+        EventKind::Notice { text } => many(Label::Attention, text),
+        EventKind::Unrecognised { raw } => one(Label::Dim, &format!("unrecognised: {raw}")),
+        EventKind::Exited { code: Some(0), .. } => one(Label::Good, "exited with 0"),
+        EventKind::Exited { code: Some(code), .. } => one(Label::Bad, &format!("exited with {code}")),
+        EventKind::Exited { signal: Some(signal), .. } => {
+            one(Label::Bad, &format!("ended by signal {signal}"))
+        }
+        EventKind::Exited { .. } => one(Label::Bad, "exited"),
+    }
+}

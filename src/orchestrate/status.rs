@@ -1,0 +1,354 @@
+//! How agents stand: the state, live leases, branches and journals put together. Reads only.
+//!
+//! No git process is started for an agent that does not run: where branches stand is kept in a cache keyed by the
+//! two commits, which can never be wrong about them.
+
+use super::Error;
+use super::lease::{self, LeaseInfo, LeaseState};
+use crate::git::{Ancestry, Repository};
+use crate::model::{
+    Agent, Decision, DecisionStatus, Event, EventKind, Id, ObjectId, Outcome, Timestamp, Usage,
+};
+use crate::store::journal::{self, Entry};
+use crate::store::{State, Store};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::path::PathBuf;
+
+/// How one agent stands.
+#[derive(Debug, Clone)]
+pub struct AgentStatus {
+    /// The record.
+    pub agent: Agent,
+    /// What it does.
+    pub activity: Activity,
+    /// Its branch's tip; `None` if the branch is gone.
+    pub tip: Option<ObjectId>,
+    /// Where its branch stands beside its target; `None` if one of them is gone.
+    pub position: Option<Position>,
+    /// Paths in its worktree that are not committed; looked up only while it runs.
+    pub uncommitted: u32,
+    /// What all its runs consumed; of a live one as far as its journal says.
+    pub usage: Usage,
+    /// When something was last heard of it.
+    pub last_event: Timestamp,
+}
+
+/// Where a branch stands beside another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Commits that only the branch has.
+    pub ahead: u32,
+    /// Commits that only the target has.
+    pub behind: u32,
+    /// Files that the branch changed since the two parted.
+    pub files: u32,
+}
+
+/// What an agent does, as evidence shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Activity {
+    /// A live lease says that it waits for its turn.
+    Queued,
+    /// A live lease says that it runs.
+    Running {
+        /// The agent's process.
+        pid: Option<u32>,
+    },
+    /// It runs, and asked something that is not answered.
+    Asking(Id),
+    /// It was made and never ran.
+    New,
+    /// Its last run ended so.
+    Ended(Outcome),
+    /// Its last run has no end, and nobody holds its lease.
+    Unwatched,
+    /// Its work landed in its target.
+    Merged(ObjectId),
+    /// It was removed.
+    Removed,
+}
+
+impl Activity {
+    /// The word for it.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running { .. } => "running",
+            Self::Asking(_) => "asking",
+            Self::New => "new",
+            Self::Ended(outcome) => outcome.word(),
+            Self::Unwatched => "lost",
+            Self::Merged(_) => "merged",
+            Self::Removed => "removed",
+        }
+    }
+
+    /// What shows it, in a few words; empty if the word says it all.
+    pub fn evidence(&self) -> String {
+        match self {
+            Self::Queued => "waits for its turn".to_owned(),
+            Self::Running { pid: Some(pid) } => format!("pid {pid}"),
+            Self::Running { pid: None } => "being started".to_owned(),
+            Self::Asking(decision) => format!("decision {}", &decision.as_str()[..Id::MIN_PREFIX]),
+            Self::Ended(Outcome::Succeeded) => "exit 0".to_owned(),
+            Self::Ended(Outcome::Failed { reason }) => reason.clone(),
+            Self::Ended(Outcome::Stopped { by }) => format!("by {by}"),
+            Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
+            Self::Unwatched => "nobody watches it".to_owned(),
+            Self::Merged(commit) => format!("as {}", commit.short()),
+            Self::New | Self::Removed => String::new(),
+        }
+    }
+
+    /// Whether somebody alive watches it.
+    pub const fn is_live(&self) -> bool {
+        matches!(self, Self::Queued | Self::Running { .. } | Self::Asking(_))
+    }
+}
+
+/// Every agent and how it stands, live ones first; removed ones only if they are wanted.
+pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentStatus>, Error> {
+    let repo = store.repo();
+    let mut agents = state.all::<Agent>()?;
+    agents.retain(|agent| removed || agent.removed.is_none());
+    let leases: HashMap<Id, LeaseInfo> =
+        lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
+    let asking: HashMap<Id, Id> = if leases.is_empty() {
+        HashMap::new()
+    } else {
+        let open = state.all::<Decision>()?.into_iter().filter(|d| d.status == DecisionStatus::Open);
+        open.filter_map(|decision| Some((decision.agent?, decision.id))).collect()
+    };
+    let tips: HashMap<String, ObjectId> = repo.list_refs(Agent::BRANCHES)?.into_iter().collect();
+    let mut targets: BTreeMap<String, Option<ObjectId>> = BTreeMap::new();
+    for target in agents.iter().filter_map(|agent| agent.target.as_ref()) {
+        if !targets.contains_key(target) {
+            targets.insert(target.clone(), repo.find_ref(target)?);
+        }
+    }
+    let pair = |agent: &Agent| -> Option<(ObjectId, ObjectId)> {
+        let target = targets.get(agent.target.as_ref()?)?.as_ref()?;
+        Some((tips.get(&agent.branch)?.clone(), target.clone()))
+    };
+    let positions = positions(repo, &agents.iter().filter_map(&pair).collect())?;
+    let uncommitted = uncommitted(repo, &agents, &leases);
+    let mut all: Vec<AgentStatus> = agents
+        .into_iter()
+        .map(|agent| {
+            let activity = activity(&agent, leases.get(&agent.id), asking.get(&agent.id));
+            let position = pair(&agent).and_then(|pair| positions.get(&pair)).copied();
+            let (usage, last_event) = if activity.is_live() { live(repo, &agent) } else { recorded(&agent) };
+            AgentStatus {
+                tip: tips.get(&agent.branch).cloned(),
+                position,
+                uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
+                usage,
+                last_event,
+                activity,
+                agent,
+            }
+        })
+        .collect();
+    all.sort_by_key(|status| (!status.activity.is_live(), status.agent.created, status.agent.id));
+    Ok(all)
+}
+
+fn activity(agent: &Agent, lease: Option<&LeaseInfo>, asking: Option<&Id>) -> Activity {
+    match (lease, asking) {
+        (Some(lease), _) if lease.state == LeaseState::Queued => return Activity::Queued,
+        (Some(_), Some(decision)) => return Activity::Asking(*decision),
+        (Some(lease), None) => return Activity::Running { pid: lease.child.as_ref().map(|child| child.pid) },
+        (None, _) => {}
+    }
+    if agent.removed.is_some() {
+        return Activity::Removed;
+    }
+    match (&agent.merged, agent.last_run()) {
+        (_, None) => Activity::New,
+        (_, Some((_, run))) if run.outcome.is_none() => Activity::Unwatched,
+        (Some(commit), Some(_)) => Activity::Merged(commit.clone()),
+        (None, Some((_, run))) => run.outcome.clone().map_or(Activity::Unwatched, Activity::Ended),
+    }
+}
+
+/// What the state recorded.
+fn recorded(agent: &Agent) -> (Usage, Timestamp) {
+    let last = agent.last_run().map(|(_, run)| run.ended.unwrap_or(run.started));
+    (agent.usage(), last.unwrap_or(agent.created))
+}
+
+/// What the journal of a run that is not over says, added to what the runs before it consumed.
+fn live(repo: &Repository, agent: &Agent) -> (Usage, Timestamp) {
+    /// The end of a journal that holds the last figures.
+    const TAIL: u64 = 256 << 10;
+    let (mut usage, mut last) = recorded(agent);
+    let Some((number, _)) = agent.last_run() else { return (usage, last) };
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(journal::path(repo, &agent.id, number))?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        if len > TAIL {
+            // The first line was cut.
+            let first = memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1);
+            bytes.drain(..first);
+        }
+        Ok(bytes)
+    };
+    let mut reported = None;
+    for entry in journal::parse(&read().unwrap_or_default()) {
+        if let Entry::Event(Event { at, kind, .. }) = entry {
+            last = last.max(at);
+            if let EventKind::Usage { usage } | EventKind::Result { usage, .. } = kind {
+                reported = Some(usage);
+            }
+        }
+    }
+    if let Some(reported) = reported {
+        usage += reported;
+    }
+    (usage, last)
+}
+
+/// Uncommitted paths of live agents, all asked at once.
+fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseInfo>) -> HashMap<Id, u32> {
+    let live = agents.iter().filter(|agent| leases.contains_key(&agent.id));
+    let worktrees: Vec<_> = live
+        .filter_map(|agent| Some((agent.id, repo.find_worktree(agent.name.as_str()).ok().flatten()?)))
+        .filter(|(_, worktree)| worktree.is_intact())
+        .collect();
+    std::thread::scope(|scope| {
+        let counts: Vec<_> = worktrees
+            .into_iter()
+            .map(|(id, worktree)| {
+                let repo = repo.clone();
+                let count = scope.spawn(move || repo.worktree_status(&worktree).map_or(0, |s| s.count()));
+                (id, count)
+            })
+            .collect();
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        counts.into_iter().map(|(id, n)| (id, count(n.join().unwrap_or(0)))).collect()
+    })
+}
+
+type Positions = BTreeMap<(ObjectId, ObjectId), Position>;
+
+/// Where each pair's first commit stands beside its second.
+fn positions(repo: &Repository, pairs: &BTreeSet<(ObjectId, ObjectId)>) -> Result<Positions, Error> {
+    let mut known: Positions = read_cache(repo);
+    let missing: BTreeSet<&(ObjectId, ObjectId)> =
+        pairs.iter().filter(|pair| pair.0 != pair.1 && !known.contains_key(*pair)).collect();
+    if !missing.is_empty() {
+        let targets: BTreeSet<&ObjectId> = missing.iter().map(|pair| &pair.1).collect();
+        for target in targets {
+            let tips = missing.iter().filter(|pair| pair.1 == *target).map(|pair| &pair.0);
+            measure(repo, target, &tips.collect::<Vec<_>>(), &mut known)?;
+        }
+        // Pairs that nobody asks for any more are forgotten.
+        known.retain(|pair, _| pairs.contains(pair));
+        write_cache(repo, &known);
+    }
+    known
+        .extend(pairs.iter().filter(|pair| pair.0 == pair.1).map(|pair| (pair.clone(), Position::default())));
+    Ok(known)
+}
+
+/// Three processes for any number of tips.
+fn measure(
+    repo: &Repository,
+    target: &ObjectId,
+    tips: &[&ObjectId],
+    into: &mut Positions,
+) -> Result<(), Error> {
+    let mut all: Vec<ObjectId> = tips.iter().copied().cloned().collect();
+    all.push(target.clone());
+    let ancestry: Ancestry = repo.ancestry(&all)?;
+    let mut trees = Vec::new();
+    for &tip in tips {
+        // Without a common ancestor there is nothing that the branch could have changed.
+        let base = ancestry.merge_bases(tip, target).first().map_or(tip, |base| *base);
+        trees.push((ancestry.tree(base).clone(), ancestry.tree(tip).clone()));
+    }
+    let changes = repo.changes_between(&trees)?;
+    for (&tip, changes) in tips.iter().zip(changes) {
+        let (ahead, behind) = ancestry.ahead_behind(tip, target);
+        let files = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+        into.insert((tip.clone(), target.clone()), Position { ahead, behind, files });
+    }
+    Ok(())
+}
+
+fn cache_path(repo: &Repository) -> PathBuf {
+    repo.local_dir().join("cache/positions")
+}
+
+/// `tip target ahead behind files`, a line each; a line that cannot be read is not there.
+fn read_cache(repo: &Repository) -> Positions {
+    let text = std::fs::read_to_string(cache_path(repo)).unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split(' ');
+        let pair = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let mut number = || words.next()?.parse().ok();
+        Some((pair, Position { ahead: number()?, behind: number()?, files: number()? }))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// A cache that cannot be written is no error: the next reader measures again.
+fn write_cache(repo: &Repository, positions: &Positions) {
+    let path = cache_path(repo);
+    let Some(dir) = path.parent().filter(|_| repo.local_dir().is_dir()) else { return };
+    let mut text = String::new();
+    for ((tip, target), Position { ahead, behind, files }) in positions {
+        let _ = writeln!(text, "{tip} {target} {ahead} {behind} {files}");
+    }
+    let written = std::fs::create_dir_all(dir).and_then(|()| {
+        let mut file = tempfile::NamedTempFile::new_in(dir)?;
+        file.write_all(text.as_bytes())?;
+        file.persist(&path).map_err(|error| error.error).map(drop)
+    });
+    if let Err(error) = written {
+        tracing::debug!("cannot keep the cache {}: {error}", path.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    #[test]
+    fn positions_are_measured_once_and_agree_with_git() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        std::fs::create_dir_all(repo.local_dir()).unwrap();
+        let id = |name: &str| -> ObjectId { sandbox.git(&["rev-parse", name]).parse().unwrap() };
+        let commit = |branch: &str, files: &[&str]| {
+            sandbox.git(&["checkout", "-q", "-B", branch, "start"]);
+            for file in files {
+                std::fs::write(sandbox.path().join(file), branch).unwrap();
+                sandbox.git(&["add", "-A"]);
+                sandbox.git(&["commit", "-q", "-m", file]);
+            }
+        };
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "start"]);
+        sandbox.git(&["branch", "start"]);
+        commit("target", &["t"]);
+        commit("one", &["a", "b"]);
+        commit("two", &["c"]);
+        let target = id("target");
+        let pairs: BTreeSet<_> =
+            ["one", "two", "target"].map(|name| (id(name), target.clone())).into_iter().collect();
+        let first = positions(&repo, &pairs).unwrap();
+        assert_eq!(first[&(id("one"), target.clone())], Position { ahead: 2, behind: 1, files: 2 });
+        assert_eq!(first[&(id("two"), target.clone())], Position { ahead: 1, behind: 1, files: 1 });
+        assert_eq!(first[&(target.clone(), target.clone())], Position::default());
+        assert_eq!(read_cache(&repo).len(), 2);
+        assert_eq!(positions(&repo, &pairs).unwrap(), first);
+        std::fs::write(cache_path(&repo), "nonsense\n\0").unwrap();
+        assert_eq!(positions(&repo, &pairs).unwrap(), first);
+    }
+}
