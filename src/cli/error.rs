@@ -21,6 +21,8 @@ pub enum Exit {
     GateFailed,
     /// 128 + n: ended by signal n.
     Signal(u8),
+    /// What a script that `replay` plays asked for.
+    Script(u8),
 }
 
 impl Exit {
@@ -34,6 +36,7 @@ impl Exit {
             Self::AgentFailed => 4,
             Self::GateFailed => 5,
             Self::Signal(number) => 128_u8.saturating_add(number),
+            Self::Script(code) => code,
         }
     }
 }

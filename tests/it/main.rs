@@ -10,3 +10,4 @@ mod acceptance_layouts;
 mod harness;
 mod kill;
 mod layers;
+mod replay;

@@ -50,6 +50,8 @@ commands! {
     Diff => diff,
     Finding => finding,
     Config => config,
+    #[command(hide = true)]
+    Replay => replay,
     Completion => completion,
     /// Candidates for a shell's completion
     #[command(name = "__complete", hide = true)]
