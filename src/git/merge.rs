@@ -33,8 +33,8 @@ pub struct MergeMessage {
 /// What [`Repository::merge_file`] does with hunks that conflict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Favour {
-    /// Leaves markers with all three versions.
-    Markers,
+    /// Leaves markers of this many characters, with all three versions between them.
+    Markers(usize),
     /// Takes the first side's lines.
     Ours,
     /// Takes the other side's lines.
@@ -110,12 +110,13 @@ impl Repository {
             fs::write(&path, content).map_err(|e| Error::file("write", &path, e))?;
             paths.push(path);
         }
-        let how = match favour {
-            Favour::Markers => "--diff3",
-            Favour::Ours => "--ours",
-            Favour::Theirs => "--theirs",
+        let mut command = match favour {
+            Favour::Markers(size) => {
+                self.git(["merge-file", "-p", "--diff3"]).arg(format!("--marker-size={size}"))
+            }
+            Favour::Ours => self.git(["merge-file", "-p", "--ours"]),
+            Favour::Theirs => self.git(["merge-file", "-p", "--theirs"]),
         };
-        let mut command = self.git(["merge-file", "-p", how]);
         for label in file.labels {
             command = command.args(["-L", label]);
         }
@@ -319,7 +320,7 @@ mod tests {
         assert_eq!(text(Favour::Ours), "1\nX\n3\n4\n5\n6\nseven\n", "what does not conflict stays of both");
         assert_eq!(text(Favour::Theirs), "1\nY\n3\n4\n5\n6\nseven\n");
         let markers = "1\n<<<<<<< blue-heron\nX\n||||||| before both\n2\n=======\nY\n>>>>>>> grey-fox\n3\n";
-        assert!(text(Favour::Markers).starts_with(markers), "{}", text(Favour::Markers));
+        assert!(text(Favour::Markers(7)).starts_with(markers), "{}", text(Favour::Markers(7)));
         let [base, ours, theirs] = ["main:bin", "x:bin", "y:bin"].map(|revision| id(&sandbox, revision));
         let binary = FileMerge { base: Some(&base), ours: &ours, theirs: &theirs, labels };
         assert_eq!(repo.merge_file(binary, Favour::Ours).unwrap(), None);

@@ -5,6 +5,7 @@
 //! a kill leaves `packed-refs.lock` behind.)
 
 mod ancestry;
+mod checkout;
 mod commit;
 mod diff;
 mod error;

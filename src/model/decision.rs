@@ -2,6 +2,7 @@
 
 use super::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A question that cannot be answered without a person, kept until it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,13 @@ pub struct Decision {
     /// What identifies the same question asked again: for a conflict the hash of its paths and contents.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
-    /// The answer, once given.
+    /// The paths that it asks about, if it asks about paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+    /// Answers for single paths; they go before `answer`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub answers: BTreeMap<String, Answer>,
+    /// The answer for everything, once given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
     /// When it was asked.
@@ -62,6 +69,13 @@ pub enum DecisionStatus {
     Withdrawn,
 }
 
+impl Decision {
+    /// The answer that holds for a path: its own, or the one for everything.
+    pub fn answer_for(&self, path: &str) -> Option<&Answer> {
+        self.answers.get(path).or(self.answer.as_ref())
+    }
+}
+
 /// One possible answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
@@ -76,7 +90,8 @@ pub struct Choice {
 pub struct Answer {
     /// One of the choices' keys.
     pub key: String,
-    /// Free text that goes with it: the message to an agent, a path to an edited file's blob.
+    /// Text that goes with it: the message to an agent, or the whole content of a file that was edited; an edited
+    /// file without one is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     /// Who answered, as `Name <email>`.

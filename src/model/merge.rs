@@ -2,6 +2,7 @@
 
 use super::{Id, Name, ObjectId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One integration of agents' branches into a target branch, with its plan and what became of each step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,12 @@ pub struct Step {
     pub agent: Id,
     /// Its name, for people.
     pub name: Name,
+    /// The task that it worked on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Id>,
+    /// Agents of this merge whose steps come before, because of their tasks or because this branch contains theirs.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub after: BTreeSet<Id>,
     /// The commit that is merged.
     pub tip: ObjectId,
     /// What became of it.
@@ -57,6 +64,9 @@ pub struct Step {
     /// The accumulated commit after this step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<ObjectId>,
+    /// Why it was left out, if nobody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// How each conflicting path was resolved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resolutions: Vec<Resolution>,
@@ -76,6 +86,41 @@ pub enum StepStatus {
     Empty,
     /// Left out by a decision; its branch is as it was.
     Skipped,
+}
+
+impl MergeStatus {
+    /// The word that listings show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Waiting => "waiting",
+            Self::Landed => "landed",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    /// Whether it can still go on.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Running | Self::Waiting)
+    }
+}
+
+impl StepStatus {
+    /// The word that listings show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Clean => "clean",
+            Self::Resolved => "resolved",
+            Self::Empty => "empty",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// Whether the accumulated commit has the branch.
+    pub const fn is_merged(self) -> bool {
+        matches!(self, Self::Clean | Self::Resolved | Self::Empty)
+    }
 }
 
 /// How one conflicting path was resolved, and on whose word.

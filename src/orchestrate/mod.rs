@@ -3,6 +3,7 @@
 mod environment;
 mod error;
 pub mod lease;
+pub mod merge;
 pub mod overlap;
 mod recover;
 mod rescue;

@@ -117,6 +117,8 @@ impl Entity for Decision {
         Scalar("merge"),
         Scalar("agent"),
         Scalar("subject"),
+        Scalar("paths"),
+        Map("answers"),
         Scalar("answer"),
         Scalar("created"),
     ];

@@ -1,0 +1,68 @@
+//! Checkouts of people: looked at, and moved on only where nothing of theirs could be in the way.
+
+use super::{Checkout, Error, Repository};
+use crate::model::ObjectId;
+use bstr::ByteSlice;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+impl Repository {
+    /// Tracked paths of a checkout that differ from its `HEAD`. None either if it holds exactly `commit`, which it
+    /// does when a fast-forward to it was cut short after the files and before the branch.
+    pub fn uncommitted_paths(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Vec<String>, Error> {
+        let git_dir = self.checkout_git_dir(checkout)?;
+        let args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no"];
+        let out = self.git_at(&git_dir, Some(&checkout.path), args).read()?;
+        let paths: Vec<String> = out
+            .split_str(b"\0")
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| super::path_text(entry.get(3..).unwrap_or_default().as_bstr()))
+            .collect();
+        if !paths.is_empty() {
+            let same = |args: &[&str]| -> Result<bool, Error> {
+                let command = self.git_at(&git_dir, Some(&checkout.path), args);
+                Ok(command.output()?.status.success())
+            };
+            if same(&["diff", "--quiet", "--no-ext-diff", "--cached", commit.as_str()])?
+                && same(&["diff", "--quiet", "--no-ext-diff"])?
+            {
+                return Ok(Vec::new());
+            }
+        }
+        Ok(paths)
+    }
+
+    /// Moves a checkout, its files and its branch on to a descendant of its `HEAD`, as `git merge --ff-only` does:
+    /// no hook runs, and a file that git does not know is never overwritten. The inner error holds git's words
+    /// when it refuses; nothing has moved then.
+    pub fn fast_forward(
+        &self,
+        checkout: &Checkout,
+        branch: &str,
+        commit: &ObjectId,
+    ) -> Result<Result<(), String>, Error> {
+        let git_dir = self.checkout_git_dir(checkout)?;
+        let options = format!("branch.{branch}.mergeOptions=");
+        let args =
+            ["-c", &options, "merge", "--ff-only", "--quiet", "--no-stat", "--no-autostash", commit.as_str()];
+        let output = self.git_at(&git_dir, Some(&checkout.path), args).output()?;
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+    }
+
+    /// The git directory of a checkout, found from the repository's side: a worktree's own `.git` file is not
+    /// trusted.
+    fn checkout_git_dir(&self, checkout: &Checkout) -> Result<PathBuf, Error> {
+        let path = checkout.path.canonicalize().map_err(|e| Error::file("find", &checkout.path, e))?;
+        for entry in std::fs::read_dir(self.common_dir().join("worktrees")).into_iter().flatten().flatten() {
+            let git_dir = entry.path();
+            let Ok(content) = std::fs::read(git_dir.join("gitdir")) else { continue };
+            let dot_git = git_dir.join(OsStr::from_bytes(content.trim_end()));
+            if dot_git.parent().and_then(|dir| dir.canonicalize().ok()).as_ref() == Some(&path) {
+                return Ok(git_dir);
+            }
+        }
+        Ok(self.common_dir().to_owned())
+    }
+}

@@ -1,0 +1,393 @@
+//! Going on with a merge until it has landed or needs somebody.
+//!
+//! Each stretch of work ends in one transaction that holds all of it: steps, accumulated commit, question. A
+//! process that dies between two of them leaves the merge as the last one wrote it, and going on repeats only
+//! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
+//! not ask again unless the conflict is another one.
+
+use super::answer::question;
+use super::conflict::ConflictStep;
+use super::land::{Blocked, Landing, known, land, withdraw_decisions};
+use super::resolve::resolve;
+use super::step::{Attempt, Maker, Words, attempt};
+use super::{Error, Plan, keep_ref, new_objects, short_branch};
+use crate::git::{Expected, RefEdit};
+use crate::model::{
+    Agent, Decision, DecisionStatus, Id, Merge, MergeStatus, Name, ObjectId, Step, StepStatus, Task,
+};
+use crate::store::{State, Store, Transaction};
+
+/// How far a merge came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The target has moved.
+    Landed(Merge),
+    /// A decision is open.
+    Waiting {
+        /// The merge.
+        merge: Merge,
+        /// The question.
+        decision: Decision,
+        /// What it is about.
+        conflict: Box<ConflictStep>,
+    },
+    /// An agent was chosen to resolve the conflict; its answers are not there yet.
+    NeedsAgent {
+        /// The merge.
+        merge: Merge,
+        /// The question, answered with `agent`.
+        decision: Decision,
+        /// What it is about.
+        conflict: Box<ConflictStep>,
+    },
+    /// Everything is merged, and the target's checkout is in the way.
+    Blocked {
+        /// The merge.
+        merge: Merge,
+        /// By what.
+        blocked: Blocked,
+    },
+    /// A decision gave the merge up.
+    Aborted(Merge),
+}
+
+/// What is worth saying while a merge goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remark {
+    /// A step is done.
+    Step(Step),
+    /// An agent's branch moved since the merge was planned; it is merged as it is now.
+    TipMoved(Name),
+    /// The target moved since the merge was planned; everything is merged again onto what it is now.
+    TargetMoved {
+        /// The branch.
+        target: String,
+        /// Where it is now.
+        tip: ObjectId,
+    },
+    /// The accumulated commit is not in this repository; it is made again.
+    Rebuilt,
+}
+
+/// How often a merge is redone because its target moved, before it is given up for now.
+const RESTLESS: usize = 8;
+
+/// Records a plan as a merge that goes on with [`advance`].
+///
+/// # Errors
+/// [`Error::OpenAlready`] if another merge into the same branch is not over.
+pub fn start(store: &Store, plan: &Plan) -> Result<Merge, Error> {
+    let mut merge = Merge {
+        id: plan.id,
+        target: plan.target.clone(),
+        target_tip: plan.target_tip.clone(),
+        status: MergeStatus::Running,
+        steps: plan.steps.clone(),
+        score: plan.score,
+        head: plan.head.clone(),
+        landed: None,
+        created: store.clock().now(),
+    };
+    let objects = new_objects(store.repo(), &merge.head, &known(&merge))?;
+    let change = |tx: &mut Transaction<'_>| -> Result<Merge, Error> {
+        if let Some(open) =
+            tx.all::<Merge>()?.into_iter().find(|m| m.status.is_open() && m.target == merge.target)
+        {
+            let target = short_branch(&open.target).to_owned();
+            return Err(Error::OpenAlready { id: open.id, status: open.status, target });
+        }
+        merge.created = tx.now();
+        let names: Vec<_> = merge.steps.iter().map(|step| step.name.as_str()).collect();
+        let (id, target) = (&merge.id.as_str()[..6], short_branch(&merge.target));
+        tx.describe(format!("merge {id}: start {} into {target}", names.join(", ")));
+        tx.depend_on(objects.iter().cloned());
+        tx.move_ref(keep(&merge));
+        tx.put(&merge)?;
+        Ok(merge.clone())
+    };
+    Ok(store.transact(change)?.value)
+}
+
+/// The merge that is not over: into `target` (a full ref name) if given, otherwise the newest one.
+pub fn find_open(state: &State, target: Option<&str>) -> Result<Option<Merge>, Error> {
+    let mut open: Vec<Merge> = state.all()?;
+    open.retain(|merge| merge.status.is_open() && target.is_none_or(|target| merge.target == target));
+    open.sort_by_key(|merge| (merge.created, merge.id));
+    Ok(open.pop())
+}
+
+/// Goes on with a merge until it has landed or somebody is needed. Says what happens through `say`.
+///
+/// # Errors
+/// [`Error::NotOpen`] if it is over, [`Error::MovedOn`] if another process goes on with it at the same time; the
+/// target has not moved then.
+pub fn advance(store: &Store, id: &Id, say: &mut dyn FnMut(Remark)) -> Result<Progress, Error> {
+    for _ in 0..RESTLESS {
+        let state = store.state()?;
+        let stored: Merge = state.require(id)?;
+        if !stored.status.is_open() {
+            return Err(Error::NotOpen { id: *id, status: stored.status });
+        }
+        let mut run = Run { store, state: &state, merge: stored.clone(), stored, say: &mut *say };
+        run.look_around()?;
+        if let Some(progress) = run.merge_pending()? {
+            return Ok(progress);
+        }
+        // Everything is merged. Gates are run here, on `merge.head`: the commit that is gated is the one that lands.
+        let merge = run.merge;
+        match land(store, &merge)? {
+            Landing::Landed(merge) => return Ok(Progress::Landed(merge)),
+            Landing::Blocked(blocked) => return Ok(Progress::Blocked { merge, blocked }),
+            Landing::Moved => {}
+        }
+    }
+    let merge: Merge = store.state()?.require(id)?;
+    Err(Error::Restless(short_branch(&merge.target).to_owned()))
+}
+
+/// Gives a merge up. Nothing has moved, so nothing has to be put back.
+pub fn abort(store: &Store, id: &Id) -> Result<Merge, Error> {
+    let change = |tx: &mut Transaction<'_>| -> Result<Merge, Error> {
+        let mut merge: Merge = tx.require(id)?;
+        if !merge.status.is_open() {
+            return Err(Error::NotOpen { id: *id, status: merge.status });
+        }
+        merge.status = MergeStatus::Aborted;
+        withdraw_decisions(tx, &merge)?;
+        tx.move_ref(RefEdit { new: None, ..keep(&merge) });
+        tx.describe(format!("merge {}: abort", &id.as_str()[..6]));
+        tx.put(&merge)?;
+        Ok(merge)
+    };
+    Ok(store.transact(change)?.value)
+}
+
+fn keep(merge: &Merge) -> RefEdit {
+    RefEdit { name: keep_ref(&merge.id), new: Some(merge.head.clone()), expected: Expected::Anything }
+}
+
+/// One process's attempt to go on with a merge.
+struct Run<'a> {
+    store: &'a Store,
+    state: &'a State,
+    /// As it is in the state.
+    stored: Merge,
+    /// As it is being worked on.
+    merge: Merge,
+    say: &'a mut dyn FnMut(Remark),
+}
+
+impl Run<'_> {
+    /// Compares the merge with the world, and takes back what no longer holds.
+    fn look_around(&mut self) -> Result<(), Error> {
+        let repo = self.store.repo();
+        let target = repo.find_ref(&self.merge.target)?;
+        let target = target.ok_or_else(|| Error::NoTarget(short_branch(&self.merge.target).to_owned()))?;
+        if !repo.has_object(&self.merge.head) {
+            (self.say)(Remark::Rebuilt);
+            self.redo_from(0);
+        }
+        let landed = target == self.merge.head
+            || repo.merge_base(&target, &self.merge.head)?.as_ref() == Some(&self.merge.head);
+        if target != self.merge.target_tip && !(landed && self.is_done()) {
+            (self.say)(Remark::TargetMoved { target: self.merge.target.clone(), tip: target.clone() });
+            self.merge.target_tip = target;
+            self.redo_from(0);
+        }
+        if landed && self.is_done() {
+            return Ok(());
+        }
+        for at in 0..self.merge.steps.len() {
+            let step = &self.merge.steps[at];
+            let branch = self.state.get::<Agent>(&step.agent)?.map(|agent| agent.branch);
+            // A branch that is gone (its agent was removed) is merged as it was planned.
+            let tip = branch.map(|branch| repo.find_ref(&branch)).transpose()?.flatten();
+            if let Some(tip) = tip
+                && tip != step.tip
+                && step.status != StepStatus::Skipped
+            {
+                (self.say)(Remark::TipMoved(step.name.clone()));
+                self.merge.steps[at].tip = tip;
+                self.redo_from(at);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.merge.steps.iter().all(|step| step.status != StepStatus::Pending)
+    }
+
+    /// Makes the steps from `at` on pending again, except those that were left out.
+    fn redo_from(&mut self, at: usize) {
+        let (before, after) = self.merge.steps.split_at_mut(at);
+        for step in after.iter_mut().filter(|step| step.status != StepStatus::Skipped) {
+            step.status = StepStatus::Pending;
+            step.commit = None;
+            step.resolutions.clear();
+        }
+        let last = before.iter().rev().find_map(|step| step.commit.clone());
+        self.merge.head = last.unwrap_or_else(|| self.merge.target_tip.clone());
+        self.merge.status = MergeStatus::Running;
+    }
+
+    /// Merges step after step. `None` when none is pending any more and that is recorded.
+    fn merge_pending(&mut self) -> Result<Option<Progress>, Error> {
+        while let Some(at) = self.merge.steps.iter().position(|step| step.status == StepStatus::Pending) {
+            let step = self.merge.steps[at].clone();
+            if let Some(skipped) = self.skipped_need(&step) {
+                self.skip(at, Some(format!("it builds on {skipped}, which was left out")));
+                continue;
+            }
+            match attempt(self.store.repo(), &self.merge.head, &step.tip)? {
+                None => {
+                    let target = short_branch(&self.merge.target).to_owned();
+                    return Err(Error::Unrelated { name: step.name, target });
+                }
+                Some(Attempt::Empty) => self.done(at, StepStatus::Empty, None),
+                Some(Attempt::Clean(tree)) => {
+                    let commit = self.commit(&step, &tree, &[])?;
+                    self.done(at, StepStatus::Clean, Some(commit));
+                }
+                Some(Attempt::Conflict(result)) => {
+                    let conflict =
+                        ConflictStep::new(self.store.repo(), self.state, &self.merge, &step, result)?;
+                    if let Some(progress) = self.decide(at, conflict)? {
+                        return Ok(Some(progress));
+                    }
+                }
+            }
+        }
+        self.merge.status = MergeStatus::Running;
+        self.record(None)?;
+        Ok(None)
+    }
+
+    /// Does with a conflict what was decided, or asks. `None` if the step is over.
+    fn decide(&mut self, at: usize, conflict: ConflictStep) -> Result<Option<Progress>, Error> {
+        let asked = self.state.all::<Decision>()?;
+        let mut asked: Vec<Decision> = asked
+            .into_iter()
+            .filter(|d| {
+                d.merge == Some(self.merge.id)
+                    && d.subject == conflict.subject
+                    && d.agent == Some(conflict.step.agent)
+            })
+            .filter(|d| d.status != DecisionStatus::Withdrawn)
+            .collect();
+        asked.sort_by_key(|decision| (decision.created, decision.id));
+        let Some(decision) = asked.pop() else {
+            let (id, ids) = (self.store.new_id()?, self.state.short_ids()?);
+            let decision = question(id, &self.merge, &conflict, ids, self.store.clock().now());
+            return self.wait(decision, conflict).map(Some);
+        };
+        if decision.status == DecisionStatus::Open {
+            return self.wait(decision, conflict).map(Some);
+        }
+        match decision.answer.as_ref().map(|answer| answer.key.as_str()) {
+            Some("skip") => {
+                self.skip(at, None);
+                Ok(None)
+            }
+            Some("abort") => abort(self.store, &self.merge.id).map(|merge| Some(Progress::Aborted(merge))),
+            _ => {
+                if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {
+                    let commit = self.commit(&conflict.step, &resolved.tree, &resolved.words)?;
+                    self.merge.steps[at].resolutions = resolved.resolutions;
+                    self.done(at, StepStatus::Resolved, Some(commit));
+                    return Ok(None);
+                }
+                self.merge.status = MergeStatus::Waiting;
+                self.record(None)?;
+                let (merge, conflict) = (self.merge.clone(), Box::new(conflict));
+                Ok(Some(Progress::NeedsAgent { merge, decision, conflict }))
+            }
+        }
+    }
+
+    fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Progress, Error> {
+        self.merge.status = MergeStatus::Waiting;
+        self.record(Some(&decision))?;
+        Ok(Progress::Waiting { merge: self.merge.clone(), decision, conflict: Box::new(conflict) })
+    }
+
+    fn commit(&self, step: &Step, tree: &ObjectId, resolved: &[String]) -> Result<ObjectId, Error> {
+        let (repo, author, at) = (self.store.repo(), self.store.author(), self.store.clock().now());
+        let task = step.task.map(|id| self.state.get::<Task>(&id)).transpose()?.flatten();
+        let words = Words {
+            merge: &self.merge.id,
+            target: &self.merge.target,
+            agent: &step.agent,
+            name: &step.name,
+            task: task.as_ref(),
+            resolved,
+        };
+        Maker { repo, author, at }.commit(&self.merge.head, &step.tip, tree, words)
+    }
+
+    /// The first step that was left out of those that `step` builds on.
+    fn skipped_need(&self, step: &Step) -> Option<Name> {
+        let skipped =
+            |other: &&Step| step.after.contains(&other.agent) && other.status == StepStatus::Skipped;
+        self.merge.steps.iter().find(skipped).map(|other| other.name.clone())
+    }
+
+    fn skip(&mut self, at: usize, reason: Option<String>) {
+        self.merge.steps[at].reason = reason;
+        self.done(at, StepStatus::Skipped, None);
+    }
+
+    fn done(&mut self, at: usize, status: StepStatus, commit: Option<ObjectId>) {
+        let step = &mut self.merge.steps[at];
+        step.status = status;
+        if let Some(commit) = commit {
+            self.merge.head = commit.clone();
+            step.commit = Some(commit);
+        }
+        (self.say)(Remark::Step(step.clone()));
+    }
+
+    /// Writes down everything since the last record, unless somebody else wrote meanwhile.
+    fn record(&mut self, decision: Option<&Decision>) -> Result<(), Error> {
+        let (before, merge) = (&self.stored, &self.merge);
+        let objects = new_objects(self.store.repo(), &merge.head, &known(merge))?;
+        let change = |tx: &mut Transaction<'_>| -> Result<(), Error> {
+            if tx.require::<Merge>(&merge.id)? != *before {
+                return Err(Error::MovedOn(merge.id));
+            }
+            // A question about a conflict that is no more: a branch or the target moved.
+            for mut other in tx.all::<Decision>()? {
+                let open = other.merge == Some(merge.id) && other.status == DecisionStatus::Open;
+                if open && decision.is_none_or(|decision| decision.id != other.id) {
+                    other.status = DecisionStatus::Withdrawn;
+                    tx.put(&other)?;
+                }
+            }
+            if let Some(decision) = decision {
+                tx.put(decision)?;
+            }
+            if merge != before {
+                tx.depend_on(objects.iter().cloned());
+                tx.move_ref(keep(merge));
+                tx.put(merge)?;
+            }
+            tx.describe(format!("merge {}: {}", &merge.id.as_str()[..6], summary(before, merge)));
+            Ok(())
+        };
+        self.store.transact(change)?;
+        self.stored = self.merge.clone();
+        Ok(())
+    }
+}
+
+/// What changed between two records, for the log of the state.
+fn summary(before: &Merge, after: &Merge) -> String {
+    let done = |merge: &Merge| merge.steps.iter().filter(|step| step.status != StepStatus::Pending).count();
+    let progress = format!("{} of {} steps", done(after), after.steps.len());
+    match after.status {
+        MergeStatus::Waiting if before.status != MergeStatus::Waiting => {
+            format!("wait for a decision after {progress}")
+        }
+        _ => progress,
+    }
+}

@@ -1,0 +1,305 @@
+//! A conflict, taken apart so that a person or an agent can see and answer it.
+
+use super::{Error, short_branch};
+use crate::git::{EntryMode, Favour, FileMerge, MergeTree, Repository};
+use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
+use crate::store::State;
+use bstr::ByteSlice;
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+
+/// A step that git could not merge by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictStep {
+    /// The branch that is being merged.
+    pub step: Step,
+    /// The accumulated commit it is merged onto.
+    pub head: ObjectId,
+    /// What git made of it.
+    pub merge: MergeTree,
+    /// Who the branch belongs to.
+    pub theirs: Party,
+    /// The conflicting paths, in git's order.
+    pub files: Vec<ConflictFile>,
+    /// What identifies the same conflict when it comes up again: paths and contents, hashed.
+    pub subject: String,
+}
+
+/// One conflicting path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictFile {
+    /// What git says about it.
+    pub conflict: Conflict,
+    /// Whose work at this path has landed: one or more agents, or the target itself.
+    pub ours: Vec<Party>,
+    /// Its lines, where both sides are text; otherwise only a whole side can be taken.
+    pub parts: Option<Vec<Part>>,
+}
+
+/// One side of a conflict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Party {
+    /// The agent's name, or the target branch.
+    pub name: String,
+    /// The agent; absent for the target.
+    pub agent: Option<Id>,
+    /// Its task.
+    pub task: Option<Task>,
+}
+
+/// A stretch of a file that is being merged, with its line ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// What git merged.
+    Common(Vec<u8>),
+    /// What it could not.
+    Clash {
+        /// The lines that have landed.
+        ours: Vec<u8>,
+        /// The lines before both.
+        base: Vec<u8>,
+        /// The branch's lines.
+        theirs: Vec<u8>,
+    },
+}
+
+/// Long enough that no file has such lines by itself.
+const MARKER: usize = 61;
+/// How markers look to people and programs.
+const USUAL_MARKER: usize = 7;
+
+impl ConflictStep {
+    /// Takes apart what git said to merging `step` onto the accumulated commit of `merge`.
+    pub(super) fn new(
+        repo: &Repository,
+        state: &State,
+        merge: &Merge,
+        step: &Step,
+        result: MergeTree,
+    ) -> Result<Self, Error> {
+        let whose = |step: &Step| -> Result<Party, Error> {
+            let task = step.task.map(|id| state.get::<Task>(&id)).transpose()?.flatten();
+            Ok(Party { name: step.name.to_string(), agent: Some(step.agent), task })
+        };
+        let mut files = Vec::new();
+        for conflict in &result.conflicts {
+            let mut ours = Vec::new();
+            for before in &merge.steps {
+                if let Some(commit) = &before.commit
+                    && touched(repo, commit, &conflict.path)?
+                {
+                    ours.push(whose(before)?);
+                }
+            }
+            if ours.is_empty() {
+                ours.push(Party { name: short_branch(&merge.target).to_owned(), agent: None, task: None });
+            }
+            let parts = parts(repo, conflict)?;
+            files.push(ConflictFile { conflict: conflict.clone(), ours, parts });
+        }
+        let subject = subject(&result);
+        let theirs = whose(step)?;
+        Ok(Self { step: step.clone(), head: merge.head.clone(), merge: result, theirs, files, subject })
+    }
+
+    /// The conflict at a path.
+    pub fn file(&self, path: &str) -> Option<&ConflictFile> {
+        self.files.iter().find(|file| file.conflict.path == path)
+    }
+
+    /// Whose landed work it conflicts with, over all paths, in the order in which it landed.
+    pub fn ours(&self) -> Vec<&Party> {
+        let mut all = Vec::<&Party>::new();
+        for party in self.files.iter().flat_map(|file| &file.ours) {
+            if !all.contains(&party) {
+                all.push(party);
+            }
+        }
+        all
+    }
+
+    /// What git said, in the words of people: commit ids replaced by names. For merges that conflict without a
+    /// conflicting path, too.
+    pub fn messages(&self) -> Vec<String> {
+        let ours = names(&self.ours());
+        self.merge
+            .messages
+            .iter()
+            .filter(|message| message.kind != "Auto-merging")
+            .map(|message| {
+                message
+                    .text
+                    .replace(self.head.as_str(), &ours)
+                    .replace(self.step.tip.as_str(), &self.theirs.name)
+            })
+            .collect()
+    }
+}
+
+impl ConflictFile {
+    /// The file with markers around each clash, named after the sides; `None` if it has no lines to merge.
+    pub fn with_markers(&self, theirs: &Party) -> Option<Vec<u8>> {
+        let parts = self.parts.as_ref()?;
+        let mut text = Vec::new();
+        let line = |text: &mut Vec<u8>, sign: char, label: &str| {
+            let marker: String = std::iter::repeat_n(sign, USUAL_MARKER).collect();
+            let line = if label.is_empty() { format!("{marker}\n") } else { format!("{marker} {label}\n") };
+            text.extend_from_slice(line.as_bytes());
+        };
+        for part in parts {
+            match part {
+                Part::Common(lines) => text.extend_from_slice(lines),
+                Part::Clash { ours, base, theirs: other } => {
+                    line(&mut text, '<', &names(&self.ours.iter().collect::<Vec<_>>()));
+                    text.extend_from_slice(ours);
+                    line(&mut text, '|', "before both");
+                    text.extend_from_slice(base);
+                    line(&mut text, '=', "");
+                    text.extend_from_slice(other);
+                    line(&mut text, '>', &theirs.name);
+                }
+            }
+        }
+        Some(text)
+    }
+
+    /// How many places of the file clash; 1 for a file that can only be taken whole.
+    pub fn clashes(&self) -> usize {
+        let clash = |part: &&Part| matches!(part, Part::Clash { .. });
+        self.parts.as_ref().map_or(1, |parts| parts.iter().filter(clash).count())
+    }
+}
+
+/// `blue-heron`, `blue-heron and grey-fox`, `a, b and c`.
+pub(super) fn names(parties: &[&Party]) -> String {
+    let mut text = String::new();
+    for (at, party) in parties.iter().enumerate() {
+        let joint = match at {
+            0 => "",
+            _ if at + 1 == parties.len() => " and ",
+            _ => ", ",
+        };
+        write!(text, "{joint}{}", party.name).expect("a string takes everything");
+    }
+    text
+}
+
+/// Whether a merge commit changed a path beside its first parent.
+fn touched(repo: &Repository, commit: &ObjectId, path: &str) -> Result<bool, Error> {
+    let commit = repo.read_commit(commit)?;
+    let Some(parent) = commit.parents.first() else { return Ok(true) };
+    let before = repo.read_commit(parent)?.tree;
+    Ok(repo.find_in_tree(&commit.tree, path)? != repo.find_in_tree(&before, path)?)
+}
+
+/// The same conflict has the same subject, whatever commits it comes from.
+fn subject(merge: &MergeTree) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        hash.update(text.len().to_be_bytes());
+        hash.update(text.as_bytes());
+    };
+    for conflict in &merge.conflicts {
+        add(&conflict.path);
+        for side in [&conflict.base, &conflict.ours, &conflict.theirs] {
+            let entry = side.as_ref().map(|(mode, id)| format!("{mode:o} {id}"));
+            add(&entry.unwrap_or_default());
+        }
+    }
+    if merge.conflicts.is_empty() {
+        for message in &merge.messages {
+            add(&message.kind);
+            message.paths.iter().for_each(|path| add(path));
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+fn parts(repo: &Repository, conflict: &Conflict) -> Result<Option<Vec<Part>>, Error> {
+    let Some(file) = line_merge(conflict) else { return Ok(None) };
+    Ok(repo.merge_file(file, Favour::Markers(MARKER))?.map(|text| split(&text)))
+}
+
+/// The three versions, if all that are there are files with lines.
+pub(super) fn line_merge(conflict: &Conflict) -> Option<FileMerge<'_>> {
+    let file = |side: &Option<(u32, ObjectId)>| {
+        side.as_ref().is_some_and(|(mode, _)| EntryMode::from_octal(*mode).is_file())
+    };
+    let base = conflict.base.as_ref();
+    if !file(&conflict.ours) || !file(&conflict.theirs) || (base.is_some() && !file(&conflict.base)) {
+        return None;
+    }
+    let ((_, ours), (_, theirs)) = conflict.ours.as_ref().zip(conflict.theirs.as_ref())?;
+    Some(FileMerge { base: base.map(|(_, id)| id), ours, theirs, labels: ["ours", "base", "theirs"] })
+}
+
+/// Takes a merged file apart at its markers.
+fn split(text: &[u8]) -> Vec<Part> {
+    let marker = |line: &[u8], sign: u8, label: &str| {
+        let line = line.trim_end_with(|c| matches!(c, '\r' | '\n'));
+        let rest = line.get(MARKER..).unwrap_or_default();
+        line.len() >= MARKER
+            && line[..MARKER].iter().all(|&byte| byte == sign)
+            && rest.strip_prefix(b" ").unwrap_or(rest) == label.as_bytes()
+    };
+    let (mut parts, mut common) = (Vec::new(), Vec::new());
+    let mut lines = text.lines_with_terminator();
+    let until = |sign: u8, label: &str, lines: &mut bstr::LinesWithTerminator<'_>| -> Vec<u8> {
+        lines.take_while(|line| !marker(line, sign, label)).flatten().copied().collect()
+    };
+    while let Some(line) = lines.next() {
+        if !marker(line, b'<', "ours") {
+            common.extend_from_slice(line);
+            continue;
+        }
+        if !common.is_empty() {
+            parts.push(Part::Common(std::mem::take(&mut common)));
+        }
+        let ours = until(b'|', "base", &mut lines);
+        let base = until(b'=', "", &mut lines);
+        let theirs = until(b'>', "theirs", &mut lines);
+        parts.push(Part::Clash { ours, base, theirs });
+    }
+    if !common.is_empty() {
+        parts.push(Part::Common(common));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_taken_apart_and_put_together_again() {
+        let m = |sign: &str, label: &str| format!("{}{label}\n", sign.repeat(MARKER));
+        let text = [
+            "a\n<<<<<<< ours\n".to_owned(),
+            m("<", " ours"),
+            "x\r\n".to_owned(),
+            m("|", " base"),
+            m("=", ""),
+            "y\n".to_owned(),
+            m(">", " theirs"),
+            "z".to_owned(),
+        ]
+        .concat();
+        let parts = split(text.as_bytes());
+        let clash = Part::Clash { ours: b"x\r\n".to_vec(), base: Vec::new(), theirs: b"y\n".to_vec() };
+        let expected = [Part::Common(b"a\n<<<<<<< ours\n".to_vec()), clash, Part::Common(b"z".to_vec())];
+        assert_eq!(parts, expected);
+        let called = |name: &str| Party { name: name.to_owned(), agent: None, task: None };
+        let conflict =
+            Conflict { path: "f".into(), base: None, ours: None, theirs: None, message: String::new() };
+        let file = ConflictFile {
+            conflict,
+            ours: vec![called("blue-heron"), called("red-fox")],
+            parts: Some(parts),
+        };
+        let shown = String::from_utf8(file.with_markers(&called("grey-fox")).unwrap()).unwrap();
+        let expected = "a\n<<<<<<< ours\n<<<<<<< blue-heron and red-fox\nx\r\n||||||| before both\n=======\ny\n\
+                        >>>>>>> grey-fox\nz";
+        assert_eq!(shown, expected);
+        assert_eq!(file.clashes(), 1);
+    }
+}

@@ -1,0 +1,83 @@
+//! Why a merge could not be planned, answered or landed.
+
+use crate::model::{Id, MergeStatus, Name};
+use crate::{git, store};
+
+/// What can go wrong with a merge. None of these has moved the target.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state could not be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// git failed.
+    #[error(transparent)]
+    Git(#[from] git::Error),
+    /// The target is no branch.
+    #[error("merge into `{0}`: there is no such branch")]
+    NoTarget(String),
+    /// Nothing says where to.
+    #[error("choose the branch to merge into: {0}")]
+    ManyTargets(String),
+    /// Agents that were named are at work.
+    #[error("merge {}: still running", join(.0))]
+    Running(Vec<Name>),
+    /// An agent that was named has no branch.
+    #[error("merge {name}: its branch {branch} is gone")]
+    NoBranch {
+        /// The agent.
+        name: Name,
+        /// Its branch.
+        branch: String,
+    },
+    /// A branch has no history in common with the target.
+    #[error("merge {name}: its branch shares no history with {target}")]
+    Unrelated {
+        /// The agent.
+        name: Name,
+        /// The target.
+        target: String,
+    },
+    /// What an agent left uncommitted could not be committed onto its branch.
+    #[error("merge {name}: its worktree holds uncommitted work in the middle of something else")]
+    Leftover {
+        /// The agent.
+        name: Name,
+    },
+    /// Another merge into the same branch is not over.
+    #[error("merge into {target}: merge {id} is {} there", .status.word())]
+    OpenAlready {
+        /// That merge.
+        id: Id,
+        /// Where it stands.
+        status: MergeStatus,
+        /// The target.
+        target: String,
+    },
+    /// The merge is over.
+    #[error("go on with merge {id}: it is {}", .status.word())]
+    NotOpen {
+        /// The merge.
+        id: Id,
+        /// Where it stands.
+        status: MergeStatus,
+    },
+    /// Somebody else went on with the merge meanwhile.
+    #[error("go on with merge {0}: another process did so meanwhile")]
+    MovedOn(Id),
+    /// The target moved each time that the merge was about to land.
+    #[error("land on {0}: it moved again and again")]
+    Restless(String),
+    /// An answer that does not fit its question.
+    #[error("answer {id}: {why}")]
+    Answer {
+        /// The decision.
+        id: Id,
+        /// What is wrong, as a sentence without its end.
+        why: String,
+    },
+}
+
+fn join(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,174 @@
+//! Moving the target: once, and with the files of whoever has it checked out, or not at all.
+
+use super::{Error, keep_ref, new_objects, short_branch};
+use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
+use crate::model::{
+    Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
+};
+use crate::store::{PROVENANCE_NOTES, Store, Transaction};
+use std::path::PathBuf;
+
+/// Why the target was left where it is, with everything ready to land.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blocked {
+    /// The checkout that has the target checked out.
+    pub checkout: PathBuf,
+    /// Paths in it that are not committed; none if git refused for another reason.
+    pub dirty: Vec<String>,
+    /// git's words, if it refused.
+    pub words: String,
+    /// What to run there; `merge --continue` does the same once the checkout is clean.
+    pub command: String,
+}
+
+/// What came of trying to land.
+#[derive(Debug)]
+pub(super) enum Landing {
+    /// The target is there, and the state says so.
+    Landed(Merge),
+    /// The target is elsewhere than the merge was made for.
+    Moved,
+    /// Somebody's checkout is in the way.
+    Blocked(Blocked),
+}
+
+/// Lands a merge in which no step is pending.
+pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
+    let repo = store.repo();
+    let now = repo.find_ref(&merge.target)?;
+    let now = now.ok_or_else(|| Error::NoTarget(short_branch(&merge.target).to_owned()))?;
+    // Also when a process died between the move and its record, or a person ran the command we named.
+    if now == merge.head || repo.merge_base(&now, &merge.head)?.as_ref() == Some(&merge.head) {
+        return Ok(Landing::Landed(record(store, merge, None)?));
+    }
+    if now != merge.target_tip {
+        return Ok(Landing::Moved);
+    }
+    let holders: Vec<Checkout> = repo
+        .checkouts()?
+        .into_iter()
+        .filter(|checkout| {
+            checkout.branch.as_ref() == Some(&merge.target) && !checkout.bare && !checkout.prunable
+        })
+        .collect();
+    if holders.is_empty() {
+        let edit = RefEdit {
+            name: merge.target.clone(),
+            new: Some(merge.head.clone()),
+            expected: Expected::At(merge.target_tip.clone()),
+        };
+        return match record(store, merge, Some(&edit)) {
+            Ok(landed) => Ok(Landing::Landed(landed)),
+            Err(Error::Store(crate::store::Error::Git(git::Error::RefMoved { name })))
+                if name == merge.target =>
+            {
+                Ok(Landing::Moved)
+            }
+            Err(error) => Err(error),
+        };
+    }
+    for checkout in &holders {
+        let dirty = repo.uncommitted_paths(checkout, &merge.head)?;
+        if !dirty.is_empty() {
+            return Ok(Landing::Blocked(blocked(checkout, merge, dirty, String::new())));
+        }
+    }
+    // Objects first: git syncs neither what merge-tree nor what gix wrote.
+    repo.sync_objects(&new_objects(repo, &merge.head, &known(merge))?)?;
+    if let Err(words) = repo.fast_forward(&holders[0], short_branch(&merge.target), &merge.head)? {
+        let now = repo.find_ref(&merge.target)?;
+        return Ok(match now {
+            Some(now) if now != merge.target_tip && now != merge.head => Landing::Moved,
+            _ => Landing::Blocked(blocked(&holders[0], merge, Vec::new(), words)),
+        });
+    }
+    Ok(Landing::Landed(record(store, merge, None)?))
+}
+
+fn blocked(checkout: &Checkout, merge: &Merge, dirty: Vec<String>, words: String) -> Blocked {
+    let path = checkout.path.display().to_string();
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
+    let quoted = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
+    Blocked {
+        checkout: checkout.path.clone(),
+        dirty,
+        words,
+        command: format!("git -C {quoted} merge --ff-only {}", merge.head.short()),
+    }
+}
+
+/// The commits whose objects are in the repository for good already.
+pub(super) fn known(merge: &Merge) -> Vec<&ObjectId> {
+    std::iter::once(&merge.target_tip).chain(merge.steps.iter().map(|step| &step.tip)).collect()
+}
+
+/// Writes down that the merge has landed: itself, its agents, their tasks, provenance, and what nobody needs to
+/// decide any more. `target` moves in the same instant, if it has not moved before.
+fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merge, Error> {
+    let objects = new_objects(store.repo(), &merge.head, &known(merge))?;
+    let change = |tx: &mut Transaction<'_>| -> Result<Merge, Error> {
+        let stored: Merge = tx.require(&merge.id)?;
+        if !stored.status.is_open() {
+            return if stored.status == MergeStatus::Landed {
+                Ok(stored)
+            } else {
+                Err(Error::MovedOn(merge.id))
+            };
+        }
+        let landed = Merge { status: MergeStatus::Landed, landed: Some(merge.head.clone()), ..merge.clone() };
+        for step in landed.steps.iter().filter(|step| step.status.is_merged()) {
+            settle(tx, &landed, step)?;
+        }
+        withdraw_decisions(tx, &landed)?;
+        tx.depend_on(objects.iter().cloned());
+        tx.move_ref(RefEdit { name: keep_ref(&landed.id), new: None, expected: Expected::Anything });
+        if let Some(edit) = target {
+            tx.move_ref(edit.clone());
+        }
+        let names: Vec<_> =
+            landed.steps.iter().filter(|s| s.status.is_merged()).map(|step| step.name.as_str()).collect();
+        tx.describe(format!(
+            "merge {}: land {} on {} as {}",
+            &landed.id.as_str()[..6],
+            names.join(", "),
+            short_branch(&landed.target),
+            merge.head.short()
+        ));
+        tx.put(&landed)?;
+        Ok(landed)
+    };
+    Ok(store.transact(change)?.value)
+}
+
+fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Error> {
+    if let Some(mut agent) = tx.get::<Agent>(&step.agent)? {
+        agent.merged = Some(merge.head.clone());
+        tx.put(&agent)?;
+    }
+    if let Some(mut task) = step.task.map(|id| tx.get::<Task>(&id)).transpose()?.flatten()
+        && task.status != TaskStatus::Closed
+    {
+        task.status = TaskStatus::Closed;
+        task.result = Some(format!("merged as {}", merge.head.short()));
+        task.changed = tx.now();
+        tx.put(&task)?;
+    }
+    if let (Some(commit), StepStatus::Clean | StepStatus::Resolved) = (&step.commit, step.status) {
+        let task = step.task.map(|task| format!(" task={task}")).unwrap_or_default();
+        let how = if step.status == StepStatus::Clean { "" } else { " resolved=yes" };
+        let line = format!("merge={} agent={} ({}){task}{how}", merge.id, step.agent, step.name);
+        tx.note(NoteEdit { notes_ref: PROVENANCE_NOTES.to_owned(), commit: commit.clone(), line });
+    }
+    Ok(())
+}
+
+/// Withdraws the open decisions of a merge that is over.
+pub(super) fn withdraw_decisions(tx: &mut Transaction<'_>, merge: &Merge) -> Result<(), Error> {
+    for mut decision in tx.all::<Decision>()? {
+        if decision.merge == Some(merge.id) && decision.status == DecisionStatus::Open {
+            decision.status = DecisionStatus::Withdrawn;
+            tx.put(&decision)?;
+        }
+    }
+    Ok(())
+}

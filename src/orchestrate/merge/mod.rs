@@ -1,0 +1,50 @@
+//! Merging agents' branches into a target: planned, resumable, and invisible to every checkout until it lands.
+//!
+//! [`select`](select()) says whose work and where to, [`plan`](plan()) in which order and with what result, [`start`]
+//! records it, [`advance`] goes on until it has landed or needs a person, [`answer`] records what a person said, and
+//! [`abort`] gives up. Everything between them lives in the merge entity and its decisions, so any process on
+//! any clone can go on, also after a kill at any moment.
+//!
+//! `git merge-tree` decides what is a conflict; commits are made in the object database. One compare-and-swap at
+//! the end moves the target. Nothing here prints or asks.
+
+mod advance;
+mod answer;
+mod conflict;
+mod error;
+mod graph;
+mod land;
+mod plan;
+mod resolve;
+mod select;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use advance::{Progress, Remark, abort, advance, find_open, start};
+pub use answer::{Answered, answer, pending_conflict, reopen};
+pub use conflict::{ConflictFile, ConflictStep, Part, Party};
+pub use error::Error;
+pub use land::Blocked;
+pub use plan::{Plan, plan};
+pub use select::{Candidate, LeftOut, Request, Selection, commit_uncommitted, select, with_uncommitted};
+
+use crate::git::Repository;
+use crate::model::{Id, ObjectId};
+
+/// The ref that keeps a merge's accumulated commit from being pruned until it has landed.
+fn keep_ref(merge: &Id) -> String {
+    format!("refs/orchestra/merges/{merge}")
+}
+
+/// A branch as people write it.
+pub(crate) fn short_branch(full: &str) -> &str {
+    full.strip_prefix("refs/heads/").unwrap_or(full)
+}
+
+/// The objects that `head` brings beside what `known` commits have: to be synced before a ref names it.
+fn new_objects(repo: &Repository, head: &ObjectId, known: &[&ObjectId]) -> Result<Vec<ObjectId>, Error> {
+    let mut args = vec!["rev-list", "--objects", "--no-object-names", head.as_str(), "--not"];
+    args.extend(known.iter().map(|id| id.as_str()));
+    Ok(repo.read(args)?.lines().filter_map(|line| line.parse().ok()).collect())
+}

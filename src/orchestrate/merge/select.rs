@@ -1,0 +1,195 @@
+//! Whose work is merged, and where to.
+//!
+//! Committed tips are merged. What a stopped agent left uncommitted is committed first, as its own; an agent that
+//! is still running is left out, or refused if it was named: its branch would move under the merge.
+
+use super::{Error, short_branch};
+use crate::git::{Identity, Leftover, NewCommit, NewLeftover};
+use crate::model::{Agent, Id, Name, ObjectId, Task};
+use crate::store::{RESCUE_REFS, State, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The agents, in the order given; none means all that have something to merge.
+    pub agents: Vec<Id>,
+    /// The branch to merge into, as people write it; absent, the one that the agents started from.
+    pub target: Option<String>,
+    /// Agents that are at work right now.
+    pub running: BTreeSet<Id>,
+}
+
+/// One agent whose branch is merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The agent.
+    pub agent: Agent,
+    /// Its task.
+    pub task: Option<Task>,
+    /// What is merged.
+    pub tip: ObjectId,
+    /// Paths in its worktree that are not committed.
+    pub uncommitted: usize,
+}
+
+/// Who is merged into what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// The target, a full ref name.
+    pub target: String,
+    /// Where it is.
+    pub target_tip: ObjectId,
+    /// Who is merged, in the order given, otherwise oldest first.
+    pub candidates: Vec<Candidate>,
+    /// Who is not, though nobody said so.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// An agent that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The agent.
+    pub name: Name,
+    /// Why, in a few words.
+    pub why: &'static str,
+}
+
+/// Finds the agents and the target. Changes nothing.
+pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
+    let state = store.state()?;
+    let (agents, mut left_out) = agents(&state, request)?;
+    let target = target(store, request, &agents)?;
+    let target_tip = store.repo().find_ref(&target)?;
+    let target_tip = target_tip.ok_or_else(|| Error::NoTarget(short_branch(&target).to_owned()))?;
+    let tasks: BTreeMap<Id, Task> = state.all::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
+    let mut candidates = Vec::new();
+    for agent in agents {
+        let Some(tip) = store.repo().find_ref(&agent.branch)? else {
+            if request.agents.is_empty() {
+                left_out.push(LeftOut { name: agent.name, why: "its branch is gone" });
+                continue;
+            }
+            return Err(Error::NoBranch { name: agent.name, branch: short_branch(&agent.branch).to_owned() });
+        };
+        let uncommitted = match store.repo().find_worktree(agent.name.as_str())? {
+            Some(worktree) if worktree.is_intact() => store.repo().worktree_status(&worktree)?.count(),
+            _ => 0,
+        };
+        // Nothing new since it started or was merged last: not worth a word, unless somebody asked for it.
+        let idle = tip == agent.base
+            || tip == target_tip
+            || agent.merged.is_some() && contains(store, &target_tip, &tip)?;
+        if request.agents.is_empty() && idle && uncommitted == 0 {
+            continue;
+        }
+        let task = agent.task.and_then(|id| tasks.get(&id).cloned());
+        candidates.push(Candidate { agent, task, tip, uncommitted });
+    }
+    Ok(Selection { target, target_tip, candidates, left_out })
+}
+
+fn contains(store: &Store, descendant: &ObjectId, ancestor: &ObjectId) -> Result<bool, Error> {
+    Ok(store.repo().merge_base(descendant, ancestor)?.as_ref() == Some(ancestor))
+}
+
+fn agents(state: &State, request: &Request) -> Result<(Vec<Agent>, Vec<LeftOut>), Error> {
+    if !request.agents.is_empty() {
+        let agents = request.agents.iter().map(|id| state.require(id)).collect::<Result<Vec<Agent>, _>>()?;
+        let running: Vec<_> = agents
+            .iter()
+            .filter(|agent| request.running.contains(&agent.id))
+            .map(|a| a.name.clone())
+            .collect();
+        return if running.is_empty() { Ok((agents, Vec::new())) } else { Err(Error::Running(running)) };
+    }
+    let mut agents: Vec<Agent> = state.all()?;
+    agents.retain(|agent| agent.removed.is_none());
+    agents.sort_by_key(|agent| (agent.created, agent.id));
+    let (running, idle): (Vec<_>, Vec<_>) =
+        agents.into_iter().partition(|agent| request.running.contains(&agent.id));
+    let left_out = running.into_iter().map(|agent| LeftOut { name: agent.name, why: "still running" });
+    Ok((idle, left_out.collect()))
+}
+
+/// The branch that was named; otherwise the one that all agents started from; otherwise the one checked out.
+fn target(store: &Store, request: &Request, agents: &[Agent]) -> Result<String, Error> {
+    if let Some(name) = &request.target {
+        let full = if name.starts_with("refs/heads/") { name.clone() } else { format!("refs/heads/{name}") };
+        return Ok(full);
+    }
+    let targets: BTreeSet<&String> = agents.iter().filter_map(|agent| agent.target.as_ref()).collect();
+    let mut found = targets.into_iter();
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (None, _) => {
+            let head = store.repo().head()?;
+            head.branch.ok_or_else(|| Error::ManyTargets("HEAD is detached".to_owned()))
+        }
+        (Some(first), Some(second)) => {
+            let (first, second) = (short_branch(first), short_branch(second));
+            Err(Error::ManyTargets(format!("some agents started from {first}, others from {second}")))
+        }
+    }
+}
+
+/// Commits what the candidates left uncommitted, as their own work, and moves their tips on. Returns whose.
+///
+/// # Errors
+/// [`Error::Leftover`] if one is in the middle of a merge or not on its branch; its work is safe under a rescue
+/// ref then, and its worktree is as it was.
+pub fn commit_uncommitted(store: &Store, selection: &mut Selection) -> Result<Vec<Name>, Error> {
+    let mut committed = Vec::new();
+    for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
+        let (repo, agent) = (store.repo(), &candidate.agent);
+        let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
+        let author = author(agent);
+        let rescue = format!("{RESCUE_REFS}{}/{}", agent.name, store.clock().now().as_millis());
+        let left = NewLeftover {
+            branch: &agent.branch,
+            rescue: &rescue,
+            author: &author,
+            committer: store.author(),
+            at: store.clock().now(),
+            message: &leftover_message(agent),
+        };
+        match repo.commit_leftovers(&worktree, &left)? {
+            Leftover::Nothing => {}
+            Leftover::Committed(tip) => {
+                candidate.tip = tip;
+                committed.push(agent.name.clone());
+            }
+            Leftover::Rescued(_) => return Err(Error::Leftover { name: agent.name.clone() }),
+        }
+        candidate.uncommitted = 0;
+    }
+    Ok(committed)
+}
+
+/// The candidates' tips as they would be with their uncommitted work, as commits that nothing refers to: for
+/// forecasts.
+pub fn with_uncommitted(store: &Store, selection: &mut Selection) -> Result<(), Error> {
+    for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
+        let (repo, agent) = (store.repo(), &candidate.agent);
+        let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
+        let tree = repo.snapshot(&worktree)?;
+        candidate.tip = repo.write_commit(&NewCommit {
+            tree: &tree,
+            parents: std::slice::from_ref(&candidate.tip),
+            author: &author(agent),
+            committer: store.author(),
+            at: store.clock().now(),
+            message: &leftover_message(agent),
+        })?;
+    }
+    Ok(())
+}
+
+fn author(agent: &Agent) -> Identity {
+    Identity::new(agent.name.as_str(), &format!("{}@orchestra.invalid", agent.name))
+}
+
+fn leftover_message(agent: &Agent) -> String {
+    let task = agent.task.map(|task| format!("Orchestra-Task: {task}\n")).unwrap_or_default();
+    format!("{}: work it left uncommitted\n\nOrchestra-Agent: {}\n{task}", agent.name, agent.id)
+}
