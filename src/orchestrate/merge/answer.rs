@@ -175,7 +175,7 @@ pub(super) fn question(
         kind: DecisionKind::Conflict,
         status: DecisionStatus::Open,
         question,
-        detail: detail(&id, merge, conflict, ids, &ours),
+        detail: detail(merge, conflict, ids, &ours),
         choices: choices(conflict, &ours),
         merge: Some(merge.id),
         agent: Some(conflict.step.agent),
@@ -208,7 +208,7 @@ fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
     choices
 }
 
-fn detail(id: &Id, merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str) -> String {
+fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str) -> String {
     let mut text = String::new();
     let theirs = &conflict.theirs;
     let mut say = |line: &str| writeln!(text, "{line}").expect("a string takes everything");
@@ -231,16 +231,6 @@ fn detail(id: &Id, merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours:
             None => say("It cannot be merged by lines: one of the two versions has to be taken whole."),
         }
     }
-    // The decision itself is new: it has no short form yet.
-    let short = &id.as_str()[..6];
-    say("\n## Answers\n");
-    for choice in choices(conflict, ours) {
-        say(&format!("    git orchestra decide {short} {:<8} {}", choice.key, choice.label));
-    }
-    if conflict.files.len() > 1 {
-        say("\nWith `--path PATH` an answer holds for that path alone.");
-    }
-    say("\nThen `git orchestra merge --continue`.");
     text
 }
 

@@ -13,6 +13,9 @@ pub enum Error {
     /// git failed.
     #[error(transparent)]
     Git(#[from] git::Error),
+    /// What comes before a merge failed.
+    #[error(transparent)]
+    Before(#[from] Box<crate::orchestrate::Error>),
     /// The target is no branch.
     #[error("merge into `{0}`: there is no such branch")]
     NoTarget(String),
@@ -76,6 +79,12 @@ pub enum Error {
         /// What is wrong, as a sentence without its end.
         why: String,
     },
+}
+
+impl From<crate::orchestrate::Error> for Error {
+    fn from(error: crate::orchestrate::Error) -> Self {
+        Self::Before(Box::new(error))
+    }
 }
 
 fn join(names: &[Name]) -> String {

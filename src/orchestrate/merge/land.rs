@@ -154,9 +154,14 @@ fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Er
         tx.put(&task)?;
     }
     if let (Some(commit), StepStatus::Clean | StepStatus::Resolved) = (&step.commit, step.status) {
-        let task = step.task.map(|task| format!(" task={task}")).unwrap_or_default();
-        let how = if step.status == StepStatus::Clean { "" } else { " resolved=yes" };
-        let line = format!("merge={} agent={} ({}){task}{how}", merge.id, step.agent, step.name);
+        let mut line = serde_json::json!({"merge": merge.id, "agent": step.agent, "name": step.name});
+        if let Some(task) = &step.task {
+            line["task"] = serde_json::json!(task);
+        }
+        if step.status == StepStatus::Resolved {
+            line["resolved"] = serde_json::json!(step.resolutions.len());
+        }
+        let line = line.to_string();
         tx.note(NoteEdit { notes_ref: PROVENANCE_NOTES.to_owned(), commit: commit.clone(), line });
     }
     Ok(())

@@ -4,9 +4,10 @@
 //! is still running is left out, or refused if it was named: its branch would move under the merge.
 
 use super::{Error, short_branch};
-use crate::git::{Identity, Leftover, NewCommit, NewLeftover};
+use crate::git::{Leftover, NewCommit, NewLeftover};
 use crate::model::{Agent, Id, Name, ObjectId, Task};
-use crate::store::{RESCUE_REFS, State, Store};
+use crate::orchestrate::next_rescue_ref;
+use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is asked for.
@@ -143,12 +144,11 @@ pub fn commit_uncommitted(store: &Store, selection: &mut Selection) -> Result<Ve
     for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
         let (repo, agent) = (store.repo(), &candidate.agent);
         let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
-        let author = author(agent);
-        let rescue = format!("{RESCUE_REFS}{}/{}", agent.name, store.clock().now().as_millis());
+        let rescue = next_rescue_ref(repo, &agent.name)?;
         let left = NewLeftover {
             branch: &agent.branch,
             rescue: &rescue,
-            author: &author,
+            author: store.author(),
             committer: store.author(),
             at: store.clock().now(),
             message: &leftover_message(agent),
@@ -176,7 +176,7 @@ pub fn with_uncommitted(store: &Store, selection: &mut Selection) -> Result<(), 
         candidate.tip = repo.write_commit(&NewCommit {
             tree: &tree,
             parents: std::slice::from_ref(&candidate.tip),
-            author: &author(agent),
+            author: store.author(),
             committer: store.author(),
             at: store.clock().now(),
             message: &leftover_message(agent),
@@ -185,11 +185,13 @@ pub fn with_uncommitted(store: &Store, selection: &mut Selection) -> Result<(), 
     Ok(())
 }
 
-fn author(agent: &Agent) -> Identity {
-    Identity::new(agent.name.as_str(), &format!("{}@orchestra.invalid", agent.name))
-}
-
+/// As the supervisor says it at the end of a run.
 fn leftover_message(agent: &Agent) -> String {
     let task = agent.task.map(|task| format!("Orchestra-Task: {task}\n")).unwrap_or_default();
-    format!("{}: work it left uncommitted\n\nOrchestra-Agent: {}\n{task}", agent.name, agent.id)
+    let name = &agent.name;
+    format!(
+        "{name}: work left uncommitted\n\nLeft uncommitted by the agent {name}, and committed for it before a merge.\n\n\
+         Orchestra-Agent: {}\n{task}",
+        agent.id
+    )
 }

@@ -166,7 +166,7 @@ fn merged_by_git<'a>(fleet: &Fleet, tips: impl Iterator<Item = &'a ObjectId>) ->
 #[test]
 fn what_lands_is_what_git_merge_makes_one_after_the_other() {
     let (mut merged, mut skipped) = (0, 0);
-    for seed in 100..116 {
+    for seed in 100..110 {
         let (sandbox, tips) = history(seed, 7);
         let fleet = Fleet::new(sandbox);
         let base = fleet.at("main");
@@ -193,7 +193,7 @@ fn what_lands_is_what_git_merge_makes_one_after_the_other() {
         merged += taken().count();
         skipped += landed.steps.iter().filter(|step| step.status == StepStatus::Skipped).count();
     }
-    assert!(merged > 40 && skipped > 20, "the histories are worth something: {merged} merged, {skipped} not");
+    assert!(merged > 25 && skipped > 12, "the histories are worth something: {merged} merged, {skipped} not");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_clean_merge_lands_in_the_clean_checkout_and_settles_everything() {
     assert_eq!(task.result, Some(format!("merged as {}", landed.head.short())));
     let log = fleet.sandbox.git(&["log", "-1", "--format=%an %s", "main"]);
     assert_eq!(log, "Ada Merge red-owl into main: The task of red-owl");
-    assert!(fleet.sandbox.git(&["log", "-1", "--notes=orchestra/*", "main"]).contains("(red-owl)"));
+    assert!(fleet.sandbox.git(&["log", "-1", "--notes=orchestra/*", "main"]).contains(r#""name":"red-owl""#));
     assert_eq!(fleet.sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "", "nothing is kept");
     assert!(fleet.plan().steps.is_empty(), "nothing is left to merge");
     assert_eq!(fleet.sandbox.git(&["fsck", "--no-dangling"]), "");
@@ -465,7 +465,7 @@ fn who_is_merged() {
     assert_eq!(commit_uncommitted(&fleet.store, &mut selection).unwrap()[0].as_str(), "red-owl");
     assert_eq!(selection.candidates[2].tip, fleet.at("orchestra/red-owl"));
     assert_eq!(fleet.sandbox.git(&["show", "orchestra/red-owl:left"]), "left");
-    assert_eq!(fleet.sandbox.git(&["log", "-1", "--format=%an", "orchestra/red-owl"]), "red-owl");
+    assert_eq!(fleet.sandbox.git(&["log", "-1", "--format=%an", "orchestra/red-owl"]), "Ada");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, Id};
 use crate::orchestrate::Error;
 use crate::store::Store;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// What identifies a permission question, so that it is known when it is asked again.
 pub(super) fn permission_subject(tool: &str, input: &str) -> String {
@@ -39,6 +40,8 @@ pub(super) fn record_question(store: &Store, agent: &Id, question: &str, subject
             merge: None,
             agent: Some(*agent),
             subject: subject.to_owned(),
+            paths: Vec::new(),
+            answers: BTreeMap::new(),
             answer: None,
             created: transaction.now(),
         })?;
