@@ -6,6 +6,8 @@
 use super::{Error, Expected, Identity, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{ObjectId, Timestamp};
 use bstr::{BStr, BString, ByteSlice};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
@@ -30,6 +32,15 @@ impl WorktreeStatus {
     pub const fn count(&self) -> usize {
         self.changed.len() + self.untracked.len() + self.unmerged.len()
     }
+}
+
+/// What a worktree holds that git was told to ignore.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ignored {
+    /// The paths; a directory (with a slash at its end) stands for its contents.
+    pub paths: Vec<BString>,
+    /// How many bytes they are, or somewhat more than the limit that was asked for.
+    pub bytes: u64,
 }
 
 /// A commit of what an agent left.
@@ -70,7 +81,28 @@ impl Repository {
 
     /// The tree of everything in a worktree that is not ignored, committed or not. Uses an index of its own.
     pub fn snapshot(&self, worktree: &Worktree) -> Result<ObjectId, Error> {
-        self.snapshot_with_index(worktree).map(|(tree, _)| tree)
+        self.snapshot_with(worktree, &[])
+    }
+
+    /// The same, with ignored paths that are to be kept all the same.
+    pub fn snapshot_with(&self, worktree: &Worktree, ignored: &[BString]) -> Result<ObjectId, Error> {
+        self.snapshot_with_index(worktree, ignored).map(|(tree, _)| tree)
+    }
+
+    /// The ignored files of a worktree, and how much they are. Counting ends soon after `limit` bytes.
+    pub fn ignored_files(&self, worktree: &Worktree, limit: u64) -> Result<Ignored, Error> {
+        let args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"];
+        let out = self.git_at(&worktree.git_dir, Some(&worktree.path), args).read()?;
+        let paths: Vec<BString> =
+            out.split(|&b| b == 0).filter(|path| !path.is_empty()).map(BString::from).collect();
+        let mut ignored = Ignored { paths, bytes: 0 };
+        for path in &ignored.paths {
+            if ignored.bytes > limit {
+                break;
+            }
+            ignored.bytes += size(&worktree.path.join(OsStr::from_bytes(path)), limit);
+        }
+        Ok(ignored)
     }
 
     /// Commits everything in a worktree that is neither committed nor ignored, onto its branch. No hook runs, and
@@ -82,7 +114,7 @@ impl Repository {
         if self.worktree_status(worktree)?.is_clean() {
             return Ok(Leftover::Nothing);
         }
-        let (tree, index) = self.snapshot_with_index(worktree)?;
+        let (tree, index) = self.snapshot_with_index(worktree, &[])?;
         let head = self.worktree_head(worktree)?;
         if let Some(tip) = &head.commit
             && self.read_commit(tip)?.tree == tree
@@ -114,7 +146,11 @@ impl Repository {
         Ok(Leftover::Committed(commit))
     }
 
-    fn snapshot_with_index(&self, worktree: &Worktree) -> Result<(ObjectId, TempPath), Error> {
+    fn snapshot_with_index(
+        &self,
+        worktree: &Worktree,
+        ignored: &[BString],
+    ) -> Result<(ObjectId, TempPath), Error> {
         let dir = &worktree.git_dir;
         // Beside the index that it may replace, so that a rename can do that.
         let index = tempfile::Builder::new()
@@ -131,15 +167,40 @@ impl Repository {
             Err(e) => return Err(Error::file("copy", dir.join("index"), e)),
         }
         let git = |args: &[&str]| {
-            self.git_at(dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index.as_os_str()).read()
+            self.git_at(dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index.as_os_str())
         };
-        git(&["add", "--all", "--", "."])?;
-        let out = git(&["write-tree"])?;
+        git(&["add", "--all", "--", "."]).read()?;
+        if !ignored.is_empty() {
+            let add = git(&["add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
+            add.env("GIT_LITERAL_PATHSPECS", "1").stdin(bstr::join("\0", ignored)).read()?;
+        }
+        let out = git(&["write-tree"]).read()?;
         let text = out.trim().to_str_lossy();
         let tree =
             text.parse().map_err(|_| Error::Output { command: "write-tree", detail: text.into_owned() })?;
         Ok((tree, index))
     }
+}
+
+/// The bytes below `path`, or somewhat more than `limit`. Links are not followed.
+fn size(path: &Path, limit: u64) -> u64 {
+    let mut total = 0;
+    let mut queue = vec![path.to_owned()];
+    while let Some(path) = queue.pop() {
+        match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => {
+                queue.extend(
+                    std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()),
+                );
+            }
+            Ok(meta) => total += meta.len(),
+            Err(_) => {}
+        }
+        if total > limit {
+            break;
+        }
+    }
+    total
 }
 
 /// Makes `index` the index of `git_dir`, the way git does: through `index.lock`.

@@ -29,7 +29,7 @@ pub use commit::{Commit, Identity, NewCommit};
 pub use diff::{ChangeStatus, DiffStat, FileChange, Hunk};
 pub use error::Error;
 pub use fingerprint::Fingerprint;
-pub use leftover::{Leftover, NewLeftover, WorktreeStatus};
+pub use leftover::{Ignored, Leftover, NewLeftover, WorktreeStatus};
 pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};

@@ -6,7 +6,13 @@ pub mod lease;
 pub mod merge;
 pub mod overlap;
 mod recover;
+mod remove;
 mod rescue;
+mod resume;
+mod session;
+mod spawn;
+#[cfg(test)]
+mod spawn_tests;
 pub mod status;
 pub mod supervise;
 #[cfg(test)]
@@ -15,7 +21,11 @@ mod testing;
 pub use environment::environment;
 pub use error::Error;
 pub use recover::recover;
+pub use remove::{RemoveOptions, Removed, remove};
 pub use rescue::next_rescue_ref;
+pub use resume::resume;
+pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
+pub use spawn::{Base, SpawnRequest, Spawned, spawn};
 
 /// An agent that is in no state, for tests.
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod save;
 
 pub use dispatcher::{SuperviseOptions, Supervisor};
 pub use progress::{Finished, Progress};
-pub(crate) use record::{RunRecord, write_run};
+pub(crate) use record::{RunRecord, chain, write_run};
 pub use request::Request;
 
 use super::lease::Lease;

@@ -1,0 +1,172 @@
+//! Removing an agent: its worktree and its branch go, and nothing that was in them is lost.
+
+use super::session::release_task;
+use super::{Error, lease, next_rescue_ref};
+use crate::git::{Expected, NewCommit, RefEdit, Worktree};
+use crate::model::{Agent, Id, ObjectId};
+use crate::store::Store;
+
+/// The most bytes of ignored files that are kept with the rest.
+const IGNORED_LIMIT: u64 = 16 << 20;
+
+/// How an agent is removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveOptions {
+    /// Whether ignored files that are too large to keep (build products, dependencies) may be deleted.
+    pub discard_ignored: bool,
+}
+
+/// What removing an agent did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The agent.
+    pub agent: Agent,
+    /// The ref under which everything is that is in no other branch, and its commit; absent if all of it was merged.
+    pub rescue: Option<(String, ObjectId)>,
+    /// How many uncommitted paths went there.
+    pub uncommitted: usize,
+    /// Whether a worktree was there.
+    pub worktree: bool,
+}
+
+/// Removes an agent: keeps what is in no other branch under a rescue ref, then removes its worktree and branch, and
+/// says so in the state. Its record, transcripts and task stay; the task is free again.
+///
+/// Killed in between, it can be called again.
+///
+/// # Errors
+/// If it runs, if its directory is not the worktree that is registered, or if ignored files are too large to keep.
+/// Nothing was removed then.
+pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed, Error> {
+    let repo = store.repo();
+    let agent: Agent = store.state()?.require(id)?;
+    if lease::find_live(repo, id).is_some() {
+        let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
+        return Err(Error::refused(format!("remove {}: it is running", agent.name), hint));
+    }
+    let worktree = repo.find_worktree(agent.name.as_str())?;
+    let there = worktree.as_ref().filter(|worktree| worktree.path.exists());
+    let tip = repo.find_ref(&agent.branch)?;
+    let mut rescue = None;
+    let mut uncommitted = 0;
+    if let Some(worktree) = there {
+        if !worktree.is_intact() {
+            let path = worktree.path.display();
+            return Err(Error::refused(
+                format!("remove {}: {path} is not its worktree any more", agent.name),
+                None,
+            ));
+        }
+        let ignored = keep_ignored(store, &agent, worktree, options)?;
+        uncommitted = repo.worktree_status(worktree)?.count() + ignored.len();
+        rescue = rescue_worktree(store, &agent, worktree, tip.as_ref(), &ignored)?;
+    }
+    if rescue.is_none()
+        && let Some(tip) = &tip
+        && !is_merged(store, &agent, tip)?
+    {
+        rescue = Some(tip.clone());
+    }
+    let rescue = match rescue {
+        Some(commit) => {
+            let name = next_rescue_ref(repo, &agent.name)?;
+            let edit = RefEdit { name: name.clone(), new: Some(commit.clone()), expected: Expected::Absent };
+            repo.sync_objects([&commit])?;
+            repo.update_refs(&[edit], "orchestra: kept before its agent is removed")?;
+            Some((name, commit))
+        }
+        None => None,
+    };
+    if let Some(worktree) = &worktree {
+        repo.remove_worktree(worktree)?;
+    }
+    // A branch that somebody has checked out somewhere is theirs.
+    let elsewhere = repo.checkouts()?.iter().any(|checkout| checkout.branch.as_ref() == Some(&agent.branch));
+    let removed = store.transact(|transaction| {
+        let mut agent: Agent = transaction.require(id)?;
+        if let (Some(tip), false) = (&tip, elsewhere) {
+            let expected = Expected::At(tip.clone());
+            transaction.move_ref(RefEdit { name: agent.branch.clone(), new: None, expected });
+        }
+        release_task(transaction, &agent)?;
+        agent.removed.get_or_insert(transaction.now());
+        transaction.put(&agent)?;
+        transaction.describe(format!("agent: remove {}", agent.name));
+        Ok::<_, Error>(agent)
+    })?;
+    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there.is_some() })
+}
+
+/// The ignored files to keep with the rest.
+fn keep_ignored(
+    store: &Store,
+    agent: &Agent,
+    worktree: &Worktree,
+    options: RemoveOptions,
+) -> Result<Vec<bstr::BString>, Error> {
+    let ignored = store.repo().ignored_files(worktree, IGNORED_LIMIT)?;
+    if ignored.bytes <= IGNORED_LIMIT {
+        return Ok(ignored.paths);
+    }
+    if options.discard_ignored {
+        return Ok(Vec::new());
+    }
+    let named: Vec<_> = ignored.paths.iter().take(3).map(ToString::to_string).collect();
+    let what = format!(
+        "remove {}: its worktree holds more than {} MiB of ignored files ({}), too much to keep",
+        agent.name,
+        IGNORED_LIMIT >> 20,
+        named.join(", ")
+    );
+    Err(Error::refused(what, "--discard-ignored deletes them; move what you need away before".to_owned()))
+}
+
+/// A commit of everything in the worktree that its branch does not hold; `None` if the branch holds it all.
+fn rescue_worktree(
+    store: &Store,
+    agent: &Agent,
+    worktree: &Worktree,
+    tip: Option<&ObjectId>,
+    ignored: &[bstr::BString],
+) -> Result<Option<ObjectId>, Error> {
+    let repo = store.repo();
+    let head = repo.worktree_head(worktree)?.commit;
+    let tree = repo.snapshot_with(worktree, ignored)?;
+    let head_tree = head.as_ref().map(|head| repo.read_commit(head)).transpose()?.map(|commit| commit.tree);
+    let detached = head.as_ref().filter(|head| Some(*head) != tip);
+    if head_tree.as_ref() == Some(&tree) && detached.is_none() {
+        return Ok(None);
+    }
+    let mut parents: Vec<ObjectId> = head.iter().cloned().collect();
+    parents.extend(tip.filter(|tip| Some(*tip) != head.as_ref()).cloned());
+    let message = format!(
+        "Kept of {}\n\nWhat was in its worktree when it was removed.\n\nOrchestra-Agent: {}\n",
+        agent.name, agent.id
+    );
+    let author = repo.identity();
+    let commit = repo.write_commit(&NewCommit {
+        tree: &tree,
+        parents: &parents,
+        author: &author,
+        committer: &author,
+        at: store.clock().now(),
+        message: &message,
+    })?;
+    Ok(Some(commit))
+}
+
+/// Whether everything of the branch is in its target, or there is nothing of its own in it.
+fn is_merged(store: &Store, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
+    let repo = store.repo();
+    if *tip == agent.base {
+        // It starts from a commit that some branch has; should none have it any more, it is kept.
+        let holders =
+            repo.read(["for-each-ref", "--count=2", "--contains", tip.as_str(), "--format=%(refname)"])?;
+        return Ok(holders.lines().any(|name| name != agent.branch));
+    }
+    let Some(target) = agent.target.as_deref().map(|target| repo.find_ref(target)).transpose()?.flatten()
+    else {
+        return Ok(false);
+    };
+    Ok(repo.ancestry(&[target.clone(), tip.clone()])?.contains(&target, tip))
+}

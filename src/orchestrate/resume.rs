@@ -1,0 +1,95 @@
+//! Resuming: an agent's conversation goes on in another run.
+
+use super::Error;
+use super::session::{Claim, Outfit};
+use super::spawn::claim;
+use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
+use crate::store::Store;
+use std::collections::BTreeMap;
+
+/// Claims an agent for another run. What a person answered to its permission questions meanwhile holds in it.
+///
+/// An agent that was never started begins with what it was to be told; otherwise `text` is said to it, or that it
+/// should go on.
+///
+/// # Errors
+/// If it was removed, or runs.
+pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Result<Claim, Error> {
+    let state = store.state()?;
+    let mut agent: Agent = state.require(id)?;
+    if agent.removed.is_some() {
+        let hint = "spawn another one for its task".to_owned();
+        return Err(Error::refused(format!("resume {}: it was removed", agent.name), hint));
+    }
+    let number = agent.last_run().map_or(1, |(last, _)| last + 1);
+    // Only a conversation that the program confirmed can be continued.
+    let begun = agent.runs.values().any(|run| run.model.is_some());
+    let ran = !agent.runs.is_empty();
+    let answered = answers(&state.all::<Decision>()?, id);
+    let title = match &agent.task {
+        Some(task) => state.get::<Task>(task)?.map(|task| task.title),
+        None => None,
+    };
+    let title = title.or_else(|| agent.prompt.lines().next().map(str::to_owned)).unwrap_or_default();
+    let title: String = title.chars().take(72).collect();
+    let prompt = if begun { go_on(text, &answered) } else { first_words(&agent.prompt, text) };
+    agent.runs.insert(number, Run { started: store.clock().now(), ..Run::default() });
+    let mut claim = claim(store, agent, number, outfit, title, &[])?;
+    claim.prompt = prompt;
+    claim.resume = begun;
+    claim.decided = answered.into_values().collect();
+    let started = claim.agent.runs[&number].clone();
+    store.transact(|transaction| {
+        let mut agent: Agent = transaction.require(id)?;
+        if agent.removed.is_some() || agent.runs.contains_key(&number) {
+            return Err(Error::refused(format!("resume {}: it changed meanwhile", agent.name), None));
+        }
+        agent.runs.insert(number, started.clone());
+        transaction.put(&agent)?;
+        if let Some(task) = &agent.task
+            && let Some(mut task) = transaction.get::<Task>(task)?
+            && task.assignee.is_none()
+            && task.status != TaskStatus::Closed
+        {
+            task.assignee = Some(*id);
+            task.status = TaskStatus::Started;
+            task.changed = transaction.now();
+            transaction.put(&task)?;
+        }
+        let word = if ran { "resume" } else { "start" };
+        transaction.describe(format!("agent: {word} {}", agent.name));
+        Ok(())
+    })?;
+    Ok(claim)
+}
+
+/// A person's answers to an agent's permission questions, by question: the subject, and whether it is allowed.
+fn answers(decisions: &[Decision], agent: &Id) -> BTreeMap<String, (String, bool)> {
+    let concerns = |decision: &&Decision| {
+        decision.agent.as_ref() == Some(agent)
+            && decision.kind == DecisionKind::Permission
+            && decision.status == DecisionStatus::Answered
+    };
+    let answer = |decision: &Decision| {
+        let allowed = decision.answer.as_ref()?.key == "allow";
+        Some((decision.question.clone(), (decision.subject.clone(), allowed)))
+    };
+    decisions.iter().filter(concerns).filter_map(answer).collect()
+}
+
+fn go_on(text: Option<&str>, answered: &BTreeMap<String, (String, bool)>) -> String {
+    let mut prompt = text.map_or_else(|| "Go on where you stopped.".to_owned(), str::to_owned);
+    for (question, (_, allowed)) in answered {
+        let word = if *allowed { "allowed: try it again" } else { "refused for good" };
+        let said = format!("\n\nA person answered your question ({question}): {word}.");
+        prompt.push_str(&said);
+    }
+    prompt
+}
+
+fn first_words(prompt: &str, text: Option<&str>) -> String {
+    match text {
+        Some(text) => format!("{prompt}\n\n{text}"),
+        None => prompt.to_owned(),
+    }
+}

@@ -1,0 +1,353 @@
+//! Spawning: tasks become agents, all of them in one change of the state or none.
+
+use super::Error;
+use super::lease::{Lease, LeaseInfo, LeaseState};
+use super::session::{Claim, Outfit};
+use crate::agent::prompt;
+use crate::git::Repository;
+use crate::model::{
+    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Severity, Task, TaskStatus, Timestamp,
+};
+use crate::process::Identity;
+use crate::store::{Store, Transaction};
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The longest name that is made out of a title: it becomes a column, a branch and a directory.
+const NAME_LEN: usize = 28;
+
+/// What agents are wanted for.
+#[derive(Debug, Clone)]
+pub struct SpawnRequest {
+    /// The tasks, an agent each. Without any, one agent for `prompt` alone.
+    pub tasks: Vec<Id>,
+    /// What it is told; beside its task, if there is one.
+    pub prompt: Option<String>,
+    /// The agent's name; only for one.
+    pub name: Option<Name>,
+    /// The commit to start from; `None` for the tip of the branch that is checked out.
+    pub base: Option<String>,
+    /// Whether to take tasks that others hold or that wait for others.
+    pub force: bool,
+    /// The profile, and how its program is started.
+    pub outfit: Outfit,
+}
+
+/// What was claimed, and what the user should know about it.
+#[derive(Debug)]
+pub struct Spawned {
+    /// The agents, in the order of the tasks.
+    pub claims: Vec<Claim>,
+    /// Where they start from.
+    pub base: Base,
+}
+
+/// Where agents start from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The commit.
+    pub commit: ObjectId,
+    /// The branch that it is the tip of, a full ref name: where the work is expected to go.
+    pub target: Option<String>,
+    /// The target's upstream and how many commits the target lacks of it, if any.
+    pub behind: Option<(String, u64)>,
+}
+
+/// Claims tasks for new agents: takes their leases, and writes agents and claims as one change of the state.
+/// Nothing is started and no worktree is made: that is [`super::run_claims`].
+///
+/// # Errors
+/// If a task is closed, held by somebody or waits for others, it is named with what would help, and nothing was
+/// claimed.
+pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
+    let repo = store.repo();
+    let base = find_base(repo, request.base.as_deref())?;
+    if request.name.is_some() && request.tasks.len() > 1 {
+        let hint = "name them by their tasks, or spawn them one by one".to_owned();
+        return Err(Error::refused("give one name to several agents", hint));
+    }
+    if request.tasks.is_empty() && request.prompt.as_deref().is_none_or(|prompt| prompt.trim().is_empty()) {
+        return Err(Error::refused(
+            "spawn an agent for nothing",
+            "name a task, or say what to do with -m".to_owned(),
+        ));
+    }
+    let machine = store.machine()?;
+    let state = store.state()?;
+    let mut taken = taken_names(repo, &state.all::<Agent>()?)?;
+    let works: Vec<Option<Task>> = if request.tasks.is_empty() {
+        vec![None]
+    } else {
+        request.tasks.iter().map(|id| state.require::<Task>(id).map(Some)).collect::<Result<_, _>>()?
+    };
+    let findings: Vec<Finding> =
+        state.all::<Finding>()?.into_iter().filter(|finding| finding.status == FindingStatus::Open).collect();
+    let now = store.clock().now();
+    let mut claims = Vec::new();
+    for task in works {
+        let title = title_of(task.as_ref(), request.prompt.as_deref());
+        let name = choose_name(request.name.as_ref(), &title, &mut taken)?;
+        let agent = new_agent(store, request, &base, &machine, name, task.as_ref(), now)?;
+        let touching = findings_for(&findings, task.as_ref());
+        claims.push(claim(store, agent, 1, &request.outfit, title, &touching)?);
+    }
+    let agents: Vec<&Agent> = claims.iter().map(|claim| &claim.agent).collect();
+    if let Err(error) = store.transact(|transaction| write_claims(transaction, &agents, request.force)) {
+        for claim in claims {
+            claim.lease.release()?;
+        }
+        return Err(error);
+    }
+    Ok(Spawned { claims, base })
+}
+
+/// Takes the lease of an agent and puts together what its run `number` needs. The state is not touched.
+pub(super) fn claim(
+    store: &Store,
+    agent: Agent,
+    number: u32,
+    outfit: &Outfit,
+    title: String,
+    findings: &[Finding],
+) -> Result<Claim, Error> {
+    let info = LeaseInfo {
+        agent: agent.id,
+        name: agent.name.clone(),
+        run: number,
+        state: LeaseState::Queued,
+        supervisor: Identity::own(),
+        child: None,
+        since: store.clock().now(),
+    };
+    let Some(lease) = Lease::take(store.repo(), info)? else {
+        return Err(Error::refused(format!("start {}: it is running", agent.name), None));
+    };
+    let fence = store.new_id()?.to_string();
+    let system_prompt = prompt::system(&prompt::Brief {
+        agent: agent.name.as_str(),
+        branch: agent.branch.strip_prefix("refs/heads/").unwrap_or(&agent.branch),
+        role: outfit.profile.role.as_deref(),
+        findings,
+        fence: &fence,
+    });
+    Ok(Claim {
+        prompt: agent.prompt.clone(),
+        agent,
+        run: number,
+        lease,
+        outfit: outfit.clone(),
+        system_prompt,
+        resume: false,
+        decided: BTreeMap::new(),
+        title,
+    })
+}
+
+fn new_agent(
+    store: &Store,
+    request: &SpawnRequest,
+    base: &Base,
+    machine: &str,
+    name: Name,
+    task: Option<&Task>,
+    now: Timestamp,
+) -> Result<Agent, Error> {
+    let prompt = match task {
+        Some(task) => prompt::task(task, request.prompt.as_deref()),
+        None => request.prompt.clone().unwrap_or_default(),
+    };
+    Ok(Agent {
+        id: store.new_id()?,
+        branch: format!("{}{name}", Agent::BRANCHES),
+        name,
+        profile: request.outfit.profile.name.clone(),
+        program: request.outfit.profile.program.clone(),
+        task: task.map(|task| task.id),
+        prompt,
+        base: base.commit.clone(),
+        target: base.target.clone(),
+        machine: machine.to_owned(),
+        session: Some(uuid::Uuid::new_v4().to_string()),
+        runs: [(1, Run { started: now, ..Run::default() })].into(),
+        removed: None,
+        merged: None,
+        created: now,
+    })
+}
+
+fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: bool) -> Result<(), Error> {
+    let living: Vec<Agent> =
+        transaction.all::<Agent>()?.into_iter().filter(|agent| agent.removed.is_none()).collect();
+    let mut said = Vec::new();
+    for agent in agents {
+        if living.iter().any(|other| other.name == agent.name) {
+            return Err(Error::refused(
+                format!("spawn {}: another agent got this name meanwhile", agent.name),
+                None,
+            ));
+        }
+        transaction.put(*agent)?;
+        let Some(id) = &agent.task else {
+            said.push(format!("spawn {}", agent.name));
+            continue;
+        };
+        let mut task = transaction.require::<Task>(id)?;
+        check_claimable(transaction, &task, &living, force)?;
+        said.push(format!("claim {} by {}", &id.as_str()[..6], agent.name));
+        task.assignee = Some(agent.id);
+        if task.status != TaskStatus::Started {
+            task.status = TaskStatus::Started;
+            task.changed = transaction.now();
+        }
+        transaction.put(&task)?;
+    }
+    transaction.describe(format!("task: {}", said.join(", ")));
+    Ok(())
+}
+
+/// Refuses a task that an agent should not begin, naming it, with what would help.
+fn check_claimable(
+    transaction: &Transaction<'_>,
+    task: &Task,
+    living: &[Agent],
+    force: bool,
+) -> Result<(), Error> {
+    let short = &task.id.as_str()[..6];
+    let named = format!("claim {short} ({})", task.title);
+    if task.status == TaskStatus::Closed {
+        let hint = format!("`git orchestra task reopen {short}` makes it wanted again");
+        return Err(Error::refused(format!("{named}: it is closed"), hint));
+    }
+    if force {
+        return Ok(());
+    }
+    if let Some(holder) = &task.assignee {
+        let name = living.iter().find(|agent| agent.id == *holder).map(|agent| agent.name.to_string());
+        let name = name.unwrap_or_else(|| holder.to_string());
+        let hint =
+            format!("`git orchestra resume {name}` goes on with it; --force spawns another agent for it");
+        return Err(Error::refused(format!("{named}: {name} works on it"), hint));
+    }
+    let mut waits = Vec::new();
+    for id in &task.after {
+        let other = transaction.get::<Task>(id)?;
+        if other.as_ref().is_none_or(|other| other.status != TaskStatus::Closed) {
+            let title = other.map(|other| format!(" ({})", other.title)).unwrap_or_default();
+            waits.push(format!("{}{title}", &id.as_str()[..6]));
+        }
+    }
+    if !waits.is_empty() {
+        let hint = "close what it waits for, or --force to begin all the same".to_owned();
+        return Err(Error::refused(format!("{named}: it comes after {}", waits.join(", ")), hint));
+    }
+    Ok(())
+}
+
+/// The commit that agents start from.
+fn find_base(repo: &Repository, revision: Option<&str>) -> Result<Base, Error> {
+    let head = repo.head()?;
+    let (commit, target) = match revision {
+        None => {
+            let commit = head.commit.ok_or_else(|| {
+                let hint = "make a first commit: agents start from one".to_owned();
+                Error::refused("start an agent: the repository has no commit yet", hint)
+            })?;
+            (commit, head.branch)
+        }
+        Some(revision) => {
+            let commit = repo.resolve_commit(revision)?;
+            let full = if revision.starts_with("refs/heads/") {
+                revision.to_owned()
+            } else {
+                format!("refs/heads/{revision}")
+            };
+            // Another revision than a branch: its work goes where the user is.
+            let is_branch = repo.find_ref(&full)?.is_some();
+            (commit, if is_branch { Some(full) } else { head.branch })
+        }
+    };
+    let behind = target.as_deref().map(|target| behind_upstream(repo, target)).transpose()?.flatten();
+    Ok(Base { commit, target, behind })
+}
+
+/// The upstream of a branch and how many commits the branch lacks, if any. Asks git only if there is an upstream.
+fn behind_upstream(repo: &Repository, branch: &str) -> Result<Option<(String, u64)>, Error> {
+    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+    if repo.config(&format!("branch.{short}.merge")).is_none() {
+        return Ok(None);
+    }
+    let format = "--format=%(upstream:short) %(upstream:track,nobracket)";
+    let text = repo.read(["for-each-ref", format, branch])?;
+    let Some((upstream, track)) = text.split_once(' ') else { return Ok(None) };
+    let behind = track.split(", ").find_map(|part| part.strip_prefix("behind ")?.parse().ok());
+    Ok(behind.map(|count| (upstream.to_owned(), count)))
+}
+
+/// What the work is called: the task's title, or the first line of the prompt.
+fn title_of(task: Option<&Task>, prompt: Option<&str>) -> String {
+    let text = task.map_or_else(|| prompt.unwrap_or_default(), |task| task.title.as_str());
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("work");
+    line.chars().take(72).collect()
+}
+
+fn taken_names(repo: &Repository, agents: &[Agent]) -> Result<BTreeSet<String>, Error> {
+    let mut taken: BTreeSet<String> =
+        agents.iter().filter(|agent| agent.removed.is_none()).map(|agent| agent.name.to_string()).collect();
+    for (name, _) in repo.list_refs(Agent::BRANCHES)? {
+        // A branch `orchestra/a/b` leaves no room for `orchestra/a` either.
+        let rest = name.strip_prefix(Agent::BRANCHES).unwrap_or(&name);
+        taken.insert(rest.split('/').next().unwrap_or(rest).to_owned());
+    }
+    for entry in std::fs::read_dir(repo.common_dir().join("worktrees")).into_iter().flatten().flatten() {
+        taken.insert(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(taken)
+}
+
+fn choose_name(wanted: Option<&Name>, title: &str, taken: &mut BTreeSet<String>) -> Result<Name, Error> {
+    if let Some(name) = wanted {
+        if !taken.insert(name.to_string()) {
+            let hint = "choose another one with --name, or none".to_owned();
+            return Err(Error::refused(
+                format!("name an agent {name}: an agent, branch or worktree has that name"),
+                hint,
+            ));
+        }
+        return Ok(name.clone());
+    }
+    let plain = Name::from_text(title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
+    let candidates = std::iter::once(plain.clone()).chain((2..).map(|n: u32| format!("{plain}-{n}")));
+    let free = candidates.into_iter().find(|name| !taken.contains(name)).expect("numbers do not end");
+    taken.insert(free.clone());
+    free.parse().map_err(|e: crate::model::NameError| Error::refused(e.to_string(), None))
+}
+
+/// The open findings that an agent should know before it begins: those about paths that its task touches or about
+/// the task itself; without paths to go by, those that nobody should begin without.
+fn findings_for(findings: &[Finding], task: Option<&Task>) -> Vec<Finding> {
+    let touches = task.map(|task| &task.touches).filter(|touches| !touches.is_empty());
+    let globs = touches.map(glob_set);
+    let concerns = |finding: &Finding| {
+        if task.is_some_and(|task| finding.task == Some(task.id)) {
+            return true;
+        }
+        match (&globs, &finding.anchor) {
+            (Some(globs), Some(anchor)) => globs.is_match(&anchor.path),
+            (Some(_), None) | (None, _) => finding.severity >= Severity::High,
+        }
+    };
+    findings.iter().filter(|finding| concerns(finding)).cloned().collect()
+}
+
+/// Paths as tasks name them: a glob, or a directory that stands for everything in it.
+fn glob_set(patterns: &BTreeSet<String>) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for pattern in patterns {
+        for pattern in [pattern.clone(), format!("{}/**", pattern.trim_end_matches('/'))] {
+            if let Ok(glob) = GlobBuilder::new(&pattern).literal_separator(true).build() {
+                set.add(glob);
+            }
+        }
+    }
+    set.build().unwrap_or_default()
+}
