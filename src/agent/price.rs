@@ -2,7 +2,7 @@
 
 use crate::model::{Cost, CostSource, Usage};
 
-/// The day on which [`TABLE`] was last compared with what Claude Code 2.1.197 charges for itself (model by model,
+/// The day on which the table below was last compared with what Claude Code 2.1.197 charges for itself (model by model,
 /// against a scripted endpoint; Opus 4 and 4.1, which it no longer offers, are from the published list).
 pub const TABLE_DATE: &str = "2026-11-20";
 

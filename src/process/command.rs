@@ -12,7 +12,7 @@ use std::process::{ExitStatus, Stdio};
 
 /// A child that is about to be started, with an explicit environment.
 ///
-/// Nothing is inherited that was not named: [`Command::env_clear`] is the default, and callers pass what the
+/// Nothing is inherited that was not named: `Command::env_clear` is the default, and callers pass what the
 /// child needs.
 #[derive(Debug, Clone)]
 pub struct Command {

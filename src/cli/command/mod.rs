@@ -2,7 +2,7 @@
 //!
 //! To add one: write `command/<verb>.rs` (or `command/<noun>/<verb>.rs`) with
 //!
-//! ```ignore
+//! ```text
 //! /// Do the thing            (help text: imperative, no full stop; a second paragraph becomes the long help)
 //! #[derive(Debug, clap::Args)]
 //! #[command(after_help = "Example:\n  git orchestra verb …")]
