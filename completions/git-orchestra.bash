@@ -1,5 +1,5 @@
 # bash completion for `git-orchestra` and `git orchestra`.
-# `git orchestra completion bash` prints this file; the program itself knows the candidates.
+# Printed by `git orchestra completion bash`; the candidates come from the program itself.
 
 # __git_orchestra_candidates PROGRAM... : completes the words in __git_orchestra_words, the last one being current.
 __git_orchestra_candidates() {

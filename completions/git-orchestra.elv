@@ -1,16 +1,18 @@
 # elvish completion for `git-orchestra` and `git orchestra`.
-# `git orchestra completion elvish` prints this file; the program itself knows the candidates.
+# Printed by `git orchestra completion elvish`; the candidates come from the program itself.
 
 use str
 
 fn git-orchestra-candidates {|@words|
   git-orchestra __complete -- $@words 2>/dev/null | each {|line|
     var value @help = (str:split &max=2 "\t" $line)
-    edit:complex-candidate $value &display=$value(if (> (count $help) 0) { put '  ('$help[0]')' } else { put '' })
+    var display = $value
+    if (> (count $help) 0) { set display = $value'  ('$help[0]')' }
+    edit:complex-candidate $value &display=$display
   }
 }
 
-set edit:completion:arg-completer[git-orchestra] = {|@words| git-orchestra-candidates $@words[1..] }
+set edit:completion:arg-completer[git-orchestra] = {|@words| git-orchestra-candidates (all $words[1..]) }
 
 var git-orchestra-git-before = {|@words| edit:complete-filename $words[-1] }
 if (has-key $edit:completion:arg-completer git) {
@@ -18,7 +20,7 @@ if (has-key $edit:completion:arg-completer git) {
 }
 set edit:completion:arg-completer[git] = {|@words|
   if (and (> (count $words) 2) (eq $words[1] orchestra)) {
-    git-orchestra-candidates $@words[2..]
+    git-orchestra-candidates (all $words[2..])
   } else {
     $git-orchestra-git-before $@words
   }

@@ -1,5 +1,5 @@
 # fish completion for `git-orchestra` and `git orchestra`.
-# `git orchestra completion fish` prints this file; the program itself knows the candidates.
+# Printed by `git orchestra completion fish`; the candidates come from the program itself.
 
 function __git_orchestra_candidates
     set -l words (commandline -opc)

@@ -1,5 +1,5 @@
 # PowerShell completion for `git-orchestra` and `git orchestra`.
-# `git orchestra completion powershell` prints this file; the program itself knows the candidates.
+# Printed by `git orchestra completion powershell`; the candidates come from the program itself.
 
 $__gitOrchestra = {
     param($wordToComplete, $commandAst, $cursorPosition)

@@ -1,14 +1,18 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE` or `ID` completes
-//! to what this repository has of it; nothing else is needed in the command.
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH` or
+//! `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
-use clap::{Arg, Command};
+use super::env::Env;
+use super::error::CliError;
+use crate::model::{Agent, Decision, DecisionStatus, Finding, FindingStatus, Id, Merge, Task, TaskStatus};
+use clap::{Arg, Command, ValueEnum as _};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A shell that can be taught to complete.
@@ -30,14 +34,21 @@ pub(crate) enum Shell {
 
 impl Shell {
     /// The script.
-    pub(crate) const fn script(self) -> &'static str {
-        match self {
-            Self::Bash => include_str!("../../completions/git-orchestra.bash"),
-            Self::Zsh => include_str!("../../completions/_git-orchestra"),
-            Self::Fish => include_str!("../../completions/git-orchestra.fish"),
-            Self::PowerShell => include_str!("../../completions/git-orchestra.ps1"),
-            Self::Elvish => include_str!("../../completions/git-orchestra.elv"),
-        }
+    pub(crate) fn script(self) -> String {
+        let template = match self {
+            Self::Bash => include_str!("completion/git-orchestra.bash"),
+            Self::Zsh => include_str!("completion/_git-orchestra"),
+            Self::Fish => include_str!("completion/git-orchestra.fish"),
+            Self::PowerShell => include_str!("completion/git-orchestra.ps1"),
+            Self::Elvish => include_str!("completion/git-orchestra.elv"),
+        };
+        let about = super::tree().get_about().map(ToString::to_string).unwrap_or_default();
+        let shell = self.to_possible_value().expect("no shell is skipped");
+        let header = format!(
+            "Printed by `git orchestra completion {}`; the candidates come from the program itself.",
+            shell.get_name()
+        );
+        template.replace("@HEADER@", &header).replace("@ABOUT@", &about)
     }
 }
 
@@ -51,7 +62,12 @@ pub(super) fn candidates(ctx: &Context, words: &[OsString]) -> String {
     }
     let at = args.len() - 1;
     let current = args[at].to_string_lossy().into_owned();
-    let names = Arc::new(Names::new(ctx));
+    // `-C DIR` among the words says whose names are wanted.
+    let mut dir = ctx.dir().to_owned();
+    for pair in words.windows(2).filter(|pair| pair[0] == "-C") {
+        dir.push(&pair[1]);
+    }
+    let names = Arc::new(Names { env: ctx.env().clone(), dir });
     let mut tree = with_names(super::tree(), &names);
     let Ok(found) = clap_complete::engine::complete(&mut tree, args, at, Some(ctx.dir())) else {
         return String::new();
@@ -83,8 +99,13 @@ pub(super) fn candidates(ctx: &Context, words: &[OsString]) -> String {
 
 /// Teaches every argument that names something of this repository what there is.
 fn with_names(command: Command, names: &Arc<Names>) -> Command {
+    let reopens = command.get_name() == "reopen";
     command
         .mut_args(|arg| match value_name(&arg).and_then(|name| What::named(&name)) {
+            Some(What::Tasks) if reopens => {
+                let names = Arc::clone(names);
+                arg.add(ArgValueCandidates::new(move || names.candidates(What::ClosedTasks)))
+            }
             Some(what) => {
                 let names = Arc::clone(names);
                 arg.add(ArgValueCandidates::new(move || names.candidates(what)))
@@ -101,34 +122,123 @@ fn value_name(arg: &Arg) -> Option<String> {
 /// What an argument names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
-    Profile,
+    Tasks,
+    ClosedTasks,
+    Agents,
+    Findings,
+    Decisions,
+    Profiles,
+    Settings,
+    Branches,
+    Anything,
 }
 
 impl What {
     fn named(value_name: &str) -> Option<Self> {
         match value_name {
-            "PROFILE" => Some(Self::Profile),
+            "TASK" => Some(Self::Tasks),
+            "AGENT" => Some(Self::Agents),
+            "FINDING" => Some(Self::Findings),
+            "DECISION" => Some(Self::Decisions),
+            "PROFILE" => Some(Self::Profiles),
+            "KEY" => Some(Self::Settings),
+            "BRANCH" => Some(Self::Branches),
+            "ID" => Some(Self::Anything),
             _ => None,
         }
     }
 }
 
-/// The names that arguments may have, looked up when the first one is wanted.
+/// Looks up what this repository has, when and as far as it is wanted.
 #[derive(Debug)]
 struct Names {
-    profiles: Vec<String>,
+    env: Env,
+    dir: PathBuf,
 }
 
 impl Names {
-    fn new(ctx: &Context) -> Self {
-        let profiles =
-            ctx.settings().map(|settings| settings.profile_names().into_iter().map(str::to_owned).collect());
-        Self { profiles: profiles.unwrap_or_default() }
+    fn candidates(&self, what: What) -> Vec<CompletionCandidate> {
+        // Whatever is wrong: no candidates, and no word about it.
+        look_up(&Context::silent(self.env.clone(), self.dir.clone()), what).unwrap_or_default()
+    }
+}
+
+fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliError> {
+    if what == What::Profiles {
+        return Ok(ctx.settings()?.profile_names().into_iter().map(CompletionCandidate::new).collect());
+    }
+    if what == What::Settings {
+        return Ok(ctx.settings()?.iter().map(|setting| CompletionCandidate::new(&setting.key)).collect());
+    }
+    if what == What::Branches {
+        let branches = ctx.repo()?.list_refs("refs/heads/")?.into_iter();
+        let names = branches.filter_map(|(name, _)| Some(name.strip_prefix("refs/heads/")?.to_owned()));
+        return Ok(names.map(CompletionCandidate::new).collect());
+    }
+    let state = ctx.state()?;
+    let ids = state.short_ids()?;
+    let mut found = Vec::new();
+    let mut add = |id: &Id, help: &str| found.push(described(ids.shorten(id), help));
+    let any = what == What::Anything;
+    if any || matches!(what, What::Tasks | What::ClosedTasks) {
+        let closed = what == What::ClosedTasks;
+        let wanted = |task: &&Task| any || (task.status == TaskStatus::Closed) == closed;
+        state.all::<Task>()?.iter().filter(wanted).for_each(|task| add(&task.id, &task.title));
+    }
+    if any || what == What::Findings {
+        let open = |finding: &&Finding| any || finding.status == FindingStatus::Open;
+        state.all::<Finding>()?.iter().filter(open).for_each(|f| add(&f.id, &f.message));
+    }
+    if any || what == What::Decisions {
+        let open = |asked: &&Decision| any || asked.status == DecisionStatus::Open;
+        state.all::<Decision>()?.iter().filter(open).for_each(|asked| add(&asked.id, &asked.question));
+    }
+    if any {
+        state.all::<Merge>()?.iter().for_each(|merge| add(&merge.id, &merge.target));
+    }
+    if any || what == What::Agents {
+        for agent in state.all::<Agent>()?.iter().filter(|agent| agent.removed.is_none()) {
+            found.push(described(agent.name.to_string(), &agent.prompt));
+        }
+    }
+    Ok(found)
+}
+
+fn described(value: String, help: &str) -> CompletionCandidate {
+    let help = help.lines().next().unwrap_or_default();
+    CompletionCandidate::new(value).help(Some(help.to_owned().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_with_a_known_name_are_taught_in_every_command() {
+        let mut tree = super::super::tree();
+        tree.build();
+        let mut unknown = Vec::new();
+        visit(&tree, &mut |command, arg| {
+            let Some(name) = value_name(arg) else { return };
+            // What is taken from the repository, and what cannot be completed or is known to clap.
+            let free = ["DIR", "WHEN", "BODY", "FILE", "GLOB", "N", "LABEL", "ZONE", "RESULT", "RESOLUTION"];
+            let known = What::named(&name).is_some()
+                || free.contains(&name.as_str())
+                || arg.get_value_hint() != clap::ValueHint::Unknown
+                || !arg.get_possible_values().is_empty();
+            if !known && arg.get_num_args().is_some_and(|num| num.takes_values()) {
+                unknown.push(format!("{} {name}", command.get_name()));
+            }
+        });
+        // A new value name belongs into `What::named` or into `free`.
+        let expected =
+            ["add TITLE", "add MESSAGE", "add COMMIT", "edit TITLE", "approve HASH", "__complete WORDS"];
+        unknown.retain(|name| !expected.contains(&name.as_str()));
+        assert!(unknown.is_empty(), "{unknown:?}");
     }
 
-    fn candidates(&self, what: What) -> Vec<CompletionCandidate> {
-        match what {
-            What::Profile => self.profiles.iter().map(CompletionCandidate::new).collect(),
-        }
+    fn visit(command: &Command, see: &mut impl FnMut(&Command, &Arg)) {
+        command.get_arguments().for_each(|arg| see(command, arg));
+        command.get_subcommands().for_each(|sub| visit(sub, see));
     }
 }

@@ -40,15 +40,17 @@ impl Context {
             })?,
         };
         let ui = Ui::new(&env, global.color, global.quiet, !global.no_pager);
-        Ok(Self {
-            env,
-            ui,
-            clock: Arc::new(SystemClock),
-            dir,
-            repo: OnceCell::new(),
-            settings: OnceCell::new(),
-            store: OnceCell::new(),
-        })
+        Ok(Self::with(env, dir, ui))
+    }
+
+    /// Surroundings in which nothing is said to anybody: for completion.
+    pub(super) fn silent(env: Env, dir: PathBuf) -> Self {
+        Self::with(env, dir, Ui::silent())
+    }
+
+    fn with(env: Env, dir: PathBuf, ui: Ui) -> Self {
+        let (repo, settings, store) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { env, ui, clock: Arc::new(SystemClock), dir, repo, settings, store }
     }
 
     /// The environment.

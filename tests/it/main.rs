@@ -7,6 +7,7 @@
 )]
 
 mod acceptance_layouts;
+mod generated;
 mod harness;
 mod kill;
 mod layers;

@@ -24,6 +24,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    ctx.ui().print(args.shell.script())?;
+    ctx.ui().print(&args.shell.script())?;
     Ok(Exit::Done)
 }

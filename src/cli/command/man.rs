@@ -53,11 +53,116 @@ pub(crate) fn pages() -> Result<Vec<(String, Vec<u8>)>, CliError> {
 }
 
 fn page(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> Result<(), CliError> {
+    let is_root = pages.is_empty();
+    // Every command takes the global options: the program's own page tells of them once.
+    let shown = command.clone().mut_args(|arg| {
+        let hide = !is_root && arg.is_global_set();
+        arg.hide(hide)
+    });
+    let man = clap_mangen::Man::new(shown)
+        .title(name.to_ascii_uppercase())
+        .source(concat!("git-orchestra ", env!("CARGO_PKG_VERSION")))
+        .manual("Git Orchestra");
     let mut bytes = Vec::new();
-    clap_mangen::Man::new(command.clone()).title(name.to_ascii_uppercase()).render(&mut bytes)?;
+    man.render_title(&mut bytes)?;
+    man.render_name_section(&mut bytes)?;
+    man.render_synopsis_section(&mut bytes)?;
+    man.render_description_section(&mut bytes)?;
+    man.render_options_section(&mut bytes)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut bytes)?;
+    }
+    if let Some(examples) = command.get_after_help() {
+        let examples = examples.to_string();
+        let lines = examples.lines().filter(|line| !matches!(*line, "Example:" | "Examples:"));
+        literal("EXAMPLES", lines, &mut bytes);
+    }
+    if is_root {
+        bytes.extend_from_slice(ROOT.as_bytes());
+    } else {
+        bytes.extend_from_slice(b".SH \"SEE ALSO\"\n\\fBgit\\-orchestra\\fR(1)\n");
+    }
     pages.push((format!("{name}.1"), bytes));
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         page(sub, &format!("{name}-{}", sub.get_name()), pages)?;
     }
     Ok(())
 }
+
+/// Lines that are shown as they are.
+fn literal<'a>(heading: &str, lines: impl Iterator<Item = &'a str>, page: &mut Vec<u8>) {
+    page.extend_from_slice(format!(".SH {heading}\n.nf\n").as_bytes());
+    for line in lines {
+        // A leading `.` or `'` would be a request to the formatter.
+        let line = line.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
+        let guard = if line.starts_with('.') { "\\&" } else { "" };
+        page.extend_from_slice(format!("{guard}{line}\n").as_bytes());
+    }
+    page.extend_from_slice(b".fi\n");
+}
+
+/// What only the program's own page tells.
+const ROOT: &str = r#".SH "EXIT STATUS"
+.TP
+\fB0\fR
+done
+.TP
+\fB1\fR
+it could not be done; standard error says why
+.TP
+\fB2\fR
+the command line was wrong
+.TP
+\fB3\fR
+a decision is waiting: \fBgit orchestra decide\fR
+.TP
+\fB4\fR
+an agent failed
+.TP
+\fB5\fR
+a gate failed
+.TP
+\fB128+n\fR
+ended by signal n
+.SH FILES
+.TP
+\fIorchestra.toml\fR
+settings of the repository, in the root of its main worktree (in a bare repository: of HEAD)
+.TP
+\fI$XDG_CONFIG_HOME/git\-orchestra/config.toml\fR
+your settings
+.TP
+\fI$XDG_DATA_HOME/git\-orchestra/approved/\fR
+what you have approved of repositories' settings
+.TP
+\fI$GIT_DIR/orchestra/\fR
+what never leaves this machine: journals, leases, caches
+.SH REFS
+.TP
+\fIrefs/orchestra/state\fR
+tasks, agents, findings, decisions and merges; one commit for each change
+.TP
+\fIrefs/notes/orchestra/*\fR
+findings, and who made a commit: \fBgit log \-\-notes=\(aqorchestra/*\(aq\fR
+.TP
+\fIrefs/orchestra/log/*\fR
+transcripts of runs
+.TP
+\fIrefs/orchestra/rescue/*\fR
+what would otherwise have been lost
+.SH ENVIRONMENT
+.TP
+\fBORCHESTRA_JOBS\fR, \fBORCHESTRA_DEFAULT_PROFILE\fR, …
+settings; \fBgit orchestra config list \-\-keys\fR lists them
+.TP
+\fBCLAUDE_CLI_PATH\fR
+the Claude Code program
+.TP
+\fBGIT_ORCHESTRA_AGENT\fR
+the agent that runs a command; set for agents
+.TP
+\fBNO_COLOR\fR, \fBCOLUMNS\fR, \fBGIT_PAGER\fR, \fBPAGER\fR, \fBGIT_EDITOR\fR, \fBVISUAL\fR, \fBEDITOR\fR
+as everywhere
+.SH "SEE ALSO"
+\fBgit\fR(1), \fBgit\-worktree\fR(1), \fBgit\-notes\fR(1)
+"#;

@@ -59,12 +59,14 @@ impl ColorWhen {
 
 /// The terminal, or what takes its place.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the streams")]
 pub(crate) struct Ui {
     out: Painter,
     err: Painter,
     out_is_terminal: bool,
     interactive: bool,
     quiet: bool,
+    silent: bool,
     columns: Option<u16>,
     pager: Option<pager::Pager>,
 }
@@ -80,6 +82,7 @@ impl Ui {
             out_is_terminal,
             interactive: err_is_terminal && std::io::stdin().is_terminal(),
             quiet,
+            silent: false,
             columns: env.columns(),
             pager: (pager && out_is_terminal).then(|| pager::Pager::from_env(env)),
         }
@@ -93,9 +96,15 @@ impl Ui {
             out_is_terminal: false,
             interactive: false,
             quiet: false,
+            silent: false,
             columns: None,
             pager: None,
         }
+    }
+
+    /// No streams at all: nothing is said, not even warnings.
+    pub(crate) fn silent() -> Self {
+        Self { silent: true, quiet: true, ..Self::plain() }
     }
 
     /// Writes part of the answer to stdout, as it is.
@@ -155,8 +164,10 @@ impl Ui {
         self.stderr(&text);
     }
 
-    #[expect(clippy::unused_self, reason = "printing goes through the terminal's owner")]
     fn stderr(&self, text: &str) {
+        if self.silent {
+            return;
+        }
         // Nobody can be told that stderr is gone.
         let _ = std::io::stderr().lock().write_all(text.as_bytes());
     }
