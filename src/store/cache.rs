@@ -51,6 +51,33 @@ impl Kind {
     }
 }
 
+/// Every id of `tree`, in order, from a file of its own: shortening one id must not cost reading every record.
+pub(super) fn ids(repo: &Repository, kind: crate::model::Kind, tree: &ObjectId) -> Result<Vec<Id>, Error> {
+    let path = repo.local_dir().join("cache").join(format!("{}.ids", kind.directory()));
+    if let Some(ids) = std::fs::read(&path).ok().and_then(|bytes| parse_ids(&bytes, tree)) {
+        return Ok(ids);
+    }
+    let ids: Vec<Id> = Kind::load(repo, kind, tree)?.entries().map(|(id, _)| *id).collect();
+    let mut bytes = format!("{MAGIC} {tree}\n").into_bytes();
+    for id in &ids {
+        bytes.extend_from_slice(id.as_str().as_bytes());
+    }
+    writeln!(bytes, "\nend {}", ids.len()).expect("writing to memory");
+    store(repo, &path, &bytes);
+    Ok(ids)
+}
+
+fn parse_ids(bytes: &[u8], tree: &ObjectId) -> Option<Vec<Id>> {
+    let mut lines = bytes.lines();
+    if lines.next()?.to_str().ok()?.strip_prefix(MAGIC)?.trim() != tree.as_str() {
+        return None;
+    }
+    let ids = lines.next()?.chunks(Id::LEN).map(|id| id.to_str().ok()?.parse().ok());
+    let ids = ids.collect::<Option<Vec<Id>>>()?;
+    let count = lines.next()?.strip_prefix(b"end ")?.to_str().ok()?.parse::<usize>().ok()?;
+    (count == ids.len()).then_some(ids)
+}
+
 struct Parsed<'a> {
     tree: &'a str,
     lines: Vec<Line<'a>>,

@@ -210,7 +210,7 @@ impl State {
         let mut all = Vec::new();
         for kind in Kind::ALL {
             if let Some(tree) = self.kind_tree(kind)? {
-                all.extend(cache::Kind::load(&self.repo, kind, &tree)?.entries().map(|(id, _)| *id));
+                all.extend(cache::ids(&self.repo, kind, &tree)?);
             }
         }
         all.sort_unstable();

@@ -198,6 +198,15 @@ fn the_cache_never_changes_an_answer() {
     let fresh = store.state().unwrap().all::<Task>().unwrap();
     let whole = std::fs::read(&file).unwrap();
     let doubtful: [&[u8]; 4] = [b"", b"garbage", &whole[..whole.len() / 2], &whole[..whole.len() - 3]];
+    let ids_file = store.repo().local_dir().join("cache/tasks.ids");
+    let shortest = |id: &Id| store.state().unwrap().short_ids().unwrap().shorten(id);
+    let short = shortest(&ids[0]);
+    let whole_ids = std::fs::read(&ids_file).unwrap();
+    for cut in [0, 5, whole_ids.len() / 2, whole_ids.len() - 8] {
+        std::fs::write(&ids_file, &whole_ids[..cut]).unwrap();
+        assert_eq!(shortest(&ids[0]), short);
+        assert_eq!(std::fs::read(&ids_file).unwrap(), whole_ids, "and it is mended");
+    }
     for content in doubtful {
         std::fs::write(&file, content).unwrap();
         assert_eq!(store.state().unwrap().all::<Task>().unwrap(), fresh);
