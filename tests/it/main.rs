@@ -7,7 +7,7 @@
 )]
 
 mod acceptance_layouts;
-mod generated;
+mod agent;
 mod harness;
 mod kill;
 mod layers;

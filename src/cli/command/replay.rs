@@ -3,6 +3,7 @@
 use crate::agent::{AgentError, Stage, play};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::model::Name;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, Write};
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra replay fix-dates.jsonl")]
 pub(crate) struct Args {
-    /// JSON lines: a script, a stream of Claude Code, or a transcript
+    /// JSON lines: a script, a stream of Claude Code, or a transcript; in a directory, the file NAME.jsonl of the
+    /// agent that plays it
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
     /// Divide all pauses by N; 0 leaves them out
@@ -24,7 +26,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let path = ctx.dir().join(&args.file);
+    let path = script(ctx, args)?;
     let script = File::open(&path).map_err(|source| CliError::layer(AgentError::ReadScript { path, source }))?;
     let program = std::env::current_exe()
         .map_err(|error| CliError::failed("failed to find the program's own file", error))?;
@@ -41,6 +43,18 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     })?;
     out.flush()?;
     Ok(Exit::Script(code))
+}
+
+/// The file that is played: in a directory the one that has the agent's name.
+fn script(ctx: &Context, args: &Args) -> Result<PathBuf, CliError> {
+    let path = ctx.dir().join(&args.file);
+    if !path.is_dir() {
+        return Ok(path);
+    }
+    match ctx.env().text("GIT_ORCHESTRA_AGENT_NAME").map(str::parse::<Name>) {
+        Some(Ok(name)) => Ok(path.join(format!("{name}.jsonl"))),
+        _ => Err(CliError::usage(format!("`{}` is a directory, and no agent runs this", path.display()))),
+    }
 }
 
 /// Our own environment, with ourselves in front of `PATH`: a script's `git orchestra …` is this program.
