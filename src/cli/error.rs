@@ -223,7 +223,7 @@ impl From<crate::process::CommandError> for CliError {
 }
 
 /// Prints `error`, its causes and its hints on stderr, and tells the exit code that it amounts to.
-pub(super) fn report(ui: &Ui, error: &CliError) -> Exit {
+pub(crate) fn report(ui: &Ui, error: &CliError) -> Exit {
     if error.kind == ErrorKind::BrokenPipe {
         return error.exit();
     }

@@ -48,6 +48,9 @@ commands! {
     Log => log,
     Show => show,
     Diff => diff,
+    Overlap => overlap,
+    Merge => merge,
+    Decide => decide,
     Finding => finding,
     Config => config,
     #[command(hide = true)]

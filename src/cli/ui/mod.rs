@@ -3,6 +3,7 @@
 //! Text is written with labels that say what a word is ([`Label`]), never with colours. Whatever did not come from
 //! this program passes [`printable`] before it reaches the terminal.
 
+pub(crate) mod diff;
 mod pager;
 mod prompt;
 mod style;

@@ -49,6 +49,8 @@ pub(crate) enum Label {
     Hint,
     /// An added line.
     Added,
+    /// What is new in an added line.
+    AddedWord,
     /// A removed line.
     Removed,
     /// Plain text.
@@ -96,6 +98,7 @@ fn look(label: Label) -> Style {
         Label::Id | Label::Warning => style.yellow(),
         Label::Agent => style.cyan().bold(),
         Label::Branch | Label::Added | Label::Good => style.green(),
+        Label::AddedWord => style.green().bold().underlined(),
         Label::Commit => style.yellow().dim(),
         Label::Path => style.magenta(),
         Label::Title => style.bold(),

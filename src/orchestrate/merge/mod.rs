@@ -38,7 +38,7 @@ fn keep_ref(merge: &Id) -> String {
 }
 
 /// A branch as people write it.
-pub(crate) fn short_branch(full: &str) -> &str {
+pub fn short_branch(full: &str) -> &str {
     full.strip_prefix("refs/heads/").unwrap_or(full)
 }
 

@@ -10,7 +10,7 @@ use super::step::{Maker, Words};
 use super::{Candidate, Error, LeftOut, Selection, short_branch};
 use crate::git::MergeTree;
 use crate::model::{Id, ObjectId, PlanScore, Step, StepStatus, Task};
-use crate::orchestrate::overlap::{Branch, Overlap, overlap};
+use crate::orchestrate::overlap::{Overlap, overlap};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,17 +40,7 @@ pub struct Plan {
 /// Plans the merge of a selection. Writes objects that nothing refers to yet, and nothing else.
 pub fn plan(store: &Store, selection: &Selection) -> Result<Plan, Error> {
     let repo = store.repo();
-    let branches: Vec<_> = selection
-        .candidates
-        .iter()
-        .map(|candidate| Branch {
-            agent: candidate.agent.id,
-            name: candidate.agent.name.clone(),
-            work: candidate.tip.clone(),
-            uncommitted: candidate.uncommitted > 0,
-        })
-        .collect();
-    let overlap = overlap(repo, &branches, &selection.target_tip)?;
+    let overlap = overlap(repo, &selection.branches(), &selection.target_tip)?;
     let tips: Vec<_> = selection.candidates.iter().map(|candidate| candidate.tip.clone()).collect();
     let ancestry = repo.ancestry(&[&tips[..], std::slice::from_ref(&selection.target_tip)].concat())?;
     if let Some(alien) =

@@ -7,6 +7,7 @@ use super::{Error, short_branch};
 use crate::git::{Leftover, NewCommit, NewLeftover};
 use crate::model::{Agent, Id, Name, ObjectId, Task};
 use crate::orchestrate::next_rescue_ref;
+use crate::orchestrate::overlap::Branch;
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +46,19 @@ pub struct Selection {
     pub candidates: Vec<Candidate>,
     /// Who is not, though nobody said so.
     pub left_out: Vec<LeftOut>,
+}
+
+impl Selection {
+    /// The candidates as branches to compare.
+    pub fn branches(&self) -> Vec<Branch> {
+        let branch = |candidate: &Candidate| Branch {
+            agent: candidate.agent.id,
+            name: candidate.agent.name.clone(),
+            work: candidate.tip.clone(),
+            uncommitted: candidate.uncommitted > 0,
+        };
+        self.candidates.iter().map(branch).collect()
+    }
 }
 
 /// An agent that is left out.

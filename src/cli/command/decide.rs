@@ -1,0 +1,154 @@
+//! `git orchestra decide`: what waits for a person, and the answers.
+
+use super::merge::{CONTINUE, edited, refuse_agents};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, ErrorKind, Exit};
+use crate::cli::json;
+use crate::cli::ui::{Align, Label, Table};
+use crate::cli::view;
+use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Merge};
+use crate::orchestrate::merge::{answer, pending_conflict};
+use std::io::Read;
+use std::path::PathBuf;
+
+/// List what waits for an answer, or answer it
+///
+/// Without arguments, lists the open decisions; with an id, shows one with its answers. `edit` opens your editor on
+/// the file with its conflict markers, or takes the whole new content from --file.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs"
+)]
+pub(crate) struct Args {
+    /// The decision
+    #[arg(value_name = "DECISION")]
+    decision: Option<String>,
+    /// The answer: one of the words that the decision offers
+    #[arg(value_name = "ANSWER", requires = "decision")]
+    answer: Option<String>,
+    /// Answer for this path alone
+    #[arg(long, value_name = "PATH", requires = "answer")]
+    path: Option<String>,
+    /// Words that go with the answer, for an agent
+    #[arg(short, long, value_name = "TEXT", requires = "answer", conflicts_with = "file")]
+    message: Option<String>,
+    /// For `edit`: the whole content of the file (`-` is standard input)
+    #[arg(short = 'F', long, value_name = "FILE", requires = "answer", value_hint = clap::ValueHint::FilePath)]
+    file: Option<PathBuf>,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let Some(text) = &args.decision else { return list(ctx, args.json) };
+    let Some(key) = &args.answer else {
+        let kind = Some(crate::model::Kind::Decision);
+        return super::show::entities(ctx, std::slice::from_ref(text), kind, args.json);
+    };
+    refuse_agents(ctx)?;
+    let store = ctx.store()?;
+    let state = store.state()?;
+    let decision: Decision = state.require_named(text)?;
+    let content = match (&args.file, &args.message) {
+        (Some(file), _) => Some(read(ctx, file)?),
+        (None, message) => message.clone(),
+    };
+    let content = match content {
+        None if key == "edit" && decision.status == DecisionStatus::Open => {
+            Some(edit(ctx, &decision, args.path.as_deref())?)
+        }
+        content => content,
+    };
+    let answered = answer(store, &decision.id, args.path.as_deref(), key, content.as_deref())?;
+    if args.json {
+        json::print(ctx, "decision", &view::decision::Shown::new(&answered.decision, state.short_ids()?))?;
+        return Ok(Exit::Done);
+    }
+    let label = answered.decision.choices.iter().find(|choice| choice.key == *key).map(|choice| &choice.label);
+    let on = args.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+    ctx.ui().note(format!("{on}{}", ctx.ui().err_painter().paint(Label::Plain, label.unwrap_or(key))));
+    if !answered.open.is_empty() {
+        let open = ctx.ui().err_painter().paint(Label::Path, answered.open.join(", "));
+        ctx.ui().note(format!("still open: {open}"));
+    } else if answered.decision.merge.is_some() {
+        ctx.ui().hint(format!("`{CONTINUE}` goes on with the merge"));
+    } else if answered.decision.kind == DecisionKind::Permission
+        && let Some(agent) = answered.decision.agent.and_then(|id| state.get::<Agent>(&id).transpose()).transpose()?
+    {
+        ctx.ui().hint(format!("`git orchestra resume {}` goes on with it", agent.name));
+    }
+    Ok(Exit::Done)
+}
+
+fn read(ctx: &Context, file: &std::path::Path) -> Result<String, CliError> {
+    let failed = |error| CliError::failed(format!("failed to read `{}`", file.display()), error);
+    if file.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(ctx.dir().join(file)).map_err(failed)
+}
+
+fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String, CliError> {
+    if !ctx.ui().is_interactive() {
+        return Err(CliError::usage("`edit` needs a terminal, or the file's new content with `--file`"));
+    }
+    let state = ctx.state()?;
+    let merge = decision.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
+    let conflict = merge.map(|merge| pending_conflict(ctx.store()?, &state, &merge).map_err(CliError::from));
+    let conflict = conflict.transpose()?.flatten().filter(|conflict| conflict.subject == decision.subject);
+    let gone = || CliError::new(ErrorKind::Failed, "the conflict is not there any more");
+    let conflict = conflict.ok_or_else(|| gone().hint("`git orchestra merge --continue` looks again"))?;
+    let file = match (path, &conflict.files[..]) {
+        (Some(path), _) => conflict.file(path),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    let file = file.ok_or_else(|| {
+        CliError::usage(format!("say which file with `--path`: {}", decision.paths.join(", ")))
+    })?;
+    edited(ctx, &conflict, file)
+}
+
+fn list(ctx: &Context, as_json: bool) -> Result<Exit, CliError> {
+    let state = ctx.state()?;
+    let mut open: Vec<Decision> = state.all()?;
+    open.retain(|decision| decision.status == DecisionStatus::Open);
+    open.sort_by_key(|decision| (decision.created, decision.id));
+    let ids = state.short_ids()?;
+    if as_json {
+        let shown: Vec<_> = open.iter().map(|decision| view::decision::Shown::new(decision, ids)).collect();
+        json::print(ctx, "decision-list", &shown)?;
+        return Ok(Exit::Done);
+    }
+    if open.is_empty() {
+        ctx.ui().note("nothing waits for an answer");
+        return Ok(Exit::Done);
+    }
+    let paint = ctx.ui().painter();
+    let columns = [
+        ("ID", Align::Left),
+        ("ABOUT", Align::Left),
+        ("AGENT", Align::Left),
+        ("AGE", Align::Right),
+        ("QUESTION", Align::Left),
+        ("ANSWERS", Align::Left),
+    ];
+    let mut table = Table::new(paint, &columns, 4);
+    for decision in &open {
+        let agent = decision.agent.map(|id| state.get::<Agent>(&id)).transpose()?.flatten();
+        let keys: Vec<&str> = decision.choices.iter().map(|choice| choice.key.as_str()).collect();
+        table.row(vec![
+            paint.paint(Label::Id, ids.shorten(&decision.id)),
+            paint.paint(Label::Attention, view::decision::kind_word(decision.kind)),
+            paint.paint(Label::Agent, agent.as_ref().map_or("", |agent| agent.name.as_str())),
+            paint.paint(Label::Dim, view::span(ctx.clock().now().since(decision.created))),
+            paint.paint(Label::Plain, &decision.question),
+            paint.paint(Label::Dim, keys.join(" ")),
+        ]);
+    }
+    ctx.ui().page(&table.render(ctx.ui().columns()))?;
+    Ok(Exit::Done)
+}

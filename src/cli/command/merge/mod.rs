@@ -1,0 +1,225 @@
+//! `git orchestra merge`: agents' work into a branch, with approval.
+
+mod ask;
+mod report;
+
+pub(crate) use ask::edited;
+pub(crate) use report::CONTINUE;
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, ErrorKind, Exit};
+use crate::cli::json;
+use crate::cli::ui::{Label, Reply};
+use crate::model::{Agent, Id, Merge};
+use crate::orchestrate::lease;
+use crate::orchestrate::merge::{self, Error, Plan, Progress, Request, short_branch};
+use ask::Asked;
+
+/// Merge agents' work into a branch
+///
+/// Plans an order in which as much as possible merges without a person, merges branch by branch in the object
+/// database, asks at each conflict, and moves the branch once, at the end. Until then no checkout and no branch
+/// changes: --abort leaves everything as it was. Where the branch is checked out and clean, its files move with it;
+/// a checkout with uncommitted changes is left alone. Committed work is merged; what a stopped agent left
+/// uncommitted is committed first. Off a terminal a conflict becomes a decision (exit code 3): answer it with
+/// `git orchestra decide` and go on with --continue.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a command line")]
+#[command(
+    after_help = "Examples:\n  git orchestra merge --dry-run\n  git orchestra merge\n  git orchestra merge blue-heron grey-fox --into release\n  git orchestra merge --continue"
+)]
+pub(crate) struct Args {
+    /// Names or ids; without any, all agents that have work to merge and do not run
+    #[arg(value_name = "AGENT", conflicts_with_all = ["continue", "abort"])]
+    agents: Vec<String>,
+    /// The branch to merge into, instead of the one that the agents started from
+    #[arg(long, value_name = "BRANCH")]
+    into: Option<String>,
+    /// Say what would happen, and change nothing
+    #[arg(short = 'n', long, conflicts_with_all = ["continue", "abort"])]
+    dry_run: bool,
+    /// Go on with a merge that waited for an answer, or that was interrupted
+    #[arg(long = "continue", id = "continue", conflicts_with = "abort")]
+    resume: bool,
+    /// Give a merge up; nothing has moved
+    #[arg(long)]
+    abort: bool,
+    /// Do not ask before the merge begins; conflicts are still asked about
+    #[arg(short, long)]
+    yes: bool,
+    /// Print JSON (`git orchestra schema`); nothing is asked, conflicts become decisions
+    #[arg(long)]
+    json: bool,
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        let hint = match &error {
+            Error::OpenAlready { .. } => {
+                "`git orchestra merge --continue` goes on with it, `git orchestra merge --abort` gives it up"
+            }
+            Error::Running(_) => "wait until they are done, or end them with `git orchestra stop`",
+            Error::ManyTargets(_) => "say it with `--into BRANCH`",
+            Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
+            Error::Leftover { .. } => "finish what is going on in its worktree; its work is kept in a rescue ref",
+            Error::Store(_) | Error::Git(_) | Error::Before(_) => "",
+            _ => return Self::layer(error),
+        };
+        match error {
+            Error::Store(error) => error.into(),
+            Error::Git(error) => error.into(),
+            Error::Before(error) => Self::layer(*error),
+            error => Self::layer(error).hint(hint),
+        }
+    }
+}
+
+/// The agents that were named, in order, each once.
+pub(crate) fn named_agents(ctx: &Context, names: &[String]) -> Result<Vec<Id>, CliError> {
+    let state = ctx.state()?;
+    let mut ids = Vec::new();
+    for name in names {
+        let agent: Agent = state.require_named(name)?;
+        if !ids.contains(&agent.id) {
+            ids.push(agent.id);
+        }
+    }
+    Ok(ids)
+}
+
+/// Refuses agents: approval comes from people.
+pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
+    match ctx.env().agent() {
+        Some(_) => Err(CliError::new(ErrorKind::Failed, "agents neither merge nor decide: people do")
+            .hint("`git orchestra finding add` tells people what you noticed")),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    refuse_agents(ctx)?;
+    if args.abort {
+        let open = find_open(ctx, args)?;
+        let merge = merge::abort(ctx.store()?, &open.id)?;
+        return report::aborted(ctx, &merge, args.json);
+    }
+    if args.resume {
+        ctx.recover()?;
+        let open = find_open(ctx, args)?;
+        return go_on(ctx, &open, args.json);
+    }
+    let Some(plan) = planned(ctx, args)? else {
+        if args.json {
+            json::print(ctx, "merge", &report::Nothing::default())?;
+        }
+        return Ok(Exit::Done);
+    };
+    if args.dry_run {
+        if args.json {
+            json::print(ctx, "merge-plan", &report::ShownPlan::new(&plan))?;
+        } else {
+            let paint = ctx.ui().painter();
+            ctx.ui().page(&report::plan(&plan, paint))?;
+        }
+        return Ok(Exit::Done);
+    }
+    if !args.json {
+        ctx.ui().note(report::plan(&plan, ctx.ui().err_painter()).trim_end());
+        if !args.yes && !confirmed(ctx, &plan)? {
+            ctx.ui().note("nothing was changed");
+            return Ok(Exit::Error);
+        }
+    }
+    let merge = merge::start(ctx.store()?, &plan)?;
+    go_on(ctx, &merge, args.json)
+}
+
+fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
+    let full = args.into.as_ref().map(|name| format!("refs/heads/{}", short_branch(name)));
+    let open = merge::find_open(&ctx.state()?, full.as_deref())?;
+    open.ok_or_else(|| {
+        let into = args.into.as_ref().map(|name| format!(" into {name}")).unwrap_or_default();
+        CliError::new(ErrorKind::Failed, format!("no merge{into} is under way"))
+            .hint("`git orchestra merge` starts one")
+    })
+}
+
+/// Who is merged and in which order; `None` if there is nothing to merge, which has been said then.
+fn planned(ctx: &Context, args: &Args) -> Result<Option<Plan>, CliError> {
+    if !args.dry_run {
+        ctx.recover()?;
+    }
+    let store = ctx.store()?;
+    let request = Request {
+        agents: named_agents(ctx, &args.agents)?,
+        target: args.into.clone(),
+        running: lease::live(store.repo()).into_iter().map(|lease| lease.agent).collect(),
+    };
+    let mut selection = merge::select(store, &request)?;
+    let paint = ctx.ui().err_painter();
+    for left_out in &selection.left_out {
+        let name = paint.paint(Label::Agent, left_out.name.as_str());
+        ctx.ui().note(format!("{name} is left out: {}", left_out.why));
+    }
+    if selection.candidates.is_empty() {
+        ctx.ui().note("no agent has anything to merge");
+        return Ok(None);
+    }
+    if args.dry_run {
+        for candidate in selection.candidates.iter().filter(|candidate| candidate.uncommitted > 0) {
+            let name = paint.paint(Label::Agent, candidate.agent.name.as_str());
+            ctx.ui().note(format!("what {name} left uncommitted would be committed first"));
+        }
+        merge::with_uncommitted(store, &mut selection)?;
+    } else {
+        // Before anything is committed for a merge that cannot begin.
+        if let Some(open) = merge::find_open(&store.state()?, Some(&selection.target))? {
+            let target = short_branch(&open.target).to_owned();
+            return Err(Error::OpenAlready { id: open.id, status: open.status, target }.into());
+        }
+        for name in merge::commit_uncommitted(store, &mut selection)? {
+            let name = paint.paint(Label::Agent, name.as_str());
+            ctx.ui().note(format!("committed what {name} left uncommitted"));
+        }
+    }
+    Ok(Some(merge::plan(store, &selection)?))
+}
+
+fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
+    let (count, target) = (plan.steps.len(), short_branch(&plan.target));
+    let what = if count == 1 { "this branch".to_owned() } else { format!("these {count} branches") };
+    // Off a terminal the command itself is the approval.
+    Ok(!matches!(
+        ctx.ui().confirm(&format!("merge {what} into {target}?"), true)?,
+        Reply::Chosen(false) | Reply::Cancelled
+    ))
+}
+
+/// Goes on with a merge until it is over or nobody here can go on with it.
+fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
+    let store = ctx.store()?;
+    loop {
+        let progress = merge::advance(store, &merge.id, &mut |remark| {
+            if !as_json {
+                report::remark(ctx, &remark);
+            }
+        })?;
+        match progress {
+            Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
+                match ask::ask(ctx, &decision, &conflict)? {
+                    Asked::Answered => {}
+                    Asked::Left => return report::waiting(ctx, merge, &decision, false),
+                }
+            }
+            Progress::Waiting { decision, merge, .. } => {
+                return report::waiting(ctx, &merge, &decision, as_json);
+            }
+            Progress::NeedsAgent { decision, conflict, .. } => {
+                ask::resolve_by_agent(ctx, &decision, &conflict, as_json)?;
+            }
+            Progress::Landed(merge) => return report::landed(ctx, &merge, as_json),
+            Progress::Blocked { merge, blocked } => return report::blocked(ctx, &merge, &blocked, as_json),
+            Progress::Aborted(merge) => return report::aborted(ctx, &merge, as_json),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! What a merge says: its plan, its steps, its end.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::{Label, Painter};
+use crate::cli::view;
+use crate::model::{Decision, Id, Merge, PlanScore, Step, StepStatus};
+use crate::orchestrate::merge::{Blocked, Plan, Remark, short_branch};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// What goes on with a merge.
+pub(crate) const CONTINUE: &str = "git orchestra merge --continue";
+
+/// What `--json` prints when nobody has anything to merge.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Nothing {
+    merge: Option<()>,
+}
+
+/// A plan as JSON shows it.
+#[derive(Debug, Serialize)]
+pub(super) struct ShownPlan<'a> {
+    target: &'a str,
+    target_tip: &'a str,
+    steps: &'a [Step],
+    conflicts: &'a BTreeMap<Id, Vec<String>>,
+    score: PlanScore,
+    left_out: Vec<LeftOut<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct LeftOut<'a> {
+    name: &'a str,
+    why: &'a str,
+}
+
+impl<'a> ShownPlan<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        let left_out = plan.left_out.iter().map(|left| LeftOut { name: left.name.as_str(), why: left.why });
+        Self {
+            target: &plan.target,
+            target_tip: plan.target_tip.as_str(),
+            steps: &plan.steps,
+            conflicts: &plan.conflicts,
+            score: plan.score,
+            left_out: left_out.collect(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Ended<'a> {
+    merge: &'a Merge,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<&'a Decision>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked: Option<ShownBlocked<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownBlocked<'a> {
+    checkout: String,
+    dirty: &'a [String],
+    words: &'a str,
+    command: &'a str,
+}
+
+/// The order, what each step would do, and what the order is worth.
+pub(super) fn plan(plan: &Plan, paint: Painter) -> String {
+    let mut text = format!(
+        "{} {} {}\n",
+        paint.paint(Label::Heading, "merging into"),
+        paint.paint(Label::Branch, short_branch(&plan.target)),
+        paint.paint(Label::Dim, format!("at {}", plan.target_tip.short()))
+    );
+    let width = plan.steps.iter().map(|step| step.name.as_str().len()).max().unwrap_or(0);
+    for (number, step) in plan.steps.iter().enumerate() {
+        let what = match (step.status, plan.conflicts.get(&step.agent).map(Vec::as_slice)) {
+            (StepStatus::Empty, _) => paint.paint(Label::Dim, "has nothing new"),
+            (StepStatus::Pending, Some(paths)) if !paths.is_empty() => {
+                format!("{} {}", paint.paint(Label::Bad, "conflicts in"), few(paths, paint))
+            }
+            (StepStatus::Pending, _) => paint.paint(Label::Attention, "comes after one that conflicts"),
+            _ => paint.paint(Label::Good, "merges by itself"),
+        };
+        let name = paint.paint(Label::Agent, format!("{:width$}", step.name.as_str()));
+        let _ = writeln!(text, "{:>3}. {name}  {what}", number + 1);
+    }
+    let _ = writeln!(text, "{}", paint.paint(Label::Dim, worth(plan.score)));
+    text
+}
+
+/// `4 of 5 merge before you are needed (2 in the order given); 1 conflict (2)`
+fn worth(score: PlanScore) -> String {
+    let PlanScore { branches, before_person, conflict_steps, naive_before_person, naive_conflict_steps } = score;
+    if conflict_steps == 0 {
+        return match branches {
+            0 => "nothing to merge".to_owned(),
+            1 => "no conflict".to_owned(),
+            _ => format!("{branches} branches, no conflict"),
+        };
+    }
+    let conflicts = if conflict_steps == 1 { "1 conflict".to_owned() } else { format!("{conflict_steps} conflicts") };
+    format!(
+        "{before_person} of {branches} merge before you are needed ({naive_before_person} in the order given), \
+         {conflicts} ({naive_conflict_steps} in the order given)"
+    )
+}
+
+fn few(paths: &[String], paint: Painter) -> String {
+    let shown: Vec<String> = paths.iter().take(3).map(|path| paint.paint(Label::Path, path)).collect();
+    let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// One line about what just happened.
+pub(super) fn remark(ctx: &Context, remark: &Remark) {
+    let paint = ctx.ui().err_painter();
+    let name = |name: &str| paint.paint(Label::Agent, name);
+    let text = match remark {
+        Remark::Step(step) => {
+            let agent = name(step.name.as_str());
+            match (step.status, &step.reason) {
+                (StepStatus::Resolved, _) => format!("merged {agent}, {}", resolved(step)),
+                (StepStatus::Empty, _) => format!("{agent} has nothing new"),
+                (StepStatus::Skipped, Some(reason)) => format!("left {agent} out: {reason}"),
+                (StepStatus::Skipped, None) => format!("left {agent} out"),
+                _ => format!("merged {agent}"),
+            }
+        }
+        Remark::TipMoved(agent) => {
+            format!("{}'s branch has moved since: it is merged as it is now", name(agent.as_str()))
+        }
+        Remark::TargetMoved { target, tip } => format!(
+            "{} has moved to {} since: everything is merged again onto that",
+            paint.paint(Label::Branch, short_branch(target)),
+            paint.paint(Label::Commit, tip.short())
+        ),
+        Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
+    };
+    ctx.ui().note(text);
+}
+
+fn resolved(step: &Step) -> String {
+    match step.resolutions.len() {
+        1 => "1 conflict resolved".to_owned(),
+        n => format!("{n} conflicts resolved"),
+    }
+}
+
+pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
+    if as_json {
+        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: None })?;
+        return Ok(Exit::Done);
+    }
+    let paint = ctx.ui().painter();
+    let of = |wanted: &dyn Fn(StepStatus) -> bool| -> Vec<String> {
+        let steps = merge.steps.iter().filter(|step| wanted(step.status));
+        steps.map(|step| paint.paint(Label::Agent, step.name.as_str())).collect()
+    };
+    let merged = of(&|status| matches!(status, StepStatus::Clean | StepStatus::Resolved));
+    let target = paint.paint(Label::Branch, short_branch(&merge.target));
+    let mut text = if merged.is_empty() {
+        format!("{target} is as it was: nothing was merged\n")
+    } else {
+        let head = paint.paint(Label::Commit, merge.head.short());
+        format!("{target} is at {head} with {}\n", merged.join(", "))
+    };
+    let skipped = of(&|status| status == StepStatus::Skipped);
+    if !skipped.is_empty() {
+        let _ = writeln!(text, "left out: {}", skipped.join(", "));
+    }
+    ctx.ui().print(&text)?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn aborted(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
+    if as_json {
+        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: None })?;
+    } else {
+        let target = ctx.ui().painter().paint(Label::Branch, short_branch(&merge.target));
+        ctx.ui().print(&format!("gave the merge up; {target} and every branch are as they were\n"))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Says what waits, and the exact commands that answer it and go on.
+pub(super) fn waiting(
+    ctx: &Context,
+    merge: &Merge,
+    decision: &Decision,
+    as_json: bool,
+) -> Result<Exit, CliError> {
+    if as_json {
+        json::print(ctx, "merge", &Ended { merge, decision: Some(decision), blocked: None })?;
+        return Ok(Exit::Waiting);
+    }
+    let state = ctx.state()?;
+    let short = view::short(&state, &decision.id)?;
+    let paint = ctx.ui().err_painter();
+    ctx.ui().note(format!("{}; nothing has moved yet", paint.paint(Label::Title, &decision.question)));
+    ctx.ui().note(format!("  git orchestra show {short}"));
+    let width = decision.choices.iter().map(|choice| choice.key.len()).max().unwrap_or(0);
+    for choice in &decision.choices {
+        let label = paint.paint(Label::Dim, &choice.label);
+        ctx.ui().note(format!("  git orchestra decide {short} {:width$}  {label}", choice.key));
+    }
+    if decision.paths.len() > 1 {
+        ctx.ui().note(format!("  with --path PATH for one of {} alone", few(&decision.paths, paint)));
+    }
+    ctx.ui().note("then");
+    ctx.ui().note(format!("  {CONTINUE}"));
+    Ok(Exit::Waiting)
+}
+
+pub(super) fn blocked(
+    ctx: &Context,
+    merge: &Merge,
+    blocked: &Blocked,
+    as_json: bool,
+) -> Result<Exit, CliError> {
+    let checkout = blocked.checkout.display().to_string();
+    if as_json {
+        let shown =
+            ShownBlocked { checkout, dirty: &blocked.dirty, words: &blocked.words, command: &blocked.command };
+        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: Some(shown) })?;
+        return Ok(Exit::Waiting);
+    }
+    let target = short_branch(&merge.target);
+    let why = if blocked.dirty.is_empty() {
+        format!("git does not move its files:\n{}", blocked.words)
+    } else {
+        format!("it has uncommitted changes in {}", few(&blocked.dirty, Painter::new(false)))
+    };
+    ctx.ui().warn(format!("{target} is checked out in {checkout}, and {why}"));
+    ctx.ui().note(format!("everything is merged as {}; {target} was left where it is. Clean up there, then", merge.head.short()));
+    ctx.ui().note(format!("  {}", blocked.command));
+    ctx.ui().note("or");
+    ctx.ui().note(format!("  {CONTINUE}"));
+    Ok(Exit::Waiting)
+}

@@ -1,0 +1,246 @@
+//! `git orchestra overlap`: which places agents change together, and what merging them would do.
+
+use super::merge::named_agents;
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::{Align, Label, Painter, Table};
+use crate::model::{Forecast, Id, Pair};
+use crate::orchestrate::merge::{Request, Selection, select, short_branch, with_uncommitted};
+use crate::orchestrate::overlap::{Overlap, overlap};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// Show which places agents change together, and which of them conflict
+///
+/// Compares every two agents, and each with the branch it would be merged into; what they have not committed yet
+/// counts. The verdict is git's own: every pair that could conflict is merged, without touching any checkout.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  git orchestra overlap\n  git orchestra overlap blue-heron grey-fox --into release"
+)]
+pub(crate) struct Args {
+    /// Names or ids; without any, all agents that have work to merge
+    #[arg(value_name = "AGENT")]
+    agents: Vec<String>,
+    /// The branch they would be merged into, instead of the one they started from
+    #[arg(long, value_name = "BRANCH")]
+    into: Option<String>,
+    /// Name every file in common
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+/// Files that are named for each pair unless all are asked for.
+const FEW: usize = 6;
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    target: &'a str,
+    target_tip: &'a str,
+    branches: Vec<ShownBranch<'a>>,
+    pairs: &'a [Pair],
+}
+
+#[derive(Debug, Serialize)]
+struct ShownBranch<'a> {
+    agent: &'a Id,
+    name: &'a str,
+    work: &'a str,
+    uncommitted: bool,
+    ahead: u32,
+    behind: u32,
+    files: u32,
+    added: u64,
+    removed: u64,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let store = ctx.store()?;
+    let request = Request {
+        agents: named_agents(ctx, &args.agents)?,
+        target: args.into.clone(),
+        ..Request::default()
+    };
+    let mut selection = select(store, &request)?;
+    with_uncommitted(store, &mut selection)?;
+    let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip)?;
+    if args.json {
+        json::print(ctx, "overlap", &shown(&selection, &overlap))?;
+        return Ok(Exit::Done);
+    }
+    if overlap.branches.is_empty() {
+        ctx.ui().note("no agent has work to merge");
+        return Ok(Exit::Done);
+    }
+    let (paint, columns) = (ctx.ui().painter(), ctx.ui().columns().unwrap_or(80));
+    let target = short_branch(&selection.target);
+    let mut text = standings(&overlap, paint, target, columns);
+    match matrix(&overlap, paint, target, columns) {
+        Some(matrix) => text.push_str(&matrix),
+        None => ctx.ui().note("the matrix is wider than the terminal; here are the pairs"),
+    }
+    text.push_str(&pairs(&overlap, paint, target, args.verbose));
+    ctx.ui().page(&text)?;
+    Ok(Exit::Done)
+}
+
+fn shown<'a>(selection: &'a Selection, overlap: &'a Overlap) -> Shown<'a> {
+    let branches = overlap.branches.iter().map(|standing| ShownBranch {
+        agent: &standing.branch.agent,
+        name: standing.branch.name.as_str(),
+        work: standing.branch.work.as_str(),
+        uncommitted: standing.branch.uncommitted,
+        ahead: standing.ahead,
+        behind: standing.behind,
+        files: standing.stat.files,
+        added: standing.stat.added,
+        removed: standing.stat.removed,
+    });
+    Shown {
+        target: &selection.target,
+        target_tip: selection.target_tip.as_str(),
+        branches: branches.collect(),
+        pairs: &overlap.pairs,
+    }
+}
+
+fn standings(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> String {
+    let mut table = Table::new(
+        paint,
+        &[
+            ("", Align::Right),
+            ("AGENT", Align::Left),
+            ("AHEAD", Align::Right),
+            ("BEHIND", Align::Right),
+            ("FILES", Align::Right),
+            ("LINES", Align::Left),
+            ("", Align::Left),
+        ],
+        1,
+    );
+    for (number, standing) in overlap.branches.iter().enumerate() {
+        let (added, removed) = (format!("+{}", standing.stat.added), format!("-{}", standing.stat.removed));
+        let lines = format!("{} {}", paint.paint(Label::Added, added), paint.paint(Label::Removed, removed));
+        let uncommitted = if standing.branch.uncommitted { "not all committed" } else { "" };
+        table.row(vec![
+            paint.paint(Label::Dim, (number + 1).to_string()),
+            paint.paint(Label::Agent, standing.branch.name.as_str()),
+            standing.ahead.to_string(),
+            standing.behind.to_string(),
+            standing.stat.files.to_string(),
+            lines,
+            paint.paint(Label::Dim, uncommitted),
+        ]);
+    }
+    let into = paint.paint(Label::Branch, target);
+    format!("{} {into}\n\n{}", paint.paint(Label::Heading, "into"), table.render(Some(columns)))
+}
+
+/// A triangle of cells: `·` nothing in common, `3` files that git merges, `2!` paths that conflict. `None` if it
+/// does not fit.
+fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Option<String> {
+    const CELL: usize = 5;
+    let ids: Vec<&Id> = overlap.branches.iter().map(|standing| &standing.branch.agent).collect();
+    let name_width = overlap.branches.iter().map(|s| s.branch.name.as_str().len()).max().unwrap_or(0).min(24);
+    let first = target.chars().count().clamp(CELL, 12);
+    let left = 4 + name_width;
+    if left + 2 + first + ids.len().saturating_sub(1) * CELL > columns {
+        return None;
+    }
+    let cut = |text: &str, width: usize| console::truncate_str(text, width, "…").into_owned();
+    let pad = |cell: &str, width: usize| console::pad_str(cell, width, console::Alignment::Right, None).into_owned();
+    let mut text = format!("\n{}{}", " ".repeat(left + 2), pad(&paint.paint(Label::Branch, cut(target, first)), first));
+    for number in 1..ids.len() {
+        text.push_str(&pad(&paint.paint(Label::Dim, number.to_string()), CELL));
+    }
+    text.push('\n');
+    for (row, standing) in overlap.branches.iter().enumerate() {
+        let name = cut(standing.branch.name.as_str(), name_width);
+        let name = paint.paint(Label::Agent, format!("{name:name_width$}"));
+        let number = paint.paint(Label::Dim, format!("{:>3}", row + 1));
+        let _ = write!(text, "{number} {name}  ");
+        text.push_str(&pad(&cell(overlap.between(ids[row], None), paint), first));
+        for other in &ids[..row] {
+            text.push_str(&pad(&cell(overlap.between(ids[row], Some(other)), paint), CELL));
+        }
+        text.push('\n');
+    }
+    let legend = "· nothing in common   3 files in common, git merges them   2! paths conflict";
+    let _ = writeln!(text, "\n{}", paint.paint(Label::Dim, legend));
+    Some(text)
+}
+
+fn cell(pair: Option<&Pair>, paint: Painter) -> String {
+    match pair {
+        Some(Pair { forecast: Forecast::Conflict { paths }, .. }) => {
+            paint.paint(Label::Bad, format!("{}!", paths.len().max(1)))
+        }
+        Some(pair) if !pair.files.is_empty() => paint.paint(Label::Attention, pair.files.len().to_string()),
+        _ => paint.paint(Label::Dim, "·"),
+    }
+}
+
+/// Every pair with something in common, conflicts first.
+fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
+    let name = |id: &Id| {
+        let found = overlap.branches.iter().find(|standing| standing.branch.agent == *id);
+        found.map_or("", |standing| standing.branch.name.as_str())
+    };
+    let mut common: Vec<&Pair> =
+        overlap.pairs.iter().filter(|pair| pair.forecast.is_conflict() || !pair.files.is_empty()).collect();
+    common.sort_by_key(|pair| !pair.forecast.is_conflict());
+    let mut text = String::new();
+    for pair in common {
+        let other = match &pair.b {
+            Some(b) => paint.paint(Label::Agent, name(b)),
+            None => paint.paint(Label::Branch, target),
+        };
+        let (label, word) = match pair.forecast {
+            Forecast::Conflict { .. } => (Label::Bad, "conflict"),
+            Forecast::Clean => (Label::Good, "git merges them"),
+        };
+        let _ = writeln!(
+            text,
+            "\n{} and {other}: {}",
+            paint.paint(Label::Agent, name(&pair.a)),
+            paint.paint(label, word)
+        );
+        let lines = file_lines(pair, paint);
+        let shown = if all || lines.len() <= FEW + 1 { lines.len() } else { FEW };
+        for line in &lines[..shown] {
+            let _ = writeln!(text, "    {line}");
+        }
+        if shown < lines.len() {
+            let more = format!("and {} more (--verbose names them)", lines.len() - shown);
+            let _ = writeln!(text, "    {}", paint.paint(Label::Dim, more));
+        }
+    }
+    if text.is_empty() { format!("\n{}\n", paint.paint(Label::Good, "nothing overlaps")) } else { text }
+}
+
+/// The files of a pair: those that conflict first, with the lines that both change.
+fn file_lines(pair: &Pair, paint: Painter) -> Vec<String> {
+    let conflicts: &[String] = match &pair.forecast {
+        Forecast::Conflict { paths } => paths,
+        Forecast::Clean => &[],
+    };
+    let mut files: Vec<(bool, &str, u32)> =
+        pair.files.iter().map(|file| (conflicts.contains(&file.path), file.path.as_str(), file.lines)).collect();
+    let unlisted = conflicts.iter().filter(|path| pair.files.iter().all(|file| file.path != **path));
+    files.extend(unlisted.map(|path| (true, path.as_str(), 0)));
+    files.sort_by_key(|&(conflict, path, _)| (!conflict, path));
+    let line = |(conflict, path, lines): (bool, &str, u32)| {
+        let path = paint.paint(if conflict { Label::Bad } else { Label::Path }, path);
+        let common = match lines {
+            0 => String::new(),
+            1 => "  1 line in common".to_owned(),
+            lines => format!("  {lines} lines in common"),
+        };
+        format!("{path}{}", paint.paint(Label::Dim, common))
+    };
+    files.into_iter().map(line).collect()
+}
