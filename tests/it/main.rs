@@ -8,6 +8,7 @@
 
 mod acceptance_layouts;
 mod agent;
+mod generated;
 mod harness;
 mod kill;
 mod layers;
