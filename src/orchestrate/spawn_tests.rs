@@ -151,11 +151,7 @@ fn tasks_that_should_not_begin_are_refused_by_name_and_nothing_is_claimed() {
     assert!(error.to_string().contains("(Second): it comes after") && error.to_string().contains("(First)"));
     assert!(error.hint().unwrap().contains("--force"));
     assert_eq!(stage.stored(&first).status, TaskStatus::Open, "all or none");
-    assert!(
-        lease::take_dead(stage.store.repo()).is_ok_and(|dead| dead.len() == 2),
-        "leases of what never was"
-    );
-    recover(&stage.store).unwrap();
+    assert!(lease::take_dead(stage.store.repo()).unwrap().is_empty());
 
     let spawned = spawn(&stage.store, &Stage::request(&[first.id], "true")).unwrap();
     let error = spawn(&stage.store, &Stage::request(&[first.id], "true")).unwrap_err();
