@@ -15,6 +15,7 @@ mod error;
 mod json;
 mod logging;
 mod porcelain;
+mod session;
 mod ui;
 mod view;
 

@@ -40,6 +40,8 @@ pub struct Spawned {
     pub claims: Vec<Claim>,
     /// Where they start from.
     pub base: Base,
+    /// Whether this made the state.
+    pub initialised: bool,
 }
 
 /// Where agents start from.
@@ -92,13 +94,15 @@ pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
         claims.push(claim(store, agent, 1, &request.outfit, title, &touching)?);
     }
     let agents: Vec<&Agent> = claims.iter().map(|claim| &claim.agent).collect();
-    if let Err(error) = store.transact(|transaction| write_claims(transaction, &agents, request.force)) {
-        for claim in claims {
-            claim.lease.release()?;
+    match store.transact(|transaction| write_claims(transaction, &agents, request.force)) {
+        Ok(committed) => Ok(Spawned { claims, base, initialised: committed.initialised }),
+        Err(error) => {
+            for claim in claims {
+                claim.lease.release()?;
+            }
+            Err(error)
         }
-        return Err(error);
     }
-    Ok(Spawned { claims, base })
 }
 
 /// Takes the lease of an agent and puts together what its run `number` needs. The state is not touched.

@@ -44,6 +44,9 @@ pub(crate) use commands;
 commands! {
     Init => init,
     Task => task,
+    Spawn => spawn,
+    Resume => resume,
+    Remove => remove,
     Status => status,
     Log => log,
     Show => show,

@@ -4,11 +4,13 @@
 //! this program passes [`printable`] before it reaches the terminal.
 
 pub(crate) mod diff;
+mod live;
 mod pager;
 mod prompt;
 mod style;
 mod table;
 
+pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};
 pub(crate) use table::{Align, Table};

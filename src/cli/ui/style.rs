@@ -79,6 +79,24 @@ impl Painter {
         self.dress(label, printable(text.as_ref()))
     }
 
+    /// `text` in the colour of the nth of several that are shown side by side.
+    pub(crate) fn paint_nth(self, number: usize, text: &str) -> String {
+        let text = printable(text);
+        if !self.enabled || text.is_empty() {
+            return text.into_owned();
+        }
+        let style = Style::new().force_styling(true);
+        let style = match number % 6 {
+            0 => style.cyan(),
+            1 => style.magenta(),
+            2 => style.green(),
+            3 => style.blue(),
+            4 => style.yellow(),
+            _ => style.red(),
+        };
+        style.apply_to(text).to_string()
+    }
+
     /// The same for a line of code, in which tabs stay.
     pub(crate) fn paint_code(self, label: Label, line: &str) -> String {
         self.dress(label, Cow::Owned(printable_code(line)))

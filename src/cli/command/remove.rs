@@ -1,0 +1,87 @@
+//! `git orchestra remove`: an agent's worktree and branch go, its work stays.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::Label;
+use crate::model::{Agent, Id, Name, ObjectId};
+use crate::orchestrate::{self, RemoveOptions, Removed};
+use serde::Serialize;
+
+/// Remove agents: their worktrees and branches go, and nothing is lost
+///
+/// What is in no other branch, uncommitted and small ignored files included, is kept first under
+/// refs/orchestra/rescue/<agent>/<n>, which is named in the output. The agent's record and transcripts stay; its
+/// task is free again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra remove blue-heron\n  git switch -c again refs/orchestra/rescue/blue-heron/1")]
+pub(crate) struct Args {
+    /// The agents
+    #[arg(value_name = "AGENT", required = true)]
+    agents: Vec<String>,
+    /// Delete ignored files that are too large to keep (build products, dependencies)
+    #[arg(long)]
+    discard_ignored: bool,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+/// A removed agent as JSON shows it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    agent: &'a Id,
+    name: &'a Name,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rescue: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'a ObjectId>,
+    uncommitted: usize,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    ctx.recover()?;
+    let state = ctx.state()?;
+    let options = RemoveOptions { discard_ignored: args.discard_ignored };
+    let mut removed = Vec::new();
+    for text in &args.agents {
+        let agent: Agent = state.require_named(text)?;
+        let one = orchestrate::remove(ctx.store()?, &agent.id, options)?;
+        if !args.json {
+            say(ctx, &one)?;
+        }
+        removed.push(one);
+    }
+    if args.json {
+        let shown: Vec<_> = removed
+            .iter()
+            .map(|one| Shown {
+                agent: &one.agent.id,
+                name: &one.agent.name,
+                rescue: one.rescue.as_ref().map(|(name, _)| name.as_str()),
+                commit: one.rescue.as_ref().map(|(_, commit)| commit),
+                uncommitted: one.uncommitted,
+            })
+            .collect();
+        json::print(ctx, "removed", &shown)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {
+    let paint = ctx.ui().painter();
+    let name = paint.paint(Label::Agent, removed.agent.name.as_str());
+    let text = match &removed.rescue {
+        Some((rescue, commit)) => {
+            let with = match removed.uncommitted {
+                0 => String::new(),
+                1 => ", 1 uncommitted path included".to_owned(),
+                count => format!(", {count} uncommitted paths included"),
+            };
+            let (rescue, commit) = (paint.paint(Label::Branch, rescue), paint.paint(Label::Commit, commit.short()));
+            format!("removed {name}; its work is kept as {rescue} ({commit}){with}\n")
+        }
+        None => format!("removed {name}; all of its work is in other branches\n"),
+    };
+    ctx.ui().print(&text)
+}

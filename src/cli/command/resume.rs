@@ -1,0 +1,55 @@
+//! `git orchestra resume`: an agent goes on.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::session::{self, SessionOptions};
+use crate::model::Agent;
+use crate::orchestrate;
+
+/// Go on with agents whose run has ended
+///
+/// Continues the recorded conversation in another run, in the same worktree and on the same branch; a worktree that
+/// is gone is made again. An agent that never started begins. What was answered to its questions meanwhile holds.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  git orchestra resume blue-heron -m 'The tests fail on an empty file'")]
+pub(crate) struct Args {
+    /// The agents
+    #[arg(value_name = "AGENT", required = true)]
+    agents: Vec<String>,
+    /// What to tell them [default: to go on]
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The profile to run them with [default: the one they were made with]
+    #[arg(short, long, value_name = "PROFILE")]
+    profile: Option<String>,
+    /// How many agents run at once
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: Option<u32>,
+    /// Print events as JSON, one document a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    ctx.recover()?;
+    let state = ctx.state()?;
+    let mut wanted = Vec::<Agent>::new();
+    for text in &args.agents {
+        let agent: Agent = state.require_named(text)?;
+        if wanted.iter().all(|other| other.id != agent.id) {
+            wanted.push(agent);
+        }
+    }
+    let mut claims = Vec::new();
+    for agent in wanted {
+        let profile = args.profile.as_deref().unwrap_or(&agent.profile);
+        let outfit = session::outfit(ctx, Some(profile))?;
+        if outfit.profile.program != agent.program {
+            let words = format!("{} was made with {}, not with {}", agent.name, agent.program, outfit.profile.program);
+            return Err(CliError::usage(words).hint("name a profile of the same program with --profile"));
+        }
+        claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
+    }
+    let options = SessionOptions { jobs: args.jobs, json: args.json };
+    Ok(session::run(ctx, claims, options)?.exit())
+}

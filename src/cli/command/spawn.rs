@@ -1,0 +1,107 @@
+//! `git orchestra spawn`: tasks become agents, and work begins.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::session::{self, SessionOptions};
+use crate::cli::ui::Label;
+use crate::cli::view::agent::branch_name;
+use crate::model::{Id, Kind, Name, Task, TaskStatus};
+use crate::orchestrate::{self, Base, SpawnRequest};
+use std::collections::HashMap;
+
+/// Spawn agents: a worktree, a branch and a run for each task
+///
+/// Without tasks and without -m, every ready task gets an agent. The agents work side by side in this console.
+/// Ctrl-C ends them cleanly, a second one at once; what they did until then is kept, and `resume` goes on.
+///
+/// What an agent may not do by itself is asked here. Where nobody can be asked, the question is recorded for
+/// `decide`, the agent is told no for now, and the exit code is 3. It is 4 if an agent failed.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  git orchestra spawn k3v8 m2x0 --jobs 2\n  git orchestra spawn -m 'Find out why the build is slow' --name sleuth"
+)]
+pub(crate) struct Args {
+    /// The tasks, an agent each
+    #[arg(value_name = "TASK")]
+    tasks: Vec<String>,
+    /// What to tell the agent; with tasks, beside them
+    #[arg(short, long, value_name = "PROMPT")]
+    message: Option<String>,
+    /// The agent's name [default: from the task's title]
+    #[arg(long, value_name = "NAME")]
+    name: Option<Name>,
+    /// The profile to run it with
+    #[arg(short, long, value_name = "PROFILE")]
+    profile: Option<String>,
+    /// Start from this commit or branch [default: the branch that is checked out]
+    #[arg(short, long, value_name = "REV")]
+    base: Option<String>,
+    /// How many agents run at once
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    jobs: Option<u32>,
+    /// Take tasks that another agent holds or that wait for others
+    #[arg(short, long)]
+    force: bool,
+    /// Print events as JSON, one document a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    ctx.recover()?;
+    let outfit = session::outfit(ctx, args.profile.as_deref())?;
+    let tasks = tasks(ctx, args)?;
+    let request = SpawnRequest {
+        tasks,
+        prompt: args.message.clone(),
+        name: args.name.clone(),
+        base: args.base.clone(),
+        force: args.force,
+        outfit,
+    };
+    let spawned = orchestrate::spawn(ctx.store()?, &request)?;
+    if spawned.initialised {
+        ctx.note_init()?;
+    }
+    say_base(ctx, &spawned.base);
+    let options = SessionOptions { jobs: args.jobs, json: args.json };
+    Ok(session::run(ctx, spawned.claims, options)?.exit())
+}
+
+/// The tasks that were named; every ready one if nothing was named at all.
+fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
+    let state = ctx.state()?;
+    if !args.tasks.is_empty() || args.message.is_some() {
+        let mut ids = Vec::new();
+        for text in &args.tasks {
+            let id = state.resolve(text, Some(Kind::Task))?.id;
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        return Ok(ids);
+    }
+    let all = state.all::<Task>()?;
+    let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
+    let mut ready: Vec<&Task> =
+        all.iter().filter(|task| task.is_ready(|id| status.get(id).copied())).collect();
+    ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+    if ready.is_empty() {
+        return Err(CliError::usage("no task is ready, and none was named")
+            .hint("`git orchestra task add TITLE` adds one; -m PROMPT spawns an agent without one"));
+    }
+    Ok(ready.into_iter().map(|task| task.id).collect())
+}
+
+fn say_base(ctx: &Context, base: &Base) {
+    let ui = ctx.ui();
+    let paint = ui.err_painter();
+    let from = base.target.as_deref().map_or("", branch_name);
+    let commit = paint.paint(Label::Commit, base.commit.short());
+    let from = if from.is_empty() { commit } else { format!("{} at {commit}", paint.paint(Label::Branch, from)) };
+    ui.note(format!("starting from {from}"));
+    if let Some((upstream, count)) = &base.behind {
+        let commits = if *count == 1 { "commit" } else { "commits" };
+        ui.warn(format!("{} is {count} {commits} behind {upstream}", base.target.as_deref().map_or("", branch_name)));
+    }
+}

@@ -1,0 +1,413 @@
+//! Running claimed agents in the foreground: signals, the live console, and permission questions.
+
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::json;
+use super::ui::{Actor, Label, Live, Reply, commits};
+use super::view::{self, agent::branch_name, agent::outcome_label};
+use crate::agent::{PermissionReply, Redactor, find_adapter, sanitise_line};
+use crate::config::program::Search;
+use crate::model::{Agent, Event, EventKind, Id, Name, ObjectId, Outcome, Usage};
+use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
+use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
+use crate::process::{Interrupt, Interrupts};
+use serde::Serialize;
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// How a session is run and shown.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SessionOptions {
+    /// How many run at once; `None` for what the settings say.
+    pub(crate) jobs: Option<u32>,
+    /// Whether events are printed as JSON, one document a line.
+    pub(crate) json: bool,
+}
+
+/// How a session went.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// How each run ended.
+    pub(crate) finished: Vec<Finished>,
+    /// The signal that ended it, if one did.
+    pub(crate) signal: Option<i32>,
+}
+
+impl Session {
+    /// The exit code that it amounts to.
+    pub(crate) fn exit(&self) -> Exit {
+        let failed = |finished: &Finished| {
+            finished.error.is_some() || !matches!(finished.outcome, Some(Outcome::Succeeded))
+        };
+        if let Some(signal) = self.signal {
+            Exit::Signal(u8::try_from(signal).unwrap_or(0))
+        } else if self.finished.iter().any(failed) {
+            Exit::AgentFailed
+        } else if self.finished.iter().any(|finished| !finished.decisions.is_empty()) {
+            Exit::Waiting
+        } else {
+            Exit::Done
+        }
+    }
+}
+
+/// A profile by its name (or the default one), with its program found.
+pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliError> {
+    let settings = ctx.settings()?;
+    let name = match name {
+        Some(name) => name,
+        None => settings.default_profile()?,
+    };
+    let profile = settings.profile(name)?;
+    let adapter = find_adapter(&profile.program).ok_or_else(|| {
+        CliError::usage(format!("profile `{name}` has the unknown program `{}`", profile.program))
+    })?;
+    let search = Search { path: ctx.env().path().collect(), forbidden: forbidden(ctx)? };
+    let find = |name: &str| search.find(name).map(PathBuf::into_os_string);
+    let program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
+        (Some((file, rest)), _) => {
+            let file = find(super::text(file)?)?;
+            std::iter::once(file).chain(rest.iter().cloned()).collect()
+        }
+        (None, "replay") => vec![own_program()?.into()],
+        (None, "command") => {
+            let hint = format!("set `profile.{name}.command` to the program's words");
+            return Err(CliError::usage(format!("profile `{name}` names no command")).hint(hint));
+        }
+        (None, program) => {
+            let named = ctx.env().text("CLAUDE_CLI_PATH").filter(|_| program == "claude");
+            vec![find(named.unwrap_or(program))?]
+        }
+    };
+    Ok(Outfit { profile, program, adapter })
+}
+
+/// Places from which no program is taken: whatever agents can write.
+fn forbidden(ctx: &Context) -> Result<Vec<PathBuf>, CliError> {
+    let repo = ctx.repo()?;
+    let mut dirs = vec![repo.common_dir().to_owned(), worktree_root(ctx)?];
+    dirs.extend(repo.work_dir().map(ToOwned::to_owned));
+    // A bare repository's directory is its git directory.
+    dirs.push(repo.main_dir().to_owned());
+    Ok(dirs)
+}
+
+fn own_program() -> Result<PathBuf, CliError> {
+    std::env::current_exe().map_err(|error| CliError::failed("failed to find the program's own file", error))
+}
+
+fn worktree_root(ctx: &Context) -> Result<PathBuf, CliError> {
+    let repo = ctx.repo()?;
+    let configured = ctx.settings()?.worktree_root(repo.main_dir())?;
+    Ok(configured.unwrap_or_else(|| default_worktree_root(repo)))
+}
+
+/// What takes secrets out of what agents say: well-known shapes, and the values of our own environment that are
+/// named like secrets.
+fn redactor(ctx: &Context) -> Redactor {
+    const WORDS: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"];
+    let secrets = ctx.env().iter().filter_map(|(name, value)| {
+        let (name, value) = (name.to_str()?, value.to_str()?);
+        let upper = name.to_ascii_uppercase();
+        // Paths and sockets (`SSH_AUTH_SOCK`) are no secrets, and their pieces are everywhere.
+        (WORDS.iter().any(|word| upper.contains(word)) && !value.starts_with('/')).then_some((name, value))
+    });
+    Redactor::new(secrets)
+}
+
+/// Runs claimed agents to their end, showing what they do. Ctrl-C ends them cleanly, a second one at once.
+pub(crate) fn run(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::failed("failed to start the runtime", error))?;
+    let session = runtime.block_on(drive(ctx, claims, options));
+    // A question that nobody answered must not keep us.
+    runtime.shutdown_background();
+    session
+}
+
+async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
+    let mut interrupts =
+        Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
+    let agents: HashMap<Id, Agent> =
+        claims.iter().map(|claim| (claim.agent.id, claim.agent.clone())).collect();
+    let actors: Vec<Actor> =
+        claims.iter().map(|claim| Actor { id: claim.agent.id, name: claim.agent.name.to_string() }).collect();
+    let settings = ctx.settings()?;
+    let interactive = ctx.ui().is_interactive() && !options.json;
+    let supervise = SuperviseOptions {
+        jobs: usize::try_from(options.jobs.unwrap_or_else(|| settings.jobs())).unwrap_or(usize::MAX),
+        grace: settings.grace(),
+        interactive,
+        sweep: true,
+    };
+    let store = ctx.store()?.clone();
+    let surroundings = Surroundings {
+        env: ctx.env().share(),
+        program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
+        worktree_root: worktree_root(ctx)?,
+    };
+    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
+    let (requests, receiver) = mpsc::channel(64);
+    let (progress, mut told) = mpsc::channel(1024);
+    let running = tokio::spawn(run_claims(claims, surroundings, store, supervisor, receiver, progress));
+    let mut live = (!options.json).then(|| Live::new(ctx.ui(), &actors));
+    let mut questions = Questions::new(ctx, &agents);
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut signal = None;
+    loop {
+        tokio::select! {
+            next = told.recv() => {
+                let Some(next) = next else { break };
+                match &mut live {
+                    Some(live) => live.take(&next),
+                    None => ctx.ui().print(&json::line("agent-event", &Told::of(&next))?)?,
+                }
+                if interactive && let Some(live) = &mut live {
+                    questions.take(&next, live);
+                }
+            }
+            answer = questions.answered() => {
+                if let (Some(live), Some(request)) = (&mut live, questions.settle(answer)) {
+                    // A run that ended meanwhile needs no answer.
+                    let _ = requests.try_send(request);
+                    live.go_on();
+                    questions.ask(live);
+                }
+            }
+            interrupt = interrupts.next() => {
+                signal.get_or_insert(interrupt.signal());
+                let (request, text) = match interrupt {
+                    Interrupt::Stop(_) => {
+                        let by = "interrupt".to_owned();
+                        (Request::Stop { agent: None, by }, "stopping; once more ends them at once")
+                    }
+                    Interrupt::Kill(_) => (Request::Kill { agent: None }, "ending them at once"),
+                };
+                let _ = requests.try_send(request);
+                match &mut live {
+                    Some(live) => live.say(None, Label::Attention, text),
+                    None => ctx.ui().note(text),
+                }
+            }
+            _ = tick.tick() => {
+                if let Some(live) = &mut live {
+                    live.tick();
+                }
+            }
+        }
+    }
+    if let Some(live) = &mut live {
+        live.end();
+    }
+    let finished = running.await.map_err(|error| CliError::failed("failed to watch the agents", error))?;
+    let session = Session { finished, signal };
+    if !options.json {
+        summary(ctx, &agents, &session)?;
+    }
+    Ok(session)
+}
+
+/// What the person at the console chooses, once they do.
+type Answer = JoinHandle<Result<Reply<usize>, CliError>>;
+
+/// Permission questions on the console, one at a time.
+struct Questions<'a> {
+    ctx: &'a Context,
+    agents: &'a HashMap<Id, Agent>,
+    waiting: VecDeque<Question>,
+    asked: Option<(Question, Answer)>,
+}
+
+struct Question {
+    agent: Id,
+    request: String,
+    words: String,
+    input: String,
+}
+
+impl<'a> Questions<'a> {
+    const fn new(ctx: &'a Context, agents: &'a HashMap<Id, Agent>) -> Self {
+        Self { ctx, agents, waiting: VecDeque::new(), asked: None }
+    }
+
+    fn take(&mut self, progress: &Progress, live: &mut Live) {
+        match progress {
+            Progress::Event { agent, event } => {
+                if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
+                    let name = self.agents.get(agent).map_or("", |agent| agent.name.as_str());
+                    let words =
+                        format!("{name} wants to use {}: {}", sanitise_line(tool), sanitise_line(summary));
+                    let (agent, request, input) = (*agent, request.clone(), input.clone());
+                    self.waiting.push_back(Question { agent, request, words, input });
+                    self.ask(live);
+                }
+            }
+            Progress::Finished(finished) => self.waiting.retain(|question| question.agent != finished.agent),
+            _ => {}
+        }
+    }
+
+    fn ask(&mut self, live: &mut Live) {
+        if self.asked.is_some() {
+            return;
+        }
+        let Some(question) = self.waiting.pop_front() else { return };
+        live.hold();
+        let (ui, words) = (self.ctx.ui().clone(), question.words.clone());
+        let items = ["Allow it this once".to_owned(), "Refuse it".to_owned()];
+        let asked = tokio::task::spawn_blocking(move || ui.select(&words, &items, 0));
+        self.asked = Some((question, asked));
+    }
+
+    /// The answer to what is on the screen; never, if nothing is. Safe to cancel.
+    async fn answered(&mut self) -> Option<usize> {
+        match &mut self.asked {
+            Some((_, answer)) => match answer.await {
+                Ok(Ok(Reply::Chosen(choice))) => Some(choice),
+                _ => None,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What the answer means for the agent. Turning away from the question refuses.
+    fn settle(&mut self, answer: Option<usize>) -> Option<Request> {
+        let (Question { agent, request, input, .. }, _) = self.asked.take()?;
+        let reply = match answer {
+            Some(0) => PermissionReply::Allow { input },
+            _ => PermissionReply::Deny { message: "The person at the console refused this.".to_owned() },
+        };
+        Some(Request::Permission { agent, request, reply })
+    }
+}
+
+/// One line an agent, and what could be done next.
+fn summary(ctx: &Context, agents: &HashMap<Id, Agent>, session: &Session) -> Result<(), CliError> {
+    let ui = ctx.ui();
+    let paint = ui.painter();
+    let width = agents.values().map(|agent| agent.name.as_str().len()).max().unwrap_or(0);
+    let branch_width = agents.values().map(|agent| branch_name(&agent.branch).len()).max().unwrap_or(0);
+    let mut text = String::new();
+    let mut finished: Vec<&Finished> = session.finished.iter().collect();
+    finished.sort_by_key(|finished| agents.get(&finished.agent).map(|agent| agent.created));
+    for one in finished {
+        let (label, word) = match &one.outcome {
+            Some(outcome) => (outcome_label(outcome), outcome.word()),
+            None => (Label::Attention, "unstarted"),
+        };
+        let mut parts = vec![commits(one.commits)];
+        let tokens = view::tokens(&one.usage);
+        if !tokens.is_empty() {
+            parts.push(format!("{tokens} tokens"));
+        }
+        parts.extend(Some(view::cost(one.usage.cost)).filter(|cost| !cost.is_empty()));
+        if !one.decisions.is_empty() {
+            let ids: Vec<&str> = one.decisions.iter().map(|id| &id.as_str()[..6]).collect();
+            parts.push(format!("asks: {}", ids.join(", ")));
+        }
+        let branch = agents.get(&one.agent).map_or("", |agent| branch_name(&agent.branch));
+        let branch = format!("{branch:<branch_width$}");
+        let _ = writeln!(
+            text,
+            "{}  {}  {}  {}",
+            paint.paint(Label::Agent, format!("{:<width$}", one.name.as_str())),
+            paint.paint(label, format!("{word:<9}")),
+            paint.paint(Label::Branch, branch),
+            paint.paint(Label::Dim, parts.join(", "))
+        );
+    }
+    ui.print(&text)?;
+    let names = |wanted: &dyn Fn(&Finished) -> bool| -> Vec<String> {
+        session.finished.iter().filter(|one| wanted(one)).map(|one| one.name.to_string()).collect()
+    };
+    let again = names(&|one| !matches!(one.outcome, Some(Outcome::Succeeded)) && one.error.is_none());
+    if session.finished.iter().any(|one| !one.decisions.is_empty()) {
+        ui.hint(
+            "`git orchestra decide` lists what waits for an answer; `git orchestra resume` goes on with it",
+        );
+    } else if let Some(first) = again.first() {
+        ui.hint(format!(
+            "`git orchestra log {first}` shows what happened, `git orchestra resume {first}` goes on"
+        ));
+    } else if session.finished.iter().any(|one| one.commits > 0) {
+        ui.hint("`git orchestra overlap` shows how the branches touch, `git orchestra merge` brings them together");
+    }
+    Ok(())
+}
+
+/// What happened, as JSON shows it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+enum Told<'a> {
+    Queued {
+        agent: &'a Id,
+        name: &'a Name,
+    },
+    Started {
+        agent: &'a Id,
+        run: u32,
+        pid: u32,
+    },
+    Event {
+        agent: &'a Id,
+        event: &'a Event,
+    },
+    Waiting {
+        agent: &'a Id,
+        decision: &'a Id,
+        question: &'a str,
+    },
+    Notice {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        agent: Option<&'a Id>,
+        text: &'a str,
+    },
+    Finished {
+        agent: &'a Id,
+        name: &'a Name,
+        run: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        outcome: Option<&'a Outcome>,
+        tip: &'a ObjectId,
+        commits: usize,
+        leftovers: bool,
+        usage: &'a Usage,
+        #[serde(skip_serializing_if = "<[Id]>::is_empty")]
+        decisions: &'a [Id],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<&'a str>,
+    },
+}
+
+impl<'a> Told<'a> {
+    fn of(progress: &'a Progress) -> Self {
+        match progress {
+            Progress::Queued { agent, name } => Self::Queued { agent, name },
+            Progress::Started { agent, run, pid } => Self::Started { agent, run: *run, pid: *pid },
+            Progress::Event { agent, event } => Self::Event { agent, event },
+            Progress::Waiting { agent, decision, question } => Self::Waiting { agent, decision, question },
+            Progress::Notice { agent, text } => Self::Notice { agent: agent.as_ref(), text },
+            Progress::Finished(one) => Self::Finished {
+                agent: &one.agent,
+                name: &one.name,
+                run: one.run,
+                outcome: one.outcome.as_ref(),
+                tip: &one.tip,
+                commits: one.commits,
+                leftovers: one.leftovers,
+                usage: &one.usage,
+                decisions: &one.decisions,
+                error: one.error.as_deref(),
+            },
+        }
+    }
+}
