@@ -65,6 +65,12 @@ pub trait Decoder: Send {
     /// does not know is appended as unrecognised.
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>);
 
+    /// Whether the last line was a piece of something that a later line repeats whole. Such lines must not be
+    /// stored, raw or decoded: a secret that is spread over several is not recognised in any of them.
+    fn was_piece(&self) -> bool {
+        false
+    }
+
     /// What the run consumed so far: reported figures, each message counted once, and the estimate beside them.
     fn usage(&self) -> Usage;
 

@@ -28,7 +28,7 @@ pub struct Redactor {
 
 impl Redactor {
     /// Knows the families of well-known tokens and `values`: pairs of a name, which appears in the replacement, and
-    /// a secret, which is also found percent-encoded, in hexadecimal and in base 64 at any offset. Values of fewer
+    /// a secret, which is also found escaped by JSON, percent-encoded, in hexadecimal and in base 64 at any offset. Values of fewer
     /// than eight bytes are not taken for secrets.
     pub fn new<N: Into<String>, V: AsRef<str>>(values: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut names = Vec::new();
@@ -155,7 +155,8 @@ impl<'t> Replaced<'t> {
 
 /// The forms in which a value is looked for.
 fn forms(value: &str) -> Vec<String> {
-    let mut forms = vec![value.to_owned()];
+    let json = serde_json::Value::from(value).to_string();
+    let mut forms = vec![value.to_owned(), json[1..json.len() - 1].to_owned()];
     let hex = value.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     forms.push(hex.to_ascii_uppercase());
     forms.push(hex);

@@ -65,6 +65,7 @@ impl Adapter for Replay {
 pub struct ReplayDecoder {
     claude: ClaudeDecoder,
     own: Usage,
+    piece: bool,
     failure: Option<String>,
 }
 
@@ -75,11 +76,14 @@ impl Decoder for ReplayDecoder {
             return;
         }
         let mut push = |kind| events.push(Event { at, parent: None, kind });
+        self.piece = false;
         let Ok(parsed) = serde_json::from_str::<Line<'_>>(&text) else {
             return push(EventKind::Unrecognised { raw: tool::start(&text, MAX_RAW).to_owned() });
         };
         if parsed.is_claude() {
-            return self.claude.line(line, at, events);
+            self.claude.line(line, at, events);
+            self.piece = self.claude.was_piece();
+            return;
         }
         if parsed.is_event() {
             match transcript::decode(&text) {
@@ -102,6 +106,10 @@ impl Decoder for ReplayDecoder {
             None if matches!(parsed.kind.text(), "wait" | "exit") => {}
             None => push(EventKind::Unrecognised { raw: tool::start(&text, MAX_RAW).to_owned() }),
         }
+    }
+
+    fn was_piece(&self) -> bool {
+        self.piece
     }
 
     fn usage(&self) -> Usage {

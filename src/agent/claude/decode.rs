@@ -27,6 +27,7 @@ pub struct ClaudeDecoder {
     denied: HashSet<String>,
     ready: bool,
     idle: bool,
+    piece: bool,
     failure: Option<String>,
 }
 
@@ -60,6 +61,7 @@ impl Sink<'_> {
 
 impl Decoder for ClaudeDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
+        self.piece = false;
         let text = String::from_utf8_lossy(line.trim_ascii());
         if text.is_empty() {
             return;
@@ -72,6 +74,10 @@ impl Decoder for ClaudeDecoder {
             Ok(line) => self.decode(line, &text, at, events),
             Err(_) => Sink { at, parent: None, events }.unrecognised(&text),
         }
+    }
+
+    fn was_piece(&self) -> bool {
+        self.piece
     }
 
     fn usage(&self) -> Usage {
@@ -167,6 +173,7 @@ impl ClaudeDecoder {
     fn stream_event(&mut self, event: StreamEvent<'_>, sink: &mut Sink<'_>) {
         match event.kind.text() {
             "content_block_delta" => {
+                self.piece = true;
                 if let Object(Some(delta)) = event.delta {
                     self.delta(&delta, sink);
                 }

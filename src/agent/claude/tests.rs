@@ -295,6 +295,23 @@ fn pieces_of_a_text_come_before_the_whole_and_are_part_of_it() {
 }
 
 #[test]
+fn what_may_be_stored_holds_no_piece_of_a_text() {
+    let mut decoder = ClaudeDecoder::default();
+    let mut events = Vec::new();
+    let (mut pieces, mut stored) = (0, String::new());
+    for line in fixture("tools").lines() {
+        decoder.line(line.as_bytes(), Timestamp(0), &mut events);
+        if decoder.was_piece() {
+            pieces += 1;
+        } else {
+            stored.push_str(line);
+        }
+    }
+    assert!(pieces > 20 && !stored.contains("partial_json") && !stored.contains("text_delta"));
+    assert!(stored.contains("message_delta") && stored.contains("\"result\""));
+}
+
+#[test]
 fn streamed_text_is_estimated_until_it_is_reported() {
     let streamed: String = fixture("text")
         .split_inclusive('\n')

@@ -124,6 +124,8 @@ fn known_values_are_found_in_every_form() {
         assert!(redacted.len() < "[redacted:DEPLOY_KEY]".len() + 8, "{redacted}");
     }
     assert_eq!(redact("this is true"), "this is true");
+    let redactor = Redactor::new([("KEY", "first line\nsecond \"line\"")]);
+    assert_eq!(redactor.redact(r#"{"x":"first line\nsecond \"line\""}"#).0, r#"{"x":"[redacted:KEY]"}"#);
 }
 
 #[test]

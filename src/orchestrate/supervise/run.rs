@@ -201,13 +201,12 @@ impl Live {
         for line in lines {
             let at = self.context.clock.now();
             let text = String::from_utf8_lossy(&line.bytes);
-            let raw = redact_line(&self.context.redactor, &text).into_owned();
             let before = events.len();
             match source {
                 Source::Stdout => self.decoder.line(&line.bytes, at, &mut events),
                 Source::Stderr if text.trim().is_empty() => {}
                 Source::Stderr => {
-                    let text = text.into_owned();
+                    let text = text.clone().into_owned();
                     events.push(Event { at, parent: None, kind: EventKind::Notice { text } });
                 }
             }
@@ -216,7 +215,11 @@ impl Live {
                 events.push(Event { at, parent: None, kind: EventKind::Notice { text } });
             }
             let stderr = source == Source::Stderr;
-            self.write(&journal::Entry::Raw { raw, stderr });
+            // The whole text follows, and is redacted as a whole.
+            if stderr || !self.decoder.was_piece() {
+                let raw = redact_line(&self.context.redactor, &text).into_owned();
+                self.write(&journal::Entry::Raw { raw, stderr });
+            }
             for event in &mut events[before..] {
                 self.learn(event);
                 if !is_partial(&event.kind) {
