@@ -12,5 +12,6 @@ mod generated;
 mod harness;
 mod kill;
 mod layers;
+mod merge;
 mod replay;
 mod streams;
