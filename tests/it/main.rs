@@ -8,6 +8,7 @@
 
 mod acceptance_layouts;
 mod agent;
+mod demo;
 mod generated;
 mod harness;
 mod kill;

@@ -56,6 +56,7 @@ commands! {
     Decide => decide,
     Finding => finding,
     Config => config,
+    Demo => demo,
     #[command(hide = true)]
     Replay => replay,
     Completion => completion,
