@@ -5,7 +5,7 @@ use super::resolve::{ACCEPT, markers_left};
 use super::step::{Attempt, attempt};
 use super::{Error, short_branch};
 use crate::model::{
-    Answer, Choice, Decision, DecisionKind, DecisionStatus, Id, Merge, StepStatus, Timestamp,
+    Answer, Choice, Decision, DecisionKind, DecisionStatus, Id, Merge, Name, StepStatus, Timestamp,
 };
 use crate::store::{ShortIds, State, Store, Transaction};
 use bstr::ByteSlice;
@@ -26,7 +26,7 @@ const CONTEXT: usize = 3;
 const SHOWN: usize = 160;
 
 /// The answers that hold for a single path.
-const PER_PATH: [&str; 4] = ["ours", "theirs", "edit", "agent"];
+const PER_PATH: [&str; 3] = ["ours", "theirs", "edit"];
 
 /// Records an answer to an open decision: for one path of it, or for everything that has no answer of its own.
 ///
@@ -121,13 +121,50 @@ fn check_edit(
     Ok(())
 }
 
+/// Whether an agent's answer was recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Yes,
+    /// Nobody waits for it any more.
+    Overtaken,
+}
+
+/// Records the files that an agent made of a conflict, for a decision that asked an agent.
+pub(super) fn record_agent(
+    store: &Store,
+    decision: &Id,
+    agent: &Name,
+    files: &BTreeMap<String, Option<String>>,
+) -> Result<Recorded, Error> {
+    let change = |tx: &mut Transaction<'_>| -> Result<Recorded, Error> {
+        let mut asked: Decision = tx.require(decision)?;
+        let waits = asked.answer.as_ref().is_some_and(|answer| answer.key == "agent");
+        if asked.status != DecisionStatus::Answered || !waits {
+            return Ok(Recorded::Overtaken);
+        }
+        for (path, text) in files {
+            // What a person said about one path holds.
+            asked.answers.entry(path.clone()).or_insert_with(|| Answer {
+                key: "agent".to_owned(),
+                text: text.clone(),
+                by: agent.to_string(),
+                at: tx.now(),
+            });
+        }
+        tx.describe(format!("decision {}: resolved by {agent}", &decision.as_str()[..6]));
+        tx.put(&asked)?;
+        Ok(Recorded::Yes)
+    };
+    Ok(store.transact(change)?.value)
+}
+
 /// Opens an answered decision again, with a sentence that says why: an agent that was asked could not do it.
 pub fn reopen(store: &Store, decision: &Id, why: &str) -> Result<Decision, Error> {
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
         let mut decision: Decision = tx.require(decision)?;
         decision.status = DecisionStatus::Open;
         decision.answer = None;
-        decision.answers.clear();
+        decision.answers.retain(|_, answer| answer.key != "agent");
         decision.detail = format!("{why}\n\n{}", decision.detail);
         tx.describe(format!("decision {}: open again", &decision.id.as_str()[..6]));
         tx.put(&decision)?;

@@ -16,6 +16,7 @@ mod graph;
 mod land;
 mod plan;
 mod resolve;
+mod resolver;
 mod select;
 mod step;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use conflict::{ConflictFile, ConflictStep, Part, Party};
 pub use error::Error;
 pub use land::Blocked;
 pub use plan::{Plan, plan};
+pub use resolver::{AgentAnswer, claim_resolver, take_answer};
 pub use select::{Candidate, LeftOut, Request, Selection, commit_uncommitted, select, with_uncommitted};
 
 use crate::git::Repository;

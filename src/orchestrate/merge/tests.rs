@@ -1,5 +1,7 @@
 //! The engine on real repositories: equal to git where git needs nobody, and resumable everywhere else.
 
+mod resolver;
+
 use super::*;
 use crate::git::testing::Sandbox;
 use crate::git::{EntryMode, Identity, Repository};

@@ -1,0 +1,183 @@
+//! A conflict resolved by an agent: what it is given, and what of its answer is taken.
+//!
+//! The agent works in a worktree of its own, on a commit that holds the conflicting files with their markers. Of
+//! what it leaves only those files are taken, only as text without markers, and only if its run succeeded. It is
+//! removed afterwards; its transcript stays.
+
+use super::answer::{Recorded, record_agent};
+use super::conflict::{ConflictStep, Party, names};
+use super::resolve::markers_left;
+use super::{Error, reopen};
+use crate::agent::prompt;
+use crate::git::{EntryMode, NewCommit, path_text, text_path};
+use crate::model::{Agent, Decision, Id, ObjectId, Outcome};
+use crate::orchestrate::supervise::Finished;
+use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, remove, spawn};
+use crate::store::Store;
+use bstr::BString;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// What came of asking an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentAnswer {
+    /// Its files are recorded as the answer.
+    Taken {
+        /// Other paths that it changed, and that are not taken.
+        ignored: Vec<String>,
+    },
+    /// Its answer is not one, and the decision is open again.
+    Refused(String),
+}
+
+/// Claims a new agent that is to resolve a conflict; run it with [`crate::orchestrate::run_claims`], then call
+/// [`take_answer`].
+pub fn claim_resolver(
+    store: &Store,
+    decision: &Decision,
+    conflict: &ConflictStep,
+    outfit: Outfit,
+) -> Result<Claim, Error> {
+    let base = conflicted_commit(store, conflict)?;
+    let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
+    let request = SpawnRequest {
+        tasks: Vec::new(),
+        prompt: Some(brief(conflict, words)),
+        name: None,
+        base: Some(base.to_string()),
+        force: false,
+        outfit,
+    };
+    let mut spawned = spawn(store, &request)?;
+    Ok(spawned.claims.pop().expect("one prompt, one agent"))
+}
+
+/// The accumulated commit and the branch, merged as far as git could, with markers that carry names.
+fn conflicted_commit(store: &Store, conflict: &ConflictStep) -> Result<ObjectId, Error> {
+    let repo = store.repo();
+    let mut edits = Vec::<(BString, Option<(EntryMode, ObjectId)>)>::new();
+    for file in &conflict.files {
+        if let (Some(text), Some((mode, _))) = (file.with_markers(&conflict.theirs), &file.conflict.ours) {
+            let entry = (EntryMode::from_octal(*mode), repo.write_blob(&text)?);
+            edits.push((text_path(&file.conflict.path), Some(entry)));
+        }
+    }
+    let (tree, _) = repo.edit_tree(Some(&conflict.merge.tree), &edits)?;
+    let theirs = &conflict.theirs.name;
+    Ok(repo.write_commit(&NewCommit {
+        tree: &tree,
+        parents: &[conflict.head.clone(), conflict.step.tip.clone()],
+        author: store.author(),
+        committer: store.author(),
+        at: store.clock().now(),
+        message: &format!("{theirs}: with conflicts\n\nFor an agent that resolves them; it never lands.\n"),
+    })?)
+}
+
+fn brief(conflict: &ConflictStep, words: Option<&str>) -> String {
+    let (ours, theirs) = (conflict.ours(), &conflict.theirs);
+    let landed = names(&ours);
+    let mut text = format!(
+        "Resolve {} against {landed}\n\nTwo pieces of work on this repository are being merged, and git could not \
+         merge these files by itself:\n\n",
+        theirs.name
+    );
+    for file in &conflict.files {
+        writeln!(text, "- {}", file.conflict.path).expect("a string takes everything");
+    }
+    for party in ours {
+        write!(text, "\n# What has landed: {}\n\n{}", party.name, purpose(party))
+            .expect("a string takes everything");
+    }
+    write!(text, "\n# What is being merged: {}\n\n{}", theirs.name, purpose(theirs))
+        .expect("a string takes everything");
+    write!(
+        text,
+        "\n# What to do\n\nIn the current directory these files hold conflict markers: after `<<<<<<< {landed}` \
+         stands what has landed, after `||||||| before both` what was there before, and after `=======` what is \
+         being merged, up to `>>>>>>> {}`. Edit the files so that both pieces of work keep what they were made \
+         for, and remove every marker line. Change no other file: only these are taken. If both cannot be kept, \
+         say why and leave the markers in.\n",
+        theirs.name
+    )
+    .expect("a string takes everything");
+    if let Some(words) = words {
+        write!(text, "\nThe person who decides adds: {words}\n").expect("a string takes everything");
+    }
+    text
+}
+
+fn purpose(party: &Party) -> String {
+    match &party.task {
+        Some(task) => prompt::task(task, None),
+        None if party.agent.is_some() => {
+            "It has no task that says what it is for; its commits do.\n".to_owned()
+        }
+        None => "The branch that is merged into.\n".to_owned(),
+    }
+}
+
+/// Takes what the agent of a finished run left as the answer, or opens the decision again and says why; then
+/// removes the agent.
+pub fn take_answer(
+    store: &Store,
+    decision: &Id,
+    conflict: &ConflictStep,
+    finished: &Finished,
+) -> Result<AgentAnswer, Error> {
+    let answer = match judge(store, conflict, finished)? {
+        Ok((files, ignored)) => match record_agent(store, decision, &finished.name, &files)? {
+            Recorded::Yes => AgentAnswer::Taken { ignored },
+            Recorded::Overtaken => AgentAnswer::Refused("somebody answered meanwhile".to_owned()),
+        },
+        Err(why) => {
+            reopen(store, decision, &format!("{} was asked to resolve it: {why}.", finished.name))?;
+            AgentAnswer::Refused(why)
+        }
+    };
+    remove(store, &finished.agent, RemoveOptions { discard_ignored: true })?;
+    Ok(answer)
+}
+
+type Files = BTreeMap<String, Option<String>>;
+
+/// The files as the agent left them and the other paths it changed; or why they are no answer.
+fn judge(
+    store: &Store,
+    conflict: &ConflictStep,
+    finished: &Finished,
+) -> Result<Result<(Files, Vec<String>), String>, Error> {
+    let repo = store.repo();
+    match &finished.outcome {
+        Some(Outcome::Succeeded) => {}
+        Some(outcome) => return Ok(Err(format!("its run {}", outcome.word()))),
+        None => return Ok(Err("its run did not start".to_owned())),
+    }
+    let tree = repo.read_commit(&finished.tip)?.tree;
+    let mut files = Files::new();
+    for file in &conflict.files {
+        let path = &file.conflict.path;
+        let Some(entry) = repo.find_in_tree(&tree, path)? else {
+            files.insert(path.clone(), None);
+            continue;
+        };
+        if !entry.mode.is_file() {
+            return Ok(Err(format!("{path} is no file any more")));
+        }
+        let content = repo.read_blob(&entry.id)?;
+        match markers_left(repo, &file.conflict, &content)? {
+            0 => {}
+            left => return Ok(Err(format!("{path} still has {left} lines of conflict markers"))),
+        }
+        let Ok(text) = String::from_utf8(content) else { return Ok(Err(format!("{path} is not UTF-8"))) };
+        files.insert(path.clone(), Some(text));
+    }
+    let base = store.state()?.require::<Agent>(&finished.agent)?.base;
+    let ignored = repo
+        .changes(&base, &finished.tip)?
+        .iter()
+        .flat_map(|change| change.paths().map(|path| path_text(path.as_ref())).collect::<Vec<_>>())
+        .filter(|path| !files.contains_key(path))
+        .collect();
+    Ok(Ok((files, ignored)))
+}

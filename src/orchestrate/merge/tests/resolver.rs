@@ -1,0 +1,102 @@
+//! Conflicts that an agent resolves, with real programs.
+
+use super::*;
+use crate::agent::{Redactor, find_adapter};
+use crate::config::{Settings, Sources};
+use crate::model::Side;
+use crate::orchestrate::supervise::{Finished, SuperviseOptions, Supervisor};
+use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
+use std::ffi::OsString;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+fn outfit(script: &str) -> Outfit {
+    let profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
+    let program = ["/bin/sh", "-c", script].map(OsString::from).into();
+    Outfit { profile, program, adapter: find_adapter("command").unwrap() }
+}
+
+fn run(fleet: &Fleet, claim: Claim) -> Finished {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let grace = Duration::from_millis(500);
+        let options = SuperviseOptions { jobs: 1, grace, interactive: false, sweep: false };
+        let redactor = Arc::new(Redactor::new(Vec::<(String, String)>::new()));
+        let supervisor = Supervisor::new(fleet.store.clone(), redactor, options);
+        let (_requests, receiver) = mpsc::channel(1);
+        let (progress, mut told) = mpsc::channel(64);
+        let env =
+            [("PATH", "/usr/local/bin:/usr/bin:/bin"), ("HOME", fleet.sandbox.dir.path().to_str().unwrap())];
+        let surroundings = Surroundings {
+            env: Arc::new(env.map(|(key, value)| (key.into(), value.into())).into()),
+            program_dir: None,
+            worktree_root: default_worktree_root(fleet.repo()),
+        };
+        let running = tokio::spawn(run_claims(
+            vec![claim],
+            surroundings,
+            fleet.store.clone(),
+            supervisor,
+            receiver,
+            progress,
+        ));
+        while told.recv().await.is_some() {}
+        running.await.unwrap().pop().unwrap()
+    })
+}
+
+/// Starts a merge, asks for an agent that runs `script`, and returns what came of it.
+fn resolved_by(fleet: &Fleet, script: &str) -> (Merge, Decision, AgentAnswer) {
+    let merge = fleet.start();
+    let decision = fleet.waiting(&merge);
+    answer(&fleet.store, &decision.id, None, "agent", Some("keep both words")).unwrap();
+    let Progress::NeedsAgent { decision, conflict, .. } = fleet.advance(&merge) else { panic!() };
+    let claim = claim_resolver(&fleet.store, &decision, &conflict, outfit(script)).unwrap();
+    let prompt = &claim.agent.prompt;
+    for words in ["The task of grey-fox", "The task of blue-heron", "- f\n", "keep both words"] {
+        assert!(prompt.contains(words), "{words}\n{prompt}");
+    }
+    let finished = run(fleet, claim);
+    let taken = take_answer(&fleet.store, &decision.id, &conflict, &finished).unwrap();
+    (merge, decision, taken)
+}
+
+#[test]
+fn an_agents_files_are_taken_and_nothing_else_of_it() {
+    let fleet = clashing();
+    let script = "grep '^<<<<<<< blue-heron$' f && grep '^>>>>>>> grey-fox$' f || exit 1; \
+                  sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d' f; echo more >g";
+    let (merge, _, taken) = resolved_by(&fleet, script);
+    assert_eq!(taken, AgentAnswer::Taken { ignored: vec!["g".to_owned()] });
+    let landed = fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\nblue and grey\n3\n4\n5\n6\n7\n8\nnine\n10");
+    assert_eq!(fleet.show("g"), "gg");
+    let resolution = &landed.steps.last().unwrap().resolutions[0];
+    assert_eq!((resolution.side, resolution.by.as_str()), (Side::Agent, "resolve-grey-fox-against"));
+    let resolver = fleet.named("resolve-grey-fox-against");
+    assert!(resolver.removed.is_some() && resolver.runs[&1].transcript.is_some());
+    assert_eq!(fleet.sandbox.git(&["worktree", "list"]).lines().count(), 1, "its worktree is gone");
+    assert!(fleet.plan().steps.is_empty(), "nobody is left to merge");
+}
+
+#[test]
+fn an_agent_that_leaves_markers_or_fails_is_no_answer() {
+    for (script, why) in [
+        ("true", "f still has 4 lines of conflict markers"),
+        ("sed -i '/^<<<<<<</d' f", "f still has 3 lines of conflict markers"),
+        ("echo whole >f; exit 3", "its run failed"),
+    ] {
+        let fleet = clashing();
+        let (merge, decision, taken) = resolved_by(&fleet, script);
+        assert_eq!(taken, AgentAnswer::Refused(why.to_owned()), "{script}");
+        let again = fleet.waiting(&merge);
+        assert_eq!((again.id, again.answer), (decision.id, None));
+        assert!(
+            again.detail.starts_with("resolve-grey-fox-against was asked to resolve it: "),
+            "{}",
+            again.detail
+        );
+        fleet.answer(&decision, "ours");
+        fleet.landed(&merge);
+    }
+}
