@@ -1,17 +1,18 @@
 //! Who owns what runs: starts as many as may run at once, hands wishes on, and ends when everything is recorded.
 
-use super::record::Recorder;
+use super::record::{self, Ended};
 use super::run::{self, RunContext};
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
-use crate::model::{Id, Outcome};
+use crate::model::Id;
 use crate::process::{Budget, sweep_strays};
 use crate::store::Store;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 /// What all runs of one session have in common.
 #[derive(Debug, Clone)]
@@ -58,13 +59,11 @@ impl Supervisor {
         mut requests: mpsc::Receiver<Request>,
         progress: mpsc::Sender<Progress>,
     ) -> Vec<Finished> {
-        let recorder = Recorder::start(self.store.clone());
         let context = RunContext {
             repo: self.store.repo().clone(),
             clock: Arc::clone(self.store.clock()),
             store: self.store.clone(),
             redactor: Arc::clone(&self.redactor),
-            recorder: recorder.clone(),
             progress: progress.clone(),
             budget: Budget::default(),
             grace: self.options.grace,
@@ -73,11 +72,12 @@ impl Supervisor {
         };
         let mut active: HashMap<Id, mpsc::Sender<Request>> = HashMap::new();
         let mut queue: VecDeque<Plan> = VecDeque::new();
-        let mut tasks: JoinSet<Finished> = JoinSet::new();
+        let mut tasks: JoinSet<Ended> = JoinSet::new();
+        let mut ended = Batch::default();
         let mut finished = Vec::new();
         let (mut more, mut listening) = (true, true);
         let mut stopping: Option<String> = None;
-        while more || !queue.is_empty() || !tasks.is_empty() {
+        while more || !queue.is_empty() || !tasks.is_empty() || !ended.is_empty() {
             while let (true, None) = (active.len() < self.options.jobs.max(1), &stopping)
                 && let Some(plan) = queue.pop_front()
             {
@@ -87,11 +87,12 @@ impl Supervisor {
             }
             if stopping.is_some() {
                 for plan in queue.drain(..) {
-                    let unstarted = give_back(plan, &recorder).await;
-                    let _ = progress.send(Progress::Finished(Box::new(unstarted.clone()))).await;
-                    finished.push(unstarted);
+                    ended.push(Ended::unstarted(plan));
                 }
             }
+            // With nobody to wait for there is nothing to gain by waiting.
+            ended.write_if_due(&self.store, !more && queue.is_empty() && tasks.is_empty());
+            let due = ended.due();
             tokio::select! {
                 plan = plans.recv(), if more => match plan {
                     Some(plan) => {
@@ -113,12 +114,18 @@ impl Supervisor {
                 },
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => {
                     if let Ok(done) = done {
-                        active.remove(&done.agent);
-                        let _ = progress.send(Progress::Finished(Box::new(done.clone()))).await;
-                        finished.push(done);
+                        active.remove(&done.finished.agent);
+                        ended.push(done);
                     } else {
                         // A bug in a run's task: its lease is dead now and `recover` records it.
                         active.retain(|_, sender| !sender.is_closed());
+                    }
+                }
+                () = due => {}
+                recorded = ended.written() => {
+                    for one in recorded {
+                        let _ = progress.send(Progress::Finished(Box::new(one.clone()))).await;
+                        finished.push(one);
                     }
                 }
             }
@@ -139,23 +146,57 @@ fn hand_on(request: &Request, active: &HashMap<Id, mpsc::Sender<Request>>) {
     }
 }
 
-/// Takes back a run that never started: nothing of it happened.
-async fn give_back(plan: Plan, recorder: &Recorder) -> Finished {
-    let Plan { agent, run, lease, tip, .. } = plan;
-    let error = recorder.forget(agent.id, run).await.err();
-    if error.is_none() {
-        let _ = lease.release();
+/// Runs that are over and wait for their record, which many share: each record costs its own writes to disk and its
+/// own git process.
+#[derive(Default)]
+struct Batch {
+    waiting: Vec<Ended>,
+    since: Option<Instant>,
+    writing: Option<JoinHandle<Vec<Finished>>>,
+}
+
+impl Batch {
+    /// How long the first one waits for others.
+    const PATIENCE: Duration = Duration::from_millis(100);
+    /// The most that are recorded together.
+    const SIZE: usize = 64;
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.writing.is_none()
     }
-    Finished {
-        agent: agent.id,
-        name: agent.name,
-        run,
-        outcome: None::<Outcome>,
-        tip,
-        commits: 0,
-        leftovers: false,
-        usage: crate::model::Usage::default(),
-        decisions: Vec::new(),
-        error,
+
+    fn push(&mut self, ended: Ended) {
+        self.since.get_or_insert_with(Instant::now);
+        self.waiting.push(ended);
+    }
+
+    fn write_if_due(&mut self, store: &Store, now: bool) {
+        let due = now
+            || self.waiting.len() >= Self::SIZE
+            || self.since.is_some_and(|since| since.elapsed() >= Self::PATIENCE);
+        if due && self.writing.is_none() && !self.waiting.is_empty() {
+            let (store, batch) = (store.clone(), std::mem::take(&mut self.waiting));
+            self.since = None;
+            self.writing = Some(tokio::task::spawn_blocking(move || record::record(&store, batch)));
+        }
+    }
+
+    /// Resolves when the first one has waited long enough and nothing is being written.
+    fn due(&self) -> impl Future<Output = ()> + use<> {
+        let at = self.since.filter(|_| self.writing.is_none()).map(|since| since + Self::PATIENCE);
+        async move {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What was recorded, once it is. Safe to cancel.
+    async fn written(&mut self) -> Vec<Finished> {
+        let Some(writing) = &mut self.writing else { return std::future::pending().await };
+        let done = writing.await.unwrap_or_default();
+        self.writing = None;
+        done
     }
 }

@@ -1,12 +1,10 @@
 //! What is written when runs end: one transaction for all that ended at about the same time.
 
+use super::{Finished, Plan};
 use crate::git::NoteEdit;
-use crate::model::{Agent, Id, ObjectId, Run};
+use crate::model::{Agent, Id, ObjectId, Run, Usage};
+use crate::orchestrate::lease::Lease;
 use crate::store::{Error, PROVENANCE_NOTES, Store};
-use tokio::sync::{mpsc, oneshot};
-
-/// The most runs that one transaction records.
-const BATCH: usize = 64;
 
 /// What one run amounts to.
 #[derive(Debug, Clone)]
@@ -22,60 +20,51 @@ pub(crate) struct RunRecord {
     pub(crate) journal: Vec<u8>,
 }
 
-enum Job {
-    Record(Box<RunRecord>),
-    Forget(Id, u32),
+/// A run that is over in everything but its record.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// What it amounts to; nothing for a run that was never started, which is taken out of the state.
+    pub(super) record: Option<RunRecord>,
+    /// Held until it is recorded.
+    pub(super) lease: Lease,
+    /// What is told about it then.
+    pub(super) finished: Finished,
 }
 
-struct Order {
-    job: Job,
-    done: oneshot::Sender<Result<(), String>>,
+impl Ended {
+    /// A run that never started: nothing of it happened.
+    pub(super) fn unstarted(plan: Plan) -> Self {
+        let Plan { agent, run, lease, tip, .. } = plan;
+        let finished = Finished {
+            agent: agent.id,
+            name: agent.name,
+            run,
+            outcome: None,
+            tip,
+            commits: 0,
+            leftovers: false,
+            usage: Usage::default(),
+            decisions: Vec::new(),
+            error: None,
+        };
+        Self { record: None, lease, finished }
+    }
 }
 
-/// Writes what ended, in the order in which it ended.
-#[derive(Clone)]
-pub(super) struct Recorder(mpsc::Sender<Order>);
-
-impl Recorder {
-    /// Starts the thread that writes; it ends with the last clone.
-    pub(super) fn start(store: Store) -> Self {
-        let (sender, mut orders) = mpsc::channel::<Order>(BATCH);
-        tokio::task::spawn_blocking(move || {
-            let mut batch = Vec::new();
-            while let Some(first) = orders.blocking_recv() {
-                batch.push(first);
-                while batch.len() < BATCH
-                    && let Ok(next) = orders.try_recv()
-                {
-                    batch.push(next);
-                }
-                let jobs: Vec<&Job> = batch.iter().map(|order| &order.job).collect();
-                let result = write(&store, &jobs).map_err(|e| chain(&e));
-                for order in batch.drain(..) {
-                    // Whoever waited for it may be gone.
-                    let _ = order.done.send(result.clone());
-                }
+/// Records runs that ended, all in one change of the state, and lets go of their leases. Unrecorded, a lease stays
+/// for `recover`.
+pub(super) fn record(store: &Store, ended: Vec<Ended>) -> Vec<Finished> {
+    let failed = write(store, &ended).err().map(|e| chain(&e));
+    ended
+        .into_iter()
+        .map(|Ended { lease, mut finished, .. }| {
+            finished.error.clone_from(&failed);
+            if failed.is_none() {
+                finished.error = lease.release().err().map(|e| chain(&e));
             }
-        });
-        Self(sender)
-    }
-
-    /// Records a run that ended; on disk when it returns.
-    pub(super) async fn record(&self, record: RunRecord) -> Result<(), String> {
-        self.order(Job::Record(Box::new(record))).await
-    }
-
-    /// Takes a run out of the state that was never started.
-    pub(super) async fn forget(&self, agent: Id, run: u32) -> Result<(), String> {
-        self.order(Job::Forget(agent, run)).await
-    }
-
-    async fn order(&self, job: Job) -> Result<(), String> {
-        let (done, answer) = oneshot::channel();
-        let gone = || "record it: the recorder is gone".to_owned();
-        self.0.send(Order { job, done }).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?
-    }
+            finished
+        })
+        .collect()
 }
 
 /// An error with its causes, in one line.
@@ -89,19 +78,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn write(store: &Store, jobs: &[&Job]) -> Result<(), Error> {
+fn write(store: &Store, ended: &[Ended]) -> Result<(), Error> {
     store.transact(|transaction| {
         let mut said = Vec::new();
-        for job in jobs {
-            match job {
-                Job::Record(record) => said.extend(write_run(transaction, record)?),
-                Job::Forget(id, run) => {
-                    if let Some(mut agent) = transaction.get::<Agent>(id)? {
-                        agent.runs.remove(run);
-                        said.push(format!("{} run {run} not started", agent.name));
-                        transaction.put(&agent)?;
-                    }
-                }
+        for Ended { record, finished, .. } in ended {
+            if let Some(record) = record {
+                said.extend(write_run(transaction, record)?);
+            } else if let Some(mut agent) = transaction.get::<Agent>(&finished.agent)? {
+                agent.runs.remove(&finished.run);
+                said.push(format!("{} run {} not started", agent.name, finished.run));
+                transaction.put(&agent)?;
             }
         }
         transaction.describe(format!("agent: {}", said.join(", ")));

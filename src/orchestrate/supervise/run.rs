@@ -2,7 +2,7 @@
 
 use super::outcome::outcome;
 use super::question::{permission_subject, record_question};
-use super::record::{Recorder, RunRecord, chain};
+use super::record::{Ended, RunRecord, chain};
 use super::redact::{redact_event, redact_line};
 use super::save::save;
 use super::{Finished, Plan, Progress, Request};
@@ -25,7 +25,6 @@ pub(super) struct RunContext {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Store,
     pub(super) redactor: Arc<Redactor>,
-    pub(super) recorder: Recorder,
     pub(super) progress: mpsc::Sender<Progress>,
     pub(super) budget: Budget,
     pub(super) grace: Duration,
@@ -34,8 +33,8 @@ pub(super) struct RunContext {
     pub(super) seen: Arc<Mutex<Fingerprint>>,
 }
 
-/// Runs `plan` to its end. Whatever fails is a failed run, recorded as such.
-pub(super) async fn run(plan: Plan, context: RunContext, requests: mpsc::Receiver<Request>) -> Finished {
+/// Runs `plan` to its end. Whatever fails is a failed run. What is left to do is to record it.
+pub(super) async fn run(plan: Plan, context: RunContext, requests: mpsc::Receiver<Request>) -> Ended {
     let mut live = Live::new(plan, context);
     match live.start().await {
         Ok(child) => live.watch(child, requests).await,
@@ -364,8 +363,8 @@ impl Live {
             Some(outcome(exit, self.stopped_by.as_deref(), self.overdue, self.decoder.reported_failure()));
     }
 
-    /// Saves what the run left, and records it.
-    async fn finish(mut self) -> Finished {
+    /// Saves what the run left.
+    async fn finish(mut self) -> Ended {
         let outcome = self.outcome.take().unwrap_or(Outcome::Lost);
         if let Outcome::Failed { reason } = &outcome {
             let at = self.context.clock.now();
@@ -402,12 +401,7 @@ impl Live {
             commits: saved.commits.clone(),
             journal: saved.journal,
         };
-        let mut error = self.context.recorder.record(record).await.err();
-        // Unrecorded, the lease stays for `recover`.
-        if error.is_none() {
-            error = plan.lease.release().err().map(|e| chain(&e));
-        }
-        Finished {
+        let finished = Finished {
             agent: plan.agent.id,
             name: plan.agent.name,
             run: plan.run,
@@ -417,8 +411,9 @@ impl Live {
             leftovers: saved.leftovers,
             usage,
             decisions: self.decisions,
-            error,
-        }
+            error: None,
+        };
+        Ended { record: Some(record), lease: plan.lease, finished }
     }
 
     async fn tell(&mut self, progress: Progress) {

@@ -55,8 +55,9 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
             Err(e) => saved.notices.push(format!("failed to list its commits: {}", chain(&e))),
         }
     }
-    if let Some(journal) = journal {
-        if let Err(e) = journal.finish() {
+    if let Some(mut journal) = journal {
+        // Not synced: what it says is on disk for good when the run is recorded.
+        if let Err(e) = journal.flush() {
             saved.notices.push(format!("failed to finish its journal: {}", chain(&e)));
         }
         let bytes = std::fs::read(journal::path(repo, &plan.agent.id, plan.run)).unwrap_or_default();
