@@ -28,6 +28,8 @@ pub(crate) struct SessionOptions {
     pub(crate) jobs: Option<u32>,
     /// Whether events are printed as JSON, one document a line.
     pub(crate) json: bool,
+    /// Whether another command gives the answer: nothing goes to stdout then.
+    pub(crate) inner: bool,
 }
 
 /// How a session went.
@@ -169,6 +171,7 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
                 let Some(next) = next else { break };
                 match &mut live {
                     Some(live) => live.take(&next),
+                    None if options.inner => {}
                     None => ctx.ui().print(&json::line("agent-event", &Told::of(&next))?)?,
                 }
                 if interactive && let Some(live) = &mut live {
@@ -210,7 +213,7 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
     }
     let finished = running.await.map_err(|error| CliError::failed("failed to watch the agents", error))?;
     let session = Session { finished, signal };
-    if !options.json {
+    if !options.json && !options.inner {
         summary(ctx, &agents, &session)?;
     }
     Ok(session)

@@ -287,3 +287,39 @@ fn a_merge_that_is_killed_anywhere_goes_on() {
     println!("{killed} kills in {campaign} merges");
     assert!(killed >= usize::try_from(campaign).unwrap(), "{killed}");
 }
+
+/// The profile `p`, which the agents have, as a script of the user's.
+fn resolver(sandbox: &Sandbox, script: &str) {
+    let file = sandbox.root().join("resolve.sh");
+    std::fs::write(&file, script).unwrap();
+    let dir = sandbox.home().join(".config/git-orchestra");
+    std::fs::create_dir_all(&dir).unwrap();
+    let profile = format!("[profile.p]\nprogram = \"command\"\ncommand = [\"sh\", \"{}\"]\n", file.display());
+    std::fs::write(dir.join("config.toml"), profile).unwrap();
+}
+
+#[test]
+fn an_agent_resolves_when_it_is_asked_to() {
+    let sandbox = clashing();
+    resolver(&sandbox, "exit 3\n");
+    let before = sandbox.fingerprint();
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    let id = open_decision(&sandbox);
+    sandbox.ok(&["decide", &id, "agent", "-m", "keep both words"]);
+    let failed = sandbox.orchestra(&["merge", "--continue"]);
+    assert_eq!(failed.code, 3, "{failed}");
+    assert!(failed.stderr.contains("gave no answer: its run failed"), "{failed}");
+    assert_eq!(open_decision(&sandbox), id, "the same question is open again");
+    assert!(sandbox.ok(&["show", &id]).contains("was asked to resolve it: its run failed"));
+
+    resolver(&sandbox, "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d' src/f\n");
+    assert_eq!(sandbox.fingerprint(), before);
+    sandbox.ok(&["decide", &id, "agent"]);
+    let landed = sandbox.json(&["merge", "--continue"]);
+    let resolution = &landed["data"]["merge"]["steps"][2]["resolutions"][0];
+    assert_eq!((&resolution["side"], &resolution["path"]), (&"agent".into(), &"src/f".into()), "{landed}");
+    assert_eq!(sandbox.read("src/f"), "1\nblue and grey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
+    assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/resolve-*"]), "");
+    sandbox.assert_sound();
+}

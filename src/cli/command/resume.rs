@@ -50,6 +50,6 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
     }
-    let options = SessionOptions { jobs: args.jobs, json: args.json };
+    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
     Ok(session::run(ctx, claims, options)?.exit())
 }

@@ -64,7 +64,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.note_init()?;
     }
     say_base(ctx, &spawned.base);
-    let options = SessionOptions { jobs: args.jobs, json: args.json };
+    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
     Ok(session::run(ctx, spawned.claims, options)?.exit())
 }
 

@@ -25,6 +25,9 @@ pub enum Error {
     /// Agents that were named are at work.
     #[error("merge {}: still running", join(.0))]
     Running(Vec<Name>),
+    /// An agent that was named only ever resolves a conflict.
+    #[error("merge {0}: it was made to resolve a conflict, and its branch starts from one")]
+    Resolver(Name),
     /// An agent that was named has no branch.
     #[error("merge {name}: its branch {branch} is gone")]
     NoBranch {

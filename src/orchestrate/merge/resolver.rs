@@ -9,10 +9,10 @@ use super::conflict::{ConflictStep, Party, names};
 use super::resolve::markers_left;
 use super::{Error, reopen};
 use crate::agent::prompt;
-use crate::git::{EntryMode, NewCommit, path_text, text_path};
+use crate::git::{EntryMode, NewCommit, Repository, path_text, text_path};
 use crate::model::{Agent, Decision, Id, ObjectId, Outcome};
 use crate::orchestrate::supervise::Finished;
-use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, remove, spawn};
+use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, lease, remove, spawn};
 use crate::store::Store;
 use bstr::BString;
 use std::collections::BTreeMap;
@@ -38,7 +38,16 @@ pub fn claim_resolver(
     conflict: &ConflictStep,
     outfit: Outfit,
 ) -> Result<Claim, Error> {
-    let base = conflicted_commit(store, conflict)?;
+    // One that was left by a killed process is not asked twice.
+    for agent in store.state()?.all::<Agent>()? {
+        if agent.removed.is_none()
+            && resolves(store.repo(), &agent).as_deref() == Some(decision.id.as_str())
+            && lease::find_live(store.repo(), &agent.id).is_none()
+        {
+            remove(store, &agent.id, RemoveOptions { discard_ignored: true })?;
+        }
+    }
+    let base = conflicted_commit(store, decision, conflict)?;
     let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
     let request = SpawnRequest {
         tasks: Vec::new(),
@@ -53,7 +62,7 @@ pub fn claim_resolver(
 }
 
 /// The accumulated commit and the branch, merged as far as git could, with markers that carry names.
-fn conflicted_commit(store: &Store, conflict: &ConflictStep) -> Result<ObjectId, Error> {
+fn conflicted_commit(store: &Store, decision: &Decision, conflict: &ConflictStep) -> Result<ObjectId, Error> {
     let repo = store.repo();
     let mut edits = Vec::<(BString, Option<(EntryMode, ObjectId)>)>::new();
     for file in &conflict.files {
@@ -70,9 +79,20 @@ fn conflicted_commit(store: &Store, conflict: &ConflictStep) -> Result<ObjectId,
         author: store.author(),
         committer: store.author(),
         at: store.clock().now(),
-        message: &format!("{theirs}: with conflicts\n\nFor an agent that resolves them; it never lands.\n"),
+        message: &format!(
+            "{theirs}: with conflicts\n\nFor an agent that resolves them; it never lands.\n\n{RESOLVES}: {}\n",
+            decision.id
+        ),
     })?)
 }
+
+/// The decision that an agent was made to resolve; its branch starts from conflict markers and is never merged.
+pub(super) fn resolves(repo: &Repository, agent: &Agent) -> Option<String> {
+    let base = repo.read_commit(&agent.base).ok()?;
+    base.trailers(RESOLVES).next().map(str::to_owned)
+}
+
+const RESOLVES: &str = "Orchestra-Resolves";
 
 fn brief(conflict: &ConflictStep, words: Option<&str>) -> String {
     let (ours, theirs) = (conflict.ours(), &conflict.theirs);

@@ -3,8 +3,9 @@
 //! Committed tips are merged. What a stopped agent left uncommitted is committed first, as its own; an agent that
 //! is still running is left out, or refused if it was named: its branch would move under the merge.
 
+use super::resolver::resolves;
 use super::{Error, short_branch};
-use crate::git::{Leftover, NewCommit, NewLeftover};
+use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
 use crate::model::{Agent, Id, Name, ObjectId, Task};
 use crate::orchestrate::next_rescue_ref;
 use crate::orchestrate::overlap::Branch;
@@ -73,7 +74,7 @@ pub struct LeftOut {
 /// Finds the agents and the target. Changes nothing.
 pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let state = store.state()?;
-    let (agents, mut left_out) = agents(&state, request)?;
+    let (agents, mut left_out) = agents(store.repo(), &state, request)?;
     let target = target(store, request, &agents)?;
     let target_tip = store.repo().find_ref(&target)?;
     let target_tip = target_tip.ok_or_else(|| Error::NoTarget(short_branch(&target).to_owned()))?;
@@ -108,7 +109,7 @@ fn contains(store: &Store, descendant: &ObjectId, ancestor: &ObjectId) -> Result
     Ok(store.repo().merge_base(descendant, ancestor)?.as_ref() == Some(ancestor))
 }
 
-fn agents(state: &State, request: &Request) -> Result<(Vec<Agent>, Vec<LeftOut>), Error> {
+fn agents(repo: &Repository, state: &State, request: &Request) -> Result<(Vec<Agent>, Vec<LeftOut>), Error> {
     if !request.agents.is_empty() {
         let agents = request.agents.iter().map(|id| state.require(id)).collect::<Result<Vec<Agent>, _>>()?;
         let running: Vec<_> = agents
@@ -116,10 +117,13 @@ fn agents(state: &State, request: &Request) -> Result<(Vec<Agent>, Vec<LeftOut>)
             .filter(|agent| request.running.contains(&agent.id))
             .map(|a| a.name.clone())
             .collect();
+        if let Some(resolver) = agents.iter().find(|agent| resolves(repo, agent).is_some()) {
+            return Err(Error::Resolver(resolver.name.clone()));
+        }
         return if running.is_empty() { Ok((agents, Vec::new())) } else { Err(Error::Running(running)) };
     }
     let mut agents: Vec<Agent> = state.all()?;
-    agents.retain(|agent| agent.removed.is_none());
+    agents.retain(|agent| agent.removed.is_none() && resolves(repo, agent).is_none());
     agents.sort_by_key(|agent| (agent.created, agent.id));
     let (running, idle): (Vec<_>, Vec<_>) =
         agents.into_iter().partition(|agent| request.running.contains(&agent.id));

@@ -3,9 +3,11 @@
 use crate::cli::context::Context;
 use crate::cli::editor;
 use crate::cli::error::{CliError, ErrorKind};
+use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::{Label, Reply, diff};
-use crate::model::Decision;
-use crate::orchestrate::merge::{self, ConflictFile, ConflictStep};
+use crate::model::{Agent, Decision, DecisionStatus};
+use crate::orchestrate::Outfit;
+use crate::orchestrate::merge::{self, AgentAnswer, ConflictFile, ConflictStep};
 
 /// What came of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(super) fn ask(ctx: &Context, decision: &Decision, conflict: &ConflictStep) -
 
 fn merge_decision_is_open(ctx: &Context, decision: &Decision) -> Result<bool, CliError> {
     let now: Decision = ctx.state()?.require(&decision.id)?;
-    Ok(now.status == crate::model::DecisionStatus::Open)
+    Ok(now.status == DecisionStatus::Open)
 }
 
 fn ask_for(
@@ -133,14 +135,52 @@ pub(crate) fn edited(ctx: &Context, conflict: &ConflictStep, file: &ConflictFile
     editor::edit_text(ctx, &text)
 }
 
-/// Lets an agent resolve the conflict, and records its answers or why there are none.
+/// Lets an agent resolve the conflict in this console. What it could not do opens the question again. Returns the
+/// signal that ended it, if one did.
 pub(super) fn resolve_by_agent(
     ctx: &Context,
     decision: &Decision,
     conflict: &ConflictStep,
     as_json: bool,
-) -> Result<(), CliError> {
-    let _ = (conflict, as_json);
-    merge::reopen(ctx.store()?, &decision.id, "An agent was asked and could not be started.")?;
-    Ok(())
+) -> Result<Option<i32>, CliError> {
+    let store = ctx.store()?;
+    let claimed = outfit(ctx, conflict)
+        .and_then(|outfit| Ok(merge::claim_resolver(store, decision, conflict, outfit)?));
+    let claim = match claimed {
+        Ok(claim) => claim,
+        Err(error) => {
+            merge::reopen(store, &decision.id, "An agent was asked to resolve it, and could not be started.")?;
+            crate::cli::error::report(ctx.ui(), &error);
+            return Ok(None);
+        }
+    };
+    let name = ctx.ui().err_painter().paint(Label::Agent, claim.agent.name.as_str());
+    if !as_json {
+        ctx.ui().note(format!("{name} resolves it"));
+    }
+    let options = SessionOptions { jobs: Some(1), json: as_json, inner: true };
+    let session = session::run(ctx, vec![claim], options)?;
+    for finished in &session.finished {
+        match merge::take_answer(store, &decision.id, conflict, finished)? {
+            AgentAnswer::Taken { ignored } if !ignored.is_empty() => {
+                ctx.ui().warn(format!("{} also changed {}; that is not taken", finished.name, ignored.join(", ")));
+            }
+            AgentAnswer::Taken { .. } => {}
+            AgentAnswer::Refused(why) => {
+                ctx.ui().warn(format!("{} gave no answer: {why}", finished.name));
+                let log = format!("`git orchestra log {}` shows what it did", finished.name);
+                ctx.ui().hint(log);
+            }
+        }
+    }
+    Ok(session.signal)
+}
+
+/// The profile of the agent whose work is being merged; the default one where that is not configured.
+fn outfit(ctx: &Context, conflict: &ConflictStep) -> Result<Outfit, CliError> {
+    let agent: Option<Agent> = ctx.state()?.get(&conflict.step.agent)?;
+    let profile = agent.map(|agent| agent.profile).filter(|name| {
+        ctx.settings().is_ok_and(|settings| settings.profile(name).is_ok())
+    });
+    session::outfit(ctx, profile.as_deref())
 }

@@ -215,7 +215,10 @@ fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> 
                 return report::waiting(ctx, &merge, &decision, as_json);
             }
             Progress::NeedsAgent { decision, conflict, .. } => {
-                ask::resolve_by_agent(ctx, &decision, &conflict, as_json)?;
+                let signal = ask::resolve_by_agent(ctx, &decision, &conflict, as_json)?;
+                if let Some(signal) = signal {
+                    return Ok(Exit::Signal(u8::try_from(signal).unwrap_or(0)));
+                }
             }
             Progress::Landed(merge) => return report::landed(ctx, &merge, as_json),
             Progress::Blocked { merge, blocked } => return report::blocked(ctx, &merge, &blocked, as_json),
