@@ -17,12 +17,16 @@ __git_orchestra_candidates() {
         help=${line#"$value"}
         help=${help#$'\t'}
         value=${value#"$prefix"}
-        COMPREPLY+=("$value")
         shown+=("$value${help:+  ($help)}")
+        [[ $current == [\"\']* ]] || printf -v value %q "$value"
+        COMPREPLY+=("$value")
     done < <("$@" __complete -- "${__git_orchestra_words[@]}" 2>/dev/null)
     if [[ ${#COMPREPLY[@]} -eq 1 ]]; then
+        # Spaces are ours to add: git asks bash for none, and a directory goes on.
+        compopt -o nospace 2>/dev/null
         case ${COMPREPLY[0]} in
-        */ | *=) compopt -o nospace 2>/dev/null ;;
+        */ | *=) ;;
+        *) COMPREPLY[0]+=" " ;;
         esac
     elif [[ ${COMP_TYPE-} == 63 ]]; then
         # A second TAB only lists: then there is room for what each candidate means.

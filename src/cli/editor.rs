@@ -94,8 +94,8 @@ fn editor(ctx: &Context) -> Result<String, CliError> {
         return Ok(editor.to_owned());
     }
     let configured = ctx.repo()?.config_entries("core").into_iter().rev();
-    let configured = configured.filter(|entry| !entry.from_repository).find(|entry| entry.key == "editor");
-    if let Some(entry) = configured {
+    let mut configured = configured.filter(|entry| !entry.from_repository && !entry.value.is_empty());
+    if let Some(entry) = configured.find(|entry| entry.key == "editor") {
         return Ok(entry.value);
     }
     Ok(env.text("VISUAL").or_else(|| env.text("EDITOR")).unwrap_or("vi").to_owned())

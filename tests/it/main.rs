@@ -8,6 +8,7 @@
 
 mod acceptance_layouts;
 mod agent;
+mod cli;
 mod demo;
 mod generated;
 mod harness;

@@ -84,7 +84,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
     }
     if args.show_origin {
-        text = table.render(ctx.ui().columns());
+        // Nothing is cut: half a path or half a command line is worth nothing.
+        text = table.render(None);
     }
     ctx.ui().page(&text)?;
     if settings.restricted().next().is_some() && !settings.is_approved() {
