@@ -22,7 +22,7 @@ pub use command::Command;
 pub use error::AgentError;
 pub use redact::Redactor;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
-pub use sanitise::{sanitise_line, sanitise_text};
+pub use sanitise::{is_hidden, sanitise_line, sanitise_text};
 
 use crate::model::{Event, Timestamp, Usage};
 use std::ffi::OsString;

@@ -2,8 +2,9 @@
 
 use crate::model::{Cost, CostSource, Usage};
 
-/// The day on which the table below was last compared with what Claude Code 2.1.197 charges for itself (model by model,
-/// against a scripted endpoint; Opus 4 and 4.1, which it no longer offers, are from the published list).
+/// The day on which the table below was last compared with what Claude Code 2.1.197 charges for itself, model by
+/// model, against a scripted endpoint. Opus 4 and 4.1, which it no longer offers, could not be compared: theirs are
+/// the prices at which they were offered, as remembered.
 pub const TABLE_DATE: &str = "2026-11-20";
 
 /// Prefix of the model's name, then US dollars a million tokens, which is millionths of a dollar a token: input

@@ -84,6 +84,12 @@ fn after_control_string(text: &str) -> &str {
     ["\u{7}", "\u{1b}\\", "\u{9c}"].into_iter().find_map(|end| rest.strip_prefix(end)).unwrap_or(rest)
 }
 
+/// Whether a character must not reach a terminal as it is: a control character (newline and tab too), or one that
+/// reorders others or has no shape. For texts that show such characters instead of removing them.
+pub const fn is_hidden(c: char) -> bool {
+    is_control(c) || is_invisible(c)
+}
+
 const fn is_control(c: char) -> bool {
     matches!(c, '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}')
 }

@@ -1,5 +1,6 @@
-//! Labels for words, what they look like, and the one sanitiser of foreign text.
+//! Labels for words, what they look like, and how characters that would not be seen are shown.
 
+use crate::agent::is_hidden;
 use clap::builder::styling::{AnsiColor, Effects, Styles};
 use console::Style;
 use std::borrow::Cow;
@@ -152,13 +153,6 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
 /// The same for a line of code, in which tabs stay.
 pub(crate) fn printable_code(text: &str) -> String {
     text.split('\t').map(printable).collect::<Vec<_>>().join("\t")
-}
-
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -65,8 +65,8 @@ pub(crate) fn tokens(usage: &Usage) -> String {
 pub(crate) fn cost(cost: Option<Cost>) -> String {
     let Some(cost) = cost else { return String::new() };
     let mark = if cost.source == CostSource::Computed { "~" } else { "" };
-    let cents = cost.micro_usd.div_ceil(10_000);
-    if cost.micro_usd > 0 && cost.micro_usd < 10_000 {
+    let cents = (cost.micro_usd + 5_000) / 10_000;
+    if cost.micro_usd > 0 && cents == 0 {
         return format!("{mark}<$0.01");
     }
     format!("{mark}${}.{:02}", cents / 100, cents % 100)
@@ -146,6 +146,7 @@ mod tests {
         let computed = Cost { micro_usd: 1_230_000, source: CostSource::Computed };
         assert_eq!(cost(Some(computed)), "~$1.23");
         assert_eq!(cost(Cost::reported(0.004)), "<$0.01");
+        assert_eq!(cost(Cost::reported(0.012)), "$0.01");
         assert_eq!(tokens(&Usage { estimated_output: 1200, ..Usage::default() }), "~1.2k");
     }
 }
