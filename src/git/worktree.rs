@@ -138,20 +138,16 @@ impl Repository {
         Ok(Head { branch, commit })
     }
 
-    /// Makes a branch at `base` and a worktree on it. One at a time for the whole repository, and written down
-    /// before, so that [`Repository::mend_worktrees`] can undo what a kill left half-made.
+    /// Makes a branch at `base` and a worktree on it. Written down before, so that
+    /// [`Repository::mend_worktrees`] can undo what a kill left half-made. Registrations are made one at a time for
+    /// the whole repository; files are checked out side by side with those of others.
     ///
     /// # Errors
     /// If the branch, the registration or the directory is there already, nothing was made.
     pub fn add_worktree(&self, new: &NewWorktree<'_>) -> Result<Worktree, Error> {
-        let _lock = self.worktree_lock()?;
+        let lock = self.worktree_lock()?;
         let short = new.branch.strip_prefix("refs/heads/").ok_or_else(|| taken("branch", new.branch))?;
-        std::fs::create_dir_all(new.root).map_err(|e| Error::file("create", new.root, e))?;
-        let root = new.root.canonicalize().map_err(|e| Error::file("find", new.root, e))?;
-        let path = root.join(new.name.as_str());
-        if path.symlink_metadata().is_ok() {
-            return Err(taken("directory", &path.to_string_lossy()));
-        }
+        let path = free_path(new.root, new.name)?;
         if self.common_dir().join("worktrees").join(new.name.as_str()).exists() {
             return Err(taken("worktree", new.name.as_str()));
         }
@@ -161,40 +157,18 @@ impl Repository {
         let intent = Intent {
             action: Action::Add,
             name: new.name.clone(),
-            path: path.clone(),
+            path,
             branch: new.branch.to_owned(),
             base: Some(new.base.clone()),
             had_branch: false,
         };
-        let file = self.write_intent(&intent)?;
-        let args: [&OsStr; 8] = [
-            "worktree".as_ref(),
-            "add".as_ref(),
-            "--quiet".as_ref(),
-            "--no-track".as_ref(),
-            "-b".as_ref(),
-            short.as_ref(),
-            path.as_os_str(),
-            new.base.as_str().as_ref(),
-        ];
-        let added = self.git(args).env(MARK, self.mark(new.name)).read();
-        if let Err(error) = added {
-            // git cleans up behind itself when it fails; what it did not make (a branch that was there) stays.
-            remove_file(&file)?;
-            return Err(error.into());
-        }
-        remove_file(&file)?;
-        let git_dir = self.common_dir().join("worktrees").join(new.name.as_str());
-        Ok(Worktree { name: new.name.to_string(), git_dir, path })
+        self.make_worktree(lock, &intent, &["--no-track", "-b", short], new.base.as_str())
     }
 
     /// Makes the directory of an existing branch again: it was removed by hand, or with its agent.
     pub fn restore_worktree(&self, name: &Name, root: &Path, branch: &str) -> Result<Worktree, Error> {
-        let _lock = self.worktree_lock()?;
+        let lock = self.worktree_lock()?;
         let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
-        std::fs::create_dir_all(root).map_err(|e| Error::file("create", root, e))?;
-        let root = root.canonicalize().map_err(|e| Error::file("find", root, e))?;
-        let path = root.join(name.as_str());
         if let Some(old) = self.find_worktree(name.as_str())? {
             if old.path.exists() {
                 return Err(taken("directory", &old.path.to_string_lossy()));
@@ -202,25 +176,48 @@ impl Repository {
             self.git(["worktree".as_ref(), "remove".as_ref(), "--force".as_ref(), old.path.as_os_str()])
                 .read()?;
         }
-        if path.symlink_metadata().is_ok() {
-            return Err(taken("directory", &path.to_string_lossy()));
-        }
         let intent = Intent {
             action: Action::Add,
             name: name.clone(),
-            path: path.clone(),
+            path: free_path(root, name)?,
             branch: branch.to_owned(),
             base: None,
             had_branch: true,
         };
-        let file = self.write_intent(&intent)?;
-        let args: [&OsStr; 5] =
-            ["worktree".as_ref(), "add".as_ref(), "--quiet".as_ref(), path.as_os_str(), short.as_ref()];
-        let added = self.git(args).env(MARK, self.mark(name)).read();
-        remove_file(&file)?;
-        added?;
-        let git_dir = self.common_dir().join("worktrees").join(name.as_str());
-        Ok(Worktree { name: name.to_string(), git_dir, path })
+        self.make_worktree(lock, &intent, &[], short)
+    }
+
+    /// Does what `intent` says: registers under the lock, and checks out without it.
+    fn make_worktree(
+        &self,
+        lock: FileLock,
+        intent: &Intent,
+        options: &[&str],
+        start: &str,
+    ) -> Result<Worktree, Error> {
+        let (file, held) = self.write_intent(intent)?;
+        let mark = self.mark(&intent.name);
+        let command = self.git(["worktree", "add", "--quiet", "--no-checkout"]).args(options);
+        let added = command.arg(&intent.path).arg(start).env(MARK, &mark).read();
+        if let Err(error) = added {
+            // git cleans up behind itself when it fails; what it did not make (a branch that was there) stays.
+            remove_held(held, &file)?;
+            return Err(error.into());
+        }
+        drop(lock);
+        let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
+        let worktree = Worktree { name: intent.name.to_string(), git_dir, path: intent.path.clone() };
+        let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
+        let filled = self.git_at(&worktree.git_dir, Some(&worktree.path), reset).env(MARK, &mark).read();
+        if let Err(error) = filled {
+            // A full disk, a filter that fails: nothing of it stays.
+            let _lock = self.worktree_lock()?;
+            self.settle(intent)?;
+            remove_held(held, &file)?;
+            return Err(error.into());
+        }
+        remove_held(held, &file)?;
+        Ok(worktree)
     }
 
     /// Removes a worktree's directory with everything in it, and its registration. The branch stays.
@@ -247,9 +244,9 @@ impl Repository {
             base: None,
             had_branch: true,
         };
-        let file = self.write_intent(&intent)?;
+        let (file, held) = self.write_intent(&intent)?;
         self.finish_removal(&worktree.path, &worktree.git_dir)?;
-        remove_file(&file)
+        remove_held(held, &file)
     }
 
     /// Finishes or undoes what a killed process left half-made. Cheap when there is nothing: two directory
@@ -259,16 +256,18 @@ impl Repository {
     pub fn mend_worktrees(&self) -> Result<Vec<String>, Error> {
         let mut said = Vec::new();
         if has_entries(&self.intents()) {
-            // Whoever is making one right now holds the lock: what is left when we get it is nobody's.
             let _lock = self.worktree_lock()?;
             for entry in std::fs::read_dir(self.intents()).into_iter().flatten().flatten() {
                 let file = entry.path();
+                let held = FileLock::attempt(&file).map_err(|e| Error::file("lock", &file, e))?;
+                // Whoever wrote it is alive and at it.
+                let Some(held) = held else { continue };
                 let bytes = std::fs::read(&file).map_err(|e| Error::file("read", &file, e))?;
                 // One that was never written whole was never acted on.
                 if let Ok(intent) = serde_json::from_slice::<Intent>(&bytes) {
                     said.push(self.settle(&intent)?);
                 }
-                remove_file(&file)?;
+                remove_held(held, &file)?;
             }
         }
         for entry in std::fs::read_dir(self.common_dir().join("worktrees")).into_iter().flatten().flatten() {
@@ -340,13 +339,15 @@ impl Repository {
         self.local_dir().join("intents")
     }
 
-    fn write_intent(&self, intent: &Intent) -> Result<PathBuf, Error> {
+    /// Writes an intent down and holds it: as long as its writer lives, nobody else settles it. Call under the lock.
+    fn write_intent(&self, intent: &Intent) -> Result<(PathBuf, FileLock), Error> {
         let dir = self.intents();
         std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
         let file = dir.join(format!("{}.json", intent.name));
         let bytes = serde_json::to_vec(intent).map_err(|e| Error::file("write", &file, e.into()))?;
         std::fs::write(&file, bytes).map_err(|e| Error::file("write", &file, e))?;
-        Ok(file)
+        let held = FileLock::wait(&file).map_err(|e| Error::file("lock", &file, e))?;
+        Ok((file, held))
     }
 
     fn worktree_lock(&self) -> Result<FileLock, Error> {
@@ -363,6 +364,21 @@ fn taken(what: &'static str, name: &str) -> Error {
 
 fn has_entries(dir: &Path) -> bool {
     std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn remove_held(held: FileLock, path: &Path) -> Result<(), Error> {
+    held.remove(path).map_err(|e| Error::file("remove", path, e))
+}
+
+/// Where a worktree called `name` goes below `root`, which is made; nothing may be there.
+fn free_path(root: &Path, name: &Name) -> Result<PathBuf, Error> {
+    std::fs::create_dir_all(root).map_err(|e| Error::file("create", root, e))?;
+    let root = root.canonicalize().map_err(|e| Error::file("find", root, e))?;
+    let path = root.join(name.as_str());
+    match path.symlink_metadata() {
+        Ok(_) => Err(taken("directory", &path.to_string_lossy())),
+        Err(_) => Ok(path),
+    }
 }
 
 fn remove_file(path: &Path) -> Result<(), Error> {

@@ -107,9 +107,14 @@ fn a_half_made_worktree_is_undone() {
         base: repository.resolve_commit("HEAD").ok(),
         had_branch: false,
     };
-    repository.write_intent(&intent).unwrap();
+    drop(repository.write_intent(&intent).unwrap());
     std::fs::write(made.git_dir.join("commondir"), "").unwrap();
     std::fs::write(repository.common_dir().join("refs/heads/orchestra/heron.lock"), "").unwrap();
+    let held = FileLock::attempt(&repository.intents().join("heron.json")).unwrap();
+    let said = repository.mend_worktrees().unwrap();
+    assert!(said.len() == 1 && said[0].contains("commondir"), "its maker is alive: {said:?}");
+    drop(held);
+    std::fs::write(made.git_dir.join("commondir"), "").unwrap();
     assert_eq!(repository.mend_worktrees().unwrap(), ["removed the half-made worktree heron"]);
     assert!(!made.path.exists() && !made.git_dir.exists());
     assert_eq!(repository.find_ref("refs/heads/orchestra/heron").unwrap(), None);
@@ -142,7 +147,7 @@ fn a_removal_that_was_cut_short_is_finished() {
         base: None,
         had_branch: true,
     };
-    repository.write_intent(&intent).unwrap();
+    drop(repository.write_intent(&intent).unwrap());
     std::fs::remove_file(made.path.join(".git")).unwrap();
     assert_eq!(repository.mend_worktrees().unwrap(), ["finished removing the worktree heron"]);
     assert!(!made.path.exists() && !made.git_dir.exists());

@@ -8,10 +8,10 @@ use crate::config::Profile;
 use crate::git::{NewWorktree, Repository, Worktree};
 use crate::model::{Agent, ObjectId, Task, TaskStatus, Usage};
 use crate::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 /// What a session takes from its surroundings: none of it is state.
@@ -59,8 +59,8 @@ pub fn default_worktree_root(repo: &Repository) -> PathBuf {
     dir.parent().unwrap_or(dir).join(format!("{name}.orchestra"))
 }
 
-/// Makes the claimed agents' worktrees one after the other and runs each as soon as it has one, until all are done
-/// and recorded.
+/// Makes the claimed agents' worktrees and runs each agent as soon as it has its own, until all are done and
+/// recorded.
 ///
 /// An agent whose worktree cannot be made is taken back: its task is free again. After a [`Request::Stop`] of all,
 /// agents that were not started stay, and can be resumed.
@@ -81,6 +81,9 @@ pub async fn run_claims(
     finished
 }
 
+/// How many worktrees are made at once: checking out is what takes the time, and it takes a core.
+const MAKERS: usize = 4;
+
 /// Returns what did not start.
 fn produce(
     claims: Vec<Claim>,
@@ -89,28 +92,44 @@ fn produce(
     plans: &mpsc::Sender<Plan>,
     progress: &mpsc::Sender<Progress>,
 ) -> Vec<Finished> {
-    let mut unstarted = Vec::new();
-    for claim in claims {
-        if plans.is_closed() {
-            unstarted.push(forget(store, claim.agent, claim.run, claim.lease));
-            continue;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let makers = cores.min(MAKERS).min(claims.len());
+    let queue = Mutex::new(VecDeque::from(claims));
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let unstarted = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..makers {
+            let (store, next, unstarted) = (store.clone(), &next, &unstarted);
+            scope.spawn(move || {
+                while let Some(claim) = next() {
+                    if let Some(one) = make(claim, surroundings, &store, plans) {
+                        let _ = progress.blocking_send(Progress::Finished(Box::new(one.clone())));
+                        unstarted.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+                    }
+                }
+            });
         }
-        let (worktree, tip) = match worktree(store.repo(), surroundings, &claim.agent) {
-            Ok(made) => made,
-            Err(error) => {
-                unstarted.push(take_back(store, claim, &error));
-                continue;
-            }
-        };
-        let plan = plan(claim, worktree, tip, surroundings);
-        if let Err(mpsc::error::SendError(plan)) = plans.blocking_send(plan) {
-            unstarted.push(forget(store, plan.agent, plan.run, plan.lease));
-        }
+    });
+    unstarted.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes one agent's worktree and hands it on. Returns it if it will not start.
+fn make(
+    claim: Claim,
+    surroundings: &Surroundings,
+    store: &Store,
+    plans: &mpsc::Sender<Plan>,
+) -> Option<Finished> {
+    if plans.is_closed() {
+        return Some(forget(store, claim.agent, claim.run, claim.lease));
     }
-    for one in &unstarted {
-        let _ = progress.blocking_send(Progress::Finished(Box::new(one.clone())));
-    }
-    unstarted
+    let (worktree, tip) = match worktree(store.repo(), surroundings, &claim.agent) {
+        Ok(made) => made,
+        Err(error) => return Some(take_back(store, claim, &error)),
+    };
+    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings));
+    let mpsc::error::SendError(plan) = sent.err()?;
+    Some(forget(store, plan.agent, plan.run, plan.lease))
 }
 
 /// The agent's worktree and its branch's tip, made if they are missing.
