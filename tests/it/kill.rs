@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use git_orchestra::model::{Agent, Merge, MergeStatus, Outcome};
+use serde_json::json;
+
 use crate::harness::sandbox::ORCHESTRA;
 use crate::harness::{Output, Sandbox};
 
@@ -145,4 +148,130 @@ fn writers_at_once_lose_nothing() {
         (WRITERS * EACH + 1).to_string()
     );
     sandbox.assert_sound();
+}
+
+/// A profile `player` whose agents commit one file, leave another uncommitted, and take about a tenth of a second.
+fn with_players() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let name = "name=$(basename $(git branch --show-current))";
+    let lines = [
+        json!({"type": "tool_call", "tool": "bash", "args": {"command":
+            format!("{name}; echo one > $name.committed; git add --all; git commit --quiet -m 'the first half'")}}),
+        json!({"type": "wait", "ms": 30}),
+        json!({"type": "tool_call", "tool": "bash", "args": {"command": format!("{name}; echo two > $name.left")}}),
+        json!({"type": "result", "content": "Both halves are there."}),
+    ];
+    sandbox.write("../script.jsonl", &lines.map(|line| line.to_string()).join("\n"));
+    let script = sandbox.root().join("script.jsonl");
+    let profile = format!("[profile.player]\nprogram = \"replay\"\nargs = [\"{}\"]\n", script.display());
+    sandbox.write("../home/.config/git-orchestra/config.toml", &profile);
+    sandbox
+}
+
+/// Every record of a kind, by plain git: reading needs no command of ours to work.
+fn records<T: serde::de::DeserializeOwned>(sandbox: &Sandbox, directory: &str) -> Vec<T> {
+    let files = sandbox.git(&["ls-tree", "-r", "--name-only", "refs/orchestra/state", directory]);
+    let read = |path: &str| sandbox.git(&["show", &format!("refs/orchestra/state:{path}")]);
+    files.lines().map(|path| serde_json::from_str(&read(path)).unwrap()).collect()
+}
+
+fn is_whole(sandbox: &Sandbox, agent: &Agent) -> bool {
+    let has = |part: &str| {
+        let file = format!("{}:{}.{part}", agent.branch, agent.name);
+        sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", &file], b"").code == 0
+    };
+    has("committed") && has("left")
+}
+
+#[test]
+fn spawned_agents_outlive_kills() {
+    let sandbox = with_players();
+    let user = sandbox.fingerprint();
+    let add = |title: &str| sandbox.ok(&["task", "add", title]);
+    let first = add("warm up");
+    let mut moments = Moments::new(span_of(&sandbox, &["spawn", "--profile", "player", &first]));
+    let (mut killed, mut round) = (0, 0);
+    while killed < kills() {
+        round += 1;
+        let tasks = [add(&format!("left {round}")), add(&format!("right {round}"))];
+        let ended =
+            kill_after(&sandbox, &["spawn", "--profile", "player", &tasks[0], &tasks[1]], moments.next());
+        if let Ended::Done(output) = &ended {
+            assert_eq!(output.code, 0, "{output}");
+        }
+        killed += usize::from(matches!(ended, Ended::Killed));
+
+        // The next commands: reading, then whatever is missing is made good without a person.
+        sandbox.ok(&["status"]);
+        for task in tasks {
+            let agents: Vec<Agent> = records(&sandbox, "agents");
+            let agent =
+                agents.iter().find(|agent| agent.task.is_some_and(|id| id.as_str().starts_with(&task)));
+            let Some(agent) = agent else {
+                assert!(matches!(ended, Ended::Killed), "acknowledged and gone: the agent of {task}");
+                sandbox.ok(&["spawn", "--profile", "player", &task]);
+                continue;
+            };
+            if matches!(ended, Ended::Done(_)) {
+                assert!(is_whole(&sandbox, agent), "acknowledged and gone: the work of {}", agent.name);
+                continue;
+            }
+            let outcome = agent.last_run().and_then(|(_, run)| run.outcome.clone());
+            if outcome != Some(Outcome::Succeeded) {
+                sandbox.ok(&["resume", agent.name.as_str(), "-m", "Go on."]);
+            }
+        }
+        for agent in records::<Agent>(&sandbox, "agents") {
+            assert!(is_whole(&sandbox, &agent), "the work of {}", agent.name);
+        }
+    }
+    println!("{killed} kills in {round} spawns of two agents each: all work is there");
+    assert_eq!(sandbox.fingerprint(), user);
+    sandbox.assert_sound();
+    assert_no_leftovers(&sandbox);
+}
+
+#[test]
+fn merges_outlive_kills() {
+    let sandbox = with_players();
+    let spawn = |round: usize| {
+        let tasks = ["a", "b", "c"].map(|letter| sandbox.ok(&["task", "add", &format!("{letter} {round}")]));
+        sandbox.ok(&["spawn", "--profile", "player", &tasks[0], &tasks[1], &tasks[2]]);
+    };
+    spawn(0);
+    let mut moments = Moments::new(span_of(&sandbox, &["merge"]));
+    let (mut killed, mut round) = (0, 0);
+    while killed < kills() {
+        round += 1;
+        spawn(round);
+        let before = sandbox.git(&["rev-parse", "main"]);
+        let ended = kill_after(&sandbox, &["merge"], moments.next());
+        killed += usize::from(matches!(ended, Ended::Killed));
+        // Once: a git that the killed process had started may still be moving the branch.
+        let main = sandbox.git(&["rev-parse", "main"]);
+        let has = |commit: &str, letter: &str| {
+            let file = format!("{commit}:{letter}-{round}.left");
+            sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", &file], b"").code == 0
+        };
+        let landed = ["a", "b", "c"].into_iter().filter(|letter| has(&main, letter)).count();
+        match ended {
+            Ended::Done(output) => assert_eq!((output.code, landed), (0, 3), "{output}"),
+            Ended::Killed if main == before => assert_eq!(landed, 0),
+            Ended::Killed => assert_eq!(landed, 3, "wholly there or wholly absent"),
+        }
+        sandbox.ok(&["status"]);
+        // Killed between the landing and its record, the record is what `--continue` makes good.
+        let is_open = |merge: &Merge| matches!(merge.status, MergeStatus::Running | MergeStatus::Waiting);
+        if records::<Merge>(&sandbox, "merges").iter().any(is_open) {
+            sandbox.ok(&["merge", "--continue"]);
+        } else if landed < 3 {
+            sandbox.ok(&["merge"]);
+        }
+        assert!(["a", "b", "c"].into_iter().all(|letter| has("main", letter)));
+        assert!(!records::<Merge>(&sandbox, "merges").iter().any(is_open));
+        assert_eq!(sandbox.git(&["status", "--porcelain"]), "", "the checkout moved with its branch");
+    }
+    println!("{killed} kills in {round} merges of three agents each: all landed");
+    sandbox.assert_sound();
+    assert_no_leftovers(&sandbox);
 }

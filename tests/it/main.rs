@@ -6,7 +6,9 @@
     reason = "the rules of the product, not of its tests"
 )]
 
+mod acceptance;
 mod acceptance_layouts;
+mod acceptance_troubles;
 mod agent;
 mod cli;
 mod demo;
