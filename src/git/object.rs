@@ -104,9 +104,9 @@ impl Repository {
     }
 
     /// The object at `path` below a tree; `None` if there is none.
-    pub fn find_in_tree(&self, tree: &ObjectId, path: &str) -> Result<Option<TreeEntry>, Error> {
+    pub fn find_in_tree(&self, tree: &ObjectId, path: impl AsRef<[u8]>) -> Result<Option<TreeEntry>, Error> {
         let mut at = tree.clone();
-        let mut parts = path.split('/').peekable();
+        let mut parts = path.as_ref().split_str("/").peekable();
         while let Some(part) = parts.next() {
             let mut buffer = Vec::new();
             let iter = self
@@ -117,7 +117,7 @@ impl Repository {
             let mut found = None;
             for entry in iter {
                 let entry = entry.map_err(|e| Error::read("tree", &at, e))?;
-                if entry.filename == part.as_bytes() {
+                if entry.filename == part {
                     found = Some(TreeEntry {
                         mode: EntryMode::from_kind(entry.mode.kind()),
                         name: entry.filename.to_owned(),

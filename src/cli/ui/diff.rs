@@ -38,7 +38,7 @@ pub(crate) fn conflict(step: &ConflictStep, file: &ConflictFile, paint: Painter)
 /// What git said, for a step that conflicts without a path that could be shown.
 pub(crate) fn messages(step: &ConflictStep, paint: Painter) -> String {
     let lines: Vec<String> =
-        step.messages().iter().map(|line| format!("  {}\n", paint.paint(Label::Plain, line))).collect();
+        step.messages().map(|line| format!("  {}\n", paint.paint(Label::Plain, line))).collect();
     lines.concat()
 }
 

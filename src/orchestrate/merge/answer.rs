@@ -196,7 +196,7 @@ pub(super) fn question(
 ) -> Decision {
     let ours = names(&conflict.ours());
     let theirs = &conflict.theirs.name;
-    let paths: Vec<String> = conflict.files.iter().map(|file| file.conflict.path.clone()).collect();
+    let paths: Vec<String> = conflict.undecided().map(|file| file.conflict.path.clone()).collect();
     let place = match &paths[..] {
         [] => "in ways that git cannot tell apart".to_owned(),
         [only] => format!("both change {only}"),
@@ -231,7 +231,7 @@ fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
     if conflict.files.is_empty() {
         add(ACCEPT, "go on with what git made of it".to_owned());
     } else {
-        if conflict.files.iter().all(|file| file.parts.is_some()) {
+        if conflict.undecided().all(|file| file.parts.is_some()) {
             add("agent", "let an agent resolve it".to_owned());
         }
         add("ours", format!("keep what landed from {ours}"));
@@ -261,7 +261,7 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str) ->
     for message in conflict.messages() {
         say(&format!("\n    {}", message.replace('\n', "\n    ")));
     }
-    for file in &conflict.files {
+    for file in conflict.undecided() {
         say(&format!("\n## {}\n", file.conflict.path));
         match &file.parts {
             Some(parts) => say(&excerpt(parts, &names(&file.ours.iter().collect::<Vec<_>>()), &theirs.name)),

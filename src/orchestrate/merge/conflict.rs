@@ -1,7 +1,7 @@
 //! A conflict, taken apart so that a person or an agent can see and answer it.
 
 use super::{Error, short_branch};
-use crate::git::{EntryMode, Favour, FileMerge, MergeTree, Repository};
+use crate::git::{EntryMode, Favour, FileMerge, MergeMessage, MergeTree, Repository, text_path};
 use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
 use crate::store::State;
 use bstr::ByteSlice;
@@ -75,8 +75,13 @@ impl ConflictStep {
         state: &State,
         merge: &Merge,
         step: &Step,
-        result: MergeTree,
+        mut result: MergeTree,
     ) -> Result<Self, Error> {
+        name_displaced(
+            repo,
+            &mut result,
+            &[(&merge.head, &short_branch(&merge.target).replace('/', "_")), (&step.tip, step.name.as_str())],
+        )?;
         let whose = |step: &Step| -> Result<Party, Error> {
             let task = step.task.map(|id| state.get::<Task>(&id)).transpose()?.flatten();
             Ok(Party { name: step.name.to_string(), agent: Some(step.agent), task })
@@ -102,6 +107,11 @@ impl ConflictStep {
         Ok(Self { step: step.clone(), head: merge.head.clone(), merge: result, theirs, files, subject })
     }
 
+    /// The paths that somebody has to decide about: not those that neither side has any more.
+    pub fn undecided(&self) -> impl Iterator<Item = &ConflictFile> {
+        self.files.iter().filter(|file| !file.is_gone())
+    }
+
     /// The conflict at a path.
     pub fn file(&self, path: &str) -> Option<&ConflictFile> {
         self.files.iter().find(|file| file.conflict.path == path)
@@ -118,21 +128,10 @@ impl ConflictStep {
         all
     }
 
-    /// What git said, in the words of people: commit ids replaced by names. For merges that conflict without a
-    /// conflicting path, too.
-    pub fn messages(&self) -> Vec<String> {
-        let ours = names(&self.ours());
-        self.merge
-            .messages
-            .iter()
-            .filter(|message| message.kind != "Auto-merging")
-            .map(|message| {
-                message
-                    .text
-                    .replace(self.head.as_str(), &ours)
-                    .replace(self.step.tip.as_str(), &self.theirs.name)
-            })
-            .collect()
+    /// What git said about what it could not merge.
+    pub fn messages(&self) -> impl Iterator<Item = &str> {
+        let about = |message: &&MergeMessage| message.kind != "Auto-merging";
+        self.merge.messages.iter().filter(about).map(|message| message.text.as_str())
     }
 }
 
@@ -163,6 +162,11 @@ impl ConflictFile {
         Some(text)
     }
 
+    /// Whether both sides moved or deleted it: the conflict is where they moved it to.
+    pub fn is_gone(&self) -> bool {
+        self.conflict.ours.is_none() && self.conflict.theirs.is_none()
+    }
+
     /// How many places of the file clash; 1 for a file that can only be taken whole.
     pub fn clashes(&self) -> usize {
         let clash = |part: &&Part| matches!(part, Part::Clash { .. });
@@ -184,12 +188,44 @@ pub(super) fn names(parties: &[&Party]) -> String {
     text
 }
 
+/// Where a file and a directory want the same place, git moves the file aside, to `<path>~<commit>` for us who merge
+/// by commit ids. Moves it on to `<path>~<name>`, and says names in git's messages too.
+fn name_displaced(
+    repo: &Repository,
+    result: &mut MergeTree,
+    names: &[(&ObjectId, &str)],
+) -> Result<(), Error> {
+    let named =
+        |text: &str| names.iter().fold(text.to_owned(), |text, (id, name)| text.replace(id.as_str(), name));
+    let mut edits = Vec::new();
+    for conflict in &mut result.conflicts {
+        let path = named(&conflict.path);
+        if path != conflict.path
+            && let Some(entry) = repo.find_in_tree(&result.tree, text_path(&conflict.path))?
+            && repo.find_in_tree(&result.tree, text_path(&path))?.is_none()
+        {
+            edits.push((text_path(&conflict.path), None));
+            edits.push((text_path(&path), Some((entry.mode, entry.id))));
+            conflict.path = path;
+        }
+        conflict.message = named(&conflict.message);
+    }
+    if !edits.is_empty() {
+        result.tree = repo.edit_tree(Some(&result.tree), &edits)?.0;
+    }
+    for message in &mut result.messages {
+        message.text = named(&message.text);
+        message.paths = message.paths.iter().map(|path| named(path)).collect();
+    }
+    Ok(())
+}
+
 /// Whether a merge commit changed a path beside its first parent.
 fn touched(repo: &Repository, commit: &ObjectId, path: &str) -> Result<bool, Error> {
     let commit = repo.read_commit(commit)?;
     let Some(parent) = commit.parents.first() else { return Ok(true) };
-    let before = repo.read_commit(parent)?.tree;
-    Ok(repo.find_in_tree(&commit.tree, path)? != repo.find_in_tree(&before, path)?)
+    let (before, path) = (repo.read_commit(parent)?.tree, text_path(path));
+    Ok(repo.find_in_tree(&commit.tree, &path)? != repo.find_in_tree(&before, &path)?)
 }
 
 /// The same conflict has the same subject, whatever commits it comes from.

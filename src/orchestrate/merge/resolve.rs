@@ -29,6 +29,10 @@ pub(super) fn resolve(
     let mut words = Vec::new();
     for file in &step.files {
         let path = &file.conflict.path;
+        if file.is_gone() {
+            edits.push((text_path(path), None));
+            continue;
+        }
         let Some((side, answer)) = decision.answer_for(path).and_then(|answer| Some((side(answer)?, answer)))
         else {
             return Ok(None);

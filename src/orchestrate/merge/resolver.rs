@@ -102,7 +102,7 @@ fn brief(conflict: &ConflictStep, words: Option<&str>) -> String {
          merge these files by itself:\n\n",
         theirs.name
     );
-    for file in &conflict.files {
+    for file in conflict.undecided() {
         writeln!(text, "- {}", file.conflict.path).expect("a string takes everything");
     }
     for party in ours {
@@ -175,9 +175,9 @@ fn judge(
     }
     let tree = repo.read_commit(&finished.tip)?.tree;
     let mut files = Files::new();
-    for file in &conflict.files {
+    for file in conflict.undecided() {
         let path = &file.conflict.path;
-        let Some(entry) = repo.find_in_tree(&tree, path)? else {
+        let Some(entry) = repo.find_in_tree(&tree, text_path(path))? else {
             files.insert(path.clone(), None);
             continue;
         };

@@ -1,5 +1,6 @@
 //! The engine on real repositories: equal to git where git needs nobody, and resumable everywhere else.
 
+mod kinds;
 mod resolver;
 
 use super::*;
