@@ -127,7 +127,7 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
       2. red-owl     merges by itself
       3. grey-fox    conflicts in src/f
     2 of 3 merge before you are needed (1 in the order given), 1 conflict (1 in the order given)
-    grey-fox and blue-heron both change src/f; nothing has moved yet
+    grey-fox conflicts with blue-heron in src/f; nothing has moved yet
       git orchestra show <id>
       git orchestra decide <id> agent   let an agent resolve it
       git orchestra decide <id> ours    keep what landed from blue-heron

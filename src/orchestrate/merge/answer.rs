@@ -198,15 +198,11 @@ pub(super) fn question(
     let theirs = &conflict.theirs.name;
     let paths: Vec<String> = conflict.undecided().map(|file| file.conflict.path.clone()).collect();
     let place = match &paths[..] {
-        [] => "in ways that git cannot tell apart".to_owned(),
-        [only] => format!("both change {only}"),
-        [first, rest @ ..] => format!("both change {first} and {} more", rest.len()),
+        [] => String::new(),
+        [only] => format!(" in {only}"),
+        [first, rest @ ..] => format!(" in {first} and {} more", rest.len()),
     };
-    let question = if paths.is_empty() {
-        format!("{theirs} and {ours} differ {place}")
-    } else {
-        format!("{theirs} and {ours} {place}")
-    };
+    let question = format!("{theirs} conflicts with {ours}{place}");
     Decision {
         id,
         kind: DecisionKind::Conflict,

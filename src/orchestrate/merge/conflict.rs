@@ -86,14 +86,24 @@ impl ConflictStep {
             let task = step.task.map(|id| state.get::<Task>(&id)).transpose()?.flatten();
             Ok(Party { name: step.name.to_string(), agent: Some(step.agent), task })
         };
+        let landed: Vec<&Step> = merge.steps.iter().filter(|before| before.commit.is_some()).collect();
+        let alone: Vec<_> = landed.iter().map(|before| (before.tip.clone(), step.tip.clone())).collect();
+        let alone = repo.merge_trees(&alone)?;
         let mut files = Vec::new();
         for conflict in &result.conflicts {
+            // Whoever conflicts by himself at this path; if none does, whoever landed something there.
+            let mut own =
+                landed.iter().zip(&alone).filter(|(_, merge)| has_conflict(merge, &conflict.path)).peekable();
             let mut ours = Vec::new();
-            for before in &merge.steps {
-                if let Some(commit) = &before.commit
-                    && touched(repo, commit, &conflict.path)?
-                {
-                    ours.push(whose(before)?);
+            if own.peek().is_some() {
+                ours = own.map(|(before, _)| whose(before)).collect::<Result<_, _>>()?;
+            } else {
+                for before in &landed {
+                    if let Some(commit) = &before.commit
+                        && touched(repo, commit, &conflict.path)?
+                    {
+                        ours.push(whose(before)?);
+                    }
                 }
             }
             if ours.is_empty() {
@@ -195,11 +205,11 @@ fn name_displaced(
     result: &mut MergeTree,
     names: &[(&ObjectId, &str)],
 ) -> Result<(), Error> {
-    let named =
+    let say =
         |text: &str| names.iter().fold(text.to_owned(), |text, (id, name)| text.replace(id.as_str(), name));
     let mut edits = Vec::new();
     for conflict in &mut result.conflicts {
-        let path = named(&conflict.path);
+        let path = say(&conflict.path);
         if path != conflict.path
             && let Some(entry) = repo.find_in_tree(&result.tree, text_path(&conflict.path))?
             && repo.find_in_tree(&result.tree, text_path(&path))?.is_none()
@@ -208,16 +218,20 @@ fn name_displaced(
             edits.push((text_path(&path), Some((entry.mode, entry.id))));
             conflict.path = path;
         }
-        conflict.message = named(&conflict.message);
+        conflict.message = say(&conflict.message);
     }
     if !edits.is_empty() {
         result.tree = repo.edit_tree(Some(&result.tree), &edits)?.0;
     }
     for message in &mut result.messages {
-        message.text = named(&message.text);
-        message.paths = message.paths.iter().map(|path| named(path)).collect();
+        message.text = say(&message.text);
+        message.paths = message.paths.iter().map(|path| say(path)).collect();
     }
     Ok(())
+}
+
+fn has_conflict(merge: &MergeTree, path: &str) -> bool {
+    merge.conflicts.iter().any(|conflict| conflict.path == path)
 }
 
 /// Whether a merge commit changed a path beside its first parent.

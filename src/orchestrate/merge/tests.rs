@@ -252,7 +252,7 @@ fn conflicts_are_put_off_and_told_with_names() {
 
     let merge = start(&fleet.store, &plan).unwrap();
     let decision = fleet.waiting(&merge);
-    assert_eq!(decision.question, "grey-fox and blue-heron both change f");
+    assert_eq!(decision.question, "grey-fox conflicts with blue-heron in f");
     assert_eq!(decision.paths, ["f"]);
     let keys: Vec<_> = decision.choices.iter().map(|choice| choice.key.as_str()).collect();
     assert_eq!(keys, ["agent", "ours", "theirs", "edit", "skip", "abort"]);
