@@ -18,4 +18,5 @@ mod kill;
 mod layers;
 mod merge;
 mod replay;
+mod spawn;
 mod streams;

@@ -1,0 +1,192 @@
+//! Agents in the foreground console: what a person sees and does there, and what a kill leaves behind.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::programs::use_claude;
+use crate::harness::sandbox::{ORCHESTRA, kill, poll, wait_for, write_in};
+use crate::harness::terminal::Terminal;
+use crate::harness::{Endpoint, Sandbox, Step};
+
+/// A sandbox whose profile `sh` runs a shell script.
+fn sandbox(script: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    profile(&sandbox, "sh", script);
+    sandbox
+}
+
+fn profile(sandbox: &Sandbox, name: &str, script: &str) {
+    let config = sandbox.home().join(".config/git-orchestra/config.toml");
+    let mut text = std::fs::read_to_string(&config).unwrap_or_else(|_| "grace = \"1s\"\n".to_owned());
+    let words = json!(["/bin/sh", "-c", script]);
+    let table = format!("[profile.{name}]\nprogram = \"command\"\ncommand = {words}\n");
+    text.push_str(&table);
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
+}
+
+fn status(sandbox: &Sandbox, name: &str) -> Value {
+    let all = sandbox.json(&["status", "--all"]);
+    let found = all["data"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned();
+    found.unwrap_or_else(|| panic!("no {name} in {all}"))
+}
+
+/// Whether a process runs with this word in its command line.
+fn runs(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        line.split(|&b| b == 0).any(|part| part == word.as_bytes())
+    })
+}
+
+#[test]
+fn into_a_pipe_events_are_lines_and_with_json_documents() {
+    let sandbox = sandbox("echo hello; echo work >file");
+    let out = sandbox.orchestra(&["spawn", "-m", "First", "--profile", "sh"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert_eq!(
+        out.stdout, "first  hello\nfirst  done\nfirst  done       orchestra/first  1 commit\n",
+        "{out}"
+    );
+    let out = sandbox.orchestra(&["spawn", "-m", "Second", "--profile", "sh", "--json"]);
+    let said: Vec<Value> = out.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(said.iter().all(|line| line["schema"] == "git-orchestra/agent-event/1"), "{out}");
+    let last = &said.last().unwrap()["data"];
+    assert_eq!(
+        (&last["is"], &last["commits"], &last["outcome"]["is"]),
+        (&json!("finished"), &json!(1), &json!("succeeded"))
+    );
+    assert!(said.iter().any(|line| line["data"]["event"]["text"] == "hello"), "{out}");
+}
+
+#[test]
+fn the_console_fits_eighty_columns_and_goes_without_colours() {
+    let mut sandbox =
+        sandbox("printf 'a long line: %0200d\\n' 7; echo '\u{1b}[31mred\u{7}'; sleep 1; echo x >x");
+    for title in ["Parse dates in every format", "Mend the tests of the HTTP client"] {
+        sandbox.ok(&["task", "add", title]);
+    }
+    sandbox.set_env("NO_COLOR", "1");
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "--profile", "sh"], 24, 80);
+    terminal.wait_for("running");
+    assert_eq!(terminal.end(), 0);
+    let screen = terminal.screen();
+    assert!(screen.contains("orchestra/parse-dates-in-every-format"), "{screen}");
+    let lines: Vec<&str> = screen.lines().filter(|line| line.contains("a long line")).collect();
+    assert_eq!(lines.len(), 2, "cut or broken, never wrapped by the terminal:\n{screen}");
+    let bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
+    assert!(!bytes.contains('\u{7}') && !bytes.contains("\u{1b}[31m"), "{bytes:?}");
+}
+
+#[test]
+fn ctrl_c_stops_cleanly_and_a_second_one_kills() {
+    let sandbox = sandbox("echo work >file; echo ready; exec sleep 71.1");
+    profile(&sandbox, "deaf", "trap '' TERM; echo ready; while :; do sleep 71.2; done");
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "One", "--profile", "sh"], 24, 80);
+    terminal.wait_for("ready");
+    terminal.type_in("\u{3}");
+    assert_eq!(terminal.end(), 130, "{}", terminal.screen());
+    assert_eq!(status(&sandbox, "one")["state"], "stopped");
+    assert_eq!(sandbox.git(&["show", "orchestra/one:file"]), "work", "what it left is kept");
+    assert!(!runs("71.1"));
+
+    let mut sandbox = sandbox;
+    sandbox.set_env("ORCHESTRA_GRACE", "60s");
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "Two", "--profile", "deaf"], 24, 80);
+    terminal.wait_for("ready");
+    terminal.type_in("\u{3}");
+    terminal.wait_for("stopping");
+    terminal.type_in("\u{3}");
+    assert_eq!(terminal.end(), 130, "{}", terminal.screen());
+    assert_eq!(status(&sandbox, "two")["state"], "stopped");
+    assert!(!runs("71.2"));
+}
+
+#[test]
+fn a_killed_console_is_recovered_by_the_next_command() {
+    let sandbox = sandbox("echo work >file; echo ready; (setsid sleep 72.1 &); exec sleep 72.1");
+    sandbox.ok(&["task", "add", "Work"]);
+    let mut command = sandbox.command(ORCHESTRA);
+    command
+        .args(["spawn", "--profile", "sh"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("ready")));
+    assert_eq!(status(&sandbox, "work")["state"], "running");
+    kill(child.id(), Signal::SIGKILL);
+    child.wait().unwrap();
+    assert_ne!(status(&sandbox, "work")["state"], "running", "nobody watches it");
+    let out = sandbox.orchestra(&["task", "add", "Another"]);
+    assert!(out.code == 0 && out.stderr.contains("it is lost, and what still ran was ended"), "{out}");
+    assert!(out.stderr.contains("1 uncommitted path"), "{out}");
+    assert_eq!(status(&sandbox, "work")["state"], "lost");
+    assert!(poll(|| (!runs("72.1")).then_some(())).is_some());
+    assert!(sandbox.orchestra(&["task", "add", "Third"]).stderr.is_empty(), "once");
+    // And it goes on, with its work.
+    profile(&sandbox, "again", "cat file; echo more >>file");
+    let out = sandbox.orchestra(&["resume", "work", "--profile", "again"]);
+    assert!(out.code == 0 && out.stdout.contains("work  work\n"), "{out}");
+    assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work\nmore");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn sixteen_kills_of_a_spawn_need_no_repair_by_hand() {
+    let sandbox = sandbox("echo x >>x");
+    let before = sandbox.fingerprint();
+    for number in 0..16 {
+        let mut command = sandbox.command(ORCHESTRA);
+        command.args(["spawn", "-m", "Work", "--profile", "sh"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(7 * number));
+        kill(child.id(), Signal::SIGKILL);
+        child.wait().unwrap();
+        sandbox.git(&["fetch", "--quiet", "."]);
+    }
+    let out = sandbox.orchestra(&["spawn", "-m", "Last", "--profile", "sh"]);
+    assert_eq!(out.code, 0, "{out}");
+    let all = sandbox.json(&["status"]);
+    for row in all["data"].as_array().unwrap() {
+        let (name, state) = (row["name"].as_str().unwrap(), row["state"].as_str().unwrap());
+        assert!(matches!(state, "done" | "lost" | "new"), "{name}: {state}");
+        if state == "new" {
+            sandbox.ok(&["resume", name]);
+        }
+        sandbox.ok(&["remove", name]);
+    }
+    assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra"]), "");
+    assert_eq!(sandbox.fingerprint(), before);
+    sandbox.git(&["gc", "--quiet"]);
+    sandbox.assert_sound();
+}
+
+#[test]
+fn claude_is_asked_for_on_the_console_and_off_it_the_question_is_kept() {
+    let endpoint = Endpoint::start([(
+        "Touch the marker",
+        vec![Step::bash("sh -c 'date >marker'"), Step::say("Finished.")],
+    )]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    // On the console.
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "Touch the marker"], 30, 100);
+    terminal.wait_for("wants to use Bash: sh -c");
+    terminal.wait_for("Allow it this once");
+    terminal.type_in("\r");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    sandbox.git(&["cat-file", "-e", "orchestra/touch-the-marker:marker"]);
+    // Off it.
+    let out = sandbox.orchestra(&["spawn", "-m", "Touch the marker", "--name", "alone"]);
+    assert_eq!(out.code, 3, "{out}");
+    assert!(out.stdout.contains("wants to use Bash: sh -c"), "{out}");
+    assert!(sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", "orchestra/alone:marker"], b"").code != 0);
+    wait_for("the lease to go", || (status(&sandbox, "alone")["state"] != "running").then_some(()));
+}
