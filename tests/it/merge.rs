@@ -1,8 +1,8 @@
 //! `overlap`, `merge` and `decide` as a user meets them: on a terminal, off one, killed half-way.
 
-use crate::harness::Sandbox;
 use crate::harness::sandbox::ORCHESTRA;
 use crate::harness::terminal::Terminal;
+use crate::harness::{Layout, Sandbox};
 use git_orchestra::git::{Identity, Repository};
 use git_orchestra::model::{Agent, Task};
 use git_orchestra::process::SystemClock;
@@ -15,10 +15,18 @@ const NUMBERS: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
 
 /// A repository with agents whose branches exist, without any program having run.
 fn fleet(agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
-    let sandbox = Sandbox::new();
-    sandbox.write("src/f", NUMBERS);
-    sandbox.write("src/g", "g\n");
-    sandbox.commit("base");
+    fleet_in(Layout::default(), agents)
+}
+
+fn fleet_in(layout: Layout, agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
+    let sandbox = Sandbox::with(layout);
+    sandbox.plumb_commit("refs/heads/main", "base", &[("src/f", NUMBERS), ("src/g", "g\n")]);
+    for checkout in sandbox.git(&["worktree", "list", "--porcelain"]).split("\n\n") {
+        if checkout.contains("branch refs/heads/main") {
+            let dir = checkout.lines().next().unwrap().strip_prefix("worktree ").unwrap().to_owned();
+            sandbox.git_in(dir.as_ref(), &["reset", "--quiet", "--hard"]);
+        }
+    }
     let base = sandbox.git(&["rev-parse", "main"]);
     let env = sandbox.command("git").get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
     let repo = Repository::discover(sandbox.repo(), Arc::new(env)).unwrap();
@@ -322,4 +330,36 @@ fn an_agent_resolves_when_it_is_asked_to() {
     assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
     assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/resolve-*"]), "");
     sandbox.assert_sound();
+}
+
+#[test]
+fn every_layout_of_a_repository_can_be_merged_into() {
+    let bare = Layout { bare: true, ..Layout::default() };
+    let linked = Layout { linked: true, ..Layout::default() };
+    let reftable = Layout { reftable: true, sha256: true, ..Layout::default() };
+    for layout in [bare, linked, reftable] {
+        let owl: &[(&str, &str)] = &[("src/g", "gg\n")];
+        let agents = [
+            ("blue-heron", &[("src/f", "one\n")] as &[_]),
+            ("red-owl", owl),
+            ("grey-fox", &[("src/f", "two\n")]),
+        ];
+        let sandbox = fleet_in(layout, &agents);
+        let waiting = sandbox.orchestra(&["merge"]);
+        assert_eq!(waiting.code, 3, "{layout:?}\n{waiting}");
+        sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+        sandbox.ok(&["merge", "--continue"]);
+        assert_eq!(sandbox.git(&["show", "main:src/f"]), "two", "{layout:?}");
+        assert_eq!(sandbox.git(&["show", "main:src/g"]), "gg", "{layout:?}");
+        if layout.linked {
+            let main = sandbox.root().join("repo");
+            assert_eq!(
+                std::fs::read_to_string(main.join("src/f")).unwrap(),
+                "two\n",
+                "its files moved with it"
+            );
+            assert_eq!(sandbox.git_in(&main, &["status", "--porcelain"]), "");
+        }
+        sandbox.assert_sound();
+    }
 }

@@ -142,6 +142,10 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
 
 fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Error> {
     if let Some(mut agent) = tx.get::<Agent>(&step.agent)? {
+        if step.tip == agent.base {
+            // It did nothing, and so did its merge.
+            return Ok(());
+        }
         agent.merged = Some(merge.head.clone());
         tx.put(&agent)?;
     }

@@ -1,12 +1,13 @@
 //! Whose work is merged, and where to.
 //!
 //! Committed tips are merged. What a stopped agent left uncommitted is committed first, as its own; an agent that
-//! is still running is left out, or refused if it was named: its branch would move under the merge.
+//! is still running is left out, or refused if it was named: its branch would move under the merge. One whose last
+//! run did not succeed is left out unless it was named.
 
 use super::resolver::resolves;
 use super::{Error, short_branch};
 use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
-use crate::model::{Agent, Id, Name, ObjectId, Task};
+use crate::model::{Agent, Id, Name, ObjectId, Outcome, Task};
 use crate::orchestrate::next_rescue_ref;
 use crate::orchestrate::overlap::Branch;
 use crate::store::{State, Store};
@@ -99,10 +100,26 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
         if request.agents.is_empty() && idle && uncommitted == 0 {
             continue;
         }
+        if request.agents.is_empty()
+            && let Some(why) = unfinished(&agent)
+        {
+            left_out.push(LeftOut { name: agent.name, why });
+            continue;
+        }
         let task = agent.task.and_then(|id| tasks.get(&id).cloned());
         candidates.push(Candidate { agent, task, tip, uncommitted });
     }
     Ok(Selection { target, target_tip, candidates, left_out })
+}
+
+/// Why an agent's work is not merged unless somebody names it: its last run did not end well.
+fn unfinished(agent: &Agent) -> Option<&'static str> {
+    match agent.last_run()?.1.outcome.as_ref()? {
+        Outcome::Succeeded => None,
+        Outcome::Failed { .. } => Some("its last run failed"),
+        Outcome::Stopped { .. } => Some("its last run was stopped"),
+        Outcome::Lost => Some("its last run was lost"),
+    }
 }
 
 fn contains(store: &Store, descendant: &ObjectId, ancestor: &ObjectId) -> Result<bool, Error> {

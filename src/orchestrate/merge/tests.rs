@@ -457,6 +457,20 @@ fn who_is_merged() {
     let elsewhere = Request { target: Some("nowhere".into()), ..Request::default() };
     assert!(matches!(select(&fleet.store, &elsewhere), Err(Error::NoTarget(name)) if name == "nowhere"));
 
+    // An agent that failed is merged only if somebody says so.
+    let fail = |tx: &mut crate::store::Transaction<'_>| {
+        let mut owl = owl.clone();
+        let outcome = Some(crate::model::Outcome::Failed { reason: "exit 1".into() });
+        owl.runs.insert(1, crate::model::Run { outcome, ..crate::model::Run::default() });
+        tx.put(&owl)
+    };
+    fleet.store.transact(fail).unwrap();
+    let selection = select(&fleet.store, &Request::default()).unwrap();
+    assert_eq!((selection.candidates.len(), selection.left_out[0].why), (2, "its last run failed"));
+    let named = Request { agents: vec![owl.id], ..Request::default() };
+    assert_eq!(select(&fleet.store, &named).unwrap().candidates.len(), 1);
+    fleet.store.transact(|tx| tx.put(&crate::model::Agent { runs: [].into(), ..owl.clone() })).unwrap();
+
     // What a stopped agent left uncommitted is part of the forecast, and is committed before the merge.
     fleet.sandbox.git(&["worktree", "add", "-q", "../red-owl", "orchestra/red-owl"]);
     std::fs::write(fleet.sandbox.dir.path().join("red-owl/left"), "left\n").unwrap();

@@ -29,7 +29,7 @@ use ask::Asked;
     after_help = "Examples:\n  git orchestra merge --dry-run\n  git orchestra merge\n  git orchestra merge blue-heron grey-fox --into release\n  git orchestra merge --continue"
 )]
 pub(crate) struct Args {
-    /// Names or ids; without any, all agents that have work to merge and do not run
+    /// Names or ids; without any, all that have work to merge, do not run, and succeeded
     #[arg(value_name = "AGENT", conflicts_with_all = ["continue", "abort"])]
     agents: Vec<String>,
     /// The branch to merge into, instead of the one that the agents started from
