@@ -17,6 +17,7 @@ mod harness;
 mod kill;
 mod layers;
 mod merge;
+mod readme;
 mod replay;
 mod spawn;
 mod streams;
