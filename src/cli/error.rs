@@ -60,8 +60,6 @@ pub(crate) enum ErrorKind {
     NoRepository,
     /// A program or hook named by the repository's file was not approved.
     NotApproved,
-    /// A question needs a person, and there is no terminal to ask on.
-    NoTerminal,
     /// Whoever read our output went away.
     BrokenPipe,
     /// Anything else.
@@ -120,7 +118,6 @@ impl CliError {
     const fn exit(&self) -> Exit {
         match self.kind {
             ErrorKind::Usage => Exit::Usage,
-            ErrorKind::NoTerminal => Exit::Waiting,
             // What a shell reports of git itself when its reader went away.
             ErrorKind::BrokenPipe => Exit::Signal(13),
             ErrorKind::NotFound(_)
@@ -148,7 +145,6 @@ impl CliError {
             ErrorKind::NotApproved => {
                 Some("`git orchestra config approve` shows what the repository wants to run, and asks")
             }
-            ErrorKind::NoTerminal => Some("answer it with `git orchestra decide`"),
             ErrorKind::NotFound(Some(Kind::Merge) | None)
             | ErrorKind::Usage
             | ErrorKind::BrokenPipe

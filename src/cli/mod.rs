@@ -4,8 +4,6 @@
 //! said in `command/mod.rs`. Nothing here starts a process or names a git object by itself: it asks the layers
 //! below and shows what they answer.
 
-#![allow(dead_code, unused_imports, reason = "the kit lands before the commands that use it")]
-
 mod command;
 mod complete;
 mod context;

@@ -151,7 +151,10 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
             }
         })
         .collect();
-    all.sort_by_key(|status| (!status.activity.is_live(), status.agent.created, status.agent.id));
+    all.sort_by(|a, b| {
+        let key = |status: &AgentStatus| (!status.activity.is_live(), status.agent.created);
+        key(a).cmp(&key(b)).then_with(|| a.agent.name.cmp(&b.agent.name))
+    });
     Ok(all)
 }
 

@@ -39,8 +39,6 @@ macro_rules! commands {
     };
 }
 
-pub(crate) use commands;
-
 commands! {
     Init => init,
     Task => task,
@@ -59,6 +57,7 @@ commands! {
     Demo => demo,
     #[command(hide = true)]
     Replay => replay,
+    Schema => schema,
     Completion => completion,
     /// Candidates for a shell's completion
     #[command(name = "__complete", hide = true)]

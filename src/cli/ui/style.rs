@@ -70,11 +70,6 @@ impl Painter {
         Self { enabled }
     }
 
-    /// Whether it uses colours.
-    pub(crate) const fn is_enabled(self) -> bool {
-        self.enabled
-    }
-
     /// `text` as what `label` looks like; control characters in it are made visible.
     pub(crate) fn paint(self, label: Label, text: impl AsRef<str>) -> String {
         self.dress(label, printable(text.as_ref()))

@@ -35,11 +35,6 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Whether no row was added.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
     /// The table as lines. Columns that are empty in every row are left out. Lines longer than `columns` lose the
     /// end of their elastic cell.
     pub(crate) fn render(&self, columns: Option<usize>) -> String {

@@ -47,7 +47,7 @@ pub(crate) const fn outcome_label(outcome: &Outcome) -> Label {
 
 /// One for people.
 pub(crate) fn page(agent: &Agent, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
-    let mut page = Page::new(painter, ids, now, "agent", &agent.id);
+    let mut page = Page::new(painter, ids, "agent", &agent.id);
     page.field("name", Label::Agent, agent.name.as_str());
     page.field("profile", Label::Plain, format!("{} ({})", agent.profile, agent.program));
     page.ids("task", &agent.task);

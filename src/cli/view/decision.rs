@@ -33,7 +33,7 @@ pub(crate) const fn kind_word(kind: DecisionKind) -> &'static str {
 
 /// One for people.
 pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
-    let mut page = Page::new(painter, ids, now, "decision", &decision.id);
+    let mut page = Page::new(painter, ids, "decision", &decision.id);
     page.field("question", Label::Title, &decision.question);
     let (label, word) = match decision.status {
         DecisionStatus::Open => (Label::Attention, "open"),

@@ -41,7 +41,7 @@ pub(crate) const fn status_word(status: FindingStatus) -> &'static str {
 
 /// One for people.
 pub(crate) fn page(finding: &Finding, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
-    let mut page = Page::new(painter, ids, now, "finding", &finding.id);
+    let mut page = Page::new(painter, ids, "finding", &finding.id);
     page.field("severity", severity_label(finding.severity), finding.severity.word());
     page.field("state", Label::Plain, status_word(finding.status));
     page.field("where", Label::Path, finding.anchor.as_ref().map(ToString::to_string).unwrap_or_default());

@@ -46,7 +46,7 @@ pub(crate) const fn step_word(status: StepStatus) -> (&'static str, Label) {
 
 /// One for people.
 pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
-    let mut page = Page::new(painter, ids, now, "merge", &merge.id);
+    let mut page = Page::new(painter, ids, "merge", &merge.id);
     let (word, label) = status_word(merge.status);
     page.field("into", Label::Branch, branch_name(&merge.target));
     page.field("state", label, word);
@@ -64,6 +64,9 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
             painter.paint(Label::Commit, commit.short()),
             painter.paint(label, word)
         );
+        if let Some(reason) = &step.reason {
+            let _ = writeln!(steps, "     {}", painter.paint(Label::Dim, reason));
+        }
         for resolution in &step.resolutions {
             let side = match resolution.side {
                 Side::Ours => "ours",

@@ -77,20 +77,14 @@ pub(crate) fn cost(cost: Option<Cost>) -> String {
 pub(crate) struct Page<'a> {
     painter: Painter,
     pub(crate) ids: &'a ShortIds,
-    pub(crate) now: Timestamp,
     text: String,
 }
 
 impl<'a> Page<'a> {
     /// A page that begins with what it is about.
-    pub(crate) fn new(painter: Painter, ids: &'a ShortIds, now: Timestamp, noun: &str, id: &Id) -> Self {
+    pub(crate) fn new(painter: Painter, ids: &'a ShortIds, noun: &str, id: &Id) -> Self {
         let shown = painter.paint(Label::Id, id.to_string());
-        Self { painter, ids, now, text: format!("{} {shown}\n", painter.paint(Label::Heading, noun)) }
-    }
-
-    /// The painter.
-    pub(crate) const fn painter(&self) -> Painter {
-        self.painter
+        Self { painter, ids, text: format!("{} {shown}\n", painter.paint(Label::Heading, noun)) }
     }
 
     /// A field, unless it is empty.

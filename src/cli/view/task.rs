@@ -108,7 +108,7 @@ impl Tasks {
 
     /// One for people.
     pub(crate) fn page(&self, task: &Task, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
-        let mut page = Page::new(painter, ids, now, "task", &task.id);
+        let mut page = Page::new(painter, ids, "task", &task.id);
         let standing = self.standing(task);
         page.field("title", Label::Title, &task.title);
         page.field("state", standing.label(), standing.word());

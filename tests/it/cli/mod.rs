@@ -1,8 +1,10 @@
 //! What people and scripts see of the commands: standard output, standard error and the exit code.
 
+mod agents;
 mod approval;
 mod completion;
 mod findings;
+mod schema;
 mod tasks;
 
 use std::fmt::Write as _;
@@ -62,6 +64,7 @@ impl Stage {
         }
         for (pattern, stands) in [
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
+            (r"\b1[0-9]{12}\b", "<ms>"),
             (r"\b\d+s ago", "<age> ago"),
             (r"(?m) +\d+s$", " <age>"),
             (r"\b[0-9a-f]{40}\b", "<commit>"),

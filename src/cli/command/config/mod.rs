@@ -1,7 +1,5 @@
 //! `git orchestra config`: what settings count here, and where they come from.
 
-use crate::cli::command::commands;
-
 /// Show settings and where they come from, and approve what the repository wants to run
 ///
 /// Later layers win: built-in defaults, the repository's orchestra.toml, your

@@ -1,7 +1,5 @@
 //! `git orchestra finding`: what was noticed.
 
-use crate::cli::command::commands;
-
 /// Add, list and resolve findings
 ///
 /// Findings are also notes on the commits they speak of: `git log --notes='orchestra/*'` shows them.

@@ -110,7 +110,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     let Some(plan) = planned(ctx, args)? else {
         if args.json {
-            json::print(ctx, "merge", &report::Nothing::default())?;
+            json::print(ctx, "merge-result", &report::Nothing::default())?;
         }
         return Ok(Exit::Done);
     };

@@ -153,7 +153,7 @@ fn resolved(step: &Step) -> String {
 
 pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
-        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: None })?;
+        json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None })?;
         return Ok(Exit::Done);
     }
     let paint = ctx.ui().painter();
@@ -179,7 +179,7 @@ pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit
 
 pub(super) fn aborted(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
-        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: None })?;
+        json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None })?;
     } else {
         let target = ctx.ui().painter().paint(Label::Branch, short_branch(&merge.target));
         ctx.ui().print(&format!("gave the merge up; {target} and every branch are as they were\n"))?;
@@ -195,7 +195,7 @@ pub(super) fn waiting(
     as_json: bool,
 ) -> Result<Exit, CliError> {
     if as_json {
-        json::print(ctx, "merge", &Ended { merge, decision: Some(decision), blocked: None })?;
+        json::print(ctx, "merge-result", &Ended { merge, decision: Some(decision), blocked: None })?;
         return Ok(Exit::Waiting);
     }
     let state = ctx.state()?;
@@ -226,7 +226,7 @@ pub(super) fn blocked(
     if as_json {
         let shown =
             ShownBlocked { checkout, dirty: &blocked.dirty, words: &blocked.words, command: &blocked.command };
-        json::print(ctx, "merge", &Ended { merge, decision: None, blocked: Some(shown) })?;
+        json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: Some(shown) })?;
         return Ok(Exit::Waiting);
     }
     let target = short_branch(&merge.target);

@@ -2,8 +2,6 @@
 
 mod fields;
 
-use crate::cli::command::commands;
-
 /// Add, list and change tasks
 #[derive(Debug, clap::Args)]
 #[command(
