@@ -195,8 +195,12 @@ mod tests {
         assert_eq!((seen.state, seen.since), (LeaseState::Running, Timestamp(2)));
         assert!(take_dead(&repo).unwrap().is_empty());
         drop(lease);
-        assert!(live(&repo).is_empty());
+        // A child that another test forks right now holds our files until it runs its program.
+        let limit = std::time::Instant::now() + Duration::from_secs(10);
         let mut dead = take_dead(&repo).unwrap();
+        while dead.is_empty() && std::time::Instant::now() < limit {
+            dead = take_dead(&repo).unwrap();
+        }
         assert_eq!(dead.len(), 1);
         dead.remove(0).release().unwrap();
         assert!(std::fs::read_dir(directory(&repo)).unwrap().next().is_none());
