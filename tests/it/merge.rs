@@ -83,10 +83,10 @@ fn overlap_is_readable_at_eighty_columns() {
     2  grey-fox        1       0      1  +2 -2
     3  red-owl         1       0      1  +1 -1
 
-                     main    1    2
-      1 blue-heron      ·
-      2 grey-fox        ·   1!
-      3 red-owl         ·    ·    ·
+                    main  1  2
+      1 blue-heron     ·
+      2 grey-fox       · 1!
+      3 red-owl        ·  ·  ·
 
     · nothing in common   3 files in common, git merges them   2! paths conflict
 

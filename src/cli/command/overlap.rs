@@ -143,19 +143,21 @@ fn standings(overlap: &Overlap, paint: Painter, target: &str, columns: usize) ->
 /// A triangle of cells: `·` nothing in common, `3` files that git merges, `2!` paths that conflict. `None` if it
 /// does not fit.
 fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Option<String> {
-    const CELL: usize = 5;
+    let widest = overlap.pairs.iter().map(|pair| cell(Some(pair), Painter::new(false)).chars().count()).max();
+    // As wide as it has to be: the terminal is not.
+    let cell_width = widest.unwrap_or(1).max(overlap.branches.len().to_string().len()) + 1;
     let ids: Vec<&Id> = overlap.branches.iter().map(|standing| &standing.branch.agent).collect();
     let name_width = overlap.branches.iter().map(|s| s.branch.name.as_str().len()).max().unwrap_or(0).min(24);
-    let first = target.chars().count().clamp(CELL, 12);
+    let first = target.chars().count().clamp(cell_width, 12);
     let left = 4 + name_width;
-    if left + 2 + first + ids.len().saturating_sub(1) * CELL > columns {
+    if left + 2 + first + ids.len().saturating_sub(1) * cell_width > columns {
         return None;
     }
     let cut = |text: &str, width: usize| console::truncate_str(text, width, "…").into_owned();
     let pad = |cell: &str, width: usize| console::pad_str(cell, width, console::Alignment::Right, None).into_owned();
     let mut text = format!("\n{}{}", " ".repeat(left + 2), pad(&paint.paint(Label::Branch, cut(target, first)), first));
     for number in 1..ids.len() {
-        text.push_str(&pad(&paint.paint(Label::Dim, number.to_string()), CELL));
+        text.push_str(&pad(&paint.paint(Label::Dim, number.to_string()), cell_width));
     }
     text.push('\n');
     for (row, standing) in overlap.branches.iter().enumerate() {
@@ -165,7 +167,7 @@ fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Op
         let _ = write!(text, "{number} {name}  ");
         text.push_str(&pad(&cell(overlap.between(ids[row], None), paint), first));
         for other in &ids[..row] {
-            text.push_str(&pad(&cell(overlap.between(ids[row], Some(other)), paint), CELL));
+            text.push_str(&pad(&cell(overlap.between(ids[row], Some(other)), paint), cell_width));
         }
         text.push('\n');
     }

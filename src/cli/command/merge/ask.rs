@@ -29,7 +29,7 @@ pub(super) fn ask(ctx: &Context, decision: &Decision, conflict: &ConflictStep) -
         conflict.undecided().filter(|file| !decision.answers.contains_key(&file.conflict.path)).collect();
     for (number, file) in open.iter().enumerate() {
         let count = if open.len() > 1 { format!("({} of {}) ", number + 1, open.len()) } else { String::new() };
-        ctx.ui().note(format!("\n{}{}", paint.paint(Label::Dim, count), diff::conflict(conflict, file, paint)));
+        ctx.ui().note(format!("\n{}{}", paint.paint(Label::Dim, count), diff::conflict(conflict, file, paint).trim_end()));
         let before = merge_decision_is_open(ctx, decision)?;
         if !before {
             break;

@@ -58,7 +58,7 @@ impl From<Error> for CliError {
             Error::OpenAlready { .. } => {
                 "`git orchestra merge --continue` goes on with it, `git orchestra merge --abort` gives it up"
             }
-            Error::Running(_) => "wait until they are done, or end them with `git orchestra stop`",
+            Error::Running(_) => "wait until they are done, or end them with Ctrl-C in the console that runs them",
             Error::ManyTargets(_) => "say it with `--into BRANCH`",
             Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
             Error::Leftover { .. } => "finish what is going on in its worktree; its work is kept in a rescue ref",
