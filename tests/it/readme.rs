@@ -245,12 +245,12 @@ fn shape(lines: &[String]) -> Vec<String> {
 fn the_demo_runs_and_is_drawn() {
     let sandbox = Sandbox::new();
     let start = std::time::Instant::now();
-    let mut terminal = Terminal::orchestra(&sandbox, &["demo"], 60, 100);
+    let mut terminal = Terminal::orchestra(&sandbox, &["demo"], 36, 100);
     assert_eq!(terminal.end(), 0, "{}", terminal.screen());
     assert!(start.elapsed().as_secs() < 60, "the demo took {:?}", start.elapsed());
     if blessing() {
         let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/demo.svg");
         std::fs::create_dir_all(picture.parent().unwrap()).unwrap();
-        std::fs::write(picture, terminal.svg("git orchestra demo")).unwrap();
+        std::fs::write(picture, terminal.film("git orchestra demo")).unwrap();
     }
 }

@@ -10,6 +10,7 @@
 
 pub(crate) mod anthropic;
 mod http;
+mod picture;
 pub(crate) mod programs;
 pub(crate) mod sandbox;
 pub(crate) mod terminal;

@@ -1,16 +1,16 @@
 //! A terminal around a program: what a person sees, and what a person types.
 
-use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
-use vt100::{Color, Parser};
+use vt100::Parser;
 
-use super::Sandbox;
 use super::sandbox::{ORCHESTRA, kill, poll, wait_for};
+use super::{Sandbox, picture};
 
 /// A program in a terminal of its own.
 pub(crate) struct Terminal {
@@ -23,6 +23,8 @@ pub(crate) struct Terminal {
 struct Seen {
     parser: Parser,
     bytes: Vec<u8>,
+    /// How many bytes had come at which time.
+    times: Vec<(Duration, usize)>,
     over: bool,
 }
 
@@ -56,8 +58,9 @@ impl Terminal {
         let mut output = pair.master.try_clone_reader().unwrap();
         let input = pair.master.take_writer().unwrap();
         let parser = Parser::new(rows, columns, 10_000);
-        let seen = Arc::new(Mutex::new(Seen { parser, bytes: Vec::new(), over: false }));
+        let seen = Arc::new(Mutex::new(Seen { parser, bytes: Vec::new(), times: Vec::new(), over: false }));
         let shown = Arc::clone(&seen);
+        let start = Instant::now();
         std::thread::spawn(move || {
             let mut buffer = [0; 8192];
             // Linux answers the last read of a terminal that nobody holds open with an error.
@@ -65,6 +68,8 @@ impl Terminal {
                 let mut seen = shown.lock().unwrap();
                 seen.bytes.extend_from_slice(&buffer[..read]);
                 seen.parser.process(&buffer[..read]);
+                let length = seen.bytes.len();
+                seen.times.push((start.elapsed(), length));
             }
             shown.lock().unwrap().over = true;
         });
@@ -106,8 +111,22 @@ impl Terminal {
     }
 
     /// The screen as a picture, without empty lines at its end.
-    pub(crate) fn svg(&self, title: &str) -> String {
-        svg(self.seen.lock().unwrap().parser.screen(), title)
+    pub(crate) fn picture(&self, title: &str) -> String {
+        picture::still(self.seen.lock().unwrap().parser.screen(), title)
+    }
+
+    /// Everything that was seen, as a picture that moves.
+    pub(crate) fn film(&self, title: &str) -> String {
+        let seen = self.seen.lock().unwrap();
+        let (rows, columns) = seen.parser.screen().size();
+        let mut parser = Parser::new(rows, columns, 0);
+        let mut shown = 0;
+        let screens = seen.times.iter().map(|&(time, length)| {
+            parser.process(&seen.bytes[shown..length]);
+            shown = length;
+            (time, parser.screen().clone())
+        });
+        picture::film(screens, title)
     }
 }
 
@@ -116,111 +135,6 @@ impl Drop for Terminal {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-const CHARACTER: f64 = 8.43;
-const LINE: u32 = 19;
-const MARGIN: u32 = 16;
-const BAR: u32 = 32;
-
-/// Draws a screen; deterministic, so that it changes only when the screen does.
-fn svg(screen: &vt100::Screen, title: &str) -> String {
-    let (rows, columns) = screen.size();
-    let used = (0..rows)
-        .rev()
-        .find(|&row| {
-            (0..columns).any(|column| screen.cell(row, column).is_some_and(vt100::Cell::has_contents))
-        })
-        .map_or(1, |row| row + 1);
-    let width = f64::from(columns) * CHARACTER + 2.0 * f64::from(MARGIN);
-    let height = u32::from(used) * LINE + 2 * MARGIN + BAR;
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0}" height="{height}" viewBox="0 0 {width:.0} {height}" role="img" aria-label="{title}">
-<rect width="100%" height="100%" rx="8" fill="#16181d"/>
-<g fill="#3b3f4a"><circle cx="20" cy="18" r="6"/><circle cx="40" cy="18" r="6"/><circle cx="60" cy="18" r="6"/></g>
-<g font-family="ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace" font-size="14" fill="#d5d8df" xml:space="preserve">
-<text x="80" y="23" fill="#8b909c">{title}</text>"##,
-        title = escape(title)
-    );
-    for row in 0..used {
-        draw_row(&mut out, screen, row, columns);
-    }
-    out.push_str("</g>\n</svg>\n");
-    out
-}
-
-/// One `text` element a row, one `tspan` for each stretch of equal style, placed so that fonts cannot drift.
-fn draw_row(out: &mut String, screen: &vt100::Screen, row: u16, columns: u16) {
-    let mut spans: Vec<(u16, String, String)> = Vec::new();
-    for column in 0..columns {
-        let Some(cell) = screen.cell(row, column) else { continue };
-        if cell.is_wide_continuation() {
-            continue;
-        }
-        let style = style(cell);
-        let text = if cell.has_contents() { cell.contents() } else { " " };
-        match spans.last_mut() {
-            Some((_, last, run)) if *last == style => run.push_str(text),
-            _ => spans.push((column, style, text.to_owned())),
-        }
-    }
-    let y = u32::from(row) * LINE + MARGIN + BAR + 10;
-    let mut line = String::new();
-    for (column, style, text) in spans.iter().filter(|(_, _, text)| !text.trim().is_empty()) {
-        let text = text.trim_end();
-        let lead = text.chars().take_while(|character| *character == ' ').count();
-        let x =
-            (f64::from(*column) + f64::from(u16::try_from(lead).unwrap())) * CHARACTER + f64::from(MARGIN);
-        let _ = write!(line, r#"<tspan x="{x:.1}"{style}>{}</tspan>"#, escape(text.trim_start()));
-    }
-    if !line.is_empty() {
-        let _ = writeln!(out, r#"<text y="{y}">{line}</text>"#);
-    }
-}
-
-fn style(cell: &vt100::Cell) -> String {
-    let mut style = String::new();
-    if let Some(color) = color(cell.fgcolor()) {
-        let _ = write!(style, r#" fill="{color}""#);
-    }
-    if cell.bold() {
-        style.push_str(r#" font-weight="bold""#);
-    }
-    if cell.dim() {
-        style.push_str(r#" opacity="0.6""#);
-    }
-    if cell.italic() {
-        style.push_str(r#" font-style="italic""#);
-    }
-    if cell.underline() {
-        style.push_str(r#" text-decoration="underline""#);
-    }
-    style
-}
-
-/// The sixteen colours of the picture's theme; others are named by the program itself.
-fn color(color: Color) -> Option<String> {
-    const THEME: [&str; 16] = [
-        "#3b3f4a", "#e06c75", "#98c379", "#e5c07b", "#61afef", "#c678dd", "#56b6c2", "#d5d8df", "#8b909c",
-        "#ef8f97", "#b3d89c", "#efd39b", "#8cc8f7", "#d9a0e8", "#83d0d9", "#ffffff",
-    ];
-    match color {
-        Color::Default => None,
-        Color::Idx(index @ 0..16) => Some(THEME[usize::from(index)].to_owned()),
-        Color::Idx(index @ 16..232) => {
-            let level = |n: u8| if n == 0 { 0 } else { 55 + 40 * n };
-            let cube = index - 16;
-            Some(format!("#{:02x}{:02x}{:02x}", level(cube / 36), level(cube / 6 % 6), level(cube % 6)))
-        }
-        Color::Idx(index) => Some(format!("#{0:02x}{0:02x}{0:02x}", 8 + 10 * (index - 232))),
-        Color::Rgb(red, green, blue) => Some(format!("#{red:02x}{green:02x}{blue:02x}")),
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[test]
@@ -232,7 +146,7 @@ fn a_terminal_shows_what_is_typed_and_can_be_drawn() {
     terminal.type_in("Ada\r");
     terminal.wait_for("Hello <Ada>");
     assert_eq!(terminal.end(), 3);
-    let picture = terminal.svg("a test");
+    let picture = terminal.picture("a test");
     assert!(picture.contains(r##"fill="#98c379" font-weight="bold">Who?</tspan>"##), "{picture}");
     assert!(picture.contains("Hello &lt;Ada&gt;"), "{picture}");
 }
