@@ -7,6 +7,7 @@
 )]
 
 mod acceptance;
+mod acceptance_findings;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
