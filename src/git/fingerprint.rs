@@ -1,25 +1,31 @@
 //! Whether somebody touched the main checkout or what all worktrees share.
 
 use super::{Error, Repository};
+use bstr::ByteSlice;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// What the main checkout and the shared files looked like at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Fingerprint(BTreeMap<String, [u8; 32]>);
+pub struct Fingerprint {
+    seen: BTreeMap<String, [u8; 32]>,
+    /// The same for what can make git run a program: configuration without what branches track, and hooks.
+    dangerous: BTreeMap<String, [u8; 32]>,
+}
 
 impl Fingerprint {
     /// What differs in `later`, in words and sorted: `HEAD`, `config`, `hooks/pre-commit`.
     pub fn changes(&self, later: &Self) -> Vec<String> {
-        let names: std::collections::BTreeSet<_> = self.0.keys().chain(later.0.keys()).collect();
-        names.into_iter().filter(|&name| self.0.get(name) != later.0.get(name)).cloned().collect()
+        let names: BTreeSet<_> = self.seen.keys().chain(later.seen.keys()).collect();
+        names.into_iter().filter(|&name| self.seen.get(name) != later.seen.get(name)).cloned().collect()
     }
 
-    /// Whether a file among `changes` can make git run a program: the configuration or a hook.
-    pub fn is_dangerous(changes: &[String]) -> bool {
-        changes.iter().any(|name| name.starts_with("config") || name.starts_with("hooks/"))
+    /// Whether `later` differs in what can make git run a program: a hook, or the configuration beyond what branches
+    /// track (which `git push -u` writes).
+    pub fn is_dangerous(&self, later: &Self) -> bool {
+        self.dangerous != later.dangerous
     }
 }
 
@@ -28,10 +34,15 @@ impl Repository {
     /// worktrees share. Reads files only, a few kilobytes.
     pub fn fingerprint(&self) -> Result<Fingerprint, Error> {
         let common = self.common_dir();
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut dangerous) = (BTreeMap::new(), BTreeMap::new());
         for name in ["HEAD", "config", "config.worktree", "info/attributes", "info/exclude", "info/grafts"] {
             if let Some(hash) = hash(&common.join(name), None)? {
                 seen.insert(name.to_owned(), hash);
+            }
+        }
+        for name in ["config", "config.worktree"] {
+            if let Ok(text) = std::fs::read(common.join(name)) {
+                dangerous.insert(name.to_owned(), Sha256::digest(without_branches(&text)).into());
             }
         }
         // An index ends with a hash of itself.
@@ -40,11 +51,36 @@ impl Repository {
         }
         for entry in std::fs::read_dir(common.join("hooks")).into_iter().flatten().flatten() {
             if let Some(hash) = hash(&entry.path(), None)? {
-                seen.insert(format!("hooks/{}", entry.file_name().to_string_lossy()), hash);
+                let name = format!("hooks/{}", entry.file_name().to_string_lossy());
+                seen.insert(name.clone(), hash);
+                dangerous.insert(name, hash);
             }
         }
-        Ok(Fingerprint(seen))
+        Ok(Fingerprint { seen, dangerous })
     }
+}
+
+/// A configuration file without plain `[branch "…"]` sections. Whatever is written in an unusual way stays in.
+fn without_branches(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut in_branch = false;
+    for line in text.lines_with_terminator() {
+        let plain = line.trim();
+        if plain.starts_with(b"[") {
+            let name = plain.strip_prefix(b"[branch \"").and_then(|rest| rest.strip_suffix(b"\"]"));
+            in_branch =
+                name.is_some_and(|name| !name.iter().any(|b| matches!(b, b'"' | b'\\' | b'[' | b']')));
+        } else if in_branch {
+            let key = plain.split(|b| matches!(b, b' ' | b'=' | b'\t')).next().unwrap_or_default();
+            let known = ["remote", "merge", "rebase", "pushremote", "description"];
+            let known = known.iter().any(|name| key.eq_ignore_ascii_case(name.as_bytes()));
+            in_branch = known && !plain.contains(&b'\\');
+        }
+        if !in_branch {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
 }
 
 /// The hash of a file, or of its size and its last `tail` bytes; `None` if there is no such file.
@@ -74,7 +110,6 @@ fn hash(path: &Path, tail: Option<u64>) -> Result<Option<[u8; 32]>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use crate::git::Fingerprint;
     use crate::git::testing::Sandbox;
 
     #[test]
@@ -87,9 +122,24 @@ mod tests {
         std::fs::write(repository.common_dir().join("hooks/pre-commit"), "#!/bin/sh\n").unwrap();
         std::fs::write(sandbox.path().join("new"), "new").unwrap();
         sandbox.git(&["add", "new"]);
-        let changes = before.changes(&repository.fingerprint().unwrap());
+        let after = repository.fingerprint().unwrap();
+        let changes = before.changes(&after);
         assert_eq!(changes, ["config", "hooks/pre-commit", "index"]);
-        assert!(Fingerprint::is_dangerous(&changes));
-        assert!(!Fingerprint::is_dangerous(&["index".to_owned()]));
+        assert!(before.is_dangerous(&after));
+        sandbox.git(&["config", "branch.main.remote", "origin"]);
+        sandbox.git(&["config", "branch.main.merge", "refs/heads/main"]);
+        let tracking = repository.fingerprint().unwrap();
+        assert_eq!(after.changes(&tracking), ["config"]);
+        assert!(!after.is_dangerous(&tracking));
+        for hidden in [
+            "[branch \"x\"]\n\tremote = a\n\t[core] fsmonitor = x\n",
+            "[branch \"x\"] [core]\nfsmonitor = x\n",
+        ] {
+            let config = repository.common_dir().join("config");
+            let text = std::fs::read_to_string(&config).unwrap();
+            std::fs::write(&config, format!("{text}{hidden}")).unwrap();
+            assert!(tracking.is_dangerous(&repository.fingerprint().unwrap()), "{hidden}");
+            std::fs::write(&config, text).unwrap();
+        }
     }
 }

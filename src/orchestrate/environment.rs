@@ -51,20 +51,21 @@ const PASSED: &[&str] = &[
 /// Beginnings of names of variables that every agent gets.
 const PASSED_PREFIXES: &[&str] = &["LC_"];
 /// Beginnings of names that one program needs: how it reaches its model and proves who the user is.
+///
+/// Not what tells a program that it runs inside another session of its kind.
 const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[(
     "claude",
-    &[
-        "ANTHROPIC_",
-        "CLAUDE_",
-        "AWS_",
-        "GOOGLE_APPLICATION_",
-        "CLOUD_ML_",
-        "VERTEX_",
-        "DISABLE_",
-        "BASH_",
-        "MCP_",
-    ],
+    &["ANTHROPIC_", "CLAUDE_", "DISABLE_", "MCP_", "BASH_DEFAULT_", "BASH_MAX_", "VERTEX_", "CLOUD_ML_"],
 )];
+
+/// Beginnings of names that count only if another variable is set: clouds that host the model.
+const CLOUD_PREFIXES: &[(&str, &str, &str)] = &[
+    ("claude", "CLAUDE_CODE_USE_BEDROCK", "AWS_"),
+    ("claude", "CLAUDE_CODE_USE_VERTEX", "GOOGLE_"),
+    ("claude", "CLAUDE_CODE_USE_VERTEX", "GCLOUD_"),
+];
+/// Variables of those that begin so which belong to a session that we may run in ourselves.
+const WITHHELD: &[&str] = &["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID"];
 
 /// Puts together the environment of a run of `agent`.
 ///
@@ -82,11 +83,19 @@ pub fn environment(
         .filter(|(program, _)| *program == profile.program)
         .flat_map(|(_, prefixes)| prefixes.iter().copied())
         .chain(PASSED_PREFIXES.iter().copied())
+        .chain(
+            CLOUD_PREFIXES
+                .iter()
+                .filter(|(program, switch, _)| {
+                    *program == profile.program && ours.contains_key(OsStr::new(switch))
+                })
+                .map(|(_, _, prefix)| *prefix),
+        )
         .collect();
     let may = |key: &OsStr| {
         key.to_str().is_some_and(|key| {
             PASSED.contains(&key)
-                || prefixes.iter().any(|prefix| key.starts_with(prefix))
+                || prefixes.iter().any(|prefix| key.starts_with(prefix)) && !WITHHELD.contains(&key)
                 || profile.pass_env.iter().any(|name| name == key)
         })
     };
@@ -158,6 +167,7 @@ mod tests {
         assert_eq!(get("GIT_ORCHESTRA_RUN"), Some(format!("{}/2", agent.id).as_str()));
         profile.program = "claude".to_owned();
         let env = environment(&ours, &profile, &agent, 1, None);
+        assert!(!env.contains_key(OsStr::new("AWS_SECRET_ACCESS_KEY")));
         assert!(
             env.contains_key(OsStr::new("ANTHROPIC_API_KEY"))
                 && !env.contains_key(OsStr::new("GITHUB_TOKEN"))

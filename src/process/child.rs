@@ -137,18 +137,19 @@ pub struct Child {
 }
 
 impl Command {
-    /// Starts it as a long-lived child in a process group of its own. Must be called inside a tokio runtime.
+    /// Starts it as a long-lived child without our terminal, in a session of its own (where the system has no
+    /// `setsid` program, in a process group of its own). Must be called inside a tokio runtime.
     ///
     /// Input bytes that were set are ignored: a streaming child is written to by [`Child::write`].
     pub fn start(&self, options: &ChildOptions) -> Result<Child, CommandError> {
-        let mut command = tokio::process::Command::from(self.prepared());
+        let mut command = self.detached()?;
         command.stdin(if options.streaming {
             std::process::Stdio::piped()
         } else {
             std::process::Stdio::null()
         });
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
+        command.kill_on_drop(true);
         if let Some((key, value)) = &options.mark {
             command.env(key, value);
         }

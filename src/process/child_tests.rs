@@ -10,6 +10,11 @@ fn sh(script: &str) -> Command {
     Command::new("/bin/sh").args(["-c", script]).env("PATH", PATH)
 }
 
+/// A number of seconds that no other process of the machine sleeps: suites may run side by side.
+fn seconds(number: u32) -> String {
+    format!("9{number}.{:07}", std::process::id())
+}
+
 fn options(mark: &str) -> ChildOptions {
     ChildOptions {
         grace: Duration::from_millis(300),
@@ -116,27 +121,30 @@ async fn streaming_input_arrives_and_its_end_too() {
 
 #[tokio::test]
 async fn one_that_ignores_term_is_killed_after_its_grace() {
-    let mut child =
-        sh("trap '' TERM; echo up; while :; do sleep 97.01; done").start(&options("term")).unwrap();
+    let seconds = seconds(1);
+    let script = format!("trap '' TERM; echo up; while :; do sleep {seconds}; done");
+    let mut child = sh(&script).start(&options("term")).unwrap();
     wait_for(&mut child, b"up").await;
     let begun = Clock::now();
     child.stop();
     let (_, _, exit) = all(&mut child).await;
     assert_eq!((exit.signal, exit.sent), (Some(9), Some(9)));
     assert!(begun.elapsed() < Duration::from_millis(1300), "grace + 1 s: {:?}", begun.elapsed());
-    assert_nobody("97.01").await;
+    assert_nobody(&seconds).await;
 }
 
 #[tokio::test]
 async fn a_second_wish_does_not_wait_for_the_grace() {
     let options = ChildOptions { grace: Duration::from_secs(60), ..options("second") };
-    let mut child = sh("trap '' TERM; echo up; while :; do sleep 97.02; done").start(&options).unwrap();
+    let seconds = seconds(2);
+    let script = format!("trap '' TERM; echo up; while :; do sleep {seconds}; done");
+    let mut child = sh(&script).start(&options).unwrap();
     wait_for(&mut child, b"up").await;
     child.stop();
     child.kill();
     let (_, _, exit) = all(&mut child).await;
     assert_eq!(exit.signal, Some(9));
-    assert_nobody("97.02").await;
+    assert_nobody(&seconds).await;
 }
 
 #[cfg(target_os = "linux")]
@@ -153,7 +161,7 @@ async fn descendants_are_ended_wherever_they_went() {
     .iter()
     .enumerate()
     {
-        let duration = format!("98.{number:02}");
+        let duration = seconds(10 + u32::try_from(number).unwrap());
         let script = format!("export S={duration}\n{escape}\necho up; sleep $S; wait");
         let mut child = sh(&script).start(&options(&format!("escape{number}"))).unwrap();
         wait_for(&mut child, b"up").await;
@@ -172,7 +180,7 @@ async fn whoever_outlives_the_child_is_a_leak_and_does_not_hold_us_up() {
             .iter()
             .enumerate()
     {
-        let duration = format!("99.{number:02}");
+        let duration = seconds(20 + u32::try_from(number).unwrap());
         let begun = Clock::now();
         let script = format!("export S={duration}\n{leak}\necho done");
         let mut child = sh(&script).start(&options(&format!("leak{number}"))).unwrap();
@@ -187,10 +195,12 @@ async fn whoever_outlives_the_child_is_a_leak_and_does_not_hold_us_up() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_dropped_child_is_ended() {
-    let mut child = sh("setsid sleep 96.01 & echo up; sleep 96.01").start(&options("drop")).unwrap();
+    let seconds = seconds(3);
+    let script = format!("setsid sleep {seconds} & echo up; sleep {seconds}");
+    let mut child = sh(&script).start(&options("drop")).unwrap();
     wait_for(&mut child, b"up").await;
     drop(child);
-    assert_nobody("96.01").await;
+    assert_nobody(&seconds).await;
 }
 
 #[cfg(target_os = "linux")]
@@ -198,10 +208,11 @@ async fn a_dropped_child_is_ended() {
 async fn orphans_of_a_dead_supervisor_are_found_by_their_mark() {
     let mark = format!("ORCHESTRA_TEST=orphan-{}", std::process::id());
     let (key, value) = mark.split_once('=').unwrap();
-    let script = "(setsid sleep 96.02 >/dev/null 2>&1 &)";
-    Command::new("/bin/sh").args(["-c", script]).env("PATH", PATH).env(key, value).read().unwrap();
+    let seconds = seconds(4);
+    let script = format!("(setsid sleep {seconds} >/dev/null 2>&1 &)");
+    Command::new("/bin/sh").args(["-c", &script]).env("PATH", PATH).env(key, value).read().unwrap();
     assert_eq!(crate::process::end_orphans(None, &mark, Duration::from_millis(500)), 1);
-    assert_nobody("96.02").await;
+    assert_nobody(&seconds).await;
 }
 
 #[tokio::test]

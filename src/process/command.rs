@@ -6,6 +6,7 @@ use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -76,6 +77,14 @@ pub enum CommandError {
         /// What it said.
         stderr: String,
     },
+}
+
+/// Where systems have the program that starts another one in a session of its own. It does so without a fork, so that
+/// the number of the child stays: it is no group leader yet.
+const SETSID: [&str; 2] = ["/usr/bin/setsid", "/bin/setsid"];
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 fn stderr_suffix(stderr: &str) -> String {
@@ -169,6 +178,33 @@ impl Command {
             command.current_dir(dir);
         }
         command
+    }
+
+    /// The same for tokio, away from our terminal: in a session of its own, so that not even `/dev/tty` leads to it.
+    pub(super) fn detached(&self) -> Result<tokio::process::Command, CommandError> {
+        let Some(setsid) = SETSID.iter().map(Path::new).find(|path| path.exists()) else {
+            let mut command = tokio::process::Command::from(self.prepared());
+            command.process_group(0);
+            return Ok(command);
+        };
+        // Looked for here, because a start by way of another program always succeeds.
+        let missing = || CommandError::Start {
+            program: self.program_name(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let program = self.find_program().ok_or_else(missing)?;
+        let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
+        Ok(tokio::process::Command::from(by_way.arg(program).args(&self.args).prepared()))
+    }
+
+    /// The program's file, looked for in the `PATH` of its own environment.
+    fn find_program(&self) -> Option<PathBuf> {
+        let given = Path::new(&self.program);
+        if self.program.as_encoded_bytes().contains(&b'/') {
+            return is_executable(given).then(|| given.to_owned());
+        }
+        let path = self.env.get(OsStr::new("PATH"))?;
+        std::env::split_paths(path).map(|dir| dir.join(given)).find(|file| is_executable(file))
     }
 
     /// Runs it to its end, whatever the exit status.

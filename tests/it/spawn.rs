@@ -34,6 +34,11 @@ fn status(sandbox: &Sandbox, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {name} in {all}"))
 }
 
+/// A number of seconds that no other process of the machine sleeps: suites may run side by side.
+fn seconds(number: u32) -> String {
+    format!("7{number}.{:07}", std::process::id())
+}
+
 /// Whether a process runs with this word in its command line.
 fn runs(word: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
@@ -83,15 +88,16 @@ fn the_console_fits_eighty_columns_and_goes_without_colours() {
 
 #[test]
 fn ctrl_c_stops_cleanly_and_a_second_one_kills() {
-    let sandbox = sandbox("echo work >file; echo ready; exec sleep 71.1");
-    profile(&sandbox, "deaf", "trap '' TERM; echo ready; while :; do sleep 71.2; done");
+    let (quick, deaf) = (seconds(1), seconds(2));
+    let sandbox = sandbox(&format!("echo work >file; echo ready; exec sleep {quick}"));
+    profile(&sandbox, "deaf", &format!("trap '' TERM; echo ready; while :; do sleep {deaf}; done"));
     let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "One", "--profile", "sh"], 24, 80);
     terminal.wait_for("ready");
     terminal.type_in("\u{3}");
     assert_eq!(terminal.end(), 130, "{}", terminal.screen());
     assert_eq!(status(&sandbox, "one")["state"], "stopped");
     assert_eq!(sandbox.git(&["show", "orchestra/one:file"]), "work", "what it left is kept");
-    assert!(!runs("71.1"));
+    assert!(!runs(&quick));
 
     let mut sandbox = sandbox;
     sandbox.set_env("ORCHESTRA_GRACE", "60s");
@@ -102,12 +108,14 @@ fn ctrl_c_stops_cleanly_and_a_second_one_kills() {
     terminal.type_in("\u{3}");
     assert_eq!(terminal.end(), 130, "{}", terminal.screen());
     assert_eq!(status(&sandbox, "two")["state"], "stopped");
-    assert!(!runs("71.2"));
+    assert!(!runs(&deaf));
 }
 
 #[test]
 fn a_killed_console_is_recovered_by_the_next_command() {
-    let sandbox = sandbox("echo work >file; echo ready; (setsid sleep 72.1 &); exec sleep 72.1");
+    let seconds = seconds(3);
+    let script = format!("echo work >file; echo ready; (setsid sleep {seconds} &); exec sleep {seconds}");
+    let sandbox = sandbox(&script);
     sandbox.ok(&["task", "add", "Work"]);
     let mut command = sandbox.command(ORCHESTRA);
     command
@@ -126,7 +134,7 @@ fn a_killed_console_is_recovered_by_the_next_command() {
     assert!(out.code == 0 && out.stderr.contains("it is lost, and what still ran was ended"), "{out}");
     assert!(out.stderr.contains("1 uncommitted path"), "{out}");
     assert_eq!(status(&sandbox, "work")["state"], "lost");
-    assert!(poll(|| (!runs("72.1")).then_some(())).is_some());
+    assert!(poll(|| (!runs(&seconds)).then_some(())).is_some());
     assert!(sandbox.orchestra(&["task", "add", "Third"]).stderr.is_empty(), "once");
     // And it goes on, with its work.
     profile(&sandbox, "again", "cat file; echo more >>file");
@@ -189,4 +197,14 @@ fn claude_is_asked_for_on_the_console_and_off_it_the_question_is_kept() {
     assert!(out.stdout.contains("wants to use Bash: sh -c"), "{out}");
     assert!(sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", "orchestra/alone:marker"], b"").code != 0);
     wait_for("the lease to go", || (status(&sandbox, "alone")["state"] != "running").then_some(()));
+}
+
+#[test]
+fn an_agent_cannot_reach_the_terminal() {
+    let sandbox =
+        sandbox("(printf '\\033]0;owned\\007' >/dev/tty) 2>/dev/null && echo reached || echo kept out");
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "One", "--profile", "sh"], 24, 80);
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(terminal.screen().contains("kept out"), "{}", terminal.screen());
+    assert!(!String::from_utf8_lossy(&terminal.bytes()).contains("owned"));
 }

@@ -3,7 +3,7 @@
 use super::Plan;
 use super::record::chain;
 use super::run::RunContext;
-use crate::git::{Fingerprint, Leftover, NewLeftover, Repository};
+use crate::git::{Leftover, NewLeftover, Repository};
 use crate::model::ObjectId;
 use crate::orchestrate::Error;
 use crate::orchestrate::rescue::next_rescue_ref;
@@ -79,7 +79,7 @@ fn check_shared(context: &RunContext, notices: &mut Vec<String>) -> bool {
         "while it ran, somebody changed the main checkout or what it shares: {}",
         changes.join(", ")
     ));
-    if Fingerprint::is_dangerous(&changes) {
+    if seen.is_dangerous(&now) {
         // Not taken as seen: it stays dangerous for every run of this session.
         return true;
     }
