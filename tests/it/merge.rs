@@ -98,6 +98,8 @@ fn overlap_is_readable_at_eighty_columns() {
     assert_eq!(between["forecast"], serde_json::json!({"is": "conflict", "paths": ["src/f"]}));
     assert_eq!(between["files"], serde_json::json!([{"path": "src/f", "lines": 1}]));
     assert_eq!(json["data"]["branches"][0]["added"], 2);
+    let lines = sandbox.ok(&["overlap", "--porcelain", "grey-fox", "blue-heron"]);
+    assert_eq!(lines.lines().next(), Some("conflict\t1\t1\tgrey-fox\tblue-heron"), "{lines}");
     assert_eq!(sandbox.fingerprint(), before);
     assert_eq!(sandbox.orchestra(&["overlap", "nobody"]).code, 1);
 }
@@ -147,6 +149,11 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
       git orchestra merge --continue
     ");
     assert_eq!(sandbox.fingerprint(), before, "nothing has moved");
+    let line = sandbox.ok(&["decide", "--porcelain"]);
+    assert!(
+        line.starts_with(&id) && line.ends_with("\tgrey-fox conflicts with blue-heron in src/f"),
+        "{line}"
+    );
     assert_eq!(sandbox.orchestra(&["merge"]).code, 1, "one merge at a time");
     assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3, "still waiting");
     assert!(sandbox.ok(&["show", &id]).contains("||||||| before both"));

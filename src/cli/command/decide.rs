@@ -4,9 +4,10 @@ use super::merge::{CONTINUE, edited, refuse_agents};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
+use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Table};
 use crate::cli::view;
-use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Merge};
+use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge};
 use crate::orchestrate::merge::{answer, pending_conflict};
 use std::io::Read;
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ use std::path::PathBuf;
 ///
 /// Without arguments, lists the open decisions; with an id, shows one with its answers. `edit` opens your editor on
 /// the file with its conflict markers, or takes the whole new content from --file.
+///
+/// With --porcelain each open decision has a line: id, kind, agent's id, merge's id, question.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs"
@@ -35,16 +38,15 @@ pub(crate) struct Args {
     /// For `edit`: the whole content of the file (`-` is standard input)
     #[arg(short = 'F', long, value_name = "FILE", requires = "answer", value_hint = clap::ValueHint::FilePath)]
     file: Option<PathBuf>,
-    /// Print JSON (`git orchestra schema`)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ListFormat,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let Some(text) = &args.decision else { return list(ctx, args.json) };
+    let Some(text) = &args.decision else { return list(ctx, args.format) };
     let Some(key) = &args.answer else {
         let kind = Some(crate::model::Kind::Decision);
-        return super::show::entities(ctx, std::slice::from_ref(text), kind, args.json);
+        return super::show::entities(ctx, std::slice::from_ref(text), kind, args.format.json);
     };
     refuse_agents(ctx)?;
     let store = ctx.store()?;
@@ -61,7 +63,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         content => content,
     };
     let answered = answer(store, &decision.id, args.path.as_deref(), key, content.as_deref())?;
-    if args.json {
+    if args.format.json {
         json::print(ctx, "decision", &view::decision::Shown::new(&answered.decision, state.short_ids()?))?;
         return Ok(Exit::Done);
     }
@@ -112,13 +114,22 @@ fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String
     edited(ctx, &conflict, file)
 }
 
-fn list(ctx: &Context, as_json: bool) -> Result<Exit, CliError> {
+fn list(ctx: &Context, format: ListFormat) -> Result<Exit, CliError> {
     let state = ctx.state()?;
     let mut open: Vec<Decision> = state.all()?;
     open.retain(|decision| decision.status == DecisionStatus::Open);
     open.sort_by_key(|decision| (decision.created, decision.id));
     let ids = state.short_ids()?;
-    if as_json {
+    if format.is_porcelain() {
+        let records = open.iter().map(|decision| {
+            let id = |id: Option<Id>| id.map(|id| id.to_string()).unwrap_or_default();
+            let kind = view::decision::kind_word(decision.kind).to_owned();
+            [decision.id.to_string(), kind, id(decision.agent), id(decision.merge), decision.question.clone()]
+        });
+        format.print(ctx, records)?;
+        return Ok(Exit::Done);
+    }
+    if format.json {
         let shown: Vec<_> = open.iter().map(|decision| view::decision::Shown::new(decision, ids)).collect();
         json::print(ctx, "decision-list", &shown)?;
         return Ok(Exit::Done);

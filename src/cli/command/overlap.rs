@@ -4,6 +4,7 @@ use super::merge::named_agents;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
+use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::model::{Forecast, Id, Pair};
 use crate::orchestrate::merge::{Request, Selection, select, short_branch, with_uncommitted};
@@ -15,6 +16,9 @@ use std::fmt::Write as _;
 ///
 /// Compares every two agents, and each with the branch it would be merged into; what they have not committed yet
 /// counts. The verdict is git's own: every pair that could conflict is merged, without touching any checkout.
+///
+/// With --porcelain each pair has a line: verdict (clean, conflict), files in common, conflicting paths, an agent,
+/// the other agent or the full name of the target's ref.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra overlap\n  git orchestra overlap blue-heron grey-fox --into release"
@@ -29,9 +33,8 @@ pub(crate) struct Args {
     /// Name every file in common
     #[arg(short, long)]
     verbose: bool,
-    /// Print JSON (`git orchestra schema`)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: ListFormat,
 }
 
 /// Files that are named for each pair unless all are asked for.
@@ -68,7 +71,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let mut selection = select(store, &request)?;
     with_uncommitted(store, &mut selection)?;
     let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip)?;
-    if args.json {
+    if args.format.is_porcelain() {
+        return porcelain(ctx, args.format, &selection, &overlap);
+    }
+    if args.format.json {
         json::print(ctx, "overlap", &shown(&selection, &overlap))?;
         return Ok(Exit::Done);
     }
@@ -106,6 +112,28 @@ fn shown<'a>(selection: &'a Selection, overlap: &'a Overlap) -> Shown<'a> {
         branches: branches.collect(),
         pairs: &overlap.pairs,
     }
+}
+
+fn porcelain(
+    ctx: &Context,
+    format: ListFormat,
+    selection: &Selection,
+    overlap: &Overlap,
+) -> Result<Exit, CliError> {
+    let name = |id: &Id| {
+        let found = overlap.branches.iter().find(|standing| standing.branch.agent == *id);
+        found.map(|standing| standing.branch.name.to_string()).unwrap_or_default()
+    };
+    let records = overlap.pairs.iter().map(|pair| {
+        let (verdict, paths) = match &pair.forecast {
+            Forecast::Clean => ("clean", 0),
+            Forecast::Conflict { paths } => ("conflict", paths.len()),
+        };
+        let other = pair.b.as_ref().map_or_else(|| selection.target.clone(), name);
+        [verdict.to_owned(), pair.files.len().to_string(), paths.to_string(), name(&pair.a), other]
+    });
+    format.print(ctx, records)?;
+    Ok(Exit::Done)
 }
 
 fn standings(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> String {
