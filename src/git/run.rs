@@ -69,6 +69,10 @@ impl Repository {
         let mut command = Command::new("git").envs(passed).env("LC_ALL", "C");
         command = command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_OPTIONAL_LOCKS", "0");
         command = command.env("GIT_DIR", git_dir).current_dir(work_dir.unwrap_or(git_dir));
+        // A worktree's `commondir` file is the agent's to write as well, and says whose configuration counts.
+        if git_dir != self.common_dir() {
+            command = command.env("GIT_COMMON_DIR", self.common_dir());
+        }
         if let Some(dir) = work_dir {
             command = command.env("GIT_WORK_TREE", dir);
         }

@@ -73,6 +73,10 @@ enum Action {
     Remove,
 }
 
+/// The file in a worktree's private git directory that says that we made it. Without it a worktree is somebody
+/// else's, whatever the state calls its agents.
+const OURS: &str = "orchestra";
+
 /// The variable by which a git process that outlived us is recognised.
 const MARK: &str = "GIT_ORCHESTRA_INTENT";
 
@@ -88,12 +92,16 @@ impl Worktree {
 }
 
 impl Repository {
-    /// The linked worktree that is registered under `name`; `None` if there is none. Runs no process.
+    /// The linked worktree that we made and that is registered under `name`; `None` if there is none, or if it is
+    /// somebody else's. Runs no process.
     pub fn find_worktree(&self, name: &str) -> Result<Option<Worktree>, Error> {
         if name.parse::<Name>().is_err() {
             return Ok(None);
         }
         let git_dir = self.common_dir().join("worktrees").join(name);
+        if !git_dir.join(OURS).exists() {
+            return Ok(None);
+        }
         let file = git_dir.join("gitdir");
         let content = match std::fs::read(&file) {
             Ok(content) => content,
@@ -175,6 +183,8 @@ impl Repository {
             }
             self.git(["worktree".as_ref(), "remove".as_ref(), "--force".as_ref(), old.path.as_os_str()])
                 .read()?;
+        } else if self.common_dir().join("worktrees").join(name.as_str()).exists() {
+            return Err(taken("worktree", name.as_str()));
         }
         let intent = Intent {
             action: Action::Add,
@@ -204,8 +214,10 @@ impl Repository {
             remove_held(held, &file)?;
             return Err(error.into());
         }
-        drop(lock);
         let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
+        let ours = git_dir.join(OURS);
+        std::fs::write(&ours, "made by git orchestra\n").map_err(|e| Error::file("write", ours, e))?;
+        drop(lock);
         let worktree = Worktree { name: intent.name.to_string(), git_dir, path: intent.path.clone() };
         let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
         let filled = self.git_at(&worktree.git_dir, Some(&worktree.path), reset).env(MARK, &mark).read();

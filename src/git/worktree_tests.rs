@@ -152,3 +152,33 @@ fn a_removal_that_was_cut_short_is_finished() {
     assert_eq!(repository.mend_worktrees().unwrap(), ["finished removing the worktree heron"]);
     assert!(!made.path.exists() && !made.git_dir.exists());
 }
+
+#[test]
+fn a_worktree_that_somebody_else_made_is_not_ours() {
+    let sandbox = Sandbox::new(&[]);
+    let repository = sandbox.open();
+    let root = sandbox.dir.path().join("agents");
+    let theirs = sandbox.dir.path().join("hotfix");
+    sandbox.git(&["worktree", "add", "-q", "-b", "hotfix", theirs.to_str().unwrap()]);
+    assert_eq!(repository.find_worktree("hotfix").unwrap(), None);
+    let restored = repository.restore_worktree(&"hotfix".parse().unwrap(), &root, "refs/heads/main");
+    assert!(matches!(restored, Err(Error::Taken { what: "worktree", .. })), "{restored:?}");
+    assert!(add(&repository, &root, "hotfix").is_err());
+    assert!(theirs.join(".git").exists());
+}
+
+#[test]
+fn what_an_agent_writes_into_its_git_directory_chooses_no_configuration() {
+    let sandbox = Sandbox::new(&[]);
+    let repository = sandbox.open();
+    let made = add(&repository, &sandbox.dir.path().join("agents"), "heron").unwrap();
+    let (evil, canary) = (sandbox.dir.path().join("evil"), sandbox.dir.path().join("canary"));
+    sandbox.git(&["clone", "-q", "--bare", ".", evil.to_str().unwrap()]);
+    let clean = format!("touch '{}'; cat", canary.display());
+    sandbox.git(&["config", "--file", evil.join("config").to_str().unwrap(), "filter.x.clean", &clean]);
+    std::fs::write(made.path.join(".gitattributes"), "* filter=x\n").unwrap();
+    std::fs::write(made.git_dir.join("commondir"), format!("{}\n", evil.display())).unwrap();
+    repository.worktree_status(&made).unwrap();
+    repository.snapshot(&made).unwrap();
+    assert!(!canary.exists());
+}

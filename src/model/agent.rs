@@ -55,6 +55,12 @@ impl Agent {
     /// The namespace of agents' branches.
     pub const BRANCHES: &str = "refs/heads/orchestra/";
 
+    /// Whether its branch is one that `spawn` makes. What arrives from elsewhere may name any ref, and no ref of
+    /// the user's is moved or deleted because of that.
+    pub fn has_own_branch(&self) -> bool {
+        self.branch.strip_prefix(Self::BRANCHES) == Some(self.name.as_str())
+    }
+
     /// The last run, if there was one.
     pub fn last_run(&self) -> Option<(u32, &Run)> {
         self.runs.last_key_value().map(|(&number, run)| (number, run))

@@ -44,9 +44,12 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
         return Err(Error::refused(format!("remove {}: it is running", agent.name), hint));
     }
-    let worktree = repo.find_worktree(agent.name.as_str())?;
+    // A name is that of the agent that lives under it: a record that came from elsewhere, or that of one removed
+    // before, takes nothing of it along.
+    let own = agent.has_own_branch() && !is_name_of_another(store, &agent)?;
+    let worktree = if own { repo.find_worktree(agent.name.as_str())? } else { None };
     let there = worktree.as_ref().filter(|worktree| worktree.path.exists());
-    let tip = repo.find_ref(&agent.branch)?;
+    let tip = if own { repo.find_ref(&agent.branch)? } else { None };
     let mut rescue = None;
     let mut uncommitted = 0;
     if let Some(worktree) = there {
@@ -95,6 +98,14 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         Ok::<_, Error>(agent)
     })?;
     Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there.is_some() })
+}
+
+/// Whether another agent that was not removed has the same name, or one that runs.
+pub(super) fn is_name_of_another(store: &Store, agent: &Agent) -> Result<bool, Error> {
+    let running = lease::live(store.repo()).into_iter();
+    let living = store.state()?.all::<Agent>()?.into_iter().filter(|other| other.removed.is_none());
+    let mut others = running.map(|lease| (lease.agent, lease.name)).chain(living.map(|o| (o.id, o.name)));
+    Ok(others.any(|(id, name)| id != agent.id && name == agent.name))
 }
 
 /// The ignored files to keep with the rest.

@@ -1,6 +1,7 @@
 //! Resuming: an agent's conversation goes on in another run.
 
 use super::Error;
+use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
 use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
@@ -20,6 +21,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     if agent.removed.is_some() {
         let hint = "spawn another one for its task".to_owned();
         return Err(Error::refused(format!("resume {}: it was removed", agent.name), hint));
+    }
+    if !agent.has_own_branch() || is_name_of_another(store, &agent)? {
+        let hint = "it was not made by `spawn` here; spawn another one for its task".to_owned();
+        let what = format!("resume {}: its branch {:?} is not its own", agent.name, agent.branch);
+        return Err(Error::refused(what, hint));
     }
     let number = agent.last_run().map_or(1, |(last, _)| last + 1);
     // Only a conversation that the program confirmed can be continued.

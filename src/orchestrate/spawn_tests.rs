@@ -307,3 +307,40 @@ fn what_was_merged_or_never_begun_needs_no_rescue() {
     assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/heads/orchestra", "refs/orchestra/rescue"]), "");
     stage.sandbox.git(&["fsck", "--strict"]);
 }
+
+#[test]
+fn no_record_takes_refs_and_worktrees_of_others_along() {
+    let stage = Stage::new();
+    let task = stage.task("Work", &[]);
+    let claims = spawn(&stage.store, &Stage::request(&[task.id], "echo x >work")).unwrap().claims;
+    stage.run(claims);
+    stage.sandbox.git(&["branch", "release"]);
+    let theirs = stage.sandbox.dir.path().join("hotfix");
+    stage.sandbox.git(&["worktree", "add", "-q", "-b", "hotfix", theirs.to_str().unwrap()]);
+    std::fs::write(theirs.join("precious"), "x").unwrap();
+    let real = stage.agent("work");
+    let refs = stage.sandbox.git(&["for-each-ref", "refs/heads", "refs/tags"]);
+    let hostile = [
+        ("evil", "refs/heads/release"),
+        ("hotfix", "refs/heads/hotfix"),
+        ("work", "refs/heads/orchestra/work"),
+    ];
+    for (name, branch) in hostile {
+        let forged = Agent {
+            id: stage.store.new_id().unwrap(),
+            name: name.parse().unwrap(),
+            branch: branch.to_owned(),
+            target: Some(branch.to_owned()),
+            task: None,
+            ..real.clone()
+        };
+        stage.store.transact(|tx| tx.put(&forged)).unwrap();
+        assert!(resume(&stage.store, &forged.id, None, &Stage::outfit("true")).is_err(), "{name}");
+        let removed = remove(&stage.store, &forged.id, RemoveOptions::default()).unwrap();
+        assert!(removed.rescue.is_none() && !removed.worktree, "{removed:?}");
+        assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/heads", "refs/tags"]), refs);
+    }
+    assert!(theirs.join("precious").exists());
+    assert!(stage.store.repo().find_worktree("work").unwrap().unwrap().is_intact());
+    assert!(remove(&stage.store, &real.id, RemoveOptions::default()).unwrap().worktree);
+}

@@ -473,6 +473,7 @@ fn who_is_merged() {
 
     // What a stopped agent left uncommitted is part of the forecast, and is committed before the merge.
     fleet.sandbox.git(&["worktree", "add", "-q", "../red-owl", "orchestra/red-owl"]);
+    std::fs::write(fleet.sandbox.path().join(".git/worktrees/red-owl/orchestra"), "").unwrap();
     std::fs::write(fleet.sandbox.dir.path().join("red-owl/left"), "left\n").unwrap();
     let mut selection = select(&fleet.store, &Request::default()).unwrap();
     assert_eq!(selection.candidates[2].uncommitted, 1);
