@@ -38,6 +38,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     };
     let title = title.or_else(|| agent.prompt.lines().next().map(str::to_owned)).unwrap_or_default();
     let title: String = title.chars().take(72).collect();
+    if ran && !begun {
+        // Of a conversation that the program never confirmed it may have taken the id all the same.
+        agent.session = Some(uuid::Uuid::new_v4().to_string());
+    }
+    let session = agent.session.clone();
     let prompt = if begun { go_on(text, &answered) } else { first_words(&agent.prompt, text) };
     agent.runs.insert(number, Run { started: store.clock().now(), ..Run::default() });
     let mut claim = claim(store, agent, number, outfit, title, &[])?;
@@ -45,12 +50,13 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     claim.resume = begun;
     claim.decided = answered.into_values().collect();
     let started = claim.agent.runs[&number].clone();
-    store.transact(|transaction| {
+    let claimed = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(id)?;
         if agent.removed.is_some() || agent.runs.contains_key(&number) {
             return Err(Error::refused(format!("resume {}: it changed meanwhile", agent.name), None));
         }
         agent.runs.insert(number, started.clone());
+        agent.session.clone_from(&session);
         transaction.put(&agent)?;
         if let Some(task) = &agent.task
             && let Some(mut task) = transaction.get::<Task>(task)?
@@ -65,8 +71,14 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         let word = if ran { "resume" } else { "start" };
         transaction.describe(format!("agent: {word} {}", agent.name));
         Ok(())
-    })?;
-    Ok(claim)
+    });
+    match claimed {
+        Ok(_) => Ok(claim),
+        Err(error) => {
+            claim.lease.release()?;
+            Err(error)
+        }
+    }
 }
 
 /// A person's answers to an agent's permission questions, by question: the subject, and whether it is allowed.

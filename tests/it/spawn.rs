@@ -196,7 +196,44 @@ fn claude_is_asked_for_on_the_console_and_off_it_the_question_is_kept() {
     assert_eq!(out.code, 3, "{out}");
     assert!(out.stdout.contains("wants to use Bash: sh -c"), "{out}");
     assert!(sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", "orchestra/alone:marker"], b"").code != 0);
-    wait_for("the lease to go", || (status(&sandbox, "alone")["state"] != "running").then_some(()));
+    // Answered later, it is not asked again.
+    let decisions = sandbox.json(&["decide"]);
+    let id = decisions["data"][0]["id"].as_str().unwrap_or_else(|| panic!("{decisions}"));
+    sandbox.ok(&["decide", id, "allow"]);
+    let out = sandbox.orchestra(&["resume", "alone", "-m", "Touch the marker"]);
+    assert_eq!(out.code, 0, "{out}");
+    sandbox.git(&["cat-file", "-e", "orchestra/alone:marker"]);
+}
+
+#[test]
+fn a_conversation_goes_on_after_its_console_was_killed() {
+    let script = vec![Step::write("note", "noted\n"), Step::say("Noted.").behind("hold")];
+    let endpoint = Endpoint::start([("Write the note", script)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    let mut command = sandbox.command(ORCHESTRA);
+    command.args(["spawn", "-m", "Write the note", "--name", "heron"]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the second request", || (endpoint.waiting_at("hold") > 0).then_some(()));
+    kill(child.id(), Signal::SIGKILL);
+    child.wait().unwrap();
+    endpoint.open("hold");
+    let out = sandbox.orchestra(&["resume", "heron"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stderr.contains("it is lost"), "{out}");
+    let agent = sandbox.json(&["show", "heron"]);
+    let runs = &agent["data"]["runs"];
+    assert_eq!(
+        (&runs["1"]["outcome"]["is"], &runs["2"]["outcome"]["is"]),
+        (&json!("lost"), &json!("succeeded")),
+        "{agent}"
+    );
+    assert!(runs["1"]["model"].is_string(), "the journal told it: {agent}");
+    assert_eq!(sandbox.git(&["show", "orchestra/heron:note"]), "noted");
+    let last = endpoint.seen().pop().unwrap();
+    let text = format!("{last:?}");
+    assert!(text.contains("Go on where you stopped"), "{text}");
+    sandbox.assert_sound();
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub use dispatcher::{SuperviseOptions, Supervisor};
 pub use progress::{Finished, Progress};
 pub(crate) use record::{RunRecord, chain, write_run};
 pub use request::Request;
+pub(crate) use save::own_commits;
 
 use super::lease::Lease;
 use crate::agent::{Adapter, LaunchRequest};

@@ -4,7 +4,7 @@ use super::Plan;
 use super::record::chain;
 use super::run::RunContext;
 use crate::git::{Leftover, NewLeftover, Repository};
-use crate::model::ObjectId;
+use crate::model::{Agent, ObjectId};
 use crate::orchestrate::Error;
 use crate::orchestrate::rescue::next_rescue_ref;
 use crate::store::journal;
@@ -49,8 +49,8 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         Ok(None) => saved.notices.push(format!("its branch {} is gone", plan.agent.branch)),
         Err(e) => saved.notices.push(chain(&e)),
     }
-    if let Some(tip) = saved.tip.as_ref().filter(|tip| **tip != plan.tip) {
-        match own_commits(repo, plan, tip) {
+    if let Some(tip) = &saved.tip {
+        match own_commits(repo, &plan.agent, &plan.tip, tip) {
             Ok(commits) => saved.commits = commits,
             Err(e) => saved.notices.push(format!("failed to list its commits: {}", chain(&e))),
         }
@@ -110,15 +110,20 @@ fn commit_leftovers(context: &RunContext, plan: &Plan) -> Result<Leftover, Error
     Ok(repo.commit_leftovers(&plan.worktree, &new)?)
 }
 
-/// The commits of the branch since the run began that are in nobody else's: not what it merged from its target.
-fn own_commits(repo: &Repository, plan: &Plan, tip: &ObjectId) -> Result<Vec<ObjectId>, Error> {
-    let mut args = vec![
-        "rev-list".to_owned(),
-        tip.to_string(),
-        format!("^{}", plan.tip),
-        format!("^{}", plan.agent.base),
-    ];
-    if let Some(target) = &plan.agent.target
+/// The commits of an agent's branch between `start` and `tip` that are in nobody else's: not what it merged from its
+/// target. Newest first.
+pub(crate) fn own_commits(
+    repo: &Repository,
+    agent: &Agent,
+    start: &ObjectId,
+    tip: &ObjectId,
+) -> Result<Vec<ObjectId>, Error> {
+    if tip == start {
+        return Ok(Vec::new());
+    }
+    let mut args =
+        vec!["rev-list".to_owned(), tip.to_string(), format!("^{start}"), format!("^{}", agent.base)];
+    if let Some(target) = &agent.target
         && let Some(target) = repo.find_ref(target)?
     {
         args.push(format!("^{target}"));
