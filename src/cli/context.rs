@@ -186,6 +186,11 @@ impl Context {
                 .into_iter()
                 .map(|e| config::GitValue::new(e.key, e.value, e.file, e.from_repository))
                 .collect();
+            let given = self.env.text("GIT_CONFIG_PARAMETERS").map(command_line_config).unwrap_or_default();
+            sources.git_config.extend(given.into_iter().filter_map(|(key, value)| {
+                let key = key.strip_prefix("orchestra.")?.to_owned();
+                Some(config::GitValue::new(key, value, "git -c", false))
+            }));
         }
         Ok(sources)
     }
@@ -203,6 +208,28 @@ fn repository_file(repo: &Repository) -> Result<Option<(String, String)>, CliErr
     let Some(entry) = repo.find_in_tree(&tree, config::REPOSITORY_FILE)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&repo.read_blob(&entry.id)?).into_owned();
     Ok(Some((format!("HEAD:{}", config::REPOSITORY_FILE), text)))
+}
+
+/// What `git -c key=value orchestra …` hands on: `'key'='value'` or `'key=value'`, quoted for a shell.
+fn command_line_config(text: &str) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    let mut chars = text.chars().peekable();
+    while chars.peek().is_some() {
+        // One word: quoted parts and bare characters up to a blank.
+        let (mut word, mut quoted) = (String::new(), false);
+        while let Some(c) = chars.next_if(|&c| quoted || c != ' ') {
+            match c {
+                '\'' => quoted = !quoted,
+                '\\' if !quoted => word.extend(chars.next()),
+                c => word.push(c),
+            }
+        }
+        chars.next();
+        if let Some((key, value)) = word.split_once('=') {
+            pairs.push((key.to_owned(), value.to_owned()));
+        }
+    }
+    pairs
 }
 
 fn read_if_there(path: &Path) -> Result<Option<String>, CliError> {
@@ -237,6 +264,16 @@ fn nearest_key(key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_gits_command_line_are_read() {
+        let text = r"'orchestra.jobs'='2' 'orchestra.profile.x.role=it'\''s = a b' 'flag'=";
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(
+            command_line_config(text),
+            [pair("orchestra.jobs", "2"), pair("orchestra.profile.x.role", "it's = a b"), pair("flag", "")]
+        );
+    }
 
     #[test]
     fn mistyped_keys_find_their_neighbour() {

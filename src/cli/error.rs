@@ -145,7 +145,10 @@ impl CliError {
             ErrorKind::NotApproved => {
                 Some("`git orchestra config approve` shows what the repository wants to run, and asks")
             }
-            ErrorKind::NotFound(Some(Kind::Merge) | None)
+            ErrorKind::NotFound(None) => {
+                Some("`git orchestra task list --all` and `git orchestra status --all` list what there is")
+            }
+            ErrorKind::NotFound(Some(Kind::Merge))
             | ErrorKind::Usage
             | ErrorKind::BrokenPipe
             | ErrorKind::Failed => None,

@@ -7,9 +7,9 @@ use crate::git::{Repository, Worktree};
 use crate::model::{Agent, ObjectId};
 use std::ffi::OsString;
 
-/// Show what an agent changed since it branched off, uncommitted work included
+/// Show what an agent changed
 ///
-/// No external diff program and no text conversion that the repository names is run.
+/// That is everything since its branch and its target parted, uncommitted work included. No external diff program and no text conversion that the repository names is run.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra diff blue-heron\n  git orchestra diff blue-heron --stat -- src")]
 #[expect(clippy::struct_excessive_bools, reason = "switches of a command line")]

@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
-use crate::cli::ui::{Label, Painter};
+use crate::cli::ui::{Label, Painter, Ui};
 use crate::cli::view::{agent::outcome_words, event, span};
 use crate::git::Repository;
 use crate::model::{Agent, Event, Run, Timestamp};
@@ -83,7 +83,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             heading(paint, number, run, &mut text);
             for entry in &entries {
                 if let Entry::Event(event) = entry {
-                    show(paint, run.started, event, &mut text);
+                    show(ctx.ui(), run.started, event, &mut text);
                 }
             }
         }
@@ -121,9 +121,12 @@ fn heading(paint: Painter, number: u32, run: &Run, text: &mut String) {
     let _ = writeln!(text, "{}", paint.paint(Label::Heading, line));
 }
 
-fn show(paint: Painter, started: Timestamp, event: &Event, text: &mut String) {
+fn show(ui: &Ui, started: Timestamp, event: &Event, text: &mut String) {
+    let paint = ui.painter();
     let at = format!("{:>5}", span(event.at.since(started)));
-    for (number, line) in event::lines(paint, event).into_iter().enumerate() {
+    let taken = at.len() + 2 + if event.parent.is_some() { 2 } else { 0 };
+    let width = ui.columns().map(|columns| columns.saturating_sub(taken).max(20));
+    for (number, line) in event::lines(paint, event, width).into_iter().enumerate() {
         let at = if number == 0 { paint.paint(Label::Dim, &at) } else { " ".repeat(at.len()) };
         // What a sub-agent says stands further in.
         let indent = if event.parent.is_some() { paint.paint(Label::Dim, "│ ") } else { String::new() };
@@ -195,7 +198,7 @@ fn print_entries(
         match entry {
             entry if args.raw => text.push_str(&raw(entry).unwrap_or_default()),
             Entry::Event(event) if args.json => text.push_str(&json::line("log-event", &Followed { run, event })?),
-            Entry::Event(event) => show(ctx.ui().painter(), started, event, &mut text),
+            Entry::Event(event) => show(ctx.ui(), started, event, &mut text),
             Entry::Raw { .. } => {}
         }
     }

@@ -2,7 +2,9 @@
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::process::Command;
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Print or install the manual pages
 ///
@@ -30,7 +32,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             .ok_or_else(|| CliError::usage("there is no home directory: name a directory after --install"))?
             .join("man/man1"),
     };
-    let write = |path: &std::path::Path, page: &[u8]| {
+    let write = |path: &Path, page: &[u8]| {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(path, page)
     };
@@ -40,7 +42,24 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             .map_err(|error| CliError::failed(format!("failed to write `{}`", path.display()), error))?;
     }
     ctx.ui().note(format!("wrote {} pages to {}", pages.len(), dir.display()));
+    if let Some(above) = dir.parent().filter(|_| !man_finds(ctx, &dir)) {
+        ctx.ui().hint(format!(
+            "man does not look there: `export MANPATH={}:` in your shell's profile makes it",
+            above.display()
+        ));
+    }
     Ok(Exit::Done)
+}
+
+/// Whether man finds the pages in `dir`; also if there is no man at all.
+fn man_finds(ctx: &Context, dir: &Path) -> bool {
+    let passed = ["PATH", "HOME", "MANPATH", "XDG_DATA_HOME"];
+    let passed = passed.iter().filter_map(|key| Some((key, ctx.env().var(key)?)));
+    let asked = Command::new("man").args(["-w", "git-orchestra"]).envs(passed).output();
+    asked.map_or(true, |found| {
+        let found = String::from_utf8_lossy(&found.stdout);
+        Path::new(found.trim()).parent().and_then(|found| found.canonicalize().ok()) == dir.canonicalize().ok()
+    })
 }
 
 /// Every page with its file name, the program's own first.

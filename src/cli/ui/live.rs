@@ -201,7 +201,7 @@ impl Live {
                 .collect(),
             // How it ended is said when the run is recorded.
             EventKind::Exited { .. } => Vec::new(),
-            _ => event::lines(paint, event),
+            _ => event::lines(paint, event, None),
         };
         for line in lines {
             let indent = if event.parent.is_some() { "│ " } else { "" };

@@ -9,11 +9,13 @@ mod pager;
 mod prompt;
 mod style;
 mod table;
+mod wrap;
 
 pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};
 pub(crate) use table::{Align, Table};
+pub(crate) use wrap::wrap;
 
 use super::env::Env;
 use super::error::CliError;

@@ -2,18 +2,23 @@
 
 use super::{cost, count};
 use crate::agent::{sanitise_line, sanitise_text};
-use crate::cli::ui::{Label, Painter};
+use crate::cli::ui::{Label, Painter, wrap};
 use crate::model::{Event, EventKind};
+use console::truncate_str;
 use std::fmt::Write as _;
 
 /// How many lines of a tool's answer are shown.
 const OUTPUT_LINES: usize = 4;
 
-/// The lines that show an event, without a time; empty for what would only repeat something.
-pub(crate) fn lines(paint: Painter, event: &Event) -> Vec<String> {
+/// The lines that show an event, without a time; empty for what would only repeat something. With a `width`, words
+/// are wrapped at it, and commands and their output cut.
+pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<String> {
+    let width = width.unwrap_or(usize::MAX);
     let one = |label: Label, text: &str| vec![paint.paint(label, sanitise_line(text))];
     let many = |label: Label, text: &str| -> Vec<String> {
-        sanitise_text(text).trim().lines().map(|line| paint.paint(label, line)).collect()
+        let text = sanitise_text(text);
+        let lines = text.trim().lines().flat_map(|line| wrap(line, width));
+        lines.map(|line| paint.paint(label, line)).collect()
     };
     match &event.kind {
         // The whole text follows.
@@ -34,14 +39,17 @@ pub(crate) fn lines(paint: Painter, event: &Event) -> Vec<String> {
         EventKind::Thinking { text, .. } => many(Label::Dim, text),
         EventKind::ToolCall { tool, summary, .. } => {
             let (tool, summary) = (sanitise_line(tool), sanitise_line(summary));
-            vec![format!("{} {}", paint.paint(Label::Title, tool), paint.paint(Label::Path, summary))]
+            let line = format!("{} {}", paint.paint(Label::Title, tool), paint.paint(Label::Path, summary));
+            vec![truncate_str(&line, width, "…").into_owned()]
         }
         EventKind::ToolResult { ok, output, .. } => {
             let label = if *ok { Label::Dim } else { Label::Bad };
-            let all = many(label, output);
+            let text = sanitise_text(output);
+            let all: Vec<&str> = text.trim().lines().collect();
             let more = all.len().saturating_sub(OUTPUT_LINES);
+            let line = |line: &&str| truncate_str(&format!("  {line}"), width, "…").into_owned();
             let mut shown: Vec<String> =
-                all.into_iter().take(OUTPUT_LINES).map(|line| format!("  {line}")).collect();
+                all.iter().take(OUTPUT_LINES).map(line).map(|line| paint.paint(label, line)).collect();
             if more > 0 {
                 shown.push(paint.paint(Label::Dim, format!("  … {more} more lines")));
             }

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::Stage;
-use crate::harness::Sandbox;
+use crate::harness::{Sandbox, Terminal};
 
 /// Two ready tasks, and a profile `worker` that changes the same line for each and notes a finding.
 pub(super) fn stage() -> Sandbox {
@@ -100,4 +100,24 @@ fn what_agents_did_can_be_seen() {
     <B>	beta	done	refs/heads/orchestra/beta	1	0	2	0	0	-	<ms>	<b>	exit 0
     --- exit 0
     "#);
+}
+
+#[test]
+fn a_log_is_followed_until_the_run_ends() {
+    let mut sandbox = stage();
+    let go = sandbox.root().join("go");
+    sandbox.set_env("COLUMNS", "80");
+    let script = format!("echo first; while [ ! -e {} ]; do sleep 0.05; done; echo second", go.display());
+    let profile = format!("[profile.worker]\nprogram = 'command'\ncommand = ['sh', '-c', '''{script}''']\n");
+    std::fs::write(sandbox.home().join(".config/git-orchestra/config.toml"), profile).unwrap();
+    let mut spawn =
+        Terminal::orchestra(&sandbox, &["spawn", "--profile", "worker", "-m", "x", "--name", "slow"], 24, 80);
+    spawn.wait_for("first");
+    assert_eq!(sandbox.json(&["status"])["data"][0]["state"], "running");
+    let mut log = Terminal::orchestra(&sandbox, &["log", "slow", "--follow"], 24, 80);
+    log.wait_for("first");
+    std::fs::write(go, "").unwrap();
+    log.wait_for("second");
+    assert_eq!((log.end(), spawn.end()), (0, 0));
+    assert_eq!(sandbox.json(&["status"])["data"][0]["state"], "done");
 }

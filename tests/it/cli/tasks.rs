@@ -172,6 +172,7 @@ fn what_is_wrong_is_said_with_a_way_out() {
     $ git orchestra show nothing-like-it
     --- stderr
     error: failed to find anything called `nothing-like-it`
+    hint: `git orchestra task list --all` and `git orchestra status --all` list what there is
     --- exit 1
     "#);
     assert_snapshot!(stage.run(&["task", "add", "  "]), @r#"

@@ -1,6 +1,6 @@
 //! `git orchestra config`: what settings count here, and where they come from.
 
-/// Show settings and where they come from, and approve what the repository wants to run
+/// Show settings, and approve what the repository wants to run
 ///
 /// Later layers win: built-in defaults, the repository's orchestra.toml, your
 /// $XDG_CONFIG_HOME/git-orchestra/config.toml, `git config orchestra.*`, ORCHESTRA_* variables, options.
