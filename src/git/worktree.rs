@@ -11,7 +11,9 @@ use crate::process::{FileLock, end_orphans};
 use bstr::{BStr, ByteSlice};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
+use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -354,7 +356,7 @@ impl Repository {
     /// Writes an intent down and holds it: as long as its writer lives, nobody else settles it. Call under the lock.
     fn write_intent(&self, intent: &Intent) -> Result<(PathBuf, FileLock), Error> {
         let dir = self.intents();
-        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        create_private(&dir)?;
         let file = dir.join(format!("{}.json", intent.name));
         let bytes = serde_json::to_vec(intent).map_err(|e| Error::file("write", &file, e.into()))?;
         std::fs::write(&file, bytes).map_err(|e| Error::file("write", &file, e))?;
@@ -364,10 +366,16 @@ impl Repository {
 
     fn worktree_lock(&self) -> Result<FileLock, Error> {
         let dir = self.local_dir();
-        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        create_private(&dir)?;
         let path = dir.join("worktrees.lock");
         FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))
     }
+}
+
+/// Makes a directory that the user alone can read.
+fn create_private(dir: &Path) -> Result<(), Error> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|e| Error::file("create", dir, e))
 }
 
 fn taken(what: &'static str, name: &str) -> Error {

@@ -8,6 +8,8 @@ use crate::git::Repository;
 use crate::model::{Id, Name, Timestamp};
 use crate::process::{FileLock, Identity};
 use serde::{Deserialize, Serialize};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -63,7 +65,8 @@ impl Lease {
     /// Takes the lease of an agent that is not started yet; `None` if somebody alive holds it.
     pub fn take(repo: &Repository, info: LeaseInfo) -> Result<Option<Self>, Error> {
         let dir = directory(repo);
-        std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|e| Error::file("create", &dir, e))?;
         let Some(lock) = lock(&dir, &info.agent)? else { return Ok(None) };
         let lease = Self { lock, dir, info };
         lease.write()?;

@@ -245,3 +245,17 @@ fn an_agent_cannot_reach_the_terminal() {
     assert!(terminal.screen().contains("kept out"), "{}", terminal.screen());
     assert!(!String::from_utf8_lossy(&terminal.bytes()).contains("owned"));
 }
+
+#[test]
+fn of_many_agents_the_console_shows_those_that_run() {
+    let sandbox = sandbox("sleep 0.5");
+    for number in 1..=12 {
+        sandbox.ok(&["task", "add", &format!("Task {number}")]);
+    }
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "--profile", "sh", "--jobs", "3"], 24, 80);
+    terminal.wait_for("9 queued");
+    let screen = terminal.screen();
+    assert_eq!(screen.matches("running").count(), 3, "{screen}");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(!terminal.screen().contains("queued"), "{}", terminal.screen());
+}

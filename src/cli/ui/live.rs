@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 const COLUMNS: usize = 80;
 /// The most columns that names take.
 const NAME_WIDTH: usize = 20;
+/// Up to so many agents have a line each from beginning to end; of more, only those that run.
+const ALL_ROWS: usize = 8;
 /// Lines that wait while a question is on the screen.
 const HELD_LINES: usize = 10_000;
 const SPINNER: [&str; 8] = ["⠋", "⠙", "⠸", "⠴", "⠦", "⠧", "⠇", "⠏"];
@@ -57,6 +59,8 @@ pub(crate) struct Live {
     rows: HashMap<Id, Row>,
     width: usize,
     bars: Option<MultiProgress>,
+    /// Counts those that wait for their turn, where they have no lines.
+    queued: Option<ProgressBar>,
     held: Option<Vec<String>>,
     frame: usize,
     out_is_gone: bool,
@@ -69,10 +73,7 @@ impl Live {
         let bars = redraws.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(12)));
         let width = actors.iter().map(|actor| measure_text_width(&actor.name)).max().unwrap_or(0);
         let rows = actors.iter().enumerate().map(|(number, actor)| {
-            let bar = bars.as_ref().map(|bars| {
-                let style = ProgressStyle::with_template("{msg}").expect("a template of one word");
-                bars.add(ProgressBar::new_spinner().with_style(style))
-            });
+            let bar = bars.as_ref().filter(|_| actors.len() <= ALL_ROWS).map(|bars| bars.add(plain_bar()));
             let row = Row {
                 number,
                 name: actor.name.clone(),
@@ -86,11 +87,13 @@ impl Live {
             (actor.id, row)
         });
         let rows = rows.collect();
+        let queued = bars.as_ref().filter(|_| actors.len() > ALL_ROWS).map(|bars| bars.add(plain_bar()));
         let mut live = Self {
             ui: ui.clone(),
             rows,
             width: width.min(NAME_WIDTH),
             bars,
+            queued,
             held: None,
             frame: 0,
             out_is_gone: false,
@@ -105,6 +108,9 @@ impl Live {
             Progress::Queued { .. } => {}
             Progress::Started { agent, .. } => {
                 if let Some(row) = self.rows.get_mut(agent) {
+                    if let (Some(bars), Some(queued)) = (&self.bars, &self.queued) {
+                        row.bar = Some(bars.insert_before(queued, plain_bar()));
+                    }
                     row.phase = Phase::Running;
                     row.since = Instant::now();
                     "starting".clone_into(&mut row.doing);
@@ -139,6 +145,11 @@ impl Live {
             row.usage = finished.usage;
             row.doing = commits(finished.commits);
             row.took = Some(row.since.elapsed());
+            if self.queued.is_some()
+                && let Some(bar) = row.bar.take()
+            {
+                bar.finish_and_clear();
+            }
         }
         self.say(Some(&finished.agent), label, &text);
         if let Some(error) = &finished.error {
@@ -154,6 +165,11 @@ impl Live {
             if let Some(bar) = &row.bar {
                 bar.set_message(row.line(paint, width, columns, self.frame));
             }
+        }
+        if let Some(queued) = &self.queued {
+            let count = self.rows.values().filter(|row| row.phase == Phase::Queued).count();
+            let text = if count == 0 { String::new() } else { format!("· {count} queued") };
+            queued.set_message(paint.paint(Label::Waiting, text));
         }
     }
 
@@ -297,6 +313,11 @@ impl Row {
             paint.paint(Label::Dim, figures)
         )
     }
+}
+
+fn plain_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}").expect("a template of one word");
+    ProgressBar::new_spinner().with_style(style)
 }
 
 /// `3 commits`.
