@@ -115,7 +115,7 @@ fn a_dry_run_says_the_order_and_changes_nothing() {
       1. blue-heron  merges by itself
       2. red-owl     merges by itself
       3. grey-fox    conflicts in src/f
-    2 of 3 merge before you are needed (1 in the order given), 1 conflict (1 in the order given)
+    2 of 3 merge without you, 1 conflict (in the order given: 1 of 3, 1 conflict)
     ");
     let json = sandbox.json(&["merge", "--dry-run"]);
     assert_eq!(json["data"]["score"]["before_person"], 2);
@@ -136,7 +136,7 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
       1. blue-heron  merges by itself
       2. red-owl     merges by itself
       3. grey-fox    conflicts in src/f
-    2 of 3 merge before you are needed (1 in the order given), 1 conflict (1 in the order given)
+    2 of 3 merge without you, 1 conflict (in the order given: 1 of 3, 1 conflict)
     grey-fox conflicts with blue-heron in src/f; nothing has moved yet
       git orchestra show <id>
       git orchestra decide <id> agent   let an agent resolve it

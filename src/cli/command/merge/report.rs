@@ -93,7 +93,7 @@ pub(super) fn plan(plan: &Plan, paint: Painter) -> String {
     text
 }
 
-/// `4 of 5 merge before you are needed (2 in the order given); 1 conflict (2)`
+/// `4 of 5 merge without you, 1 conflict (in the order given: 2 of 5, 2 conflicts)`
 fn worth(score: PlanScore) -> String {
     let PlanScore { branches, before_person, conflict_steps, naive_before_person, naive_conflict_steps } = score;
     if conflict_steps == 0 {
@@ -103,10 +103,11 @@ fn worth(score: PlanScore) -> String {
             _ => format!("{branches} branches, no conflict"),
         };
     }
-    let conflicts = if conflict_steps == 1 { "1 conflict".to_owned() } else { format!("{conflict_steps} conflicts") };
+    let conflicts = |count| if count == 1 { "1 conflict".to_owned() } else { format!("{count} conflicts") };
     format!(
-        "{before_person} of {branches} merge before you are needed ({naive_before_person} in the order given), \
-         {conflicts} ({naive_conflict_steps} in the order given)"
+        "{before_person} of {branches} merge without you, {} (in the order given: {naive_before_person} of {branches}, {})",
+        conflicts(conflict_steps),
+        conflicts(naive_conflict_steps)
     )
 }
 
