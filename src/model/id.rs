@@ -52,9 +52,9 @@ impl Id {
 }
 
 fn has_grammar(text: &str) -> bool {
-    text.bytes().enumerate().all(|(position, byte)| {
-        ALPHABET.iter().position(|&c| c == byte).is_some_and(|value| position > 0 || value >= FIRST)
-    })
+    // Asked for every record of the state: ranges, not a search in the alphabet.
+    let in_alphabet = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'h' | b'j' | b'k' | b'm' | b'n' | b'p'..=b't' | b'v'..=b'z');
+    text.bytes().all(in_alphabet) && text.bytes().next().is_none_or(|first| first >= ALPHABET[FIRST])
 }
 
 impl FromStr for Id {
@@ -240,6 +240,17 @@ mod tests {
         assert!("0123456789abcdef".parse::<Id>().is_err());
         assert!(!Id::is_prefix("gil0"), "i, l, o and u are not in the alphabet");
         assert!(!Id::is_prefix("gab"), "three characters are too few");
+    }
+
+    #[test]
+    fn the_grammar_is_the_alphabet() {
+        for byte in 0..=127_u8 {
+            let inside = ALPHABET.contains(&byte);
+            let text = format!("g{}00", char::from(byte));
+            assert_eq!(Id::is_prefix(&text), inside, "{text}");
+            let first = format!("{}000", char::from(byte));
+            assert_eq!(Id::is_prefix(&first), ALPHABET[FIRST..].contains(&byte), "{first}");
+        }
     }
 
     #[test]

@@ -129,7 +129,8 @@ fn look(label: Label) -> Style {
 /// `text` with everything that could move the cursor, change colours or reorder what is read made visible: control
 /// characters (newline too), Unicode's bidirectional controls, and other invisible characters. Tab becomes a space.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hidden) {
+    // Nearly everything is printable ASCII, and bytes are quicker to look through than characters.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.chars().any(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut safe = String::with_capacity(text.len() + 8);

@@ -18,7 +18,8 @@ pub(crate) enum Align {
 pub(crate) struct Table {
     painter: Painter,
     headings: Vec<(&'static str, Align)>,
-    rows: Vec<Vec<String>>,
+    /// Cells with their widths.
+    rows: Vec<Vec<(String, usize)>>,
     /// The column that is cut first when a line does not fit.
     elastic: usize,
 }
@@ -32,20 +33,21 @@ impl Table {
     /// Adds a row of painted cells, one for each column.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.headings.len(), "one cell for each column");
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(measured).collect());
     }
 
     /// The table as lines. Columns that are empty in every row are left out. Lines longer than `columns` lose the
     /// end of their elastic cell.
     pub(crate) fn render(&self, columns: Option<usize>) -> String {
-        let shown: Vec<usize> =
-            (0..self.headings.len()).filter(|&at| self.rows.iter().any(|row| !row[at].is_empty())).collect();
+        let shown: Vec<usize> = (0..self.headings.len())
+            .filter(|&at| self.rows.iter().any(|row| !row[at].0.is_empty()))
+            .collect();
         let mut widths: Vec<usize> = self
             .headings
             .iter()
             .enumerate()
             .map(|(at, (heading, _))| {
-                let cells = self.rows.iter().map(|row| measure_text_width(&row[at])).max().unwrap_or(0);
+                let cells = self.rows.iter().map(|row| row[at].1).max().unwrap_or(0);
                 cells.max(measure_text_width(heading))
             })
             .collect();
@@ -54,15 +56,22 @@ impl Table {
             let elastic = &mut widths[self.elastic];
             *elastic = elastic.saturating_sub(total.saturating_sub(columns)).max(8.min(*elastic));
         }
-        let headings: Vec<String> =
-            self.headings.iter().map(|(heading, _)| self.painter.paint(Label::Heading, heading)).collect();
+        let paint = |heading: &str| measured(self.painter.paint(Label::Heading, heading));
+        let headings: Vec<_> = self.headings.iter().map(|(heading, _)| paint(heading)).collect();
         let mut text = String::new();
         for row in std::iter::once(&headings).chain(&self.rows) {
             let mut line = String::new();
             let mut pending = 0;
             for &at in &shown {
-                let cell = truncate_str(&row[at], widths[at], "…");
-                let room = widths[at] - measure_text_width(&cell).min(widths[at]);
+                let (cell, width) = &row[at];
+                let (cell, width) = if *width > widths[at] {
+                    let cut = truncate_str(cell, widths[at], "…");
+                    let width = measure_text_width(&cut);
+                    (cut, width)
+                } else {
+                    (cell.into(), *width)
+                };
+                let room = widths[at].saturating_sub(width);
                 let (before, after) = if self.headings[at].1 == Align::Right { (room, 0) } else { (0, room) };
                 // Trailing blanks of a line are never written.
                 if cell.is_empty() {
@@ -79,6 +88,14 @@ impl Table {
         }
         text
     }
+}
+
+/// A cell with the columns that it takes.
+fn measured(cell: String) -> (String, usize) {
+    // Most cells are plain: a byte is a column.
+    let plain = cell.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let width = if plain { cell.len() } else { measure_text_width(&cell) };
+    (cell, width)
 }
 
 #[cfg(test)]
