@@ -46,6 +46,7 @@ pub struct Writer {
     path: PathBuf,
     buffer: Vec<u8>,
     next: u64,
+    written: u64,
 }
 
 impl Writer {
@@ -58,7 +59,7 @@ impl Writer {
         local::create_private(path.parent().expect("a journal lies in a directory"))?;
         let file = File::options().append(true).create_new(true).open(&path);
         let file = file.map_err(|e| Error::local("create", &path, e))?;
-        Ok(Self { file, path, buffer: Vec::with_capacity(BUFFER * 2), next: 1 })
+        Ok(Self { file, path, buffer: Vec::with_capacity(BUFFER * 2), next: 1, written: 0 })
     }
 
     /// Adds an entry. It is in the file after [`Writer::flush`] at the latest.
@@ -72,9 +73,15 @@ impl Writer {
         if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
     }
 
+    /// How many bytes it has.
+    pub const fn size(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     /// Hands everything to the system, so that followers see it.
     pub fn flush(&mut self) -> Result<(), Error> {
         self.file.write_all(&self.buffer).map_err(|e| Error::local("append to", &self.path, e))?;
+        self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }

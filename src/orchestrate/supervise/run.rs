@@ -18,6 +18,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+/// The most bytes of a journal, but for the gist of what follows: it becomes objects of the repository.
+const JOURNAL_LIMIT: u64 = 64 << 20;
+
 /// What every run of a session needs.
 #[derive(Clone)]
 pub(super) struct RunContext {
@@ -62,6 +65,8 @@ struct Live {
     done_since: Option<Instant>,
     /// Permission questions that a person looks at right now.
     asked: usize,
+    /// Whether the journal has all it may have.
+    full: bool,
     decisions: Vec<Id>,
     outcome: Option<Outcome>,
 }
@@ -82,6 +87,7 @@ impl Live {
             unanswered: false,
             done_since: None,
             asked: 0,
+            full: false,
             decisions: Vec::new(),
             outcome: None,
         }
@@ -430,9 +436,26 @@ impl Live {
 
     /// A journal that cannot be written (the disk is full) does not end the run; the next flush says so.
     fn write(&mut self, entry: &journal::Entry) {
-        if let Some(journal) = &mut self.journal
-            && let Err(error) = journal.append(entry)
-        {
+        let Some(journal) = &mut self.journal else { return };
+        let full = journal.size() > JOURNAL_LIMIT;
+        let mut written = Ok(());
+        if full && !self.full {
+            let text = format!(
+                "it says too much: of what follows only the gist is kept ({} MiB are)",
+                JOURNAL_LIMIT >> 20
+            );
+            let kind = EventKind::Notice { text };
+            written = journal.append(&journal::Entry::Event(Event {
+                at: self.context.clock.now(),
+                parent: None,
+                kind,
+            }));
+        }
+        self.full = full;
+        if !full || is_gist(entry) {
+            written = written.and_then(|()| journal.append(entry));
+        }
+        if let Err(error) = written {
             tracing::warn!("{}", chain(&error));
         }
     }
@@ -444,6 +467,20 @@ impl Live {
             tracing::warn!("{}", chain(&error));
         }
     }
+}
+
+/// What is kept of a run that floods its journal: how it goes, not what it says.
+const fn is_gist(entry: &journal::Entry) -> bool {
+    let journal::Entry::Event(event) = entry else { return false };
+    matches!(
+        event.kind,
+        EventKind::Ready { .. }
+            | EventKind::Usage { .. }
+            | EventKind::Result { .. }
+            | EventKind::PermissionAsked { .. }
+            | EventKind::PermissionDenied { .. }
+            | EventKind::Exited { .. }
+    )
 }
 
 const fn is_partial(kind: &EventKind) -> bool {
