@@ -60,6 +60,8 @@ pub(crate) enum ErrorKind {
     NoRepository,
     /// A program or hook named by the repository's file was not approved.
     NotApproved,
+    /// An agent's program is not there, or where it must not be.
+    NoProgram,
     /// Whoever read our output went away.
     BrokenPipe,
     /// Anything else.
@@ -124,6 +126,7 @@ impl CliError {
             | ErrorKind::Ambiguous
             | ErrorKind::NoRepository
             | ErrorKind::NotApproved
+            | ErrorKind::NoProgram
             | ErrorKind::Failed => Exit::Error,
         }
     }
@@ -142,6 +145,9 @@ impl CliError {
             }
             ErrorKind::Ambiguous => Some("give more characters"),
             ErrorKind::NoRepository => Some("go to a git repository, or name one with `-C DIR`"),
+            ErrorKind::NoProgram => Some(
+                "install it, or name its file: CLAUDE_CLI_PATH, or `git config --global orchestra.profile.NAME.command FILE`",
+            ),
             ErrorKind::NotApproved => {
                 Some("`git orchestra config approve` shows what the repository wants to run, and asks")
             }
@@ -210,6 +216,7 @@ impl From<crate::config::Error> for CliError {
     fn from(error: crate::config::Error) -> Self {
         match error {
             crate::config::Error::NotApproved { .. } => Self::layer(error).kind(ErrorKind::NotApproved),
+            crate::config::Error::NoProgram { .. } => Self::layer(error).kind(ErrorKind::NoProgram),
             _ => Self::layer(error),
         }
     }

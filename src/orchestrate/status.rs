@@ -216,25 +216,32 @@ fn live(repo: &Repository, agent: &Agent) -> (Usage, Timestamp) {
     (usage, last)
 }
 
-/// Uncommitted paths of live agents, all asked at once.
+/// How many worktrees are looked at at once.
+const AT_ONCE: usize = 16;
+
+/// Uncommitted paths of live agents.
 fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseInfo>) -> HashMap<Id, u32> {
     let live = agents.iter().filter(|agent| leases.contains_key(&agent.id));
     let worktrees: Vec<_> = live
         .filter_map(|agent| Some((agent.id, repo.find_worktree(agent.name.as_str()).ok().flatten()?)))
         .filter(|(_, worktree)| worktree.is_intact())
         .collect();
-    std::thread::scope(|scope| {
-        let counts: Vec<_> = worktrees
-            .into_iter()
-            .map(|(id, worktree)| {
-                let repo = repo.clone();
-                let count = scope.spawn(move || repo.worktree_status(&worktree).map_or(0, |s| s.count()));
-                (id, count)
-            })
-            .collect();
-        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        counts.into_iter().map(|(id, n)| (id, count(n.join().unwrap_or(0)))).collect()
-    })
+    let mut counts = HashMap::new();
+    for some in worktrees.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = some
+                .iter()
+                .map(|(id, worktree)| {
+                    let repo = repo.clone();
+                    (*id, scope.spawn(move || repo.worktree_status(worktree).map_or(0, |s| s.count())))
+                })
+                .collect();
+            for (id, count) in asked {
+                counts.insert(id, u32::try_from(count.join().unwrap_or(0)).unwrap_or(u32::MAX));
+            }
+        });
+    }
+    counts
 }
 
 type Positions = BTreeMap<(ObjectId, ObjectId), Position>;
