@@ -7,12 +7,16 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+/// Submodules are not asked whether they are clean: a fast-forward leaves their files alone, and asking runs git with
+/// their configuration.
+const NO_ENTRY: &str = "--ignore-submodules=dirty";
+
 impl Repository {
     /// Tracked paths of a checkout that differ from its `HEAD`. None either if it holds exactly `commit`, which it
     /// does when a fast-forward to it was cut short after the files and before the branch.
     pub fn uncommitted_paths(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Vec<String>, Error> {
         let git_dir = self.checkout_git_dir(checkout)?;
-        let args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no"];
+        let args = ["status", "--porcelain=v1", "-z", "--no-renames", "--untracked-files=no", NO_ENTRY];
         let out = self.git_at(&git_dir, Some(&checkout.path), args).read()?;
         let paths: Vec<String> = out
             .split_str(b"\0")
@@ -24,8 +28,8 @@ impl Repository {
                 let command = self.git_at(&git_dir, Some(&checkout.path), args);
                 Ok(command.output()?.status.success())
             };
-            if same(&["diff", "--quiet", "--no-ext-diff", "--cached", commit.as_str()])?
-                && same(&["diff", "--quiet", "--no-ext-diff"])?
+            if same(&["diff", "--quiet", "--no-ext-diff", NO_ENTRY, "--cached", commit.as_str()])?
+                && same(&["diff", "--quiet", "--no-ext-diff", NO_ENTRY])?
             {
                 return Ok(Vec::new());
             }

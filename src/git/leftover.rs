@@ -5,11 +5,15 @@
 
 use super::{Error, Expected, Identity, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{ObjectId, Timestamp};
+use crate::process::Command;
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
+
+/// How the status is asked for, but for how deep to look at what is untracked. Repositories below are not entered.
+const STATUS: [&str; 5] = ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty"];
 
 /// What differs between a worktree and its `HEAD`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,19 +78,59 @@ pub enum Leftover {
 impl Repository {
     /// What differs between a worktree and its `HEAD`. Writes nothing, not even the index's cached times.
     pub fn worktree_status(&self, worktree: &Worktree) -> Result<WorktreeStatus, Error> {
-        let args = ["status", "--porcelain=v2", "-z", "--untracked-files=normal", "--no-renames"];
-        let out = self.git_at(&worktree.git_dir, Some(&worktree.path), args).read()?;
-        Ok(parse_status(&out))
+        let command = self.git_at(&worktree.git_dir, Some(&worktree.path), STATUS);
+        Ok(parse_status(&command.arg("--untracked-files=normal").read()?))
     }
 
     /// The tree of everything in a worktree that is not ignored, committed or not. Uses an index of its own.
     pub fn snapshot(&self, worktree: &Worktree) -> Result<ObjectId, Error> {
-        self.snapshot_with(worktree, &[])
+        let index = Self::copy_index(worktree)?;
+        self.fill_index(worktree, &index)?;
+        self.write_index(worktree, &index)
     }
 
-    /// The same, with ignored paths that are to be kept all the same.
+    /// The same, with what git was told not to look at (`--assume-unchanged`, `--skip-worktree`) and with `ignored`
+    /// paths: for a worktree that is about to go.
     pub fn snapshot_with(&self, worktree: &Worktree, ignored: &[BString]) -> Result<ObjectId, Error> {
-        self.snapshot_with_index(worktree, ignored).map(|(tree, _)| tree)
+        let index = Self::copy_index(worktree)?;
+        let git = |args: &[&str]| self.git_with_index(worktree, &index, args);
+        let hidden: Vec<BString> = git(&["ls-files", "-v", "-z"])
+            .read()?
+            .split(|&b| b == 0)
+            .filter(|entry| entry.first().is_some_and(|tag| tag.is_ascii_lowercase() || *tag == b'S'))
+            .filter_map(|entry| entry.get(2..).map(BString::from))
+            // One that is not there was left out of the checkout, not deleted.
+            .filter(|path| worktree.path.join(OsStr::from_bytes(path)).symlink_metadata().is_ok())
+            .collect();
+        if !hidden.is_empty() {
+            for flag in ["--no-assume-unchanged", "--no-skip-worktree"] {
+                git(&["update-index", flag, "-z", "--stdin"]).stdin(bstr::join("\0", &hidden)).read()?;
+            }
+        }
+        self.fill_index(worktree, &index)?;
+        if !ignored.is_empty() {
+            let add = git(&["add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
+            add.env("GIT_LITERAL_PATHSPECS", "1").stdin(bstr::join("\0", ignored)).read()?;
+        }
+        self.write_index(worktree, &index)
+    }
+
+    /// Directories in a worktree, the tracked ones too, that are repositories of their own. What they hold is in no
+    /// object of this one. Looks at every directory; runs no process.
+    pub fn nested_repositories(worktree: &Worktree) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut queue = vec![worktree.path.clone()];
+        while let Some(dir) = queue.pop() {
+            if dir != worktree.path && dir.join(".git").symlink_metadata().is_ok() {
+                found.push(dir.strip_prefix(&worktree.path).unwrap_or(&dir).to_owned());
+                continue;
+            }
+            let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+            let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            queue.extend(directories.filter(|entry| entry.file_name() != ".git").map(|entry| entry.path()));
+        }
+        found.sort();
+        found
     }
 
     /// The ignored files of a worktree, and how much they are. Counting ends soon after `limit` bytes.
@@ -110,11 +154,16 @@ impl Repository {
     ///
     /// On another branch, detached, or in the middle of a merge or a rebase, the branch stays where it is and the
     /// work goes to the rescue ref, with `HEAD` as its parent.
+    ///
+    /// Repositories in it that are not tracked stay what they are: a link to one would be a link to nothing
+    /// anywhere else.
     pub fn commit_leftovers(&self, worktree: &Worktree, new: &NewLeftover<'_>) -> Result<Leftover, Error> {
         if self.worktree_status(worktree)?.is_clean() {
             return Ok(Leftover::Nothing);
         }
-        let (tree, index) = self.snapshot_with_index(worktree, &[])?;
+        let index = Self::copy_index(worktree)?;
+        self.fill_index(worktree, &index)?;
+        let tree = self.write_index(worktree, &index)?;
         let head = self.worktree_head(worktree)?;
         if let Some(tip) = &head.commit
             && self.read_commit(tip)?.tree == tree
@@ -146,11 +195,8 @@ impl Repository {
         Ok(Leftover::Committed(commit))
     }
 
-    fn snapshot_with_index(
-        &self,
-        worktree: &Worktree,
-        ignored: &[BString],
-    ) -> Result<(ObjectId, TempPath), Error> {
+    /// A copy of the worktree's index, to be changed in its place.
+    fn copy_index(worktree: &Worktree) -> Result<TempPath, Error> {
         let dir = &worktree.git_dir;
         // Beside the index that it may replace, so that a rename can do that.
         let index = tempfile::Builder::new()
@@ -166,19 +212,33 @@ impl Repository {
             }
             Err(e) => return Err(Error::file("copy", dir.join("index"), e)),
         }
-        let git = |args: &[&str]| {
-            self.git_at(dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index.as_os_str())
-        };
-        git(&["add", "--all", "--", "."]).read()?;
-        if !ignored.is_empty() {
-            let add = git(&["add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]);
-            add.env("GIT_LITERAL_PATHSPECS", "1").stdin(bstr::join("\0", ignored)).read()?;
+        Ok(index)
+    }
+
+    /// Puts everything that differs and is not ignored into an index.
+    ///
+    /// Not with `git add`: that asks every repository below whether it is dirty, which runs git with a configuration
+    /// that an agent may have written, filters included; and it takes untracked ones for submodules.
+    fn fill_index(&self, worktree: &Worktree, index: &Path) -> Result<(), Error> {
+        let git = |args: &[&str]| self.git_with_index(worktree, index, args);
+        let status = parse_status(&git(&STATUS).arg("--untracked-files=all").read()?);
+        let new = status.untracked.into_iter().filter(|path| !path.ends_with(b"/"));
+        let paths: Vec<BString> = status.changed.into_iter().chain(status.unmerged).chain(new).collect();
+        if !paths.is_empty() {
+            let add = git(&["update-index", "--add", "--remove", "--replace", "-z", "--stdin"]);
+            add.stdin(bstr::join("\0", paths)).read()?;
         }
-        let out = git(&["write-tree"]).read()?;
+        Ok(())
+    }
+
+    fn write_index(&self, worktree: &Worktree, index: &Path) -> Result<ObjectId, Error> {
+        let out = self.git_with_index(worktree, index, &["write-tree"]).read()?;
         let text = out.trim().to_str_lossy();
-        let tree =
-            text.parse().map_err(|_| Error::Output { command: "write-tree", detail: text.into_owned() })?;
-        Ok((tree, index))
+        text.parse().map_err(|_| Error::Output { command: "write-tree", detail: text.into_owned() })
+    }
+
+    fn git_with_index(&self, worktree: &Worktree, index: &Path, args: &[&str]) -> Command {
+        self.git_at(&worktree.git_dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index)
     }
 }
 

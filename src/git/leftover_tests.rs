@@ -114,3 +114,79 @@ fn away_from_its_branch_the_work_is_rescued() {
     assert_eq!(left.repository.find_ref(BRANCH).unwrap(), tip);
     assert_eq!(left.in_worktree(&["status", "--porcelain"]), "?? new", "the worktree is as it was");
 }
+
+/// A repository in the worktree whose configuration runs a program on `git status`.
+fn trap(left: &Left, name: &str, tracked: bool) -> std::path::PathBuf {
+    let (dir, canary) = (left.worktree.path.join(name), left.sandbox.dir.path().join("canary"));
+    std::fs::create_dir_all(&dir).unwrap();
+    left.sandbox.git_in(&dir, &["init", "-q"]);
+    std::fs::write(dir.join("p"), "p\n").unwrap();
+    left.sandbox.git_in(&dir, &["add", "p"]);
+    left.sandbox.git_in(&dir, &["commit", "-q", "-m", "inner"]);
+    if tracked {
+        left.in_worktree(&["-c", "advice.addEmbeddedRepo=false", "add", name]);
+    }
+    left.sandbox.git_in(&dir, &["config", "filter.x.clean", &format!("touch '{}'; cat", canary.display())]);
+    std::fs::write(dir.join(".git/info/attributes"), "* filter=x\n").unwrap();
+    // The same size and another time: git has to read it to know.
+    std::fs::write(dir.join("p"), "q\n").unwrap();
+    std::fs::File::open(dir.join("p")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    canary
+}
+
+#[test]
+fn repositories_inside_are_neither_entered_nor_taken_for_submodules() {
+    let left = Left::new();
+    let canary = trap(&left, "tracked", true);
+    trap(&left, "new/loose", false);
+    left.sandbox.git_in(&left.worktree.path, &["init", "-q", "unborn"]);
+    left.write("new/file", "new\n");
+    left.repository.worktree_status(&left.worktree).unwrap();
+    left.repository.snapshot(&left.worktree).unwrap();
+    let Leftover::Committed(commit) = left.commit() else { panic!("there was something") };
+    assert!(!canary.exists());
+    let names = left.sandbox.git(&["ls-tree", "-r", "--name-only", commit.as_str()]);
+    assert_eq!(names, ".gitignore\nnew/file\nold\ntracked");
+    let nested = Repository::nested_repositories(&left.worktree);
+    assert_eq!(nested, ["new/loose", "tracked", "unborn"].map(PathBuf::from));
+}
+
+#[test]
+fn a_last_snapshot_has_what_git_was_told_not_to_look_at() {
+    let left = Left::new();
+    left.write("gone", "x");
+    assert!(matches!(left.commit(), Leftover::Committed(_)));
+    left.in_worktree(&["update-index", "--assume-unchanged", "old"]);
+    left.in_worktree(&["update-index", "--skip-worktree", ".gitignore", "gone"]);
+    std::fs::remove_file(left.worktree.path.join("gone")).unwrap();
+    left.write("old", "precious\n");
+    left.write(".gitignore", "precious\n");
+    assert_eq!(left.commit(), Leftover::Nothing);
+    let tree = left.repository.snapshot_with(&left.worktree, &[]).unwrap();
+    for path in ["old", ".gitignore"] {
+        assert_eq!(left.sandbox.git(&["show", &format!("{tree}:{path}")]), "precious");
+    }
+    assert_eq!(left.sandbox.git(&["show", &format!("{tree}:gone")]), "x", "left out is not deleted");
+}
+
+#[test]
+fn files_become_directories_and_directories_files() {
+    let left = Left::new();
+    left.write("dir", "x");
+    assert!(matches!(left.commit(), Leftover::Committed(_)));
+    for (gone, path) in [("old", "old/inner"), ("dir", "dir/a/b")] {
+        std::fs::remove_file(left.worktree.path.join(gone)).unwrap();
+        std::fs::create_dir_all(left.worktree.path.join(path).parent().unwrap()).unwrap();
+        left.write(path, "x");
+    }
+    left.write(".gitignore", "");
+    std::os::unix::fs::symlink("nowhere", left.worktree.path.join("link")).unwrap();
+    let Leftover::Committed(commit) = left.commit() else { panic!("there was something") };
+    let names = left.sandbox.git(&["ls-tree", "-r", "--name-only", commit.as_str()]);
+    assert_eq!(names, ".gitignore\ndir/a/b\nlink\nold/inner");
+    assert_eq!(left.in_worktree(&["status", "--porcelain"]), "");
+    std::fs::remove_dir_all(left.worktree.path.join("dir")).unwrap();
+    left.write("dir", "again");
+    let Leftover::Committed(commit) = left.commit() else { panic!("there was something") };
+    assert_eq!(left.sandbox.git(&["show", &format!("{commit}:dir")]), "again");
+}

@@ -8,23 +8,24 @@ use std::path::Path;
 
 /// Configuration that no repository may choose for the git processes that we start: nothing here runs a program
 /// that an agent or a remote could have named.
-const PINNED: &[&str] = &[
-    "core.fsmonitor=false",
-    "core.hooksPath=/dev/null",
-    "core.pager=cat",
-    "core.editor=:",
-    "core.askPass=",
-    "core.quotePath=false",
-    "core.sshCommand=ssh -oBatchMode=yes",
-    "diff.external=",
-    "gc.auto=0",
-    "maintenance.auto=false",
-    "commit.gpgSign=false",
-    "tag.gpgSign=false",
-    "log.showSignature=false",
-    "protocol.ext.allow=never",
-    "rerere.enabled=false",
-    "advice.detachedHead=false",
+const PINNED: &[(&str, &str)] = &[
+    ("core.fsmonitor", "false"),
+    ("core.hooksPath", "/dev/null"),
+    ("core.pager", "cat"),
+    ("core.editor", ":"),
+    ("core.askPass", ""),
+    ("core.quotePath", "false"),
+    ("core.sshCommand", "ssh -oBatchMode=yes"),
+    ("diff.external", ""),
+    ("diff.submodule", "short"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("commit.gpgSign", "false"),
+    ("tag.gpgSign", "false"),
+    ("log.showSignature", "false"),
+    ("protocol.ext.allow", "never"),
+    ("rerere.enabled", "false"),
+    ("advice.detachedHead", "false"),
 ];
 
 /// Variables of the user's environment that git is given.
@@ -76,8 +77,11 @@ impl Repository {
         if let Some(dir) = work_dir {
             command = command.env("GIT_WORK_TREE", dir);
         }
-        for setting in PINNED {
-            command = command.arg("-c").arg(setting);
+        // In the environment and not as arguments: an error that quotes the command line stays readable.
+        command = command.env("GIT_CONFIG_COUNT", PINNED.len().to_string());
+        for (at, (key, value)) in PINNED.iter().enumerate() {
+            command =
+                command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
         }
         command.args(args)
     }

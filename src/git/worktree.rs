@@ -83,6 +83,11 @@ const OURS: &str = "orchestra";
 const MARK: &str = "GIT_ORCHESTRA_INTENT";
 
 impl Worktree {
+    /// Whether somebody locked it with `git worktree lock`.
+    pub fn is_locked(&self) -> bool {
+        self.git_dir.join("locked").exists()
+    }
+
     /// Whether its directory is there and names this registration.
     pub fn is_intact(&self) -> bool {
         std::fs::read(self.path.join(".git")).ok().is_some_and(|content| {
@@ -246,7 +251,7 @@ impl Repository {
         if worktree.path.symlink_metadata().is_ok() && !worktree.is_intact() {
             return Err(Error::NotOurs { path: worktree.path.clone() });
         }
-        if worktree.git_dir.join("locked").exists() {
+        if worktree.is_locked() {
             return Err(Error::WorktreeLocked { name: worktree.name.clone() });
         }
         let name: Name = worktree.name.parse().map_err(|_| Error::NotOurs { path: worktree.path.clone() })?;

@@ -2,7 +2,7 @@
 
 use super::session::release_task;
 use super::{Error, lease, next_rescue_ref};
-use crate::git::{Expected, NewCommit, RefEdit, Worktree};
+use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
 use crate::store::Store;
 
@@ -60,6 +60,10 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
                 None,
             ));
         }
+        if worktree.is_locked() {
+            return Err(crate::git::Error::WorktreeLocked { name: worktree.name.clone() }.into());
+        }
+        refuse_nested(&agent, worktree)?;
         let ignored = keep_ignored(store, &agent, worktree, options)?;
         uncommitted = repo.worktree_status(worktree)?.count() + ignored.len();
         rescue = rescue_worktree(store, &agent, worktree, tip.as_ref(), &ignored)?;
@@ -106,6 +110,22 @@ pub(super) fn is_name_of_another(store: &Store, agent: &Agent) -> Result<bool, E
     let living = store.state()?.all::<Agent>()?.into_iter().filter(|other| other.removed.is_none());
     let mut others = running.map(|lease| (lease.agent, lease.name)).chain(living.map(|o| (o.id, o.name)));
     Ok(others.any(|(id, name)| id != agent.id && name == agent.name))
+}
+
+/// A repository inside the worktree would be gone with everything that only it holds.
+fn refuse_nested(agent: &Agent, worktree: &Worktree) -> Result<(), Error> {
+    let nested = Repository::nested_repositories(worktree);
+    if nested.is_empty() {
+        return Ok(());
+    }
+    let named: Vec<_> = nested.iter().take(3).map(|path| path.to_string_lossy()).collect();
+    let what = format!(
+        "remove {}: its worktree holds other repositories ({}), which would be lost",
+        agent.name,
+        named.join(", ")
+    );
+    let hint = format!("move what you need of them away, then delete them in {}", worktree.path.display());
+    Err(Error::refused(what, hint))
 }
 
 /// The ignored files to keep with the rest.

@@ -344,3 +344,22 @@ fn no_record_takes_refs_and_worktrees_of_others_along() {
     assert!(stage.store.repo().find_worktree("work").unwrap().unwrap().is_intact());
     assert!(remove(&stage.store, &real.id, RemoveOptions::default()).unwrap().worktree);
 }
+
+#[test]
+fn an_agent_whose_worktree_holds_repositories_is_not_removed() {
+    let stage = Stage::new();
+    let task = stage.task("Work", &[]);
+    let script = "mkdir inner; cd inner; git init -q; echo precious >p; git add p; git commit -qm inner";
+    let claims = spawn(&stage.store, &Stage::request(&[task.id], script)).unwrap().claims;
+    let (finished, _) = stage.run(claims);
+    assert_eq!((finished[0].commits, finished[0].leftovers), (0, false), "{finished:?}");
+    let id = stage.agent("work").id;
+    let error = remove(&stage.store, &id, RemoveOptions { discard_ignored: true }).unwrap_err();
+    assert!(error.to_string().contains("(inner)"), "{error}");
+    let path = stage.store.repo().find_worktree("work").unwrap().unwrap().path;
+    assert!(path.join("inner/p").exists());
+    assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/orchestra/rescue"]), "");
+    std::fs::remove_dir_all(path.join("inner")).unwrap();
+    remove(&stage.store, &id, RemoveOptions::default()).unwrap();
+    assert!(!path.exists());
+}

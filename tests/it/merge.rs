@@ -250,6 +250,8 @@ fn uncommitted_work_counts_and_is_committed_first() {
     let sandbox = fleet(&[("blue-heron", &[("src/f", "one\n")]), ("red-owl", &[("src/g", "gg\n")])]);
     let worktree = sandbox.root().join("red-owl");
     sandbox.git(&["worktree", "add", "--quiet", worktree.to_str().unwrap(), "orchestra/red-owl"]);
+    // As `spawn` marks those that it makes.
+    std::fs::write(sandbox.git_dir().join("worktrees/red-owl/orchestra"), "").unwrap();
     std::fs::write(worktree.join("src/f"), "two\n").unwrap();
     let overlap = sandbox.json(&["overlap"]);
     assert_eq!(overlap["data"]["branches"][1]["uncommitted"], true);

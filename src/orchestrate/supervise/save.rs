@@ -8,7 +8,10 @@ use crate::model::{Agent, ObjectId};
 use crate::orchestrate::Error;
 use crate::orchestrate::rescue::next_rescue_ref;
 use crate::store::journal;
+use bstr::ByteSlice;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::PoisonError;
 
 /// What was saved of a run.
@@ -43,6 +46,12 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
             )),
             Err(e) => saved.notices.push(format!("failed to commit what it left: {}", chain(&e))),
         }
+        saved.notices.extend(loose_repositories(repo, plan));
+    } else {
+        let path = plan.worktree.path.display();
+        saved
+            .notices
+            .push(format!("{path} is not its worktree any more: what it left there was not committed"));
     }
     match repo.find_ref(&plan.agent.branch) {
         Ok(Some(tip)) => saved.tip = Some(tip),
@@ -85,6 +94,23 @@ fn check_shared(context: &RunContext, notices: &mut Vec<String>) -> bool {
     }
     *seen = now;
     false
+}
+
+/// Says which repositories in the worktree are no part of its branch.
+fn loose_repositories(repo: &Repository, plan: &Plan) -> Option<String> {
+    let nested = Repository::nested_repositories(&plan.worktree);
+    if nested.is_empty() {
+        return None;
+    }
+    let untracked = repo.worktree_status(&plan.worktree).ok()?.untracked;
+    let loose = nested.iter().filter(|dir| {
+        let below =
+            |path: &bstr::BString| dir.starts_with(OsStr::from_bytes(path.trim_end_with(|c| c == '/')));
+        untracked.iter().any(below)
+    });
+    let named: Vec<_> = loose.map(|dir| dir.to_string_lossy()).collect();
+    let text = "it left repositories of their own in its worktree, which are no part of its branch";
+    (!named.is_empty()).then(|| format!("{text}: {}", named.join(", ")))
 }
 
 fn commit_leftovers(context: &RunContext, plan: &Plan) -> Result<Leftover, Error> {
