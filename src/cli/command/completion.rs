@@ -12,7 +12,7 @@ use crate::cli::error::{CliError, Exit};
 #[command(after_help = "\
 Examples:
   bash        git orchestra completion bash >~/.local/share/bash-completion/completions/git-orchestra
-              (for `git orchestra` too, source that file in ~/.bashrc)
+              (without the bash-completion package, source that file in ~/.bashrc)
   zsh         git orchestra completion zsh >~/.zfunc/_git-orchestra   (~/.zfunc being in $fpath)
   fish        git orchestra completion fish >~/.config/fish/completions/git-orchestra.fish
   elvish      git orchestra completion elvish >>~/.config/elvish/rc.elv

@@ -6,7 +6,7 @@ use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::branch_name, agent::outcome_label};
-use crate::model::{Id, Name, Task, Timestamp, Usage};
+use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
 use serde::Serialize;
@@ -101,6 +101,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         table.row(cells(status, title(status), ids, paint, now));
     }
     ctx.ui().page(&table.render(ctx.ui().columns()))?;
+    let open = state.all::<Decision>()?.iter().filter(|asked| asked.status == DecisionStatus::Open).count();
+    match open {
+        0 => {}
+        1 => ctx.ui().hint("a decision waits for an answer: `git orchestra decide`"),
+        open => ctx.ui().hint(format!("{open} decisions wait for an answer: `git orchestra decide`")),
+    }
     Ok(Exit::Done)
 }
 

@@ -51,6 +51,9 @@ pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: T
         page.field("answered", Label::Dim, when(answer.at, now));
         page.text(answer.text.as_deref().unwrap_or_default());
     }
+    for (path, answer) in &decision.answers {
+        page.field("answer", Label::Path, format!("{path}: {} by {}", answer.key, answer.by));
+    }
     page.text(&decision.detail);
     if decision.status == DecisionStatus::Open {
         let short = ids.shorten(&decision.id);

@@ -93,3 +93,18 @@ fn completion_is_silent_where_nothing_can_be_known() {
     let out = stage.sandbox.orchestra(&["__complete", "--", "config", "get", ""]);
     assert_eq!((out.stdout.as_str(), out.stderr.as_str(), out.code), ("", "", 0));
 }
+
+#[test]
+fn what_needs_no_repository_looks_at_none() {
+    let stage = Stage::new();
+    // Whoever opened this repository, or read its settings, would fail.
+    std::fs::write(stage.sandbox.git_dir().join("config"), "[broken").unwrap();
+    stage.sandbox.write("orchestra.toml", "not [ toml");
+    assert_eq!(stage.sandbox.orchestra(&["task", "list"]).code, 1);
+    for args in
+        [&["-h"][..], &["task", "add", "-h"], &["--version"], &["completion", "bash"], &["schema"], &["man"]]
+    {
+        let out = stage.sandbox.orchestra(args);
+        assert!(out.code == 0 && !out.stdout.is_empty() && out.stderr.is_empty(), "{args:?}: {out}");
+    }
+}
