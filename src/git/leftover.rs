@@ -12,6 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
 
+/// How often a snapshot of a worktree that changes meanwhile is tried.
+const SNAPSHOTS: usize = 3;
 /// How the status is asked for, but for how deep to look at what is untracked. Repositories below are not entered.
 const STATUS: [&str; 5] = ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty"];
 
@@ -82,11 +84,16 @@ impl Repository {
         Ok(parse_status(&command.arg("--untracked-files=normal").read()?))
     }
 
-    /// The tree of everything in a worktree that is not ignored, committed or not. Uses an index of its own.
+    /// The tree of everything in a worktree that is not ignored, committed or not. Uses an index of its own, and may
+    /// be called while somebody works there.
     pub fn snapshot(&self, worktree: &Worktree) -> Result<ObjectId, Error> {
-        let index = Self::copy_index(worktree)?;
-        self.fill_index(worktree, &index)?;
-        self.write_index(worktree, &index)
+        let attempt = || {
+            let index = Self::copy_index(worktree)?;
+            self.fill_index(worktree, &index)?;
+            self.write_index(worktree, &index)
+        };
+        // A file that goes while git looks at it is an error for git.
+        (1..SNAPSHOTS).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
     }
 
     /// The same, with what git was told not to look at (`--assume-unchanged`, `--skip-worktree`) and with `ignored`
