@@ -58,7 +58,7 @@ fn settings_say_where_they_come_from() {
 
 #[test]
 fn an_approval_needs_a_person_or_the_hash() {
-    let stage = Stage::new();
+    let mut stage = Stage::new();
     stage.sandbox.write("orchestra.toml", &WANTS.replace("job = 3\n", ""));
     assert_snapshot!(stage.run(&["config", "approve"]), @r#"
     $ git orchestra config approve
@@ -86,4 +86,9 @@ fn an_approval_needs_a_person_or_the_hash() {
     assert_eq!(out.code, 1, "{out}");
     let hash = out.stdout.lines().last().unwrap().strip_prefix("hash ").unwrap().to_owned();
     stage.sandbox.ok(&["config", "approve", "--hash", &hash]);
+    // Agents approve nothing, hash or not.
+    stage.sandbox.write("orchestra.toml", WANTS);
+    stage.sandbox.set_env("GIT_ORCHESTRA_AGENT", "gggggggggggggggg");
+    let out = stage.sandbox.orchestra(&["config", "approve", "--hash", &hash]);
+    assert!(out.code == 1 && out.stderr.contains("people do"), "{out}");
 }

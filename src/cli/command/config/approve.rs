@@ -19,6 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    crate::cli::command::merge::refuse_agents(ctx)?;
     let (settings, repo) = (ctx.settings()?, ctx.repo()?);
     let Some(request) = Request::of(settings, repo.common_dir()) else {
         ctx.ui().note("this repository asks for nothing that needs an approval");

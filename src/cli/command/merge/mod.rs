@@ -90,7 +90,7 @@ pub(crate) fn named_agents(ctx: &Context, names: &[String]) -> Result<Vec<Id>, C
 /// Refuses agents: approval comes from people.
 pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
     match ctx.env().agent() {
-        Some(_) => Err(CliError::new(ErrorKind::Failed, "agents neither merge nor decide: people do")
+        Some(_) => Err(CliError::new(ErrorKind::Failed, "agents neither merge nor decide nor approve: people do")
             .hint("`git orchestra finding add` tells people what you noticed")),
         None => Ok(()),
     }
