@@ -84,12 +84,13 @@ pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     };
     let findings: Vec<Finding> =
         state.all::<Finding>()?.into_iter().filter(|finding| finding.status == FindingStatus::Open).collect();
+    // A millisecond apart, so that they are listed and merged in the order of their tasks.
     let now = store.clock().now();
     let mut claims = Vec::new();
-    for task in works {
+    for (at, task) in (now.as_millis()..).map(Timestamp).zip(works) {
         let title = title_of(task.as_ref(), request.prompt.as_deref());
         let name = choose_name(request.name.as_ref(), &title, &mut taken)?;
-        let agent = new_agent(store, request, &base, &machine, name, task.as_ref(), now)?;
+        let agent = new_agent(store, request, &base, &machine, name, task.as_ref(), at)?;
         let touching = findings_for(&findings, task.as_ref());
         claims.push(claim(store, agent, 1, &request.outfit, title, &touching)?);
     }
