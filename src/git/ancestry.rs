@@ -34,8 +34,8 @@ impl Repository {
         // Every merge base of two tips is either a descendant of any common ancestor of all of them, or that
         // ancestor itself: what lies behind it can be left out.
         if let Some(common) = self.common_ancestor(&tips)? {
-            let parents = self.read_commit(&common)?.parents;
-            input.extend(parents.iter().map(|parent| format!("^{parent}\n")));
+            // Its parents by git's word: in a shallow clone the commit itself names some that are not there.
+            input.push(format!("^{common}^@\n"));
         }
         let out = self
             .git(["rev-list", "--topo-order", "--no-commit-header", "--format=%H %T %P", "--stdin"])
@@ -166,6 +166,22 @@ fn has(bits: &[u64], at: usize) -> bool {
 mod tests {
     use super::*;
     use crate::git::testing::Sandbox;
+
+    #[test]
+    fn a_shallow_clone_ends_where_it_ends() {
+        let sandbox = Sandbox::new(&[]);
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "second"]);
+        let url = format!("file://{}", sandbox.path().display());
+        let clone = sandbox.dir.path().join("clone");
+        sandbox.git(&["clone", "-q", "--depth", "1", &url, clone.to_str().unwrap()]);
+        let commit = |name: &str| -> ObjectId {
+            sandbox.git_in(&clone, &["commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", name]).parse().unwrap()
+        };
+        let (a, b) = (commit("a"), commit("b"));
+        let head: ObjectId = sandbox.git_in(&clone, &["rev-parse", "HEAD"]).parse().unwrap();
+        let ancestry = sandbox.open_in(&clone).ancestry(&[a.clone(), b.clone()]).unwrap();
+        assert_eq!(ancestry.merge_bases(&a, &b), [&head]);
+    }
 
     #[test]
     fn every_pair_agrees_with_git() {

@@ -22,6 +22,11 @@ impl Fingerprint {
         names.into_iter().filter(|&name| self.seen.get(name) != later.seen.get(name)).cloned().collect()
     }
 
+    /// Hashes, by name, of what can make git run a program.
+    pub const fn dangerous(&self) -> &BTreeMap<String, [u8; 32]> {
+        &self.dangerous
+    }
+
     /// Whether `later` differs in what can make git run a program: a hook, or the configuration beyond what branches
     /// track (which `git push -u` writes).
     pub fn is_dangerous(&self, later: &Self) -> bool {
@@ -43,6 +48,17 @@ impl Repository {
         for name in ["config", "config.worktree"] {
             if let Ok(text) = std::fs::read(common.join(name)) {
                 dangerous.insert(name.to_owned(), Sha256::digest(without_branches(&text)).into());
+            }
+        }
+        // Read where `extensions.worktreeConfig` says so; `git worktree add` makes them as copies of the common one.
+        for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
+            if let Ok(text) = std::fs::read(entry.path().join("config.worktree")) {
+                let hash = Sha256::digest(without_branches(&text)).into();
+                if dangerous.get("config.worktree") != Some(&hash) {
+                    let name = format!("worktrees/{}/config.worktree", entry.file_name().to_string_lossy());
+                    seen.insert(name.clone(), hash);
+                    dangerous.insert(name, hash);
+                }
             }
         }
         // An index ends with a hash of itself.

@@ -72,8 +72,10 @@ impl Repository {
 
     /// Opens the repository at `dir`: a working copy's root or a git directory.
     pub fn open(dir: &Path, env: Arc<BTreeMap<OsString, OsString>>) -> Result<Self, Error> {
-        let gix =
+        let mut gix =
             gix::open(dir).map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
+        // `GIT_NAMESPACE`: our git processes are not given it either.
+        gix.clear_namespace();
         let absolute = |path: &Path| path.canonicalize().map_err(|e| Error::file("find", path, e));
         let git_dir = absolute(gix.git_dir())?;
         let common_dir = absolute(gix.common_dir())?;

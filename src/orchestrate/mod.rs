@@ -17,6 +17,7 @@ pub mod status;
 pub mod supervise;
 #[cfg(test)]
 mod testing;
+pub mod trust;
 
 pub use environment::environment;
 pub use error::Error;

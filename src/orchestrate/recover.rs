@@ -1,8 +1,8 @@
 //! What a killed process left behind, put in order by whoever comes next.
 
-use super::Error;
 use super::lease::{self, Lease, LeaseState};
 use super::supervise::{RunRecord, own_commits, write_run};
+use super::{Error, trust};
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, Event, EventKind, Outcome};
 use crate::process::end_orphans;
@@ -24,6 +24,7 @@ pub fn recover(store: &Store) -> Result<Vec<String>, Error> {
         said.extend(settle(store, &lease)?);
         lease.release()?;
     }
+    trust::forget(store.repo());
     Ok(said)
 }
 
@@ -107,6 +108,9 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
 }
 
 fn uncommitted(repo: &Repository, agent: &Agent) -> usize {
+    if trust::require_unchanged(repo).is_err() {
+        return 0;
+    }
     let worktree = repo.find_worktree(agent.name.as_str()).ok().flatten().filter(Worktree::is_intact);
     worktree.and_then(|worktree| repo.worktree_status(&worktree).ok()).map_or(0, |status| status.count())
 }

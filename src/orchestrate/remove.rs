@@ -1,7 +1,7 @@
 //! Removing an agent: its worktree and its branch go, and nothing that was in them is lost.
 
 use super::session::release_task;
-use super::{Error, lease, next_rescue_ref};
+use super::{Error, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
 use crate::store::Store;
@@ -39,6 +39,7 @@ pub struct Removed {
 /// Nothing was removed then.
 pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed, Error> {
     let repo = store.repo();
+    trust::require_unchanged(repo)?;
     let agent: Agent = store.state()?.require(id)?;
     if lease::find_live(repo, id).is_some() {
         let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
@@ -59,6 +60,10 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
                 format!("remove {}: {path} is not its worktree any more", agent.name),
                 None,
             ));
+        }
+        if repo.work_dir() == Some(&worktree.path) {
+            let hint = format!("go elsewhere first: cd {}", repo.main_dir().display());
+            return Err(Error::refused(format!("remove {}: you are in its worktree", agent.name), hint));
         }
         if worktree.is_locked() {
             return Err(crate::git::Error::WorktreeLocked { name: worktree.name.clone() }.into());

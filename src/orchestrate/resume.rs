@@ -1,9 +1,9 @@
 //! Resuming: an agent's conversation goes on in another run.
 
-use super::Error;
 use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
+use super::{Error, trust};
 use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 /// # Errors
 /// If it was removed, or runs.
 pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Result<Claim, Error> {
+    trust::require_unchanged(store.repo())?;
     let state = store.state()?;
     let mut agent: Agent = state.require(id)?;
     if agent.removed.is_some() {

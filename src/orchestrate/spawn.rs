@@ -1,8 +1,8 @@
 //! Spawning: tasks become agents, all of them in one change of the state or none.
 
-use super::Error;
 use super::lease::{Lease, LeaseInfo, LeaseState};
 use super::session::{Claim, Outfit};
+use super::{Error, trust};
 use crate::agent::prompt;
 use crate::git::Repository;
 use crate::model::{
@@ -63,6 +63,7 @@ pub struct Base {
 /// claimed.
 pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     let repo = store.repo();
+    trust::require_unchanged(repo)?;
     let base = find_base(repo, request.base.as_deref())?;
     if request.name.is_some() && request.tasks.len() > 1 {
         let hint = "name them by their tasks, or spawn them one by one".to_owned();

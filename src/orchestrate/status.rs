@@ -3,8 +3,8 @@
 //! No git process is started for an agent that does not run: where branches stand is kept in a cache keyed by the
 //! two commits, which can never be wrong about them.
 
-use super::Error;
 use super::lease::{self, LeaseInfo, LeaseState};
+use super::{Error, trust};
 use crate::git::{Ancestry, Repository};
 use crate::model::{
     Agent, Decision, DecisionStatus, Event, EventKind, Id, ObjectId, Outcome, Timestamp, Usage,
@@ -221,6 +221,9 @@ const AT_ONCE: usize = 16;
 
 /// Uncommitted paths of live agents.
 fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseInfo>) -> HashMap<Id, u32> {
+    if trust::require_unchanged(repo).is_err() {
+        return HashMap::new();
+    }
     let live = agents.iter().filter(|agent| leases.contains_key(&agent.id));
     let worktrees: Vec<_> = live
         .filter_map(|agent| Some((agent.id, repo.find_worktree(agent.name.as_str()).ok().flatten()?)))

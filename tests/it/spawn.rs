@@ -259,3 +259,48 @@ fn of_many_agents_the_console_shows_those_that_run() {
     assert_eq!(terminal.end(), 0, "{}", terminal.screen());
     assert!(!terminal.screen().contains("queued"), "{}", terminal.screen());
 }
+
+#[test]
+fn what_an_agent_told_git_to_run_does_not_run_until_somebody_accepts_it() {
+    let sandbox = sandbox(
+        "git config filter.x.clean 'touch ../../canary; cat'; git config merge.x.driver 'touch ../../canary'; \
+         echo '* filter=x merge=x' >.gitattributes; echo new >file; echo more >>README.md",
+    );
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Plant", "--profile", "sh"]);
+    assert!(spawned.stdout.contains("changed the main checkout or what it shares: config"), "{spawned}");
+    let canary = sandbox.root().join("canary");
+    sandbox.ok(&["status"]);
+    let refused: [&[&str]; 6] = [
+        &["diff", "plant"],
+        &["overlap"],
+        &["merge"],
+        &["remove", "plant"],
+        &["resume", "plant"],
+        &["spawn", "-m", "x", "--profile", "sh"],
+    ];
+    for args in refused {
+        let out = sandbox.orchestra(args);
+        assert!(out.code == 1 && out.stderr.contains("changed what it runs here (config)"), "{args:?} {out}");
+        assert!(out.stderr.contains("hint: `git orchestra config approve`"), "{args:?} {out}");
+        assert!(!canary.exists(), "{args:?}");
+    }
+    // Put back as it was, all of it goes on.
+    sandbox.git(&["config", "--remove-section", "filter.x"]);
+    sandbox.git(&["config", "--remove-section", "merge.x"]);
+    assert!(sandbox.ok(&["diff", "plant", "--name-only"]).contains("file"));
+    // And accepted by whoever saw it, it is the user's own wish. An agent is not asked.
+    let config = sandbox.git_dir().join("config");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Again", "--profile", "sh"]);
+    assert_eq!(spawned.code, 0, "{spawned}");
+    assert_ne!(std::fs::read_to_string(&config).unwrap(), text);
+    let shown = sandbox.orchestra(&["config", "approve"]);
+    assert!(shown.stdout.contains("+ config: [filter \"x\"] clean ="), "{shown}");
+    let hash = shown.stdout.lines().find_map(|line| line.strip_prefix("hash ")).unwrap().to_owned();
+    let mut agent = sandbox.command(ORCHESTRA);
+    agent.args(["config", "approve", "--hash", &hash]).env("GIT_ORCHESTRA_AGENT", "g000000000000000");
+    assert!(!agent.output().unwrap().status.success());
+    sandbox.ok(&["config", "approve", "--hash", &hash]);
+    sandbox.ok(&["diff", "again"]);
+    assert!(canary.exists());
+}

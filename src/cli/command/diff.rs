@@ -5,6 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::ui::{Label, Painter};
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, ObjectId};
+use crate::orchestrate::trust;
 use std::ffi::OsString;
 
 /// Show what an agent changed
@@ -36,6 +37,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let repo = ctx.repo()?;
+    trust::require_unchanged(repo)?;
     let agent: Agent = ctx.state()?.require_named(&args.agent)?;
     let tip = repo.find_ref(&agent.branch)?;
     let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);

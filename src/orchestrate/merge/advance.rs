@@ -15,6 +15,7 @@ use crate::git::{Expected, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Id, Merge, MergeStatus, Name, ObjectId, Step, StepStatus, Task,
 };
+use crate::orchestrate::trust;
 use crate::store::{State, Store, Transaction};
 
 /// How far a merge came.
@@ -122,6 +123,7 @@ pub fn find_open(state: &State, target: Option<&str>) -> Result<Option<Merge>, E
 /// [`Error::NotOpen`] if it is over, [`Error::MovedOn`] if another process goes on with it at the same time; the
 /// target has not moved then.
 pub fn advance(store: &Store, id: &Id, say: &mut dyn FnMut(Remark)) -> Result<Progress, Error> {
+    trust::require_unchanged(store.repo())?;
     for _ in 0..RESTLESS {
         let state = store.state()?;
         let stored: Merge = state.require(id)?;

@@ -8,8 +8,8 @@ use super::resolver::resolves;
 use super::{Error, short_branch};
 use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
 use crate::model::{Agent, Id, Name, ObjectId, Outcome, Task};
-use crate::orchestrate::next_rescue_ref;
 use crate::orchestrate::overlap::Branch;
+use crate::orchestrate::{next_rescue_ref, trust};
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +74,7 @@ pub struct LeftOut {
 
 /// Finds the agents and the target. Changes nothing.
 pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
+    trust::require_unchanged(store.repo())?;
     let state = store.state()?;
     let (agents, mut left_out) = agents(store.repo(), &state, request)?;
     let target = target(store, request, &agents)?;

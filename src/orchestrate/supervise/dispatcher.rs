@@ -5,6 +5,7 @@ use super::run::{self, RunContext};
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
 use crate::model::Id;
+use crate::orchestrate::trust;
 use crate::process::{Budget, sweep_strays};
 use crate::store::Store;
 use std::collections::{HashMap, VecDeque};
@@ -59,6 +60,10 @@ impl Supervisor {
         mut requests: mpsc::Receiver<Request>,
         progress: mpsc::Sender<Progress>,
     ) -> Vec<Finished> {
+        // What cannot be written down is known for this session all the same.
+        if let Err(error) = trust::remember(self.store.repo()) {
+            tracing::warn!("failed to remember the configuration: {error}");
+        }
         let context = RunContext {
             repo: self.store.repo().clone(),
             clock: Arc::clone(self.store.clock()),
@@ -134,6 +139,7 @@ impl Supervisor {
             let grace = self.options.grace.min(Duration::from_secs(1));
             let _ = tokio::task::spawn_blocking(move || sweep_strays(grace)).await;
         }
+        trust::forget(self.store.repo());
         finished
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
     let danger = check_shared(context, &mut saved.notices);
     if danger {
         saved.notices.push(
-            "what it left uncommitted stays in its worktree: git may now run a program that was put there"
+            "what it left uncommitted stays in its worktree, because git may now run a program that was put there: \
+             `git orchestra config approve` shows the change"
                 .to_owned(),
         );
     } else if plan.worktree.is_intact() {

@@ -4,9 +4,13 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::ui::{Label, Reply};
 use crate::config::approval::Request;
+use crate::orchestrate::trust::{self, Change};
 use std::fmt::Write as _;
 
 /// Show what this repository wants to run, and let it
+///
+/// First, if anybody changed git's configuration or hooks here while agents ran, it shows that: git looks at nothing
+/// of theirs until it is accepted or put back.
 ///
 /// The approval holds for exactly this content in exactly this repository; a changed word asks again. It is kept
 /// in your data directory ($XDG_DATA_HOME/git-orchestra/approved), outside of everything that agents may edit.
@@ -21,6 +25,9 @@ pub(crate) struct Args {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     crate::cli::command::merge::refuse_agents(ctx)?;
     let (settings, repo) = (ctx.settings()?, ctx.repo()?);
+    if let Some(change) = trust::find_change(repo)? {
+        return accept(ctx, args, &change);
+    }
     let Some(request) = Request::of(settings, repo.common_dir()) else {
         ctx.ui().note("this repository asks for nothing that needs an approval");
         return Ok(Exit::Done);
@@ -41,12 +48,43 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     let _ = writeln!(text, "{} {}", paint.paint(Label::Heading, "hash"), request.hash());
     ctx.ui().print(&text)?;
+    if !agree(ctx, args, request.hash(), "Let this repository run this?")? {
+        return Ok(Exit::Error);
+    }
+    let path = request.approve(&data_home, ctx.clock().now())?;
+    ctx.ui().note(format!("approved; kept in {}", path.display()));
+    Ok(Exit::Done)
+}
+
+/// Shows what was changed while agents ran, and takes it for the user's if they say so.
+fn accept(ctx: &Context, args: &Args, change: &Change) -> Result<Exit, CliError> {
+    if ctx.env().agent().is_some() {
+        return Err(CliError::new(ErrorKind::Failed, "an agent cannot accept what git runs here"));
+    }
+    let paint = ctx.ui().painter();
+    let mut text = format!("changed while agents ran: {}\n", paint.paint(Label::Title, change.files.join(", ")));
+    let lines = change.gone.iter().map(|line| ('-', line)).chain(change.new.iter().map(|line| ('+', line)));
+    for (sign, (file, line)) in lines {
+        let _ = writeln!(text, "{sign} {file}: {}", paint.paint(Label::Plain, line));
+    }
+    let _ = writeln!(text, "{} {}", paint.paint(Label::Heading, "hash"), change.hash);
+    ctx.ui().print(&text)?;
+    if !agree(ctx, args, &change.hash, "Is this what you want git to run here?")? {
+        return Ok(Exit::Error);
+    }
+    trust::accept(ctx.repo()?, change)?;
+    ctx.ui().note("accepted");
+    Ok(Exit::Done)
+}
+
+/// Whether the user agrees: by naming the hash, or when asked.
+fn agree(ctx: &Context, args: &Args, expected: &str, question: &str) -> Result<bool, CliError> {
     let agreed = match &args.hash {
-        Some(hash) if hash == request.hash() => true,
+        Some(hash) if hash == expected => true,
         Some(_) => {
-            return Err(CliError::new(ErrorKind::Failed, "what the repository wants has another hash than you named"));
+            return Err(CliError::new(ErrorKind::Failed, "what is to be approved has another hash than you named"));
         }
-        None => match ctx.ui().confirm("Let this repository run this?", false)? {
+        None => match ctx.ui().confirm(question, false)? {
             Reply::Chosen(agreed) => agreed,
             Reply::Cancelled => false,
             Reply::NoTerminal => {
@@ -57,9 +95,6 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     };
     if !agreed {
         ctx.ui().note("not approved");
-        return Ok(Exit::Error);
     }
-    let path = request.approve(&data_home, ctx.clock().now())?;
-    ctx.ui().note(format!("approved; kept in {}", path.display()));
-    Ok(Exit::Done)
+    Ok(agreed)
 }

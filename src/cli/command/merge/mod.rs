@@ -68,7 +68,7 @@ impl From<Error> for CliError {
         match error {
             Error::Store(error) => error.into(),
             Error::Git(error) => error.into(),
-            Error::Before(error) => Self::layer(*error),
+            Error::Before(error) => (*error).into(),
             error => Self::layer(error).hint(hint),
         }
     }
