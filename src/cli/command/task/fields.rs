@@ -3,7 +3,7 @@
 use crate::cli::error::{CliError, ErrorKind};
 use crate::model::{Id, Kind, Task};
 use crate::store::{State, Transaction};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// A title: one line that is not empty.
 pub(super) fn title(text: &str) -> Result<String, CliError> {
@@ -41,8 +41,7 @@ pub(super) fn tasks(state: &State, texts: &[String]) -> Result<Vec<Id>, CliError
 
 /// Refuses `task` if it would come after itself, naming the way round.
 pub(super) fn refuse_cycle(tx: &Transaction<'_>, task: &Task) -> Result<(), CliError> {
-    let all: HashMap<Id, Task> = tx.all::<Task>()?.into_iter().map(|other| (other.id, other)).collect();
-    // Depth first along `after`, the way so far on the stack.
+    // Depth first along `after`, the way so far on the stack; one record is read for each task on it.
     let mut way = vec![(task.id, task.after.iter().copied().collect::<Vec<_>>())];
     let mut seen = BTreeSet::new();
     while let Some((_, next)) = way.last_mut() {
@@ -51,20 +50,24 @@ pub(super) fn refuse_cycle(tx: &Transaction<'_>, task: &Task) -> Result<(), CliE
             continue;
         };
         if id == task.id {
-            let name = |id: &Id| {
-                let title = if *id == task.id { Some(&task.title) } else { all.get(id).map(|t| &t.title) };
-                format!("{} ({})", &id.as_str()[..Id::MIN_PREFIX], title.map_or("?", String::as_str))
-            };
-            let round: Vec<String> = way.iter().map(|(id, _)| id).chain([&task.id]).map(name).collect();
+            let mut round = Vec::new();
+            for id in way.iter().map(|(id, _)| id).chain([&task.id]) {
+                let title = if *id == task.id { Some(task.title.clone()) } else { title_of(tx, id)? };
+                round.push(format!("{} ({})", &id.as_str()[..Id::MIN_PREFIX], title.as_deref().unwrap_or("?")));
+            }
             return Err(CliError::new(
                 ErrorKind::Failed,
                 format!("the task would come after itself: {}", round.join(" after ")),
             ));
         }
         if seen.insert(id) {
-            let after = all.get(&id).map(|other| other.after.iter().copied().collect()).unwrap_or_default();
+            let after = tx.get::<Task>(&id)?.map(|other| other.after.into_iter().collect()).unwrap_or_default();
             way.push((id, after));
         }
     }
     Ok(())
+}
+
+fn title_of(tx: &Transaction<'_>, id: &Id) -> Result<Option<String>, CliError> {
+    Ok(tx.get::<Task>(id)?.map(|task| task.title))
 }
