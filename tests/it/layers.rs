@@ -22,10 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const HOMES: &[(&str, &[&str])] = &[
     (r"\bgix(_\w+)?::", &["git/"]),
     (r"\b(std|tokio)::process::(Command\b|\{[^}]*\bCommand\b)", &["process/"]),
-    (
-        r"\b(clap|clap_complete|clap_mangen|console|dialoguer|indicatif|strsim|tracing_subscriber)::",
-        &["cli/"],
-    ),
+    (r"\b(clap|clap_complete|clap_mangen|console|indicatif|strsim|tracing_subscriber)::", &["cli/"]),
     (r"\benv::(var|vars|var_os|vars_os)\(", &["cli/env.rs"]),
     (r"\b(SystemTime|Zoned)::now\(", &["process/"]),
     (r"\b(println|eprintln|print|eprint)!", &["cli/"]),

@@ -192,7 +192,7 @@ fn a_conflict_is_asked_about_on_a_terminal() {
     sandbox.set_env("GIT_EDITOR", format!("sh {}", script.display()));
     let mut terminal = Terminal::orchestra(&sandbox, &["merge"], 50, 100);
     terminal.wait_for("merge these 3 branches into main?");
-    terminal.type_in("y");
+    terminal.type_in("y\r");
     terminal.wait_for("[a/o/t/e/s/q/?]");
     let screen = terminal.screen();
     for words in [

@@ -169,6 +169,11 @@ impl Ui {
         self.stderr(&text);
     }
 
+    /// Writes a question; the answer is typed behind it. Heard under `--quiet` too.
+    fn ask(&self, question: &str) {
+        self.stderr(&format!("{} ", self.err.paint(Label::Title, question)));
+    }
+
     fn stderr(&self, text: &str) {
         if self.silent {
             return;

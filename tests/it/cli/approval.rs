@@ -72,7 +72,7 @@ fn an_approval_needs_a_person_or_the_hash() {
     "#);
     let mut terminal = Terminal::orchestra(&stage.sandbox, &["config", "approve"], 24, 100);
     terminal.wait_for("Let this repository run this?");
-    terminal.type_in("y");
+    terminal.type_in("y\r");
     assert_eq!(terminal.end(), 0, "{}", terminal.screen());
     assert_snapshot!(stage.run(&["config", "approve"]), @r#"
     $ git orchestra config approve
