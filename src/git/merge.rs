@@ -184,7 +184,8 @@ impl<'a> Fields<'a> {
         let mut messages = Vec::new();
         loop {
             let count = self.next()?;
-            if count.is_empty() {
+            // git before 2.43 advises about submodules in the middle of its answer, where the section ends.
+            if count.is_empty() || count.starts_with(b"Recursive merging with submodules") {
                 break;
             }
             messages.push(self.message(count)?);
@@ -337,6 +338,22 @@ mod tests {
         sandbox.git(&["checkout", "-q", "--orphan", "alien"]);
         sandbox.git(&["commit", "-q", "-m", "alien"]);
         assert_eq!(repo.merge_base(&x, &id(&sandbox, "alien")).unwrap(), None);
+    }
+
+    #[test]
+    fn advice_in_the_answer_is_passed_over() {
+        let id = "1".repeat(40);
+        let one = format!(
+            "0\0{id}\0160000 {id} 2\tlib\0160000 {id} 3\tlib\0\0001\0lib\0CONFLICT (contents)\0Merge conflict in lib\n\0\
+             Recursive merging with submodules currently only supports trivial cases.\nPlease\n\0"
+        );
+        let out = one.repeat(2);
+        let mut fields = Fields { rest: out.as_bytes() };
+        for _ in 0..2 {
+            let merge = fields.merge().unwrap();
+            assert_eq!((merge.clean, merge.conflicts[0].path.as_str()), (false, "lib"));
+        }
+        assert!(fields.rest.is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
 use crate::store::State;
 use bstr::ByteSlice;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// A step that git could not merge by itself.
@@ -32,6 +33,8 @@ pub struct ConflictFile {
     pub conflict: Conflict,
     /// Whose work at this path has landed: one or more agents, or the target itself.
     pub ours: Vec<Party>,
+    /// The path that git moved this side's file away from, because the other side has something else there.
+    pub aside_of: Option<String>,
     /// Its lines, where both sides are text; otherwise only a whole side can be taken.
     pub parts: Option<Vec<Part>>,
 }
@@ -77,7 +80,7 @@ impl ConflictStep {
         step: &Step,
         mut result: MergeTree,
     ) -> Result<Self, Error> {
-        name_displaced(
+        let aside = name_displaced(
             repo,
             &mut result,
             &[(&merge.head, &short_branch(&merge.target).replace('/', "_")), (&step.tip, step.name.as_str())],
@@ -110,7 +113,8 @@ impl ConflictStep {
                 ours.push(Party { name: short_branch(&merge.target).to_owned(), agent: None, task: None });
             }
             let parts = parts(repo, conflict)?;
-            files.push(ConflictFile { conflict: conflict.clone(), ours, parts });
+            let aside_of = aside.get(&conflict.path).cloned();
+            files.push(ConflictFile { conflict: conflict.clone(), ours, aside_of, parts });
         }
         let subject = subject(&result);
         let theirs = whose(step)?;
@@ -204,7 +208,8 @@ fn name_displaced(
     repo: &Repository,
     result: &mut MergeTree,
     names: &[(&ObjectId, &str)],
-) -> Result<(), Error> {
+) -> Result<BTreeMap<String, String>, Error> {
+    let mut aside = BTreeMap::new();
     let say =
         |text: &str| names.iter().fold(text.to_owned(), |text, (id, name)| text.replace(id.as_str(), name));
     let mut edits = Vec::new();
@@ -216,6 +221,10 @@ fn name_displaced(
         {
             edits.push((text_path(&conflict.path), None));
             edits.push((text_path(&path), Some((entry.mode, entry.id))));
+            let before = names.iter().find_map(|(id, _)| conflict.path.split_once(&format!("~{id}")));
+            if let Some((before, _)) = before {
+                aside.insert(path.clone(), before.to_owned());
+            }
             conflict.path = path;
         }
         conflict.message = say(&conflict.message);
@@ -227,7 +236,7 @@ fn name_displaced(
         message.text = say(&message.text);
         message.paths = message.paths.iter().map(|path| say(path)).collect();
     }
-    Ok(())
+    Ok(aside)
 }
 
 fn has_conflict(merge: &MergeTree, path: &str) -> bool {
@@ -344,6 +353,7 @@ mod tests {
         let file = ConflictFile {
             conflict,
             ours: vec![called("blue-heron"), called("red-fox")],
+            aside_of: None,
             parts: Some(parts),
         };
         let shown = String::from_utf8(file.with_markers(&called("grey-fox")).unwrap()).unwrap();

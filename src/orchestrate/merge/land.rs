@@ -67,6 +67,13 @@ pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
             Err(error) => Err(error),
         };
     }
+    if let [first, second, ..] = &holders[..] {
+        // git moves the files of one; the other would show all of this as undone, ready to be committed.
+        let words = format!("it is checked out in {} too; leave it there", second.path.display());
+        let mut blocked = blocked(first, merge, Vec::new(), words);
+        blocked.command = format!("git -C {} checkout --detach && {}", quoted(second), blocked.command);
+        return Ok(Landing::Blocked(blocked));
+    }
     for checkout in &holders {
         let dirty = repo.uncommitted_paths(checkout, &merge.head)?;
         if !dirty.is_empty() {
@@ -86,15 +93,19 @@ pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
 }
 
 fn blocked(checkout: &Checkout, merge: &Merge, dirty: Vec<String>, words: String) -> Blocked {
-    let path = checkout.path.display().to_string();
-    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
-    let quoted = if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) };
     Blocked {
         checkout: checkout.path.clone(),
         dirty,
         words,
-        command: format!("git -C {quoted} merge --ff-only {}", merge.head.short()),
+        command: format!("git -C {} merge --ff-only {}", quoted(checkout), merge.head.short()),
     }
+}
+
+/// The checkout's directory as a word of a command line.
+fn quoted(checkout: &Checkout) -> String {
+    let path = checkout.path.display().to_string();
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
+    if plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 /// The commits whose objects are in the repository for good already.

@@ -53,12 +53,35 @@ pub(super) fn resolve(
     if step.files.is_empty() && decision.answer.as_ref().is_none_or(|answer| answer.key != ACCEPT) {
         return Ok(None);
     }
+    put_back(repo, step, &mut edits)?;
     let tree = if edits.is_empty() {
         step.merge.tree.clone()
     } else {
         repo.edit_tree(Some(&step.merge.tree), &edits)?.0
     };
     Ok(Some(Resolved { tree, resolutions, words }))
+}
+
+/// Gives a file that git moved aside its own path again where the answers left that path empty.
+fn put_back(
+    repo: &Repository,
+    step: &ConflictStep,
+    edits: &mut Vec<(BString, Option<(EntryMode, ObjectId)>)>,
+) -> Result<(), Error> {
+    for file in &step.files {
+        let (aside, Some(path)) = (text_path(&file.conflict.path), &file.aside_of) else { continue };
+        let path = text_path(path);
+        let taken = match edits.iter().rfind(|(edited, _)| *edited == path) {
+            Some((_, entry)) => entry.is_some(),
+            None => repo.find_in_tree(&step.merge.tree, &path)?.is_some(),
+        };
+        let kept = edits.iter_mut().rfind(|(edited, _)| *edited == aside).filter(|_| !taken);
+        if let Some(entry) = kept.and_then(|(_, entry)| entry.take()) {
+            edits.retain(|(edited, _)| *edited != path);
+            edits.push((path, Some(entry)));
+        }
+    }
+    Ok(())
 }
 
 /// The answer to a conflict without a conflicting path: what git made is right.

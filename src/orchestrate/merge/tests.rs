@@ -400,6 +400,20 @@ fn a_fast_forward_that_was_cut_short_is_finished() {
 }
 
 #[test]
+fn a_target_that_is_checked_out_twice_is_left_alone() {
+    let fleet = Fleet::with(&[("blue-heron", &[("f", "one\n")])]);
+    let second = fleet.sandbox.dir.path().join("second");
+    fleet.sandbox.git(&["worktree", "add", "-q", "--force", second.to_str().unwrap(), "main"]);
+    let merge = fleet.start();
+    let Progress::Blocked { blocked, .. } = fleet.advance(&merge) else { panic!() };
+    assert!(blocked.words.contains("second"), "{}", blocked.words);
+    assert_eq!(fleet.at("main"), merge.target_tip);
+    assert_eq!(fleet.sandbox.git_in(&second, &["status", "--porcelain"]), "");
+    fleet.sandbox.git_in(&second, &["checkout", "-q", "--detach"]);
+    fleet.landed(&merge);
+}
+
+#[test]
 fn a_target_or_a_branch_that_moved_is_merged_as_it_is_now() {
     let fleet = clashing();
     let merge = fleet.start();
