@@ -19,6 +19,8 @@ pub enum Exit {
     AgentFailed,
     /// 5: a gate failed.
     GateFailed,
+    /// 6: a remote went back, or rewrote or deleted what we had seen of it.
+    Alarm,
     /// 128 + n: ended by signal n.
     Signal(u8),
     /// What a script that `replay` plays asked for.
@@ -35,6 +37,7 @@ impl Exit {
             Self::Waiting => 3,
             Self::AgentFailed => 4,
             Self::GateFailed => 5,
+            Self::Alarm => 6,
             Self::Signal(number) => 128_u8.saturating_add(number),
             Self::Script(code) => code,
         }
@@ -62,6 +65,8 @@ pub(crate) enum ErrorKind {
     NotApproved,
     /// An agent's program is not there, or where it must not be.
     NoProgram,
+    /// A remote does not have any more what we had seen of it.
+    Alarm,
     /// Whoever read our output went away.
     BrokenPipe,
     /// Anything else.
@@ -120,6 +125,7 @@ impl CliError {
     const fn exit(&self) -> Exit {
         match self.kind {
             ErrorKind::Usage => Exit::Usage,
+            ErrorKind::Alarm => Exit::Alarm,
             // What a shell reports of git itself when its reader went away.
             ErrorKind::BrokenPipe => Exit::Signal(13),
             ErrorKind::NotFound(_)
@@ -156,6 +162,7 @@ impl CliError {
             }
             ErrorKind::NotFound(Some(Kind::Merge))
             | ErrorKind::Usage
+            | ErrorKind::Alarm
             | ErrorKind::BrokenPipe
             | ErrorKind::Failed => None,
         }
@@ -200,6 +207,22 @@ impl From<crate::orchestrate::Error> for CliError {
         match error {
             Error::Git(error) => error.into(),
             Error::Store(error) => error.into(),
+            Error::Alarm { remote, alarms } => {
+                let listed: Vec<_> = alarms.iter().map(|alarm| format!("\n  {alarm}")).collect();
+                let message = format!(
+                    "{remote} does not have any more what was seen of it; nothing here was changed{}",
+                    listed.concat()
+                );
+                let mut error = Self::new(ErrorKind::Alarm, message)
+                    .hint("ask whoever runs that repository; what was seen of it is kept here");
+                for alarm in alarms {
+                    error = error.hint(format!(
+                        "to accept what is there now, and merge ours into it: git update-ref -d {} {}",
+                        alarm.tracking, alarm.old
+                    ));
+                }
+                error
+            }
             error => {
                 let hint = error.hint().map(str::to_owned);
                 let error = Self::layer(error);

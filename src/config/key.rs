@@ -80,6 +80,14 @@ const KEYS: &[Key] = &[
     restricted("default-profile", Type::Name, "a profile's name", "the profile of agents that name none"),
     restricted("worktree-root", Type::Text, "a path", "where agents' worktrees are made"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
+    key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),
+    key(
+        "remote-prefix",
+        Type::Text,
+        "the beginning of refs such as `refs/heads/orchestra-state/`",
+        "where state is on remotes that take only branches",
+    ),
+    key("remote-timeout", Type::Duration, A_SPAN, "how long a remote may take for one step"),
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),

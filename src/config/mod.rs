@@ -192,6 +192,31 @@ impl Settings {
         }
     }
 
+    /// The name of the remote that state is synced with, if one is set.
+    pub fn remote(&self) -> Option<&str> {
+        self.text("remote")
+    }
+
+    /// What our refs are called on remotes that take only branches, if that is set.
+    pub fn remote_prefix(&self) -> Option<&str> {
+        self.text("remote-prefix")
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        match self.setting(key).map(|setting| &setting.value) {
+            Some(Value::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// How long a remote may take for one step.
+    pub fn remote_timeout(&self) -> std::time::Duration {
+        match self.setting("remote-timeout").map(|setting| &setting.value) {
+            Some(Value::Duration(timeout)) => *timeout,
+            _ => std::time::Duration::from_secs(120),
+        }
+    }
+
     /// The name of the profile that is used where none is named.
     pub fn default_profile(&self) -> Result<&str, Error> {
         match self.value("default-profile")? {

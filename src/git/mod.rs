@@ -16,6 +16,7 @@ mod note;
 mod object;
 mod path;
 mod reference;
+mod remote;
 mod repository;
 mod run;
 #[cfg(test)]
@@ -35,5 +36,6 @@ pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, RefEdit};
+pub use remote::{FetchAnswer, FetchSpec, PushAnswer, PushSpec};
 pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, NewWorktree, Worktree};

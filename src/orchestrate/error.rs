@@ -27,6 +27,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A remote does not have any more what we had seen of it.
+    #[error("trust {remote}: it went back, or was rewritten; nothing here was changed")]
+    Alarm {
+        /// The remote.
+        remote: String,
+        /// What happened to which ref.
+        alarms: Vec<super::sync::Alarm>,
+    },
     /// It was asked for something that must not be, in a sentence that says what and why.
     #[error("{what}")]
     Refused {

@@ -1,4 +1,4 @@
-//! The use cases: spawn, supervise, overlap, merge.
+//! The use cases: spawn, supervise, overlap, merge, sync.
 
 mod environment;
 mod error;
@@ -15,6 +15,7 @@ mod spawn;
 mod spawn_tests;
 pub mod status;
 pub mod supervise;
+pub mod sync;
 #[cfg(test)]
 mod testing;
 pub mod trust;

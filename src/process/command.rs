@@ -67,6 +67,14 @@ pub enum CommandError {
         #[source]
         source: std::io::Error,
     },
+    /// It did not end in time and was killed.
+    #[error("run `{line}`: no end after {} s", .deadline.as_secs_f32())]
+    TimedOut {
+        /// The command line.
+        line: String,
+        /// How long it was given.
+        deadline: std::time::Duration,
+    },
     /// It ended with an error.
     #[error("run `{line}` ({status}){}", stderr_suffix(.stderr))]
     Failed {
@@ -163,6 +171,10 @@ impl Command {
             .map(|arg| arg.to_string_lossy())
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    pub(super) const fn input(&self) -> &Input {
+        &self.stdin
     }
 
     pub(super) fn program_name(&self) -> String {

@@ -5,6 +5,7 @@
 mod child;
 mod clock;
 mod command;
+mod deadline;
 mod identity;
 mod lines;
 mod lock;

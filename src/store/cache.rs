@@ -146,7 +146,9 @@ fn build(repo: &Repository, tree: &ObjectId, old: Option<&[u8]>) -> Result<Vec<u
 fn compact(record: &[u8], out: &mut Vec<u8>) {
     let value = match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(record) {
         Ok(mut fields) => {
-            fields.remove("_s");
+            for merging in ["_s", "_l", "_v"] {
+                fields.remove(merging);
+            }
             serde_json::Value::Object(fields)
         }
         Err(_) => serde_json::Value::String("unreadable".to_owned()),

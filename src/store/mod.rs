@@ -4,17 +4,22 @@
 //! an `Orchestra-Op:` trailer per operation, so the chain is the operation log. [`State`] reads, [`Store::transact`]
 //! writes, [`journal`] keeps what a run says while it runs.
 
+mod absorb;
 mod cache;
 mod entity;
 mod error;
 pub mod journal;
 mod layout;
 mod local;
+mod merge;
+#[cfg(test)]
+mod merge_tests;
 mod record;
 mod stamp;
 mod state;
 mod transaction;
 
+pub use absorb::{Absorbed, Incoming, Quarantined};
 pub use entity::{Entity, Field};
 pub use error::Error;
 pub use layout::{FINDINGS_NOTES, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};

@@ -3,19 +3,36 @@
 use super::{Entity, Field, Stamp};
 use crate::model::Timestamp;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The key under which a record keeps its stamps.
 const STAMPS: &str = "_s";
+/// The key for texts that lost against a newer one which its writer wrote without having seen them.
+const LOSING: &str = "_l";
+/// The key for the stamps of texts that were seen, by somebody who wrote another one, and are gone.
+const SEEN: &str = "_v";
+/// Fields whose text is work: of two that were written apart, none is thrown away.
+const TEXTS: &[&str] = &["title", "body", "message", "resolution", "prompt"];
+
+/// What is remembered of a text field beside its value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Rivals {
+    /// Losing texts by their stamps: at most one a machine, because a machine has seen what it wrote itself.
+    pub(super) losing: BTreeMap<Stamp, Value>,
+    /// The newest stamp of each machine that is known to be superseded.
+    pub(super) seen: BTreeSet<Stamp>,
+}
 
 /// One entity as the state stores it: fields, and the stamp of each field's last write.
 ///
 /// Unknown fields survive a round trip. Stored as `{…fields…, "_s": {"<stamp>": ["field", "set:element"]}}`: fields
-/// written together share one stamp, which keeps a record small.
+/// written together share one stamp, which keeps a record small. Two more keys appear where machines wrote the same
+/// text apart: `"_l": {"title": {"<stamp>": "the losing text"}}` and `"_v": {"title": ["<stamp seen>"]}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    fields: Map<String, Value>,
-    stamps: BTreeMap<String, Stamp>,
+    pub(super) fields: Map<String, Value>,
+    pub(super) stamps: BTreeMap<String, Stamp>,
+    pub(super) rivals: BTreeMap<String, Rivals>,
 }
 
 impl Record {
@@ -27,7 +44,19 @@ impl Record {
         let stamps = grouped
             .into_iter()
             .flat_map(|(stamp, keys)| keys.into_iter().map(move |key| (key, stamp.clone())));
-        Ok(Self { fields, stamps: stamps.collect() })
+        let stamps = stamps.collect();
+        let mut rivals = BTreeMap::<String, Rivals>::new();
+        let losing: BTreeMap<String, BTreeMap<Stamp, Value>> =
+            fields.remove(LOSING).map(serde_json::from_value).transpose()?.unwrap_or_default();
+        for (field, losing) in losing {
+            rivals.entry(field).or_default().losing = losing;
+        }
+        let seen: BTreeMap<String, BTreeSet<Stamp>> =
+            fields.remove(SEEN).map(serde_json::from_value).transpose()?.unwrap_or_default();
+        for (field, seen) in seen {
+            rivals.entry(field).or_default().seen = seen;
+        }
+        Ok(Self { fields, stamps, rivals })
     }
 
     /// The canonical bytes: sorted keys, two spaces, one final newline. Equal records are equal blobs.
@@ -38,6 +67,16 @@ impl Record {
         }
         let mut fields = self.fields.clone();
         fields.insert(STAMPS.to_owned(), serde_json::to_value(grouped).expect("strings serialise"));
+        let losing: BTreeMap<_, _> =
+            self.rivals.iter().filter(|(_, r)| !r.losing.is_empty()).map(|(f, r)| (f, &r.losing)).collect();
+        let seen: BTreeMap<_, _> =
+            self.rivals.iter().filter(|(_, r)| !r.seen.is_empty()).map(|(f, r)| (f, &r.seen)).collect();
+        if !losing.is_empty() {
+            fields.insert(LOSING.to_owned(), serde_json::to_value(losing).expect("strings serialise"));
+        }
+        if !seen.is_empty() {
+            fields.insert(SEEN.to_owned(), serde_json::to_value(seen).expect("strings serialise"));
+        }
         let mut bytes = serde_json::to_vec_pretty(&fields).expect("JSON values serialise");
         bytes.push(b'\n');
         bytes
@@ -51,6 +90,28 @@ impl Record {
     /// The stamp of a field (`title`), a set's element (`labels:ui`) or a map's key (`runs:1`).
     pub fn stamp(&self, key: &str) -> Option<&Stamp> {
         self.stamps.get(key)
+    }
+
+    /// Texts of a field that lost against a newer one whose writer had not seen them, newest first.
+    pub fn losing(&self, field: &str) -> Vec<(&Stamp, &str)> {
+        let shown = self.fields.get(field).and_then(Value::as_str);
+        let losing = self.rivals.get(field).into_iter().flat_map(|rivals| rivals.losing.iter().rev());
+        let mut texts: Vec<(&Stamp, &str)> = Vec::new();
+        for (stamp, text) in losing.filter_map(|(stamp, text)| Some((stamp, text.as_str()?))) {
+            if Some(text) != shown && texts.iter().all(|(_, other)| *other != text) {
+                texts.push((stamp, text));
+            }
+        }
+        texts
+    }
+
+    /// The fields that have losing texts.
+    pub fn contested(&self) -> impl Iterator<Item = &str> {
+        self.rivals.keys().map(String::as_str).filter(|field| !self.losing(field).is_empty())
+    }
+
+    pub(super) fn is_text(field: &str) -> bool {
+        TEXTS.contains(&field)
     }
 
     /// Takes over what changed in `entity`, stamping exactly that. Returns the names of the fields that changed,
@@ -67,7 +128,12 @@ impl Record {
                 continue;
             }
             match field {
-                Field::Scalar(_) => self.touch(name.to_owned(), now, actor),
+                Field::Scalar(_) => {
+                    if Self::is_text(name) {
+                        self.supersede(name, actor);
+                    }
+                    self.touch(name.to_owned(), now, actor);
+                }
                 Field::Set(_) => {
                     let (old, new) = (elements(old.as_ref()), elements(new.as_ref()));
                     for element in old.symmetric_difference(&new) {
@@ -95,13 +161,38 @@ impl Record {
         changed
     }
 
+    /// Whoever writes a text has seen the one that was there, and those that had lost against it.
+    fn supersede(&mut self, field: &str, actor: &str) {
+        let mut rivals = self.rivals.remove(field).unwrap_or_default();
+        rivals.seen.extend(std::mem::take(&mut rivals.losing).into_keys());
+        rivals.seen.extend(self.stamps.get(field).cloned());
+        // The new stamp, which is greater, says the same of this machine.
+        rivals.seen = newest_of_each(rivals.seen);
+        rivals.seen.retain(|stamp| stamp.actor != actor);
+        if !rivals.seen.is_empty() {
+            self.rivals.insert(field.to_owned(), rivals);
+        }
+    }
+
     fn touch(&mut self, key: String, now: Timestamp, actor: &str) {
         let stamp = Stamp::after(now, actor, self.stamps.get(&key));
         self.stamps.insert(key, stamp);
     }
 }
 
-fn elements(value: Option<&Value>) -> std::collections::BTreeSet<String> {
+/// The greatest stamp of each machine.
+pub(super) fn newest_of_each(stamps: impl IntoIterator<Item = Stamp>) -> BTreeSet<Stamp> {
+    let mut newest = BTreeMap::<String, Stamp>::new();
+    for stamp in stamps {
+        match newest.get(&stamp.actor) {
+            Some(other) if *other >= stamp => {}
+            _ => drop(newest.insert(stamp.actor.clone(), stamp)),
+        }
+    }
+    newest.into_values().collect()
+}
+
+pub(super) fn elements(value: Option<&Value>) -> BTreeSet<String> {
     let array = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     array.iter().filter_map(|element| element.as_str().map(str::to_owned)).collect()
 }

@@ -311,7 +311,7 @@ impl Store {
     }
 
     /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under our lock only.
-    fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
+    pub(super) fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
         let repo = self.repo();
         let mut watched: Option<(std::path::PathBuf, Instant)> = None;
         loop {

@@ -22,3 +22,4 @@ mod readme;
 mod replay;
 mod spawn;
 mod streams;
+mod sync;

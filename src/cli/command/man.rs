@@ -141,6 +141,9 @@ an agent failed
 \fB5\fR
 a gate failed
 .TP
+\fB6\fR
+a remote went back, or rewrote or deleted what had been seen of it
+.TP
 \fB128+n\fR
 ended by signal n
 .SH FILES
@@ -166,6 +169,9 @@ findings, and who made a commit: \fBgit log \-\-notes=\(aqorchestra/*\(aq\fR
 .TP
 \fIrefs/orchestra/log/*\fR
 transcripts of runs
+.TP
+\fIrefs/orchestra/remotes/*\fR
+what \fBgit orchestra fetch\fR saw of remotes; never pushed
 .TP
 \fIrefs/orchestra/rescue/*\fR
 what would otherwise have been lost

@@ -53,6 +53,9 @@ commands! {
     Merge => merge,
     Decide => decide,
     Finding => finding,
+    Fetch => fetch,
+    Push => push,
+    Sync => sync,
     Config => config,
     Demo => demo,
     #[command(hide = true)]

@@ -23,6 +23,7 @@ const KINDS: &[(&str, &str)] = &[
     ("config", include_str!("../../../fixtures/schema/config.json")),
     ("decision", include_str!("../../../fixtures/schema/decision.json")),
     ("decision-list", include_str!("../../../fixtures/schema/decision-list.json")),
+    ("fetch", include_str!("../../../fixtures/schema/fetch.json")),
     ("finding", include_str!("../../../fixtures/schema/finding.json")),
     ("finding-list", include_str!("../../../fixtures/schema/finding-list.json")),
     ("log", include_str!("../../../fixtures/schema/log.json")),
@@ -33,6 +34,7 @@ const KINDS: &[(&str, &str)] = &[
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),
     ("removed", include_str!("../../../fixtures/schema/removed.json")),
     ("status", include_str!("../../../fixtures/schema/status.json")),
+    ("sync", include_str!("../../../fixtures/schema/sync.json")),
     ("task", include_str!("../../../fixtures/schema/task.json")),
     ("task-list", include_str!("../../../fixtures/schema/task-list.json")),
 ];

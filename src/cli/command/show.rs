@@ -3,9 +3,10 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
+use crate::cli::ui::printable;
 use crate::cli::view;
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
-use crate::store::State;
+use crate::store::{Found, State};
 use std::fmt::Write as _;
 
 /// Show a task, agent, finding, decision or merge
@@ -72,11 +73,30 @@ pub(crate) fn entities(
                 }
             }
         }
+        if !as_json && let Some(page) = pages.last_mut() {
+            page.push_str(&losing_texts(&state, found)?);
+        }
     }
     if !pages.is_empty() {
         ctx.ui().page(&pages.join("\n"))?;
     }
     Ok(Exit::Done)
+}
+
+/// Texts that somebody else wrote at the same time and that lost: nobody has seen them yet.
+fn losing_texts(state: &State, found: Found) -> Result<String, CliError> {
+    let Some(record) = state.record(found.kind, &found.id)? else { return Ok(String::new()) };
+    let mut text = String::new();
+    for field in record.contested() {
+        for (stamp, losing) in record.losing(field) {
+            let field = printable(field);
+            let _ = writeln!(text, "\nalso written as {field}, on machine {}:", printable(&stamp.actor));
+            for line in losing.lines() {
+                let _ = writeln!(text, "    {}", printable(line));
+            }
+        }
+    }
+    Ok(text)
 }
 
 fn show_task(

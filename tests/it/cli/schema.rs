@@ -137,6 +137,11 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);
     seen.run(&sandbox, &["remove", names[0], "--json"]);
+    let remote = sandbox.root().join("remote.git");
+    sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
+    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    seen.run(&sandbox, &["sync", "--json"]);
+    seen.run(&sandbox, &["fetch", "--json"]);
     seen.run(&sandbox, &["status", "--all", "--json"]);
     let all: BTreeSet<String> = sandbox
         .ok(&["schema"])

@@ -1,0 +1,43 @@
+//! `git orchestra fetch`: what a remote has, into tracking refs alone.
+
+use super::sync::{remote, seen};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::printable;
+use crate::orchestrate;
+
+/// Look at the state of a remote without merging it
+///
+/// Moves refs/orchestra/remotes/<remote>/… and nothing else; `git orchestra sync` merges. Without REMOTE, it is the
+/// one of orchestra.remote, the one that the current branch follows, origin, or the only one. A remote that went
+/// back, or rewrote or deleted what was seen of it, is an error with exit code 6.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  git orchestra fetch")]
+pub(crate) struct Args {
+    /// The remote
+    #[arg(value_name = "REMOTE")]
+    remote: Option<String>,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let remote = remote(ctx, args.remote.as_deref())?;
+    let found = orchestrate::sync::fetch(ctx.store()?, &remote)?;
+    if args.json {
+        json::print(ctx, "fetch", &seen(&remote, &found))?;
+        return Ok(Exit::Done);
+    }
+    let name = printable(&remote.name);
+    let moved: Vec<_> = found.iter().filter(|one| one.old != one.new).collect();
+    if moved.is_empty() {
+        ctx.ui().print(&format!("nothing new on {name}\n"))?;
+    } else {
+        let moved: Vec<&str> = moved.iter().map(|one| super::sync::short(&one.name)).collect();
+        ctx.ui().print(&format!("new on {name}: {}\n", moved.join(", ")))?;
+        ctx.ui().note("nothing was merged; `git orchestra sync` does that");
+    }
+    Ok(Exit::Done)
+}

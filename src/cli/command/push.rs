@@ -1,0 +1,39 @@
+//! `git orchestra push`: state and notes to a remote, only forward.
+
+use super::sync::{Report, remote};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::orchestrate;
+
+/// Push state and findings to a remote
+///
+/// Never forces anything: if others pushed first, their changes are merged and it is tried again. Without REMOTE,
+/// it is the one of orchestra.remote, the one that the current branch follows, origin, or the only one.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra push\n  git orchestra push --branches origin")]
+pub(crate) struct Args {
+    /// The remote
+    #[arg(value_name = "REMOTE")]
+    remote: Option<String>,
+    /// Push the branches of agents too, before the state that names them
+    #[arg(long)]
+    branches: bool,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let remote = remote(ctx, args.remote.as_deref())?;
+    ctx.recover()?;
+    let store = ctx.store()?;
+    let branches = if args.branches {
+        orchestrate::sync::push_branches(store, &remote)?
+    } else {
+        orchestrate::sync::Pushed::default()
+    };
+    let mut synced = orchestrate::sync::push(store, &remote)?;
+    synced.pushed.sent.extend(branches.sent);
+    synced.pushed.refused.extend(branches.refused);
+    Report::new(&remote, &synced).show(ctx, args.json)
+}

@@ -1,0 +1,170 @@
+//! `git orchestra sync`: fetch, merge and push, until both sides have the same.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::ui::printable;
+use crate::model::{Id, Kind, ObjectId};
+use crate::orchestrate::sync::{Remote, Seen, Synced, pick_remote};
+use serde::Serialize;
+
+/// Bring this machine and a remote to the same state
+///
+/// Fetches what others changed, merges it field by field, and pushes the result; nothing is ever forced. Where two
+/// people wrote the same text, the newer one counts and `show` shows the other. Without REMOTE, it is the one of
+/// orchestra.remote, the one that the current branch follows, origin, or the only one. A remote that went back, or
+/// rewrote or deleted what was seen of it, is an error with exit code 6, and nothing here changes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra sync\n  git orchestra sync upstream")]
+pub(crate) struct Args {
+    /// The remote
+    #[arg(value_name = "REMOTE")]
+    remote: Option<String>,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let remote = remote(ctx, args.remote.as_deref())?;
+    ctx.recover()?;
+    let synced = crate::orchestrate::sync::sync(ctx.store()?, &remote)?;
+    Report::new(&remote, &synced).show(ctx, args.json)
+}
+
+/// The remote that is meant, with its settings.
+pub(super) fn remote(ctx: &Context, named: Option<&str>) -> Result<Remote, CliError> {
+    let settings = ctx.settings()?;
+    let name = pick_remote(ctx.repo()?, named, settings.remote())?;
+    let prefix = settings.remote_prefix().map(str::to_owned);
+    Ok(Remote::new(name, prefix, settings.remote_timeout())?)
+}
+
+/// What a ref of ours is called to people.
+pub(super) fn short(name: &str) -> &str {
+    match name {
+        crate::store::STATE_REF => "state",
+        crate::store::FINDINGS_NOTES => "findings",
+        crate::store::PROVENANCE_NOTES => "provenance",
+        branch => branch.strip_prefix("refs/heads/").unwrap_or(branch),
+    }
+}
+
+/// What `fetch --json` shows.
+#[derive(Debug, Serialize)]
+pub(super) struct Fetched<'a> {
+    remote: &'a str,
+    refs: Vec<FetchedRef<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct FetchedRef<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<&'a ObjectId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    new: Option<&'a ObjectId>,
+}
+
+pub(super) fn seen<'a>(remote: &'a Remote, seen: &'a [Seen]) -> Fetched<'a> {
+    let refs = seen
+        .iter()
+        .map(|one| FetchedRef { name: &one.name, old: one.old.as_ref(), new: one.new.as_ref() });
+    Fetched { remote: &remote.name, refs: refs.collect() }
+}
+
+/// What came and what went, as people and JSON see it.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    remote: &'a str,
+    received: Vec<Received<'a>>,
+    received_notes: usize,
+    sent: &'a [String],
+    refused: Vec<Refused<'a>>,
+    quarantined: Vec<Quarantined<'a>>,
+    retries: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Received<'a> {
+    kind: &'static str,
+    id: &'a Id,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused<'a> {
+    name: &'a str,
+    reason: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Quarantined<'a> {
+    path: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> Report<'a> {
+    pub(super) fn new(remote: &'a Remote, synced: &'a Synced) -> Self {
+        let absorbed = &synced.absorbed;
+        Self {
+            remote: &remote.name,
+            received: absorbed.entities.iter().map(|(kind, id)| Received { kind: kind.noun(), id }).collect(),
+            received_notes: absorbed.notes,
+            sent: &synced.pushed.sent,
+            refused: synced.pushed.refused.iter().map(|(name, reason)| Refused { name, reason }).collect(),
+            quarantined: absorbed
+                .quarantined
+                .iter()
+                .map(|one| Quarantined { path: &one.path, reason: one.reason })
+                .collect(),
+            retries: synced.retries,
+        }
+    }
+
+    /// Prints it; a ref that the remote did not take makes the command fail.
+    pub(super) fn show(&self, ctx: &Context, as_json: bool) -> Result<Exit, CliError> {
+        for one in &self.quarantined {
+            ctx.ui().warn(format!("{} of {} was left out: {}", one.path, self.remote, one.reason));
+        }
+        for one in &self.refused {
+            ctx.ui().warn(printable(&format!("{} did not take {}: {}", self.remote, one.name, one.reason)));
+        }
+        if as_json {
+            json::print(ctx, "sync", self)?;
+        } else {
+            ctx.ui().print(&format!("{}\n", self.line()))?;
+        }
+        Ok(if self.refused.is_empty() { Exit::Done } else { Exit::Error })
+    }
+
+    /// `from origin: 2 tasks, 1 finding; to origin: state, findings`.
+    fn line(&self) -> String {
+        let mut parts = Vec::new();
+        let mut came = Vec::new();
+        for kind in Kind::ALL {
+            match self.received.iter().filter(|one| one.kind == kind.noun()).count() {
+                0 => {}
+                1 => came.push(format!("1 {}", kind.noun())),
+                count => came.push(format!("{count} {}", kind.directory())),
+            }
+        }
+        match self.received_notes {
+            0 => {}
+            1 => came.push("1 note".to_owned()),
+            count => came.push(format!("{count} notes")),
+        }
+        if !came.is_empty() {
+            parts.push(format!("from {}: {}", self.remote, came.join(", ")));
+        }
+        let mut sent: Vec<&str> = self.sent.iter().map(|name| short(name)).collect();
+        sent.dedup();
+        if !sent.is_empty() {
+            parts.push(format!("to {}: {}", self.remote, sent.join(", ")));
+        }
+        match (parts.is_empty(), self.refused.is_empty()) {
+            (true, true) => format!("{} has the same", self.remote),
+            (true, false) => format!("{} has not the same", self.remote),
+            _ => parts.join("; "),
+        }
+    }
+}

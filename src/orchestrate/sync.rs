@@ -1,0 +1,365 @@
+//! State between machines: fetched into tracking refs, merged here, pushed forward. Never forced, in no direction.
+//!
+//! A remote that goes back, rewrites or deletes what we had seen of it is an alarm with the evidence; nothing of
+//! ours follows it.
+
+use super::Error;
+use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
+use crate::model::{Agent, ObjectId};
+use crate::store::{Absorbed, FINDINGS_NOTES, Incoming, PROVENANCE_NOTES, STATE_REF, Store};
+use std::fmt;
+use std::time::Duration;
+
+/// How often a push that others were faster than is tried again.
+const ATTEMPTS: u32 = 10;
+/// The first wait between two tries; it doubles, and each machine waits a different part of it.
+const BACK_OFF: Duration = Duration::from_millis(50);
+
+/// What is synced: everything that all machines write.
+const SYNCED: [&str; 3] = [STATE_REF, FINDINGS_NOTES, PROVENANCE_NOTES];
+
+/// A remote, and how our refs are called there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name in the configuration.
+    pub name: String,
+    /// What takes the place of `refs/orchestra/` and `refs/notes/orchestra/` there, for hosts that take only
+    /// branches; ends with a slash.
+    pub prefix: Option<String>,
+    /// How long any one step may take.
+    pub deadline: Duration,
+}
+
+/// What a remote did to refs that only ever go forward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    /// The ref, as it is called there.
+    pub name: String,
+    /// What we had seen; it is still here, under [`Alarm::tracking`].
+    pub old: ObjectId,
+    /// What is there now; `None` if the ref is gone.
+    pub new: Option<ObjectId>,
+    /// Our tracking ref.
+    pub tracking: String,
+}
+
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.new {
+            Some(new) => write!(f, "{} was {} and is {new}, which does not follow it", self.name, self.old),
+            None => write!(f, "{} was {} and is gone", self.name, self.old),
+        }
+    }
+}
+
+/// A ref of a remote that we have now seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Our name of it.
+    pub name: String,
+    /// Where we had seen it before.
+    pub old: Option<ObjectId>,
+    /// Where it is; `None` if the remote does not have it.
+    pub new: Option<ObjectId>,
+}
+
+/// What a push sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Refs that the remote has now and did not have before.
+    pub sent: Vec<String>,
+    /// Refs that it would not take, and why.
+    pub refused: Vec<(String, String)>,
+}
+
+/// What a sync did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Synced {
+    /// What came in.
+    pub absorbed: Absorbed,
+    /// What went out.
+    pub pushed: Pushed,
+    /// How often others were faster.
+    pub retries: u32,
+}
+
+/// The remote to use: the one that is named, the one of the settings, the one that the current branch follows,
+/// `origin`, or the only one there is.
+pub fn pick_remote(
+    repo: &Repository,
+    named: Option<&str>,
+    configured: Option<&str>,
+) -> Result<String, Error> {
+    let remotes = repo.remotes()?;
+    if let Some(name) = named.or(configured) {
+        return remotes.into_iter().find(|remote| remote == name).ok_or_else(|| {
+            let hint = "`git remote -v` lists the remotes, `git remote add NAME URL` adds one".to_owned();
+            Error::refused(format!("find the remote `{}`", name.escape_default()), Some(hint))
+        });
+    }
+    let branch = repo.head()?.branch;
+    let upstream = branch
+        .as_deref()
+        .and_then(|branch| repo.config(&format!("branch.{}.remote", branch.strip_prefix("refs/heads/")?)));
+    for preferred in [upstream.as_deref(), Some("origin")].into_iter().flatten() {
+        if remotes.iter().any(|remote| remote == preferred) {
+            return Ok(preferred.to_owned());
+        }
+    }
+    match remotes.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::refused(
+            "find a remote: this repository has none",
+            Some("`git remote add origin URL` adds one".to_owned()),
+        )),
+        _ => Err(Error::refused(
+            format!("choose a remote among {}", remotes.join(", ")),
+            Some("name one, or set `git config orchestra.remote NAME`".to_owned()),
+        )),
+    }
+}
+
+impl Remote {
+    /// A remote of the configuration, with the prefix of its settings.
+    ///
+    /// # Errors
+    /// If the prefix would make refs that are not ours alone, or none at all.
+    pub fn new(name: String, prefix: Option<String>, deadline: Duration) -> Result<Self, Error> {
+        let plain = |text: &str| {
+            text.split('/').all(|part| {
+                !part.is_empty()
+                    && !part.starts_with(['.', '-'])
+                    && !part.to_ascii_lowercase().ends_with(".lock")
+                    && !part.contains("..")
+                    && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            })
+        };
+        // It becomes a part of tracking refs.
+        if !plain(&name) {
+            let hint = "names of letters, digits, `-`, `_`, `.` and `/` will do".to_owned();
+            return Err(Error::refused(
+                format!("use the remote `{}`: its name cannot be a part of a ref", name.escape_default()),
+                Some(hint),
+            ));
+        }
+        if let Some(prefix) = &prefix {
+            let inner = prefix.strip_prefix("refs/").and_then(|rest| rest.strip_suffix('/'));
+            let own = inner.is_some_and(|inner| plain(inner) && inner.contains('/'));
+            if !own || Agent::BRANCHES.starts_with(prefix.as_str()) || prefix.starts_with(Agent::BRANCHES) {
+                let hint = "such as refs/heads/orchestra-state/".to_owned();
+                return Err(Error::refused(
+                    format!("use the remote prefix `{}`", prefix.escape_default()),
+                    Some(hint),
+                ));
+            }
+        }
+        Ok(Self { name, prefix, deadline })
+    }
+
+    fn there(&self, ours: &str) -> String {
+        match &self.prefix {
+            Some(prefix) => format!("{prefix}{}", part(ours)),
+            None => ours.to_owned(),
+        }
+    }
+
+    fn tracking(&self, ours: &str) -> String {
+        format!("refs/orchestra/remotes/{}/{}", self.name, part(ours))
+    }
+}
+
+/// `state`, `notes/findings`.
+fn part(ours: &str) -> String {
+    match ours.strip_prefix("refs/notes/orchestra/") {
+        Some(notes) => format!("notes/{notes}"),
+        None => ours.strip_prefix("refs/orchestra/").unwrap_or(ours).to_owned(),
+    }
+}
+
+/// Asks a remote what it has, into tracking refs alone.
+///
+/// # Errors
+/// [`Error::Alarm`] if the remote does not have any more what we had seen of it.
+pub fn fetch(store: &Store, remote: &Remote) -> Result<Vec<Seen>, Error> {
+    let specs = SYNCED.map(|ours| FetchSpec { remote: remote.there(ours), tracking: remote.tracking(ours) });
+    let answers = store.repo().fetch(&remote.name, &specs, remote.deadline)?;
+    let mut seen = Vec::new();
+    let mut alarms = Vec::new();
+    for ((ours, spec), answer) in SYNCED.iter().zip(specs).zip(answers) {
+        let alarm = |old, new| Alarm { name: spec.remote.clone(), old, new, tracking: spec.tracking.clone() };
+        let (old, new) = match answer {
+            FetchAnswer::Same(at) => (Some(at.clone()), Some(at)),
+            FetchAnswer::Moved { old, new } => (old, Some(new)),
+            FetchAnswer::Rewritten { old, new } => {
+                alarms.push(alarm(old, Some(new)));
+                continue;
+            }
+            FetchAnswer::Absent => match store.repo().find_ref(&spec.tracking)? {
+                Some(old) => {
+                    alarms.push(alarm(old, None));
+                    continue;
+                }
+                None => (None, None),
+            },
+        };
+        seen.push(Seen { name: (*ours).to_owned(), old, new });
+    }
+    if alarms.is_empty() { Ok(seen) } else { Err(Error::Alarm { remote: remote.name.clone(), alarms }) }
+}
+
+/// Merges what a fetch saw into the state and the notes here.
+pub fn absorb(store: &Store, seen: &[Seen]) -> Result<Absorbed, Error> {
+    let mut incoming = Incoming::default();
+    for Seen { name, new, .. } in seen {
+        match new {
+            Some(new) if name == STATE_REF => incoming.state = Some(new.clone()),
+            Some(new) => incoming.notes.push((name.clone(), new.clone())),
+            None => {}
+        }
+    }
+    Ok(store.absorb(&incoming)?)
+}
+
+/// Fetches, merges and pushes until both sides have the same.
+pub fn sync(store: &Store, remote: &Remote) -> Result<Synced, Error> {
+    let mut synced = Synced::default();
+    exchange(store, remote, &mut synced, true)?;
+    Ok(synced)
+}
+
+/// Pushes state and notes, and merges what others pushed first only if the remote asks for that.
+pub fn push(store: &Store, remote: &Remote) -> Result<Synced, Error> {
+    let mut synced = Synced::default();
+    exchange(store, remote, &mut synced, false)?;
+    Ok(synced)
+}
+
+fn exchange(store: &Store, remote: &Remote, synced: &mut Synced, mut fetch_first: bool) -> Result<(), Error> {
+    let mut unknown = None;
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            synced.retries += 1;
+            std::thread::sleep(jittered(store, attempt)?);
+        }
+        if fetch_first {
+            let seen = fetch(store, remote)?;
+            // What we sent and heard nothing of may have arrived.
+            let landed = seen.iter().filter(|seen| seen.new.is_some() && seen.new != seen.old);
+            let ours = store.repo();
+            for seen in landed {
+                if attempt > 0 && ours.find_ref(&seen.name)? == seen.new {
+                    synced.pushed.sent.push(seen.name.clone());
+                }
+            }
+            join(&mut synced.absorbed, absorb(store, &seen)?);
+        }
+        fetch_first = true;
+        let mut specs = Vec::new();
+        for ours in SYNCED {
+            if let Some(new) = store.repo().find_ref(ours)?
+                && store.repo().find_ref(&remote.tracking(ours))?.as_ref() != Some(&new)
+            {
+                specs.push((ours, PushSpec { new, remote: remote.there(ours) }));
+            }
+        }
+        if specs.is_empty() {
+            return Ok(());
+        }
+        let wire: Vec<PushSpec> = specs.iter().map(|(_, spec)| spec.clone()).collect();
+        let answers = store.repo().push(&remote.name, &wire, remote.deadline)?;
+        let mut again = false;
+        for ((ours, spec), answer) in specs.into_iter().zip(answers) {
+            match answer {
+                PushAnswer::Landed | PushAnswer::Same => {
+                    track(store.repo(), &remote.tracking(ours), &spec.new)?;
+                    if answer == PushAnswer::Landed {
+                        synced.pushed.sent.push(ours.to_owned());
+                    }
+                }
+                PushAnswer::Behind => again = true,
+                PushAnswer::Unknown(words) => {
+                    unknown = Some(words);
+                    again = true;
+                }
+                PushAnswer::Refused(reason) => synced.pushed.refused.push((ours.to_owned(), reason)),
+            }
+        }
+        if !again || !synced.pushed.refused.is_empty() {
+            return Ok(());
+        }
+    }
+    let what = match unknown {
+        Some(words) => format!("push to {}: it did not answer ({words})", remote.name),
+        None => format!("push to {}: others were faster {ATTEMPTS} times", remote.name),
+    };
+    Err(Error::refused(what, Some("everything is safe here; try again later".to_owned())))
+}
+
+fn join(all: &mut Absorbed, one: Absorbed) {
+    all.moved.extend(one.moved);
+    all.entities.extend(one.entities);
+    all.notes += one.notes;
+    all.quarantined.extend(one.quarantined);
+    all.quarantined.sort();
+    all.quarantined.dedup();
+}
+
+/// Remembers what a remote said that it has. Somebody else's newer knowledge stays.
+fn track(repo: &Repository, tracking: &str, new: &ObjectId) -> Result<(), Error> {
+    let old = repo.find_ref(tracking)?;
+    if let Some(old) = &old
+        && !repo.is_ancestor(old, new)?
+    {
+        return Ok(());
+    }
+    let edit = RefEdit { name: tracking.to_owned(), new: Some(new.clone()), expected: Expected::from(old) };
+    match repo.update_refs(&[edit], "git orchestra push") {
+        // The next fetch tells the same.
+        Ok(()) | Err(crate::git::Error::RefMoved { .. } | crate::git::Error::RefLocked { .. }) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Between half and all of a wait that doubles: machines that collided do not collide again.
+fn jittered(store: &Store, attempt: u32) -> Result<Duration, Error> {
+    let wait = BACK_OFF * (1 << attempt.min(6));
+    let random: u32 = store.new_id()?.as_str().bytes().skip(1).take(4).map(u32::from).sum();
+    Ok(wait / 2 + wait / 2 * (random % 64) / 64)
+}
+
+/// Pushes the branches of agents that are here, each only forward.
+pub fn push_branches(store: &Store, remote: &Remote) -> Result<Pushed, Error> {
+    let mut specs = Vec::new();
+    for agent in store.state()?.all::<Agent>()? {
+        if agent.removed.is_none()
+            && agent.branch.starts_with(Agent::BRANCHES)
+            && let Some(new) = store.repo().find_ref(&agent.branch)?
+        {
+            specs.push(PushSpec { new, remote: agent.branch });
+        }
+    }
+    let mut pushed = Pushed::default();
+    if specs.is_empty() {
+        return Ok(pushed);
+    }
+    let answers = store.repo().push(&remote.name, &specs, remote.deadline)?;
+    for (spec, answer) in specs.into_iter().zip(answers) {
+        match answer {
+            PushAnswer::Landed => pushed.sent.push(spec.remote),
+            PushAnswer::Same => {}
+            PushAnswer::Behind => {
+                pushed.refused.push((spec.remote, "the remote has other commits on it".to_owned()));
+            }
+            PushAnswer::Refused(reason) => pushed.refused.push((spec.remote, reason)),
+            PushAnswer::Unknown(words) => {
+                let there = store.repo().remote_refs(&remote.name, &[&spec.remote], remote.deadline)?;
+                if there.get(&spec.remote) == Some(&spec.new) {
+                    pushed.sent.push(spec.remote);
+                } else {
+                    pushed.refused.push((spec.remote, format!("it did not answer ({words})")));
+                }
+            }
+        }
+    }
+    Ok(pushed)
+}
