@@ -327,6 +327,8 @@ struct Driver {
 impl Driver {
     /// How often the tree is looked at while it is being ended.
     const TICK: Duration = Duration::from_millis(10);
+    /// How long a process takes at most to become another program.
+    const MOMENT: Duration = Duration::from_millis(4);
     /// How long `KILL` is repeated: only processes stuck in the kernel outlive it.
     const KILLING: Duration = Duration::from_secs(2);
 
@@ -343,12 +345,12 @@ impl Driver {
         let sent = self.sent;
         self.tree.root_exited();
         let (finished, mut held) = self.drain_readers(&mut readers).await;
-        let mut living = self.tree.living();
+        let mut living = self.living().await;
         // The last processes of a pipeline end a moment after the first; that is no leak.
         let until = Instant::now() + self.drain;
         while !living.is_empty() && ladder.ask == Ask::Run && Instant::now() < until {
             sleep(Self::TICK).await;
-            living = self.tree.living();
+            living = self.living().await;
         }
         let leaked = if sent.is_none() { living.len() } else { 0 };
         if !living.is_empty() && ladder.ask == Ask::Run {
@@ -365,7 +367,7 @@ impl Driver {
             if ladder.ask == Ask::Kill {
                 limit.get_or_insert(Instant::now() + Self::KILLING);
             }
-            living = self.tree.living();
+            living = self.living().await;
         }
         self.ending.send_replace(true);
         for reader in readers.drain(..) {
@@ -379,6 +381,17 @@ impl Driver {
             leaked,
             held,
         }
+    }
+
+    /// Who is left of the tree. Nobody only if that holds a moment later too: one that is just starting a program
+    /// cannot be recognised. When we are ending them, everybody is asked.
+    async fn living(&mut self) -> Vec<u32> {
+        let living = self.tree.living();
+        if !living.is_empty() {
+            return living;
+        }
+        sleep(Self::MOMENT).await;
+        if self.sent.is_some() { self.tree.scan() } else { self.tree.living() }
     }
 
     /// Climbs to `ask`, or repeats the signal of the rung we stand on.

@@ -62,6 +62,8 @@ fn found(marker: &str) -> Vec<std::ffi::OsString> {
 /// Polls until nobody has `marker` in their command line.
 async fn assert_nobody(marker: &str) {
     let limit = Clock::now() + Duration::from_secs(3);
+    // One that is about to become a `sleep` is not called so yet.
+    sleep(Duration::from_millis(50)).await;
     while !found(marker).is_empty() {
         assert!(Clock::now() < limit, "still alive: {:?}", found(marker));
         sleep(Duration::from_millis(10)).await;

@@ -39,6 +39,16 @@ fn signal_group(pid: u32, signal: Signal) {
 /// found at first.
 fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
     let step = Duration::from_millis(5);
+    // A process that is just starting a program has no environment to be recognised by: nobody is nobody only when
+    // asked again.
+    let mut living = || {
+        let first = living();
+        if first.is_empty() {
+            std::thread::sleep(step);
+            return living();
+        }
+        first
+    };
     let mut pids = living();
     let found = pids.len();
     for &pid in &pids {
@@ -181,11 +191,24 @@ mod linux {
         }
 
         /// Everybody of the tree who still runs. Zombies that we adopted are reaped on the way.
+        ///
+        /// While processes come and go the kernel may leave one out of its lists: "nobody" is to be confirmed by
+        /// [`Tree::scan`].
         pub(in super::super) fn living(&mut self) -> Vec<u32> {
+            self.living_among(children(std::process::id()))
+        }
+
+        /// The same, slower, and not easily wrong: asks every process of the machine for its parent.
+        pub(in super::super) fn scan(&mut self) -> Vec<u32> {
             let own = std::process::id();
+            let ours = |pid: &u32| stat(*pid).is_some_and(|stat| stat.parent == own);
+            self.living_among(all_pids().into_iter().filter(ours).collect())
+        }
+
+        fn living_among(&mut self, candidates: Vec<u32>) -> Vec<u32> {
             let mut living = BTreeSet::new();
             let mut queue: Vec<u32> = Vec::new();
-            for child in children(own) {
+            for child in candidates {
                 if child == self.root && !self.root_is_gone {
                     queue.push(child);
                     continue;
@@ -318,6 +341,10 @@ mod portable {
         pub(in super::super) fn living(&mut self) -> Vec<u32> {
             let group = i32::try_from(self.root).map(Pid::from_raw);
             group.is_ok_and(|group| killpg(group, None).is_ok()).then_some(self.root).into_iter().collect()
+        }
+
+        pub(in super::super) fn scan(&mut self) -> Vec<u32> {
+            self.living()
         }
 
         pub(in super::super) fn signal(&mut self, signal: Signal) {
