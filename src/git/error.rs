@@ -23,6 +23,14 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// There is one, and it is somebody else's.
+    #[error("trust the repository at {}: {words}", .dir.display())]
+    NotTrusted {
+        /// The directory.
+        dir: PathBuf,
+        /// git's words.
+        words: String,
+    },
     /// A git process failed.
     #[error("run git")]
     Command(#[from] CommandError),

@@ -2,6 +2,7 @@
 
 use super::{Error, Identity};
 use crate::model::ObjectId;
+use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -67,13 +68,39 @@ impl Repository {
             .ancestors()
             .find(|dir| dir.join(".git").exists() || is_git_dir(dir))
             .ok_or_else(not_found)?;
-        Self::open(found, env)
+        let repository = Self::open(found, Arc::clone(&env))?;
+        if repository.gix.git_dir_trust() == gix::sec::Trust::Full {
+            return Ok(repository);
+        }
+        repository.require_trust(found)?;
+        Self::open_with(found, gix::open::Options::default().with(gix::sec::Trust::Full), env)
+    }
+
+    /// Lets git judge a repository that was found and belongs to another user, whose configuration would choose what
+    /// runs: we tell git where the repository is, and then it does not ask.
+    fn require_trust(&self, found: &Path) -> Result<(), Error> {
+        let command =
+            self.git(["rev-parse", "--git-dir"]).without_env("GIT_DIR").without_env("GIT_WORK_TREE");
+        let output = command.without_env("GIT_COMMON_DIR").current_dir(found).output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        Err(Error::NotTrusted { dir: found.to_owned(), words })
     }
 
     /// Opens the repository at `dir`: a working copy's root or a git directory.
     pub fn open(dir: &Path, env: Arc<BTreeMap<OsString, OsString>>) -> Result<Self, Error> {
-        let mut gix =
-            gix::open(dir).map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
+        Self::open_with(dir, gix::open::Options::default(), env)
+    }
+
+    fn open_with(
+        dir: &Path,
+        options: gix::open::Options,
+        env: Arc<BTreeMap<OsString, OsString>>,
+    ) -> Result<Self, Error> {
+        let opened = gix::open_opts(dir, options);
+        let mut gix = opened.map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
         // `GIT_NAMESPACE`: our git processes are not given it either.
         gix.clear_namespace();
         let absolute = |path: &Path| path.canonicalize().map_err(|e| Error::file("find", path, e));

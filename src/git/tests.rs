@@ -143,3 +143,23 @@ fn planted_configuration_runs_nothing() {
     repo.read(["log", "-1"]).unwrap();
     assert!(!canary.exists(), "a program named by the repository's configuration ran");
 }
+
+#[test]
+fn a_repository_of_somebody_else_is_opened_only_if_git_would() {
+    let sandbox = Sandbox::new(&[]);
+    if !nix::unistd::geteuid().is_root() {
+        // Nobody else can give files away.
+        return;
+    }
+    let env = sandbox.open().env;
+    let path = sandbox.path();
+    for dir in [&path, &path.join(".git")] {
+        std::os::unix::fs::chown(dir, Some(65534), None).unwrap();
+    }
+    let error = Repository::discover(&path, std::sync::Arc::clone(&env)).unwrap_err();
+    assert!(error.to_string().contains("dubious ownership"), "{error}");
+    sandbox.git(&["config", "--global", "--add", "safe.directory", path.to_str().unwrap()]);
+    sandbox.git(&["config", "orchestra.jobs", "3"]);
+    let trusted = Repository::discover(&path, env).unwrap();
+    assert_eq!(trusted.config("orchestra.jobs").as_deref(), Some("3"));
+}

@@ -27,6 +27,8 @@ pub struct Removed {
     pub uncommitted: usize,
     /// Whether a worktree was there.
     pub worktree: bool,
+    /// Whether its branch and worktree were its own; otherwise they stay, and only its record went.
+    pub own: bool,
 }
 
 /// Removes an agent: keeps what is in no other branch under a rescue ref, then removes its worktree and branch, and
@@ -41,6 +43,11 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
     let repo = store.repo();
     trust::require_unchanged(repo)?;
     let agent: Agent = store.state()?.require(id)?;
+    if agent.removed.is_some() {
+        let hint =
+            format!("what was kept of its work: git for-each-ref refs/orchestra/rescue/{}", agent.name);
+        return Err(Error::refused(format!("remove {}: it was removed before", agent.name), hint));
+    }
     if lease::find_live(repo, id).is_some() {
         let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
         return Err(Error::refused(format!("remove {}: it is running", agent.name), hint));
@@ -106,7 +113,7 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         transaction.describe(format!("agent: remove {}", agent.name));
         Ok::<_, Error>(agent)
     })?;
-    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there.is_some() })
+    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there.is_some(), own })
 }
 
 /// Whether another agent that was not removed has the same name, or one that runs.

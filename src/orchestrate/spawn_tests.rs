@@ -337,7 +337,7 @@ fn no_record_takes_refs_and_worktrees_of_others_along() {
         stage.store.transact(|tx| tx.put(&forged)).unwrap();
         assert!(resume(&stage.store, &forged.id, None, &Stage::outfit("true")).is_err(), "{name}");
         let removed = remove(&stage.store, &forged.id, RemoveOptions::default()).unwrap();
-        assert!(removed.rescue.is_none() && !removed.worktree, "{removed:?}");
+        assert!(removed.rescue.is_none() && !removed.worktree && !removed.own, "{removed:?}");
         assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/heads", "refs/tags"]), refs);
     }
     assert!(theirs.join("precious").exists());

@@ -142,6 +142,13 @@ impl Command {
         self
     }
 
+    /// Takes one variable out of the child's environment again.
+    #[must_use]
+    pub fn without_env(mut self, key: impl AsRef<OsStr>) -> Self {
+        self.env.remove(key.as_ref());
+        self
+    }
+
     /// Runs it in `dir`.
     #[must_use]
     pub fn current_dir(mut self, dir: impl AsRef<Path>) -> Self {

@@ -81,6 +81,9 @@ fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {
             let (rescue, commit) = (paint.paint(Label::Branch, rescue), paint.paint(Label::Commit, commit.short()));
             format!("removed {name}; its work is kept as {rescue} ({commit}){with}\n")
         }
+        None if !removed.own => {
+            format!("removed the record of {name}; branches and worktrees under its names are not its own and stay\n")
+        }
         None => format!("removed {name}; all of its work is in other branches\n"),
     };
     ctx.ui().print(&text)
