@@ -14,7 +14,9 @@ const OUTPUT_LINES: usize = 4;
 /// are wrapped at it, and commands and their output cut.
 pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<String> {
     let width = width.unwrap_or(usize::MAX);
-    let one = |label: Label, text: &str| vec![paint.paint(label, sanitise_line(text))];
+    let one = |label: Label, text: &str| -> Vec<String> {
+        wrap(&sanitise_line(text), width).into_iter().map(|line| paint.paint(label, line)).collect()
+    };
     let many = |label: Label, text: &str| -> Vec<String> {
         let text = sanitise_text(text);
         let lines = text.trim().lines().flat_map(|line| wrap(line, width));
