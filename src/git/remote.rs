@@ -6,6 +6,7 @@ use crate::model::ObjectId;
 use crate::process::{Command, Output};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::time::Duration;
 
 /// The user's own environment says how to get out of the house; a repository's configuration does not.
@@ -286,12 +287,29 @@ impl Repository {
         Ok(specs.iter().map(answer).collect())
     }
 
-    /// A git command that talks to a remote and can neither ask nor be told to run something by the repository.
-    fn network<A: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+    /// A git command that talks to a remote and can neither ask nor be told to run something by the repository:
+    /// helpers for signing in are those of the user's own configuration.
+    fn network<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
+        // An empty helper forgets those that were named before it.
+        let mut settings = vec!["core.alternateRefsCommand=true".to_owned(), "credential.helper=".to_owned()];
+        let trusted = self.config_entries("credential").into_iter().filter(|entry| !entry.from_repository);
+        settings.extend(
+            trusted
+                .filter(|entry| {
+                    entry.key.split('.').next_back() == Some("helper") && !entry.key.contains('=')
+                })
+                .map(|entry| format!("credential.{}={}", entry.key, entry.value)),
+        );
+        let settings = settings.into_iter().flat_map(|setting| [OsString::from("-c"), setting.into()]);
+        let args: Vec<OsString> =
+            settings.chain(args.into_iter().map(|arg| arg.as_ref().to_owned())).collect();
         let passed = PASSED.iter().filter_map(|key| Some((*key, self.env(key)?.clone())));
+        let proxy = self.env("GIT_PROXY_COMMAND").cloned().unwrap_or_default();
         // Ours come last, so that no variable of the user's brings a window or a question back.
         self.git(args)
             .envs(passed)
+            // Even empty it outranks `core.gitProxy`.
+            .env("GIT_PROXY_COMMAND", proxy)
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_ASKPASS", "")
             .env("SSH_ASKPASS", "")
@@ -384,4 +402,53 @@ fn never_began(output: &Output) -> bool {
         "unable to find remote helper",
     ];
     BEFORE.iter().any(|words| output.stderr.contains_str(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn answers_to_a_push_are_told_apart() {
+        for (words, answer) in [
+            ("[rejected] (fetch first)", PushAnswer::Behind),
+            ("[rejected] (non-fast-forward)", PushAnswer::Behind),
+            ("[remote rejected] (failed to update ref)", PushAnswer::Behind),
+            ("[remote rejected] (cannot lock ref 'refs/x': is at a but expected b)", PushAnswer::Behind),
+            ("[remote failure] (remote failed to report status)", {
+                PushAnswer::Unknown("remote failed to report status".to_owned())
+            }),
+            ("[remote rejected] (pre-receive hook declined)", {
+                PushAnswer::Refused("pre-receive hook declined".to_owned())
+            }),
+        ] {
+            assert_eq!(rejected(words), answer, "{words}");
+        }
+    }
+
+    #[test]
+    fn notes_are_united_whatever_their_fan_out() {
+        let sandbox = Sandbox::new(&[]);
+        let head = sandbox.git(&["rev-parse", "HEAD"]);
+        sandbox.git(&["notes", "--ref=a", "add", "-m", "one", "HEAD"]);
+        sandbox.git(&["notes", "--ref=b", "add", "-m", "two", "HEAD"]);
+        let (repo, mut written) = (sandbox.open(), Vec::new());
+        let tip = |name: &str| repo.find_ref(name).unwrap().unwrap();
+        let commit = head.parse().unwrap();
+        let lines = BTreeMap::from([(commit, vec!["three".to_owned(), "two".to_owned()])]);
+        let ada = crate::git::Identity::new("Ada", "ada@example.org");
+        let (ours, _) = repo.write_notes(None, &lines, &ada, &ada, Timestamp(0)).unwrap();
+
+        let (tree, changed) = repo.union_notes(Some(&tip("refs/notes/a")), &ours, &mut written).unwrap();
+        assert_eq!(changed, 1);
+        let other = repo.union_notes(Some(&ours), &tip("refs/notes/a"), &mut written).unwrap().0;
+        assert_eq!(tree, other, "whichever side is ours");
+        let path = format!("{tree}:{}/{}", &head[..2], &head[2..]);
+        assert_eq!(sandbox.git(&["show", &path]), "one\nthree\ntwo");
+        assert_eq!(sandbox.git(&["ls-tree", "-r", "--name-only", tree.as_str()]).lines().count(), 1);
+        let (same, changed) = repo.union_notes(Some(&ours), &tip("refs/notes/b"), &mut written).unwrap();
+        assert_eq!((same, changed), (repo.read_commit(&ours).unwrap().tree, 0), "all of it is there");
+    }
 }

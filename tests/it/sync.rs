@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::Sandbox;
+use crate::harness::{Layout, Sandbox};
 
 /// A bare repository, and machines that have it as `origin`.
 struct Stage {
@@ -17,7 +17,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self { remote: Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() }) }
+        Self { remote: Sandbox::with(Layout { bare: true, ..Default::default() }) }
     }
 
     fn path(&self) -> String {
@@ -290,7 +290,8 @@ fn what_the_configuration_says_of_a_remote_runs_nothing() {
     let ada = machine(&stage.path());
     let witness = ada.root().join("ran");
     let command = format!("touch {}; git-upload-pack", witness.display());
-    for key in ["remote.origin.uploadpack", "remote.origin.receivepack", "core.askPass"] {
+    let keys = ["remote.origin.uploadpack", "remote.origin.receivepack", "core.askPass", "core.sshCommand"];
+    for key in keys {
         ada.git(&["config", key, &command]);
     }
     ada.git(&["config", "remote.origin.mirror", "true"]);
@@ -302,6 +303,53 @@ fn what_the_configuration_says_of_a_remote_runs_nothing() {
     assert!(!witness.exists());
     let refs = stage.remote.git(&["for-each-ref", "--format=%(refname)"]);
     assert_eq!(refs.lines().collect::<Vec<_>>(), ["refs/heads/main", STATE], "nothing is mirrored");
+}
+
+#[test]
+fn who_signs_in_is_told_by_the_user_alone() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let ada = machine(&format!("http://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port()));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let mut client = client;
+            let mut buffer = [0; 4096];
+            if !client.read(&mut buffer).is_ok_and(|count| count > 0) {
+                continue;
+            }
+            let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\
+                          Connection: close\r\n\r\n";
+            client.write_all(answer.as_bytes()).ok();
+        }
+    });
+    let (trusted, planted) = (ada.root().join("trusted"), ada.root().join("planted"));
+    ada.git(&["config", "--global", "credential.helper", &format!("!touch {}; true", trusted.display())]);
+    for key in ["credential.helper", "credential.http://127.0.0.1.helper"] {
+        ada.git(&["config", key, &format!("!touch {}; true", planted.display())]);
+    }
+    ada.ok(&["task", "add", "One"]);
+    let start = Instant::now();
+    let out = ada.orchestra(&["sync"]);
+    assert!(out.code == 1 && out.stderr.contains("terminal prompts disabled"), "{out}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+    assert!(trusted.exists() && !planted.exists(), "what an agent may write names no program");
+}
+
+#[test]
+fn every_format_of_repository_syncs() {
+    for (reftable, sha256) in [(true, false), (false, true), (true, true)] {
+        let layout = Layout { reftable, sha256, ..Layout::default() };
+        let stage = Stage { remote: Sandbox::with(Layout { bare: true, ..layout }) };
+        let machines = [Sandbox::with(layout), Sandbox::with(layout)];
+        for (number, machine) in machines.iter().enumerate() {
+            machine.git(&["remote", "add", "origin", &stage.path()]);
+            machine.ok(&["task", "add", &format!("{number}")]);
+            machine.ok(&["sync"]);
+        }
+        machines[0].ok(&["sync"]);
+        assert_eq!(state(&machines[0]), state(&machines[1]), "{layout:?}");
+        assert_eq!(titles(&machines[0]), ["0", "1"]);
+        machines[0].assert_sound();
+    }
 }
 
 #[test]
