@@ -50,6 +50,18 @@ fn the_daily_workflow_is_as_the_readme_shows_it() {
     run_session(&sandbox, "daily");
 }
 
+#[test]
+fn several_machines_are_as_the_readme_shows_them() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.root();
+    let (remote, laptop) = (root.join("remote.git"), root.join("laptop"));
+    sandbox.git(&["init", "--quiet", "--bare", "-b", "main", remote.to_str().unwrap()]);
+    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    sandbox.git(&["push", "--quiet", "origin", "main"]);
+    sandbox.git(&["clone", "--quiet", remote.to_str().unwrap(), laptop.to_str().unwrap()]);
+    run_session(&sandbox, "machines");
+}
+
 const DATES: &str = "\
 # Prints the date that its argument means, as year-month-day.
 parse() {
