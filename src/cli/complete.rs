@@ -1,8 +1,8 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH` or
-//! `ID` completes to what this repository has of it; nothing else is needed in the command.
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH`, `REMOTE`
+//! or `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
 use super::env::Env;
@@ -130,6 +130,7 @@ enum What {
     Profiles,
     Settings,
     Branches,
+    Remotes,
     Anything,
 }
 
@@ -143,6 +144,7 @@ impl What {
             "PROFILE" => Some(Self::Profiles),
             "KEY" => Some(Self::Settings),
             "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
+            "REMOTE" => Some(Self::Remotes),
             "ID" => Some(Self::Anything),
             _ => None,
         }
@@ -173,6 +175,11 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
     if what == What::Branches {
         let branches = ctx.repo()?.list_refs("refs/heads/")?.into_iter();
         let names = branches.filter_map(|(name, _)| Some(name.strip_prefix("refs/heads/")?.to_owned()));
+        return Ok(names.map(CompletionCandidate::new).collect());
+    }
+    if what == What::Remotes {
+        let entries = ctx.repo()?.config_entries("remote").into_iter();
+        let names = entries.filter_map(|entry| Some(entry.key.strip_suffix(".url")?.to_owned()));
         return Ok(names.map(CompletionCandidate::new).collect());
     }
     let state = ctx.state()?;
