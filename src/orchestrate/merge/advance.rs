@@ -185,7 +185,7 @@ impl Run<'_> {
         let repo = self.store.repo();
         let target = repo.find_ref(&self.merge.target)?;
         let target = target.ok_or_else(|| Error::NoTarget(short_branch(&self.merge.target).to_owned()))?;
-        if !repo.has_object(&self.merge.head) {
+        if !repo.has_object(&self.merge.head) || target != self.merge.head && !self.is_sound()? {
             (self.say)(Remark::Rebuilt);
             self.redo_from(0);
         }
@@ -214,6 +214,34 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the accumulated commit is what the steps say: the target, and each branch merged onto what came before,
+    /// as git merges it where nobody had to decide. A record may come from elsewhere and name any commit.
+    fn is_sound(&self) -> Result<bool, Error> {
+        let repo = self.store.repo();
+        let mut head = self.merge.target_tip.clone();
+        let (mut pairs, mut trees) = (Vec::new(), Vec::new());
+        for step in &self.merge.steps {
+            let Some(id) = &step.commit else { continue };
+            if !repo.has_object(id) {
+                return Ok(false);
+            }
+            let commit = repo.read_commit(id)?;
+            if commit.parents != [head.clone(), step.tip.clone()] {
+                return Ok(false);
+            }
+            if step.status == StepStatus::Clean {
+                pairs.push((head, step.tip.clone()));
+                trees.push(commit.tree);
+            }
+            head = id.clone();
+        }
+        if head != self.merge.head {
+            return Ok(false);
+        }
+        let merges = repo.merge_trees(&pairs)?;
+        Ok(merges.iter().zip(&trees).all(|(merge, tree)| merge.clean && merge.tree == *tree))
     }
 
     fn is_done(&self) -> bool {

@@ -35,6 +35,9 @@ pub(super) enum Landing {
 /// Lands a merge in which no step is pending.
 pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
     let repo = store.repo();
+    if !merge.target.starts_with("refs/heads/") {
+        return Err(Error::NoTarget(merge.target.clone()));
+    }
     let now = repo.find_ref(&merge.target)?;
     let now = now.ok_or_else(|| Error::NoTarget(short_branch(&merge.target).to_owned()))?;
     // Also when a process died between the move and its record, or a person ran the command we named.

@@ -155,7 +155,9 @@ fn target(store: &Store, request: &Request, agents: &[Agent]) -> Result<String, 
         let full = if name.starts_with("refs/heads/") { name.clone() } else { format!("refs/heads/{name}") };
         return Ok(full);
     }
-    let targets: BTreeSet<&String> = agents.iter().filter_map(|agent| agent.target.as_ref()).collect();
+    // Records may come from elsewhere; nothing but a branch is ever moved.
+    let targets = agents.iter().filter_map(|agent| agent.target.as_ref());
+    let targets: BTreeSet<&String> = targets.filter(|target| target.starts_with("refs/heads/")).collect();
     let mut found = targets.into_iter();
     match (found.next(), found.next()) {
         (Some(only), None) => Ok(only.clone()),

@@ -400,6 +400,45 @@ fn a_fast_forward_that_was_cut_short_is_finished() {
 }
 
 #[test]
+fn a_record_that_names_any_commit_lands_what_its_steps_say() {
+    let fleet = Fleet::with(&[("blue-heron", &[("f", "one\n")]), ("red-owl", &[("g", "two\n")])]);
+    let planned = fleet.start();
+    assert!(planned.steps.iter().all(|step| step.commit.is_some()), "{planned:#?}");
+    let evil = fleet.commit("refs/heads/evil", &planned.target_tip, &[("evil", "evil\n")]);
+    let tree = fleet.sandbox.git(&["rev-parse", "evil^{tree}"]);
+    let tip = planned.steps[0].tip.to_string();
+    let parents = ["-p", planned.target_tip.as_str(), "-p", &tip];
+    let dressed = fleet.sandbox.git(&[&["commit-tree", &tree, "-m", "x"][..], &parents].concat());
+    for forge in [0, 1, 2] {
+        let mut merge = Merge { id: fleet.store.new_id().unwrap(), ..planned.clone() };
+        match forge {
+            0 => (merge.head, merge.steps) = (evil.clone(), Vec::new()),
+            1 => merge.head = evil.clone(),
+            _ => {
+                merge.head = dressed.parse().unwrap();
+                merge.steps.truncate(1);
+                merge.steps[0].commit = Some(merge.head.clone());
+            }
+        }
+        fleet.store.transact(|tx| tx.put(&merge)).unwrap();
+        fleet.landed(&merge);
+        assert_eq!(fleet.sandbox.git(&["ls-tree", "main", "evil"]), "", "{forge}");
+    }
+    let merge = Merge {
+        id: fleet.store.new_id().unwrap(),
+        target: "refs/tags/v1".to_owned(),
+        target_tip: evil.clone(),
+        head: evil,
+        steps: Vec::new(),
+        ..planned
+    };
+    fleet.sandbox.git(&["tag", "v1", "main~"]);
+    fleet.store.transact(|tx| tx.put(&merge)).unwrap();
+    let landed = advance(&fleet.store, &merge.id, &mut |_| {});
+    assert!(matches!(landed, Err(Error::NoTarget(_))), "{landed:?}");
+}
+
+#[test]
 fn a_target_that_is_checked_out_twice_is_left_alone() {
     let fleet = Fleet::with(&[("blue-heron", &[("f", "one\n")])]);
     let second = fleet.sandbox.dir.path().join("second");
