@@ -5,6 +5,7 @@ use super::repository::RefFormat;
 use super::{Error, Head, Repository};
 use crate::model::ObjectId;
 use bstr::ByteSlice;
+use std::collections::BTreeSet;
 
 /// One move of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,13 @@ impl Repository {
                 parsed.ok_or_else(|| Error::Output { command: "for-each-ref", detail: text.into_owned() })
             })
             .collect()
+    }
+
+    /// The names of the refs below `prefix` (which ends with `/`) that lie in the history of `commit`.
+    pub fn list_refs_merged_into(&self, prefix: &str, commit: &ObjectId) -> Result<BTreeSet<String>, Error> {
+        let merged = format!("--merged={commit}");
+        let out = self.git(["for-each-ref", "--format=%(refname)", &merged, prefix]).read()?;
+        Ok(out.lines().map(|name| name.to_str_lossy().into_owned()).collect())
     }
 
     /// What `HEAD` of this checkout says.

@@ -19,6 +19,7 @@ pub mod sync;
 #[cfg(test)]
 mod testing;
 pub mod trust;
+mod uncommitted;
 
 pub use environment::environment;
 pub use error::Error;

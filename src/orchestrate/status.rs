@@ -216,35 +216,14 @@ fn live(repo: &Repository, agent: &Agent) -> (Usage, Timestamp) {
     (usage, last)
 }
 
-/// How many worktrees are looked at at once.
-const AT_ONCE: usize = 16;
-
-/// Uncommitted paths of live agents.
+/// Uncommitted paths of live agents. None where one cannot be looked at: it is at work, and the next look may do.
 fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseInfo>) -> HashMap<Id, u32> {
     if trust::require_unchanged(repo).is_err() {
         return HashMap::new();
     }
-    let live = agents.iter().filter(|agent| leases.contains_key(&agent.id));
-    let worktrees: Vec<_> = live
-        .filter_map(|agent| Some((agent.id, repo.find_worktree(agent.name.as_str()).ok().flatten()?)))
-        .filter(|(_, worktree)| worktree.is_intact())
-        .collect();
-    let mut counts = HashMap::new();
-    for some in worktrees.chunks(AT_ONCE) {
-        std::thread::scope(|scope| {
-            let asked: Vec<_> = some
-                .iter()
-                .map(|(id, worktree)| {
-                    let repo = repo.clone();
-                    (*id, scope.spawn(move || repo.worktree_status(worktree).map_or(0, |s| s.count())))
-                })
-                .collect();
-            for (id, count) in asked {
-                counts.insert(id, u32::try_from(count.join().unwrap_or(0)).unwrap_or(u32::MAX));
-            }
-        });
-    }
-    counts
+    let live: Vec<&Agent> = agents.iter().filter(|agent| leases.contains_key(&agent.id)).collect();
+    let counts = super::uncommitted::uncommitted(repo, &live).into_iter();
+    counts.map(|(id, count)| (id, u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX))).collect()
 }
 
 type Positions = BTreeMap<(ObjectId, ObjectId), Position>;

@@ -9,6 +9,7 @@ use super::{Error, short_branch};
 use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
 use crate::model::{Agent, Id, Name, ObjectId, Outcome, Task};
 use crate::orchestrate::overlap::Branch;
+use crate::orchestrate::uncommitted::uncommitted;
 use crate::orchestrate::{next_rescue_ref, trust};
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,6 +82,8 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let target_tip = store.repo().find_ref(&target)?;
     let target_tip = target_tip.ok_or_else(|| Error::NoTarget(short_branch(&target).to_owned()))?;
     let tasks: BTreeMap<Id, Task> = state.all::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
+    let mut uncommitted = uncommitted(store.repo(), &agents.iter().collect::<Vec<_>>());
+    let landed = store.repo().list_refs_merged_into(Agent::BRANCHES, &target_tip)?;
     let mut candidates = Vec::new();
     for agent in agents {
         let Some(tip) = store.repo().find_ref(&agent.branch)? else {
@@ -90,14 +93,11 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
             }
             return Err(Error::NoBranch { name: agent.name, branch: short_branch(&agent.branch).to_owned() });
         };
-        let uncommitted = match store.repo().find_worktree(agent.name.as_str())? {
-            Some(worktree) if worktree.is_intact() => store.repo().worktree_status(&worktree)?.count(),
-            _ => 0,
-        };
+        let uncommitted = uncommitted.remove(&agent.id).transpose()?.unwrap_or(0);
         // Nothing new since it started or was merged last: not worth a word, unless somebody asked for it.
         let idle = tip == agent.base
             || tip == target_tip
-            || agent.merged.is_some() && contains(store, &target_tip, &tip)?;
+            || agent.merged.is_some() && landed.contains(&agent.branch);
         if request.agents.is_empty() && idle && uncommitted == 0 {
             continue;
         }
@@ -121,10 +121,6 @@ fn unfinished(agent: &Agent) -> Option<&'static str> {
         Outcome::Stopped { .. } => Some("its last run was stopped"),
         Outcome::Lost => Some("its last run was lost"),
     }
-}
-
-fn contains(store: &Store, descendant: &ObjectId, ancestor: &ObjectId) -> Result<bool, Error> {
-    Ok(store.repo().merge_base(descendant, ancestor)?.as_ref() == Some(ancestor))
 }
 
 fn agents(repo: &Repository, state: &State, request: &Request) -> Result<(Vec<Agent>, Vec<LeftOut>), Error> {
