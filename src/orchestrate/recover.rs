@@ -37,6 +37,14 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<String>, Error> {
     // Killed before the claim, or after the record: either way nothing of it is open.
     let Some(agent) = agent.filter(unrecorded) else { return Ok(None) };
     if info.state == LeaseState::Queued {
+        // Its number is given out again, and a journal has one life. It may have been made already, with nothing in it.
+        let journal = journal::path(store.repo(), &agent.id, number);
+        match std::fs::remove_file(&journal) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", journal, e));
+            }
+            _ => {}
+        }
         store.transact(|transaction| {
             if let Some(mut agent) = transaction.get::<Agent>(&info.agent)?.filter(unrecorded) {
                 agent.runs.remove(&number);

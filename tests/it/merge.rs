@@ -245,6 +245,39 @@ fn a_dirty_checkout_is_left_alone_and_told_about() {
     assert_eq!(sandbox.read("src/f"), "one\n");
 }
 
+/// As a process that dies between the move of the branch and its record leaves it.
+#[test]
+fn the_next_merge_records_what_landed_unrecorded_and_goes_on() {
+    let sandbox = fleet(&[("blue-heron", &[("new", "n\n")]), ("red-owl", &[("src/g", "gg\n")])]);
+    sandbox.write("src/g", "mine\n");
+    let blocked = sandbox.orchestra(&["merge", "red-owl"]);
+    assert_eq!(blocked.code, 3, "{blocked}");
+    let command = blocked.stderr.lines().find(|line| line.starts_with("  git -C ")).unwrap().trim();
+    let head = command.rsplit(' ').next().unwrap().to_owned();
+
+    // Not landed: the next merge takes it up again, whoever it names.
+    let again = sandbox.orchestra(&["merge", "blue-heron"]);
+    assert_eq!(again.code, 3, "{again}");
+    assert!(
+        again.stderr.starts_with("an earlier merge of red-owl into main was cut short: going on"),
+        "{again}"
+    );
+    assert!(again.stderr.contains(&format!("everything is merged as {head}")), "{again}");
+
+    sandbox.write("src/g", "g\n");
+    sandbox.git(&["merge", "--quiet", "--ff-only", &head]);
+    let merged = sandbox.orchestra(&["merge", "blue-heron"]);
+    assert_eq!(merged.code, 0, "{merged}");
+    let said = "an earlier merge of red-owl had landed on main unrecorded; that is recorded now\n";
+    assert!(merged.stderr.starts_with(said), "{merged}");
+    assert_eq!((sandbox.read("src/g"), sandbox.read("new")), ("gg\n".to_owned(), "n\n".to_owned()));
+    let none = sandbox.orchestra(&["merge"]);
+    assert_eq!((none.code, none.stderr.as_str()), (0, "no agent has anything to merge\n"));
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+    let left = sandbox.git_dir().join("orchestra/merges");
+    assert_eq!(std::fs::read_dir(left).unwrap().count(), 0);
+}
+
 #[test]
 fn uncommitted_work_counts_and_is_committed_first() {
     let sandbox = fleet(&[("blue-heron", &[("src/f", "one\n")]), ("red-owl", &[("src/g", "gg\n")])]);

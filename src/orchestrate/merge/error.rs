@@ -71,6 +71,9 @@ pub enum Error {
     /// Somebody else went on with the merge meanwhile.
     #[error("go on with merge {0}: another process did so meanwhile")]
     MovedOn(Id),
+    /// Another process of this clone goes on with the merge.
+    #[error("go on with merge {0}: another process is at it")]
+    AtWork(Id),
     /// The target moved each time that the merge was about to land.
     #[error("land on {0}: it moved again and again")]
     Restless(String),

@@ -1,8 +1,8 @@
 //! Merging agents' branches into a target: planned, resumable, and invisible to every checkout until it lands.
 //!
 //! [`select`](select()) says whose work and where to, [`plan`](plan()) in which order and with what result, [`start`]
-//! records it, [`advance`] goes on until it has landed or needs a person, [`answer`] records what a person said, and
-//! [`abort`] gives up. Everything between them lives in the merge entity and its decisions, so any process on
+//! records it, [`advance`] goes on until it has landed or needs a person, [`answer`] records what a person said,
+//! [`abort`] gives up, and [`find_unfinished`] finds what a process that died left. Everything between them lives in the merge entity and its decisions, so any process on
 //! any clone can go on, also after a kill at any moment.
 //!
 //! `git merge-tree` decides what is a conflict; commits are made in the object database. One compare-and-swap at
@@ -21,6 +21,7 @@ mod select;
 mod step;
 #[cfg(test)]
 mod tests;
+mod unfinished;
 
 pub use advance::{Progress, Remark, abort, advance, find_open, start};
 pub use answer::{Answered, answer, pending_conflict, reopen};
@@ -30,6 +31,7 @@ pub use land::Blocked;
 pub use plan::{Plan, plan};
 pub use resolver::{AgentAnswer, claim_resolver, take_answer};
 pub use select::{Candidate, LeftOut, Request, Selection, commit_uncommitted, select, with_uncommitted};
+pub use unfinished::{Hold, Unfinished, find_unfinished, hold};
 
 use crate::git::Repository;
 use crate::model::{Id, ObjectId};

@@ -12,7 +12,7 @@ use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
 use crate::model::{Agent, Id, Merge};
 use crate::orchestrate::lease;
-use crate::orchestrate::merge::{self, Error, Plan, Progress, Request, short_branch};
+use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Unfinished, short_branch};
 use ask::Asked;
 
 /// Merge agents' work into a branch
@@ -60,6 +60,7 @@ impl From<Error> for CliError {
             }
             Error::Running(_) => "wait until they are done, or end them with Ctrl-C in the console that runs them",
             Error::ManyTargets(_) => "say it with `--into BRANCH`",
+            Error::AtWork(_) => "wait for it, or end it with Ctrl-C where it runs",
             Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
             Error::Leftover { .. } => "finish what is going on in its worktree; its work is kept in a rescue ref",
             Error::Store(_) | Error::Git(_) | Error::Before(_) => "",
@@ -106,13 +107,26 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.resume {
         ctx.recover()?;
         let open = find_open(ctx, args)?;
-        return go_on(ctx, &open, args.json);
+        return end(ctx, go_on(ctx, &open, args.json)?, args.json);
     }
-    let Some(plan) = planned(ctx, args)? else {
-        if args.json {
-            json::print(ctx, "merge-result", &report::Nothing::default())?;
+    let mut earlier = None;
+    let plan = loop {
+        match planned(ctx, args, earlier.is_some())? {
+            Next::Merge(plan) => break *plan,
+            Next::Nothing => {
+                if args.json {
+                    match &earlier {
+                        Some(merge) => report::landed(ctx, merge, true)?,
+                        None => json::print(ctx, "merge-result", &report::Nothing::default()).map(|()| Exit::Done)?,
+                    };
+                }
+                return Ok(Exit::Done);
+            }
+            Next::Finish(unfinished) => match finish(ctx, args, &unfinished)? {
+                End::Landed(merge) => earlier = Some(*merge),
+                End::Exit(exit) => return Ok(exit),
+            },
         }
-        return Ok(Exit::Done);
     };
     if args.dry_run {
         if args.json {
@@ -130,8 +144,62 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             return Ok(Exit::Error);
         }
     }
+    // Held before it is recorded: whoever finds the record knows that somebody is at it.
+    let hold = merge::hold(ctx.store()?, &plan.id)?;
     let merge = merge::start(ctx.store()?, &plan)?;
-    go_on(ctx, &merge, args.json)
+    end(ctx, go_on_held(ctx, &merge, hold, args.json)?, args.json)
+}
+
+/// What to do next.
+enum Next {
+    Merge(Box<Plan>),
+    /// First what an earlier process left.
+    Finish(Unfinished),
+    /// Nothing, which has been said.
+    Nothing,
+}
+
+/// How far a merge came.
+enum End {
+    /// It has landed; nothing has been said of that.
+    Landed(Box<Merge>),
+    /// Whatever else, and it has been said.
+    Exit(Exit),
+}
+
+fn end(ctx: &Context, end: End, as_json: bool) -> Result<Exit, CliError> {
+    match end {
+        End::Landed(merge) => report::landed(ctx, &merge, as_json),
+        End::Exit(exit) => Ok(exit),
+    }
+}
+
+/// Does what an earlier merge, whose process died, left to do.
+fn finish(ctx: &Context, args: &Args, unfinished: &Unfinished) -> Result<End, CliError> {
+    let (Unfinished::Landed(merge) | Unfinished::Left(merge)) = unfinished;
+    let paint = ctx.ui().err_painter();
+    let names: Vec<_> = merge.steps.iter().map(|s| paint.paint(Label::Agent, s.name.as_str())).collect();
+    let (names, target) = (names.join(", "), paint.paint(Label::Branch, short_branch(&merge.target)));
+    if let Unfinished::Landed(_) = unfinished {
+        let end = go_on(ctx, merge, args.json)?;
+        if let End::Landed(_) = &end {
+            ctx.ui().note(format!("an earlier merge of {names} had landed on {target} unrecorded; that is recorded now"));
+        }
+        return Ok(end);
+    }
+    ctx.ui().note(format!("an earlier merge of {names} into {target} was cut short: going on with that first"));
+    if !args.json && !args.yes {
+        let reply = ctx.ui().confirm("go on with it?", true)?;
+        if matches!(reply, Reply::Chosen(false) | Reply::Cancelled) {
+            ctx.ui().note("nothing was changed; `git orchestra merge --abort` gives it up");
+            return Ok(End::Exit(Exit::Error));
+        }
+    }
+    let end = go_on(ctx, merge, args.json)?;
+    if let (End::Landed(merge), false) = (&end, args.json) {
+        report::landed(ctx, merge, false)?;
+    }
+    Ok(end)
 }
 
 fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
@@ -144,8 +212,8 @@ fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
     })
 }
 
-/// Who is merged and in which order; `None` if there is nothing to merge, which has been said then.
-fn planned(ctx: &Context, args: &Args) -> Result<Option<Plan>, CliError> {
+/// Who is merged and in which order. `again` if an earlier merge has just landed.
+fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
     if !args.dry_run {
         ctx.recover()?;
     }
@@ -156,14 +224,22 @@ fn planned(ctx: &Context, args: &Args) -> Result<Option<Plan>, CliError> {
         running: lease::live(store.repo()).into_iter().map(|lease| lease.agent).collect(),
     };
     let mut selection = merge::select(store, &request)?;
+    // Before anything is committed for a merge that cannot begin, and before it is said that there is nothing to do.
+    if !args.dry_run
+        && let Some(unfinished) = merge::find_unfinished(store, &selection.target)?
+    {
+        return Ok(Next::Finish(unfinished));
+    }
     let paint = ctx.ui().err_painter();
     for left_out in &selection.left_out {
         let name = paint.paint(Label::Agent, left_out.name.as_str());
         ctx.ui().note(format!("{name} is left out: {}", left_out.why));
     }
     if selection.candidates.is_empty() {
-        ctx.ui().note("no agent has anything to merge");
-        return Ok(None);
+        if !again {
+            ctx.ui().note("no agent has anything to merge");
+        }
+        return Ok(Next::Nothing);
     }
     if args.dry_run {
         for candidate in selection.candidates.iter().filter(|candidate| candidate.uncommitted > 0) {
@@ -172,17 +248,12 @@ fn planned(ctx: &Context, args: &Args) -> Result<Option<Plan>, CliError> {
         }
         merge::with_uncommitted(store, &mut selection)?;
     } else {
-        // Before anything is committed for a merge that cannot begin.
-        if let Some(open) = merge::find_open(&store.state()?, Some(&selection.target))? {
-            let target = short_branch(&open.target).to_owned();
-            return Err(Error::OpenAlready { id: open.id, status: open.status, target }.into());
-        }
         for name in merge::commit_uncommitted(store, &mut selection)? {
             let name = paint.paint(Label::Agent, name.as_str());
             ctx.ui().note(format!("committed what {name} left uncommitted"));
         }
     }
-    Ok(Some(merge::plan(store, &selection)?))
+    Ok(Next::Merge(Box::new(merge::plan(store, &selection)?)))
 }
 
 fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
@@ -196,7 +267,12 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
 }
 
 /// Goes on with a merge until it is over or nobody here can go on with it.
-fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
+fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<End, CliError> {
+    let hold = merge::hold(ctx.store()?, &merge.id)?;
+    go_on_held(ctx, merge, hold, as_json)
+}
+
+fn go_on_held(ctx: &Context, merge: &Merge, hold: Hold, as_json: bool) -> Result<End, CliError> {
     let store = ctx.store()?;
     loop {
         let progress = merge::advance(store, &merge.id, &mut |remark| {
@@ -208,21 +284,29 @@ fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> 
             Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
                 match ask::ask(ctx, &decision, &conflict)? {
                     Asked::Answered => {}
-                    Asked::Left => return report::waiting(ctx, merge, &decision, false),
+                    Asked::Left => return report::waiting(ctx, merge, &decision, false).map(End::Exit),
                 }
             }
             Progress::Waiting { decision, merge, .. } => {
-                return report::waiting(ctx, &merge, &decision, as_json);
+                return report::waiting(ctx, &merge, &decision, as_json).map(End::Exit);
             }
             Progress::NeedsAgent { decision, conflict, .. } => {
                 let signal = ask::resolve_by_agent(ctx, &decision, &conflict, as_json)?;
                 if let Some(signal) = signal {
-                    return Ok(Exit::Signal(u8::try_from(signal).unwrap_or(0)));
+                    return Ok(End::Exit(Exit::Signal(u8::try_from(signal).unwrap_or(0))));
                 }
             }
-            Progress::Landed(merge) => return report::landed(ctx, &merge, as_json),
-            Progress::Blocked { merge, blocked } => return report::blocked(ctx, &merge, &blocked, as_json),
-            Progress::Aborted(merge) => return report::aborted(ctx, &merge, as_json),
+            Progress::Landed(merge) => {
+                hold.finish();
+                return Ok(End::Landed(Box::new(merge)));
+            }
+            Progress::Blocked { merge, blocked } => {
+                return report::blocked(ctx, &merge, &blocked, as_json).map(End::Exit);
+            }
+            Progress::Aborted(merge) => {
+                hold.finish();
+                return report::aborted(ctx, &merge, as_json).map(End::Exit);
+            }
         }
     }
 }
