@@ -117,10 +117,50 @@ fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<Cli, clap
 
 /// The whole command tree, from which parsing, completion and the manual are made.
 pub(crate) fn tree() -> clap::Command {
-    Cli::command().styles(ui::HELP_STYLES)
+    let tree = Cli::command().styles(ui::HELP_STYLES);
+    let template = template(&tree);
+    tree.help_template(template)
+}
+
+/// The program's own help: as clap's, with the commands in groups.
+fn template(tree: &clap::Command) -> String {
+    use std::fmt::Write as _;
+    let (header, literal) = (ui::HELP_STYLES.get_header(), ui::HELP_STYLES.get_literal());
+    let width = visible(tree).map(|command| command.get_name().len()).max().unwrap_or(0);
+    let mut text = "{about-with-newline}\n{usage-heading} {usage}\n\n".to_owned();
+    for (heading, names) in command::GROUPS {
+        let _ = writeln!(text, "{header}{heading}:{header:#}");
+        for name in *names {
+            let Some(command) = visible(tree).find(|command| command.get_name() == *name) else { continue };
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, "  {literal}{name}{literal:#}{:1$}  {about}", "", width - name.len());
+        }
+        text.push('\n');
+    }
+    let _ = write!(text, "{header}Options:{header:#}\n{{options}}{{after-help}}");
+    text
+}
+
+fn visible(tree: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    tree.get_subcommands().filter(|command| !command.is_hide_set())
 }
 
 /// Reads an argument that must be text.
 pub(crate) fn text(value: &OsStr) -> Result<&str, CliError> {
     value.to_str().ok_or_else(|| CliError::usage(format!("`{}` is not UTF-8", value.to_string_lossy())))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_help_shows_every_command_once_in_eighty_columns() {
+        let mut tree = super::tree().term_width(80);
+        let help = tree.render_help().to_string();
+        for command in super::visible(&tree) {
+            let entry = format!("\n  {} ", command.get_name());
+            assert_eq!(help.matches(&entry).count(), 1, "{}", command.get_name());
+        }
+        let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `git orchestra man`: the manual, made from the command tree.
 
+use super::GROUPS;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::process::Command;
@@ -88,7 +89,9 @@ fn page(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>)
     man.render_synopsis_section(&mut bytes)?;
     man.render_description_section(&mut bytes)?;
     man.render_options_section(&mut bytes)?;
-    if command.has_subcommands() {
+    if is_root {
+        groups(command, &mut bytes);
+    } else if command.has_subcommands() {
         man.render_subcommands_section(&mut bytes)?;
     }
     if let Some(examples) = command.get_after_help() {
@@ -106,6 +109,22 @@ fn page(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>)
         page(sub, &format!("{name}-{}", sub.get_name()), pages)?;
     }
     Ok(())
+}
+
+/// The commands in the groups of the help.
+fn groups(root: &clap::Command, page: &mut Vec<u8>) {
+    page.extend_from_slice(b".SH COMMANDS\n");
+    for (heading, names) in GROUPS {
+        page.extend_from_slice(format!(".SS {heading}\n").as_bytes());
+        for name in *names {
+            let Some(command) = root.find_subcommand(name).filter(|command| !command.is_hide_set()) else {
+                continue;
+            };
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            let about = about.replace('-', "\\-");
+            page.extend_from_slice(format!(".TP\n\\fBgit\\-orchestra\\-{name}\\fR(1)\n{about}\n").as_bytes());
+        }
+    }
 }
 
 /// Lines that are shown as they are.

@@ -11,11 +11,18 @@
 //! pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> { … }
 //! ```
 //!
-//! and add one line to the list below. Completion, the manual and `-h` follow from it
+//! and add one line to its group in the list below. Completion, the manual and `-h` follow from it
 //! (`BLESS=1 cargo test --test it generated` rewrites the generated files).
 
-/// Makes the enum of commands and its dispatch from one list, in the order in which help shows them.
+/// Makes the enum of commands and its dispatch from one list, in the order in which help shows them. With headings
+/// in it, also the groups of the help.
 macro_rules! commands {
+    ($($heading:literal { $($(#[$attribute:meta])* $variant:ident => $module:ident),* $(,)? })*) => {
+        commands! { $($($(#[$attribute])* $variant => $module,)*)* }
+
+        /// What the help calls a group of commands, and their names.
+        pub(crate) const GROUPS: &[(&str, &[&str])] = &[$(($heading, &[$(stringify!($module)),*])),*];
+    };
     ($($(#[$attribute:meta])* $variant:ident => $module:ident),* $(,)?) => {
         $(pub(crate) mod $module;)*
 
@@ -40,30 +47,42 @@ macro_rules! commands {
 }
 
 commands! {
-    Init => init,
-    Task => task,
-    Spawn => spawn,
-    Resume => resume,
-    Remove => remove,
-    Status => status,
-    Log => log,
-    Show => show,
-    Diff => diff,
-    Overlap => overlap,
-    Merge => merge,
-    Decide => decide,
-    Finding => finding,
-    Fetch => fetch,
-    Push => push,
-    Sync => sync,
-    Config => config,
-    Demo => demo,
-    #[command(hide = true)]
-    Replay => replay,
-    Schema => schema,
-    Completion => completion,
-    /// Candidates for a shell's completion
-    #[command(name = "__complete", hide = true)]
-    Complete => complete,
-    Man => man,
+    "Tasks and findings" {
+        Task => task,
+        Finding => finding,
+    }
+    "Agents" {
+        Spawn => spawn,
+        Resume => resume,
+        Remove => remove,
+    }
+    "See" {
+        Status => status,
+        Log => log,
+        Show => show,
+        Diff => diff,
+    }
+    "Merge" {
+        Overlap => overlap,
+        Merge => merge,
+        Decide => decide,
+    }
+    "Several machines" {
+        Fetch => fetch,
+        Push => push,
+        Sync => sync,
+    }
+    "Set up" {
+        Init => init,
+        Config => config,
+        Demo => demo,
+        Completion => completion,
+        Man => man,
+        Schema => schema,
+        #[command(hide = true)]
+        Replay => replay,
+        /// Candidates for a shell's completion
+        #[command(name = "__complete", hide = true)]
+        Complete => complete,
+    }
 }

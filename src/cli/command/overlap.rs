@@ -12,7 +12,7 @@ use crate::orchestrate::overlap::{Overlap, overlap};
 use serde::Serialize;
 use std::fmt::Write as _;
 
-/// Show which places agents change together, and which of them conflict
+/// Show what agents change together, and what of it conflicts
 ///
 /// Compares every two agents, and each with the branch it would be merged into; what they have not committed yet
 /// counts. The verdict is git's own: every pair that could conflict is merged, without touching any checkout.

@@ -8,7 +8,7 @@ use crate::model::{Agent, Id, Name, ObjectId};
 use crate::orchestrate::{self, RemoveOptions, Removed};
 use serde::Serialize;
 
-/// Remove agents: their worktrees and branches go, and nothing is lost
+/// Remove agents: worktrees and branches go, nothing is lost
 ///
 /// What is in no other branch, uncommitted and small ignored files included, is kept first under
 /// refs/orchestra/rescue/<agent>/<n>, which is named in the output. The agent's record and transcripts stay; its
