@@ -8,7 +8,7 @@ use crate::config::{self, Settings, Sources, approval};
 use crate::git::{Identity, Repository};
 use crate::model::{Agent, Id};
 use crate::process::{Clock, SystemClock};
-use crate::store::{STATE_REF, State, Store, Transaction};
+use crate::store::{Operation, STATE_REF, State, Store, Transaction};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,7 @@ pub(crate) struct Context {
     ui: Ui,
     clock: Arc<dyn Clock>,
     dir: PathBuf,
+    words: String,
     repo: OnceCell<Repository>,
     settings: OnceCell<Settings>,
     store: OnceCell<Store>,
@@ -30,7 +31,8 @@ pub(crate) struct Context {
 
 impl Context {
     /// The surroundings as the process finds them.
-    pub(super) fn new(env: Env, global: &Global) -> Result<Self, CliError> {
+    /// `words` is what the log of operations calls it.
+    pub(super) fn new(env: Env, global: &Global, words: String) -> Result<Self, CliError> {
         let here = std::env::current_dir()
             .map_err(|error| CliError::failed("failed to read the current directory", error))?;
         let dir = match &global.directory {
@@ -40,17 +42,17 @@ impl Context {
             })?,
         };
         let ui = Ui::new(&env, global.color, global.quiet, !global.no_pager);
-        Ok(Self::with(env, dir, ui))
+        Ok(Self::with(env, dir, ui, words))
     }
 
     /// Surroundings in which nothing is said to anybody: for completion.
     pub(super) fn silent(env: Env, dir: PathBuf) -> Self {
-        Self::with(env, dir, Ui::silent())
+        Self::with(env, dir, Ui::silent(), String::new())
     }
 
-    fn with(env: Env, dir: PathBuf, ui: Ui) -> Self {
+    fn with(env: Env, dir: PathBuf, ui: Ui, words: String) -> Self {
         let (repo, settings, store) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { env, ui, clock: Arc::new(SystemClock), dir, repo, settings, store }
+        Self { env, ui, clock: Arc::new(SystemClock), dir, words, repo, settings, store }
     }
 
     /// The environment.
@@ -94,6 +96,7 @@ impl Context {
         }
         let repo = self.repo()?;
         let mut store = Store::open(repo.clone(), Arc::clone(&self.clock), repo.identity());
+        store = store.with_operation(Operation::new(&self.words)?);
         if let Some(agent) = self.env.agent()
             && let Ok(id) = agent.parse::<Id>()
             && let Some(agent) = store.state()?.get::<Agent>(&id)?
@@ -118,7 +121,9 @@ impl Context {
 
     /// Puts in order what a killed process left behind. Every command that changes something begins with it.
     pub(crate) fn recover(&self) -> Result<(), CliError> {
-        for said in crate::orchestrate::recover(self.store()?)? {
+        // What it mends is no part of what this command does.
+        let store = self.store()?.with_operation(Operation::new("recover")?);
+        for said in crate::orchestrate::recover(&store)? {
             self.ui.note(said);
         }
         Ok(())

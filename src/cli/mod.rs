@@ -12,6 +12,7 @@ mod env;
 mod error;
 mod json;
 mod logging;
+mod operation;
 mod porcelain;
 mod session;
 mod ui;
@@ -81,8 +82,8 @@ pub(crate) struct Global {
 pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let color = ui::ColorWhen::prescan(&args);
-    let cli = match parse(&args, color, &env) {
-        Ok(cli) => cli,
+    let (cli, words) = match parse(&args, color, &env) {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are answers, and a reader of them may have gone away: both are silent about it.
             let _ = error.print();
@@ -90,7 +91,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
         }
     };
     logging::start(&env);
-    let context = match Context::new(env, &cli.global) {
+    let context = match Context::new(env, &cli.global, words) {
         Ok(context) => context,
         Err(error) => return error::report(&ui::Ui::plain(), &error).into(),
     };
@@ -100,7 +101,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
     }
 }
 
-fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<Cli, clap::Error> {
+/// The command line, and what the log of operations calls it.
+fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<(Cli, String), clap::Error> {
     let choice = match color {
         ui::ColorWhen::Always => clap::ColorChoice::Always,
         ui::ColorWhen::Never => clap::ColorChoice::Never,
@@ -112,7 +114,9 @@ fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<Cli, clap
         tree = tree.term_width(columns.into());
     }
     let mut matches = tree.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))
+    let words = operation::words(&tree, &matches);
+    let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))?;
+    Ok((cli, words))
 }
 
 /// The whole command tree, from which parsing, completion and the manual are made.

@@ -40,6 +40,16 @@ pub enum Error {
         /// What was asked for.
         text: String,
     },
+    /// It was there, and somebody deleted it.
+    #[error("use {kind} {}: {} deleted it", &.id.as_str()[..6], .by.escape_default())]
+    Deleted {
+        /// What it was.
+        kind: Kind,
+        /// Its id.
+        id: crate::model::Id,
+        /// Who deleted it.
+        by: String,
+    },
     /// Several things have ids that start so.
     #[error("tell which one `{text}` is: {}", .candidates.join(", "))]
     Ambiguous {

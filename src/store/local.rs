@@ -36,6 +36,19 @@ pub(super) fn lock(repo: &Repository) -> Result<File, Error> {
     Ok(file)
 }
 
+/// Keeps that an operation moved refs here, before it does: what a state that came from elsewhere says of refs is
+/// only a claim.
+pub(super) fn remember_operation(repo: &Repository, id: &crate::model::Id) -> Result<(), Error> {
+    let path = directory(repo)?.join("operations");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    if known.lines().last() == Some(id.as_str()) {
+        return Ok(());
+    }
+    let file = File::options().create(true).append(true).open(&path);
+    let written = file.and_then(|mut file| writeln!(file, "{id}"));
+    written.map_err(|e| Error::local("write", &path, e))
+}
+
 /// This clone's name: six characters, made once.
 pub(super) fn machine(repo: &Repository) -> Result<String, Error> {
     let path = repo.local_dir().join("machine");

@@ -14,6 +14,7 @@ mod local;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
+mod operation;
 mod record;
 mod stamp;
 mod state;
@@ -23,7 +24,8 @@ pub use absorb::{Absorbed, Incoming, Quarantined};
 pub use entity::{Entity, Field};
 pub use error::Error;
 pub use layout::{FINDINGS_NOTES, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
-pub use record::Record;
+pub use operation::{Operation, RefMove};
+pub use record::{Deleted, Record};
 pub use stamp::Stamp;
 pub use state::{Found, ShortIds, State};
 pub use transaction::{Committed, Transaction};
@@ -39,12 +41,13 @@ pub struct Store {
     repo: Repository,
     clock: Arc<dyn Clock>,
     author: Identity,
+    operation: Option<Operation>,
 }
 
 impl Store {
     /// Opens the state of `repo` for `author`, who is written into every commit. Touches nothing.
     pub fn open(repo: Repository, clock: Arc<dyn Clock>, author: Identity) -> Self {
-        Self { repo, clock, author }
+        Self { repo, clock, author, operation: None }
     }
 
     /// The repository.
@@ -66,6 +69,17 @@ impl Store {
     #[must_use]
     pub fn with_author(&self, author: Identity) -> Self {
         Self { author, ..self.clone() }
+    }
+
+    /// The same state, written to as part of `operation`. Without one, each change is an operation of its own.
+    #[must_use]
+    pub fn with_operation(&self, operation: Operation) -> Self {
+        Self { operation: Some(operation), ..self.clone() }
+    }
+
+    /// The operation that changes made here belong to.
+    pub const fn operation(&self) -> Option<&Operation> {
+        self.operation.as_ref()
     }
 
     /// The state as it is now; what happens later does not show in it. A repository without state is empty.

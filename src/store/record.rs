@@ -11,6 +11,9 @@ const STAMPS: &str = "_s";
 const LOSING: &str = "_l";
 /// The key for the stamps of texts that were seen, by somebody who wrote another one, and are gone.
 const SEEN: &str = "_v";
+/// The key of a record that was deleted: a field with a stamp like any other, so that deleting and bringing back
+/// merge as writes do. Everything else stays in the record.
+const DELETED: &str = "_d";
 /// Fields whose text is work: of two that were written apart, none is thrown away.
 const TEXTS: &[&str] = &["title", "body", "message", "resolution", "prompt"];
 
@@ -21,6 +24,18 @@ pub(super) struct Rivals {
     pub(super) losing: BTreeMap<Stamp, Value>,
     /// The newest stamp of each machine that is known to be superseded.
     pub(super) seen: BTreeSet<Stamp>,
+}
+
+/// Who deleted an entity, and when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Deleted {
+    /// Who, as `Name <email>` or the agent's name.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// The operation that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 /// One entity as the state stores it: fields, and the stamp of each field's last write.
@@ -85,6 +100,18 @@ impl Record {
     /// The entity in it.
     pub fn entity<T: Entity>(&self) -> Result<T, serde_json::Error> {
         T::deserialize(&self.fields)
+    }
+
+    /// Whether the entity was deleted: listings leave it out, and nothing finds it but `show`.
+    pub fn is_deleted(&self) -> bool {
+        self.fields.contains_key(DELETED)
+    }
+
+    /// Who deleted the entity, if somebody did.
+    pub fn deleted(&self) -> Option<Deleted> {
+        let value = self.fields.get(DELETED)?.clone();
+        let unknown = Deleted { by: "somebody".to_owned(), at: Timestamp(0), operation: None };
+        Some(serde_json::from_value(value).unwrap_or(unknown))
     }
 
     /// The stamp of a field (`title`), a set's element (`labels:ui`) or a map's key (`runs:1`).

@@ -107,14 +107,22 @@ impl State {
 
     /// The entity with this id.
     pub fn get<T: Entity>(&self, id: &Id) -> Result<Option<T>, Error> {
-        let Some(record) = self.record(T::KIND, id)? else { return Ok(None) };
+        let Some(record) = self.record(T::KIND, id)?.filter(|record| !record.is_deleted()) else {
+            return Ok(None);
+        };
         let path = || super::layout::entity_path(T::KIND, id);
         record.entity().map(Some).map_err(|e| self.broken(&path(), e))
     }
 
     /// The entity with this id, which must be there.
     pub fn require<T: Entity>(&self, id: &Id) -> Result<T, Error> {
-        self.get(id)?.ok_or_else(|| Error::NotFound { kind: Some(T::KIND), text: id.to_string() })
+        if let Some(entity) = self.get(id)? {
+            return Ok(entity);
+        }
+        match self.record(T::KIND, id)?.and_then(|record| record.deleted()) {
+            Some(deleted) => Err(Error::Deleted { kind: T::KIND, id: *id, by: deleted.by }),
+            None => Err(Error::NotFound { kind: Some(T::KIND), text: id.to_string() }),
+        }
     }
 
     /// Every entity of a kind, by id. Served from the cache where it is right; a file that cannot be read is an
@@ -123,6 +131,7 @@ impl State {
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
         cache::Kind::load(&self.repo, T::KIND, &tree)?
             .entries()
+            .filter(|(_, json)| !is_deleted(json))
             .map(|(id, json)| {
                 serde_json::from_slice(json)
                     .map_err(|e| self.broken(&super::layout::entity_path(T::KIND, id), e))
@@ -138,7 +147,7 @@ impl State {
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
         cache::Kind::load(&self.repo, T::KIND, &tree)?
             .entries()
-            .filter(|(id, _)| ids.contains(id))
+            .filter(|(id, json)| ids.contains(id) && !is_deleted(json))
             .map(|(id, json)| {
                 serde_json::from_slice(json)
                     .map_err(|e| self.broken(&super::layout::entity_path(T::KIND, id), e))
@@ -216,6 +225,11 @@ impl State {
         all.sort_unstable();
         Ok(self.ids.get_or_init(|| ShortIds(all)))
     }
+}
+
+/// Whether a record without its stamps is that of a deleted entity: keys are sorted, and this one is the first.
+fn is_deleted(json: &[u8]) -> bool {
+    json.starts_with(b"{\"_d\":")
 }
 
 /// Shortens ids to what people type.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::git::testing::{FORMATS, Sandbox};
-use crate::git::{NoteEdit, RefEdit};
+use crate::git::{Expected, NoteEdit, RefEdit};
 use crate::model::{Kind, Severity, Task, TaskStatus, Timestamp};
 use crate::process::{ManualClock, SystemClock};
 
@@ -307,4 +307,63 @@ impl ReplaceFirst for Vec<u8> {
     fn replace_first(&self, from: &[u8], to: &[u8]) -> Vec<u8> {
         bstr::ByteSlice::replacen(self.as_slice(), from, to, 1)
     }
+}
+
+#[test]
+fn the_commits_of_one_command_say_that_they_belong_together_and_which_refs_they_moved() {
+    let sandbox = Sandbox::new(&[]);
+    let plain = store(&sandbox);
+    let operation = Operation::new("task add").unwrap();
+    let store = plain.with_operation(operation.clone());
+    add(&store, "One");
+    add(&store.clone(), "Two");
+    let head = sandbox.open().head().unwrap().commit.unwrap();
+    let name = "refs/orchestra/merges/x".to_owned();
+    let keep = RefEdit { name: name.clone(), new: Some(head.clone()), expected: Expected::Anything };
+    let moved = |tx: &mut Transaction<'_>| -> Result<(), Error> {
+        tx.move_ref(keep.clone());
+        Ok(())
+    };
+    // Refs that move alone are an operation too; a move to where it is already is none.
+    let first = store.transact(moved).unwrap().commit;
+    assert_eq!(store.transact(moved).unwrap().commit, first);
+    add(&plain, "Three");
+
+    let format = "--format=%(trailers:key=Orchestra-Operation,valueonly,separator=%x2C)\t%(trailers:key=Orchestra-Ref,valueonly)";
+    let log = sandbox.git(&["log", "--reverse", format, STATE_REF]);
+    let part = |n: u32| format!("{{\"command\":\"task add\",\"id\":\"{}\",\"part\":{n}}}", operation.id());
+    let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
+    assert_eq!(lines[0], format!("{}\t", part(1)));
+    assert_eq!(lines[1], format!("{}\t", part(2)));
+    assert_eq!(lines[2], format!("{}\t{{\"new\":\"{head}\",\"ref\":\"{name}\"}}", part(3)));
+    assert_eq!(lines.len(), 3, "{log}");
+}
+
+#[test]
+fn what_is_deleted_is_found_by_nobody_and_its_record_stays() {
+    let sandbox = Sandbox::new(&[]);
+    let store = store(&sandbox);
+    let (gone, stays) = (add(&store, "gone"), add(&store, "stays"));
+    let path = layout::entity_path(Kind::Task, &gone);
+    let mut record = store.state().unwrap().record(Kind::Task, &gone).unwrap().unwrap();
+    assert!(!record.is_deleted());
+    let mut json: serde_json::Value = serde_json::from_slice(&record.to_bytes()).unwrap();
+    json["_d"] = serde_json::json!({"by": "Ada <ada@example.org>", "at": 5});
+    json["_s"]["99-0-m1"] = serde_json::json!(["_d"]);
+    record = Record::parse(&serde_json::to_vec(&json).unwrap()).unwrap();
+    replace(&store, &path, &record.to_bytes());
+
+    let state = store.state().unwrap();
+    let titles: Vec<String> = state.all::<Task>().unwrap().into_iter().map(|task| task.title).collect();
+    assert_eq!(titles, ["stays"]);
+    assert_eq!(state.several::<Task>(&[gone, stays].into()).unwrap().len(), 1);
+    assert!(state.get::<Task>(&gone).unwrap().is_none());
+    let error = state.require::<Task>(&gone).unwrap_err().to_string();
+    assert_eq!(error, format!("use task {}: Ada <ada@example.org> deleted it", &gone.as_str()[..6]));
+    assert_eq!(state.resolve(gone.as_str(), None).unwrap().id, gone, "`show` tells of it");
+    let seen = store.transact(|tx| {
+        assert!(tx.require::<Task>(&gone).is_err());
+        Ok::<_, Error>(tx.all::<Task>()?.len())
+    });
+    assert_eq!(seen.unwrap().value, 1);
 }

@@ -1,6 +1,7 @@
 //! Writing the state: lock, read the tip, write objects, sync them, compare-and-swap, acknowledge.
 
 use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
+use super::operation::{OPERATION, REF, RefMove};
 use super::state::Format;
 use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
 use crate::git::{self, EntryMode, Expected, Identity, NewCommit, NoteEdit, RefEdit, Repository, TreeEdit};
@@ -31,6 +32,7 @@ pub struct Transaction<'s> {
     notes: BTreeMap<String, BTreeMap<ObjectId, Vec<String>>>,
     transcripts: Vec<TreeEdit>,
     refs: Vec<RefEdit>,
+    moved: Vec<RefMove>,
     written: Vec<ObjectId>,
 }
 
@@ -59,6 +61,7 @@ impl Transaction<'_> {
     /// The entity with this id, this change's own writes included.
     pub fn get<T: Entity>(&self, id: &Id) -> Result<Option<T>, Error> {
         match self.records.get(&(T::KIND, *id)) {
+            Some(record) if record.is_deleted() => Ok(None),
             Some(record) => Ok(Some(record.entity().expect("it was written from such an entity"))),
             None => self.base.get(id),
         }
@@ -66,7 +69,13 @@ impl Transaction<'_> {
 
     /// The same, and it must be there.
     pub fn require<T: Entity>(&self, id: &Id) -> Result<T, Error> {
-        self.get(id)?.ok_or_else(|| Error::NotFound { kind: Some(T::KIND), text: id.to_string() })
+        match self.get(id)? {
+            Some(entity) => Ok(entity),
+            None if self.records.contains_key(&(T::KIND, *id)) => {
+                Err(Error::NotFound { kind: Some(T::KIND), text: id.to_string() })
+            }
+            None => self.base.require(id),
+        }
     }
 
     /// Every entity of a kind, this change's own writes included.
@@ -74,7 +83,12 @@ impl Transaction<'_> {
         let mut all: BTreeMap<Id, T> =
             self.base.all::<T>()?.into_iter().map(|entity| (entity.id(), entity)).collect();
         for ((kind, id), record) in &self.records {
-            if *kind == T::KIND {
+            if *kind != T::KIND {
+                continue;
+            }
+            if record.is_deleted() {
+                all.remove(id);
+            } else {
                 all.insert(*id, record.entity().expect("it was written from such an entity"));
             }
         }
@@ -113,6 +127,11 @@ impl Transaction<'_> {
     /// be, the whole change fails with [`git::Error::RefMoved`].
     pub fn move_ref(&mut self, edit: RefEdit) {
         self.refs.push(edit);
+    }
+
+    /// Says that another ref was moved by git on the way to this change, so that the operation tells of it.
+    pub fn record_move(&mut self, moved: RefMove) {
+        self.moved.push(moved);
     }
 
     /// Names objects that the caller wrote and that must be on disk before the change is.
@@ -175,6 +194,7 @@ impl Store {
                 notes: BTreeMap::new(),
                 transcripts: Vec::new(),
                 refs: Vec::new(),
+                moved: Vec::new(),
                 written: Vec::new(),
             };
             let value = change(&mut transaction)?;
@@ -275,11 +295,19 @@ impl Store {
             edits.push((entity_path(*kind, id), Some((EntryMode::Blob, blob))));
         }
         let mut refs = std::mem::take(&mut transaction.refs);
+        let moved = self.moves(&refs, std::mem::take(&mut transaction.moved))?;
         let mut commit = parent;
-        if !edits.is_empty() || old.is_none() {
-            let (tree, trees) = repo.edit_tree(Some(&parent_tree), &edits)?;
-            written.extend(trees);
-            let message = message(&transaction)?;
+        // Refs that move alone leave a commit too: the chain is the log of operations.
+        let logged = !edits.is_empty() || old.is_none() || !moved.is_empty();
+        if logged {
+            let tree = if edits.is_empty() {
+                parent_tree
+            } else {
+                let (tree, trees) = repo.edit_tree(Some(&parent_tree), &edits)?;
+                written.extend(trees);
+                tree
+            };
+            let message = self.message(&transaction, &moved)?;
             commit = self.write_commit(actor, now, &tree, &[commit], &message, &mut written)?;
             refs.insert(
                 0,
@@ -306,8 +334,58 @@ impl Store {
             refs.push(RefEdit { name, new: Some(new), expected: tip.into() });
         }
         repo.sync_objects(&written)?;
+        if let (Some(operation), false) = (&self.operation, moved.is_empty()) {
+            local::remember_operation(repo, &operation.id())?;
+        }
         self.move_refs(&refs)?;
+        if let (Some(operation), true) = (&self.operation, logged) {
+            operation.count_part();
+        }
         Ok(commit)
+    }
+
+    /// What the moves of refs amount to: those that go nowhere are left out.
+    fn moves(&self, edits: &[RefEdit], mut moved: Vec<RefMove>) -> Result<Vec<RefMove>, Error> {
+        for RefEdit { name, new, expected } in edits {
+            let old = match expected {
+                Expected::Absent => None,
+                Expected::At(old) => Some(old.clone()),
+                Expected::Anything => self.repo().find_ref(name)?,
+            };
+            moved.push(RefMove { name: name.clone(), old, new: new.clone() });
+        }
+        moved.retain(|moved| moved.old != moved.new);
+        Ok(moved)
+    }
+
+    /// Subject, then one `Orchestra-Op:` trailer for each entity that changed, the operation that the change belongs
+    /// to with the refs that it moved, and a nonce that makes equal changes on two machines different commits.
+    fn message(&self, transaction: &Transaction<'_>, moved: &[RefMove]) -> Result<String, Error> {
+        use std::fmt::Write as _;
+        let subject = transaction.subject.clone().unwrap_or_else(|| {
+            let touched =
+                transaction.changes.keys().map(|(kind, id)| format!("{kind} {}", &id.as_str()[..6]));
+            format!("{}: change", touched.collect::<Vec<_>>().join(", "))
+        });
+        let subject = subject.lines().next().unwrap_or_default();
+        let mut message = format!("{subject}\n\n");
+        let mut trailer = |key: &str, value: &dyn std::fmt::Display| {
+            writeln!(message, "{key}: {value}").expect("writing to memory");
+        };
+        for ((kind, id), fields) in &transaction.changes {
+            trailer(
+                "Orchestra-Op",
+                &serde_json::json!({"put": kind.noun(), "id": id.as_str(), "fields": fields}),
+            );
+        }
+        if let Some(operation) = &self.operation {
+            trailer(OPERATION, &json(&operation.next_part()));
+        }
+        for moved in moved {
+            trailer(REF, &json(moved));
+        }
+        trailer("Orchestra-Nonce", &format_args!("{:032x}", local::random_u128()?));
+        Ok(message)
     }
 
     /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under our lock only.
@@ -342,20 +420,7 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
 }
 
-/// Subject, then one `Orchestra-Op:` trailer for each entity that changed, then a nonce that makes equal changes on
-/// two machines different commits.
-fn message(transaction: &Transaction<'_>) -> Result<String, Error> {
-    use std::fmt::Write as _;
-    let subject = transaction.subject.clone().unwrap_or_else(|| {
-        let touched = transaction.changes.keys().map(|(kind, id)| format!("{kind} {}", &id.as_str()[..6]));
-        format!("{}: change", touched.collect::<Vec<_>>().join(", "))
-    });
-    let subject = subject.lines().next().unwrap_or_default();
-    let mut message = format!("{subject}\n\n");
-    for ((kind, id), fields) in &transaction.changes {
-        let op = serde_json::json!({"put": kind.noun(), "id": id.as_str(), "fields": fields});
-        writeln!(message, "Orchestra-Op: {op}").expect("writing to memory");
-    }
-    writeln!(message, "Orchestra-Nonce: {:032x}", local::random_u128()?).expect("writing to memory");
-    Ok(message)
+/// Plain data on one line.
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("strings and integers serialise")
 }

@@ -5,7 +5,7 @@ use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
 };
-use crate::store::{PROVENANCE_NOTES, Store, Transaction};
+use crate::store::{PROVENANCE_NOTES, RefMove, Store, Transaction};
 use std::path::PathBuf;
 
 /// Why the target was left where it is, with everything ready to land.
@@ -136,8 +136,14 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
         withdraw_decisions(tx, &landed)?;
         tx.depend_on(objects.iter().cloned());
         tx.move_ref(RefEdit { name: keep_ref(&landed.id), new: None, expected: Expected::Anything });
-        if let Some(edit) = target {
-            tx.move_ref(edit.clone());
+        match target {
+            Some(edit) => tx.move_ref(edit.clone()),
+            // git moved it, with the files of its checkout.
+            None => tx.record_move(RefMove {
+                name: landed.target.clone(),
+                old: Some(landed.target_tip.clone()),
+                new: Some(landed.head.clone()),
+            }),
         }
         let names: Vec<_> =
             landed.steps.iter().filter(|s| s.status.is_merged()).map(|step| step.name.as_str()).collect();

@@ -4,7 +4,7 @@ use super::{Finished, Plan};
 use crate::git::NoteEdit;
 use crate::model::{Agent, Id, ObjectId, Run, Usage};
 use crate::orchestrate::lease::Lease;
-use crate::store::{Error, PROVENANCE_NOTES, Store};
+use crate::store::{Error, PROVENANCE_NOTES, RefMove, Store};
 
 /// What one run amounts to.
 #[derive(Debug, Clone)]
@@ -114,6 +114,9 @@ pub(crate) fn write_run(
     }
     let word = run.outcome.as_ref().map_or("recorded", crate::model::Outcome::word);
     let said = format!("{} run {} {word}", agent.name, record.number);
+    let earlier = agent.runs.range(..record.number).rev().find_map(|(_, run)| run.tip.clone());
+    let old = Some(earlier.unwrap_or_else(|| agent.base.clone()));
+    transaction.record_move(RefMove { name: agent.branch.clone(), old, new: run.tip.clone() });
     agent.runs.insert(record.number, run);
     if let Some(session) = &record.session {
         agent.session = Some(session.clone());
