@@ -123,8 +123,8 @@ impl Context {
     pub(crate) fn recover(&self) -> Result<(), CliError> {
         // What it mends is no part of what this command does.
         let store = self.store()?.with_operation(Operation::new("recover")?);
-        for said in crate::orchestrate::recover(&store)? {
-            self.ui.note(said);
+        for one in crate::orchestrate::recover(&store)? {
+            self.ui.note(one.text);
         }
         Ok(())
     }

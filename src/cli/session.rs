@@ -104,7 +104,8 @@ fn own_program() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| CliError::failed("failed to find the program's own file", error))
 }
 
-fn worktree_root(ctx: &Context) -> Result<PathBuf, CliError> {
+/// Where agents' worktrees are made.
+pub(crate) fn worktree_root(ctx: &Context) -> Result<PathBuf, CliError> {
     let repo = ctx.repo()?;
     let configured = ctx.settings()?.worktree_root(repo.main_dir())?;
     Ok(configured.unwrap_or_else(|| default_worktree_root(repo)))

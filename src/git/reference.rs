@@ -119,7 +119,12 @@ impl Repository {
             };
             input.extend_from_slice(line.as_bytes());
         }
-        let command = self.git(["update-ref", "-m", reason, "--no-deref", "--stdin", "-z"]).stdin(input);
+        let mut command = self.git(["update-ref", "-m", reason, "--no-deref", "--stdin", "-z"]).stdin(input);
+        // Whoever comes after a kill in between knows by this whose locks are left.
+        let moving = self.note_moving(edits);
+        if let Some(moving) = &moving {
+            command = command.env(moving.mark.0, &moving.mark.1);
+        }
         let output = command.output()?;
         if output.status.success() {
             return Ok(());

@@ -75,9 +75,41 @@ enum Action {
     Remove,
 }
 
+/// What a killed process left of a worktree, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mended {
+    /// One that was being made, by us, is gone again.
+    Undone(String),
+    /// One that was being removed, by us, is gone.
+    Removed(String),
+    /// The registration of anybody's, in which a killed `git worktree add` left an empty `commondir`, is whole.
+    Commondir(String),
+}
+
+impl Mended {
+    /// The worktree's name in the repository.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Undone(name) | Self::Removed(name) | Self::Commondir(name) => name,
+        }
+    }
+}
+
+impl std::fmt::Display for Mended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Undone(name) => write!(f, "removed the half-made worktree {name}"),
+            Self::Removed(name) => write!(f, "finished removing the worktree {name}"),
+            Self::Commondir(name) => {
+                write!(f, "mended worktrees/{name}/commondir, which a killed `git worktree add` left empty")
+            }
+        }
+    }
+}
+
 /// The file in a worktree's private git directory that says that we made it. Without it a worktree is somebody
 /// else's, whatever the state calls its agents.
-const OURS: &str = "orchestra";
+pub(super) const OURS: &str = "orchestra";
 
 /// The variable by which a git process that outlived us is recognised.
 const MARK: &str = "GIT_ORCHESTRA_INTENT";
@@ -91,8 +123,10 @@ impl Worktree {
     /// Whether its directory is there and names this registration.
     pub fn is_intact(&self) -> bool {
         std::fs::read(self.path.join(".git")).ok().is_some_and(|content| {
-            let named =
-                content.strip_prefix(b"gitdir: ").map(|path| Path::new(OsStr::from_bytes(path.trim_end())));
+            // Relative with `worktree.useRelativePaths`: to the worktree.
+            let named = content
+                .strip_prefix(b"gitdir: ")
+                .map(|path| self.path.join(OsStr::from_bytes(path.trim_end())));
             named.and_then(|path| path.canonicalize().ok()) == self.git_dir.canonicalize().ok()
         })
     }
@@ -269,10 +303,10 @@ impl Repository {
     }
 
     /// Finishes or undoes what a killed process left half-made. Cheap when there is nothing: two directory
-    /// listings. Says in words what was done.
+    /// listings.
     ///
     /// Call it before anything that changes worktrees.
-    pub fn mend_worktrees(&self) -> Result<Vec<String>, Error> {
+    pub fn mend_worktrees(&self) -> Result<Vec<Mended>, Error> {
         let mut said = Vec::new();
         if has_entries(&self.intents()) {
             let _lock = self.worktree_lock()?;
@@ -295,22 +329,19 @@ impl Repository {
             // never holds anything else, so a `git worktree add` that is at it right now is not disturbed.
             if commondir.metadata().is_ok_and(|meta| meta.len() == 0) {
                 std::fs::write(&commondir, "../..\n").map_err(|e| Error::file("mend", &commondir, e))?;
-                said.push(format!(
-                    "mended worktrees/{}/commondir, which a killed `git worktree add` left empty",
-                    entry.file_name().to_string_lossy()
-                ));
+                said.push(Mended::Commondir(entry.file_name().to_string_lossy().into_owned()));
             }
         }
         Ok(said)
     }
 
-    fn settle(&self, intent: &Intent) -> Result<String, Error> {
+    fn settle(&self, intent: &Intent) -> Result<Mended, Error> {
         // git may have outlived whoever started it, and be at it still.
         end_orphans(None, &format!("{MARK}={}", self.mark(&intent.name)), Duration::from_secs(5));
         let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
         if intent.action == Action::Remove {
             self.finish_removal(&intent.path, &git_dir)?;
-            return Ok(format!("finished removing the worktree {}", intent.name));
+            return Ok(Mended::Removed(intent.name.to_string()));
         }
         // Nobody worked in it yet: runs start after the intent is gone. Its directory did not exist before; one
         // that is no worktree of this name is removed only if it is empty.
@@ -332,7 +363,7 @@ impl Repository {
                 RefEdit { name: intent.branch.clone(), new: None, expected: Expected::At(base.clone()) };
             self.update_refs(&[edit], "orchestra: undo a half-made worktree")?;
         }
-        Ok(format!("removed the half-made worktree {}", intent.name))
+        Ok(Mended::Undone(intent.name.to_string()))
     }
 
     fn finish_removal(&self, path: &Path, git_dir: &Path) -> Result<(), Error> {
@@ -369,7 +400,7 @@ impl Repository {
         Ok((file, held))
     }
 
-    fn worktree_lock(&self) -> Result<FileLock, Error> {
+    pub(super) fn worktree_lock(&self) -> Result<FileLock, Error> {
         let dir = self.local_dir();
         create_private(&dir)?;
         let path = dir.join("worktrees.lock");
@@ -378,7 +409,7 @@ impl Repository {
 }
 
 /// Makes a directory that the user alone can read.
-fn create_private(dir: &Path) -> Result<(), Error> {
+pub(super) fn create_private(dir: &Path) -> Result<(), Error> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|e| Error::file("create", dir, e))
 }
@@ -406,7 +437,7 @@ fn free_path(root: &Path, name: &Name) -> Result<PathBuf, Error> {
     }
 }
 
-fn remove_file(path: &Path) -> Result<(), Error> {
+pub(super) fn remove_file(path: &Path) -> Result<(), Error> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path, e)),
         _ => Ok(()),

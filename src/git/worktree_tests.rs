@@ -112,10 +112,10 @@ fn a_half_made_worktree_is_undone() {
     std::fs::write(repository.common_dir().join("refs/heads/orchestra/heron.lock"), "").unwrap();
     let held = FileLock::attempt(&repository.intents().join("heron.json")).unwrap();
     let said = repository.mend_worktrees().unwrap();
-    assert!(said.len() == 1 && said[0].contains("commondir"), "its maker is alive: {said:?}");
+    assert!(said == [Mended::Commondir("heron".to_owned())], "its maker is alive: {said:?}");
     drop(held);
     std::fs::write(made.git_dir.join("commondir"), "").unwrap();
-    assert_eq!(repository.mend_worktrees().unwrap(), ["removed the half-made worktree heron"]);
+    assert_eq!(repository.mend_worktrees().unwrap(), [Mended::Undone("heron".to_owned())]);
     assert!(!made.path.exists() && !made.git_dir.exists());
     assert_eq!(repository.find_ref("refs/heads/orchestra/heron").unwrap(), None);
     sandbox.git(&["gc", "-q"]);
@@ -149,7 +149,7 @@ fn a_removal_that_was_cut_short_is_finished() {
     };
     drop(repository.write_intent(&intent).unwrap());
     std::fs::remove_file(made.path.join(".git")).unwrap();
-    assert_eq!(repository.mend_worktrees().unwrap(), ["finished removing the worktree heron"]);
+    assert_eq!(repository.mend_worktrees().unwrap(), [Mended::Removed("heron".to_owned())]);
     assert!(!made.path.exists() && !made.git_dir.exists());
 }
 

@@ -23,7 +23,7 @@ mod uncommitted;
 
 pub use environment::environment;
 pub use error::Error;
-pub use recover::recover;
+pub use recover::{Fault, RecoverOptions, Recovered, recover, recover_all};
 pub use remove::{RemoveOptions, Removed, remove};
 pub use rescue::next_rescue_ref;
 pub use resume::resume;

@@ -230,6 +230,7 @@ fn a_claim_that_was_never_run_can_be_resumed() {
         std::thread::yield_now();
         said = recover(&stage.store).unwrap();
     }
+    let said: Vec<&str> = said.iter().map(|one| one.text.as_str()).collect();
     assert_eq!(said, ["work was not started; `git orchestra resume work` starts it"]);
     let id = stage.agent("work").id;
     let claim = resume(&stage.store, &id, None, &Stage::outfit("echo done >done")).unwrap();

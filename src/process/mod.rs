@@ -9,6 +9,7 @@ mod deadline;
 mod identity;
 mod lines;
 mod lock;
+mod presence;
 mod signal;
 mod tree;
 
@@ -18,5 +19,6 @@ pub use command::{Command, CommandError, Input, Output};
 pub use identity::Identity;
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
+pub use presence::is_at_work;
 pub use signal::{Interrupt, Interrupts};
 pub use tree::{end_orphans, sweep_strays};

@@ -6,6 +6,7 @@
 
 mod absorb;
 mod cache;
+mod care;
 mod entity;
 mod error;
 pub mod journal;

@@ -19,6 +19,7 @@ mod kill;
 mod layers;
 mod merge;
 mod readme;
+mod recover;
 mod replay;
 mod spawn;
 mod streams;

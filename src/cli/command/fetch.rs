@@ -25,6 +25,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.remote.as_deref())?;
+    ctx.recover()?;
     let found = orchestrate::sync::fetch(ctx.store()?, &remote)?;
     if args.json {
         json::print(ctx, "fetch", &seen(&remote, &found))?;

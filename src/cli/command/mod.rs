@@ -72,6 +72,9 @@ commands! {
         Push => push,
         Sync => sync,
     }
+    "Keep in order" {
+        Recover => recover,
+    }
     "Set up" {
         Init => init,
         Config => config,

@@ -32,6 +32,7 @@ const KINDS: &[(&str, &str)] = &[
     ("merge-plan", include_str!("../../../fixtures/schema/merge-plan.json")),
     ("merge-result", include_str!("../../../fixtures/schema/merge-result.json")),
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),
+    ("recovered", include_str!("../../../fixtures/schema/recovered.json")),
     ("removed", include_str!("../../../fixtures/schema/removed.json")),
     ("status", include_str!("../../../fixtures/schema/status.json")),
     ("sync", include_str!("../../../fixtures/schema/sync.json")),

@@ -399,7 +399,7 @@ fn a_dead_watchers_run_is_lost_and_one_that_never_started_is_forgotten() {
         said.extend(recover(&stage.store).unwrap());
     }
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said.iter().any(|text| text.contains("it is lost; 1 uncommitted path")), "{said:?}");
+    assert!(said.iter().any(|one| one.text.contains("it is lost; 1 uncommitted path")), "{said:?}");
     assert_eq!(stage.stored("lost").outcome, Some(Outcome::Lost));
     assert!(stage.store.state().unwrap().require_named::<Agent>("queued").unwrap().runs.is_empty());
     assert!(recover(&stage.store).unwrap().is_empty(), "once");

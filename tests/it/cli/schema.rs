@@ -136,6 +136,10 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["show", merged["data"]["merge"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);
+    let worktree = sandbox.root().join("repo.orchestra").join(names[1]);
+    std::fs::remove_dir_all(worktree).unwrap();
+    seen.run(&sandbox, &["recover", "--json"]);
+    seen.run(&sandbox, &["recover", names[1], "--json"]);
     seen.run(&sandbox, &["remove", names[0], "--json"]);
     let remote = sandbox.root().join("remote.git");
     sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);

@@ -1,5 +1,9 @@
 //! What a killed process left behind, put in order by whoever comes next.
 
+mod thorough;
+
+pub use thorough::{RecoverOptions, recover_all};
+
 use super::lease::{self, Lease, LeaseState};
 use super::supervise::{RunRecord, own_commits, write_run};
 use super::{Error, trust};
@@ -8,28 +12,110 @@ use crate::model::{Agent, Event, EventKind, Outcome};
 use crate::process::end_orphans;
 use crate::store::Store;
 use crate::store::journal::{self, Entry};
+use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long what a dead supervisor left running may take to end.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Undoes half-made worktrees, ends what outlived its supervisor, and records runs whose watcher died as lost.
-/// Returns what was done, in words.
+/// What was found to be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// A process was killed while it made or removed a worktree.
+    HalfMadeWorktree,
+    /// A process was killed while it held a lock of git's.
+    StaleLock,
+    /// Whoever watched a run died.
+    LostRun,
+    /// A run was claimed, and whoever claimed it died before it started.
+    UnstartedRun,
+    /// The repository or a worktree was moved.
+    MovedWorktree,
+    /// A worktree's directory is gone.
+    LostWorktree,
+    /// An agent's branch is gone.
+    LostBranch,
+    /// A merge was begun and is not over.
+    OpenMerge,
+    /// Something changed what git runs here while agents were running.
+    ChangedConfiguration,
+}
+
+impl Fault {
+    /// The words for it.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::HalfMadeWorktree => "half-made worktree",
+            Self::StaleLock => "stale lock",
+            Self::LostRun => "lost run",
+            Self::UnstartedRun => "unstarted run",
+            Self::MovedWorktree => "moved worktree",
+            Self::LostWorktree => "lost worktree",
+            Self::LostBranch => "lost branch",
+            Self::OpenMerge => "open merge",
+            Self::ChangedConfiguration => "changed configuration",
+        }
+    }
+}
+
+/// Something that was found, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// What is, or was, broken.
+    pub fault: Fault,
+    /// Of what: an agent, a worktree, a file, a merge.
+    pub subject: String,
+    /// What was found and what was done, in words.
+    pub text: String,
+    /// Whether it is in order again.
+    pub mended: bool,
+    /// What the user could do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way_out: Option<String>,
+}
+
+impl Recovered {
+    fn mended(fault: Fault, subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { fault, subject: subject.into(), text: text.into(), mended: true, way_out: None }
+    }
+
+    fn open(fault: Fault, subject: impl Into<String>, text: impl Into<String>, way_out: String) -> Self {
+        let (subject, text) = (subject.into(), text.into());
+        Self { fault, subject, text, mended: false, way_out: Some(way_out) }
+    }
+}
+
+/// Removes the locks that dead processes of ours left, undoes half-made worktrees, ends what outlived its supervisor,
+/// and records runs whose watcher died as lost. Returns what was done.
 ///
-/// Call it at the start of every command that changes something: when nothing is there it costs three directory
+/// Call it at the start of every command that changes something: when nothing is there it costs four directory
 /// listings. Safe to run any number of times at once, and to be killed.
-pub fn recover(store: &Store) -> Result<Vec<String>, Error> {
-    let mut said = store.repo().mend_worktrees()?;
-    for lease in lease::take_dead(store.repo())? {
-        said.extend(settle(store, &lease)?);
+pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
+    let repo = store.repo();
+    let mut found: Vec<Recovered> = repo.mend_locks()?.iter().map(|lock| stale_lock(repo, lock)).collect();
+    found.extend(
+        repo.mend_worktrees()?
+            .iter()
+            .map(|mended| Recovered::mended(Fault::HalfMadeWorktree, mended.name(), mended.to_string())),
+    );
+    for lease in lease::take_dead(repo)? {
+        found.extend(settle(store, &lease)?);
         lease.release()?;
     }
-    trust::forget(store.repo());
-    Ok(said)
+    trust::forget(repo);
+    Ok(found)
+}
+
+fn stale_lock(repo: &Repository, lock: &Path) -> Recovered {
+    let shown = lock.strip_prefix(repo.common_dir()).unwrap_or(lock).display().to_string();
+    let text = format!("removed {shown}, which a dead process left behind");
+    Recovered::mended(Fault::StaleLock, shown, text)
 }
 
 /// Returns what was done; nothing if there was nothing to do but to let go of the lease.
-fn settle(store: &Store, lease: &Lease) -> Result<Option<String>, Error> {
+fn settle(store: &Store, lease: &Lease) -> Result<Option<Recovered>, Error> {
     let info = lease.info();
     let (name, number) = (&info.name, info.run);
     let agent = store.state()?.get::<Agent>(&info.agent)?;
@@ -53,7 +139,8 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<String>, Error> {
             }
             Ok::<_, Error>(())
         })?;
-        return Ok(Some(format!("{name} was not started; `git orchestra resume {name}` starts it")));
+        let text = format!("{name} was not started; `git orchestra resume {name}` starts it");
+        return Ok(Some(Recovered::mended(Fault::UnstartedRun, name.as_str(), text)));
     }
     let mark = format!("{}={}", lease::LeaseInfo::MARK, info.mark());
     let ended = end_orphans(info.child.as_ref(), &mark, GRACE);
@@ -77,7 +164,7 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<String>, Error> {
         let still = format!("; {uncommitted} uncommitted {paths} still in its worktree");
         text.push_str(&still);
     }
-    Ok(Some(text))
+    Ok(Some(Recovered::mended(Fault::LostRun, name.as_str(), text)))
 }
 
 /// What is known of a run whose watcher died: its commits, and what its journal says of it.

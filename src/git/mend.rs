@@ -1,0 +1,324 @@
+//! Mending what a killed process or a moved directory broke between git and its files: locks that nobody holds any
+//! more, and pointers between a repository and its worktrees.
+//!
+//! Removes a lock only when it is known whose it was and that its owner is dead; nothing here touches what a
+//! checkout holds.
+
+use super::repository::RefFormat;
+use super::worktree::{OURS, create_private, remove_file};
+use super::{Error, RefEdit, Repository, Worktree};
+use crate::model::ObjectId;
+use crate::process::{FileLock, Identity, end_orphans, is_at_work};
+use bstr::ByteSlice;
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a lock file stays as it is before it can be a dead process's. git holds one for milliseconds.
+const STALE_AFTER: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+/// The variable by which a git process that moves refs for us is recognised when it outlived us.
+const MARK: &str = "GIT_ORCHESTRA_MOVES";
+
+/// Who is moving which refs: written before git is asked to, gone when git is done. A lock that is left beside one
+/// whose writer is dead is ours to remove.
+#[derive(Debug, Serialize, Deserialize)]
+struct Moving {
+    owner: Identity,
+    refs: Vec<String>,
+}
+
+/// A [`Moving`] on disk; the file goes when this is dropped, however git ended.
+#[derive(Debug)]
+pub(super) struct MovingFile {
+    path: PathBuf,
+    /// `KEY` and value for git's environment.
+    pub(super) mark: (&'static str, String),
+}
+
+impl Drop for MovingFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// What was done about a pointer between a repository and one of its worktrees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relinked {
+    /// The worktree named a repository that is not there any more; it names this one again.
+    Repository,
+    /// The worktree is elsewhere now; the repository knows that.
+    Worktree(PathBuf),
+}
+
+/// A lock file of git's, and since when it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockFile {
+    /// The file.
+    pub path: PathBuf,
+    /// When it was last written, in milliseconds since the epoch.
+    pub since: u64,
+    inode: (u64, u64),
+}
+
+impl LockFile {
+    fn at(path: PathBuf) -> Option<Self> {
+        let meta = path.symlink_metadata().ok()?;
+        let millis = meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
+        Some(Self { since: u64::try_from(millis).unwrap_or(0), inode: (meta.dev(), meta.ino()), path })
+    }
+}
+
+impl Repository {
+    /// Writes down that this process is about to move refs.
+    pub(super) fn note_moving(&self, edits: &[RefEdit]) -> Option<MovingFile> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        // A repository without an orchestra of its own gets no directory from us; what cannot be written down is
+        // moved all the same: the note only helps whoever comes after a kill.
+        if !self.local_dir().is_dir() {
+            return None;
+        }
+        let dir = self.moving_dir();
+        create_private(&dir).ok()?;
+        let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = dir.join(format!("{name}.json"));
+        let refs = edits.iter().map(|edit| edit.name.clone()).collect();
+        let bytes = serde_json::to_vec(&Moving { owner: Identity::own(), refs }).ok()?;
+        std::fs::write(&path, bytes).ok()?;
+        let mark = format!("{name}@{}", self.common_dir().display());
+        Some(MovingFile { path, mark: (MARK, mark) })
+    }
+
+    /// Removes the locks that processes of ours left behind when they were killed while they moved refs. Returns
+    /// the locks. One directory listing when there are none.
+    pub fn mend_locks(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        for entry in std::fs::read_dir(self.moving_dir()).into_iter().flatten().flatten() {
+            let file = entry.path();
+            let Ok(bytes) = std::fs::read(&file) else { continue };
+            // A note that was not written whole is older than any lock of its writer's.
+            let Ok(moving) = serde_json::from_slice::<Moving>(&bytes) else {
+                if LockFile::at(file.clone()).is_some_and(|note| is_unchanged(&note)) {
+                    remove_file(&file)?;
+                }
+                continue;
+            };
+            if moving.owner.is_alive() {
+                continue;
+            }
+            let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            end_orphans(None, &format!("{MARK}={name}@{}", self.common_dir().display()), STALE_AFTER);
+            for name in &moving.refs {
+                removed.extend(remove_stale(self.common_dir().join(format!("{name}.lock")))?);
+            }
+            // These anybody takes: ours is younger than the note, and nobody's git is at work.
+            let since = LockFile::at(file.clone()).map_or(0, |note| note.since);
+            for place in ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"] {
+                let lock = self.common_dir().join(place);
+                let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);
+                if ours && !self.is_busy() {
+                    removed.extend(remove_stale(lock)?);
+                }
+            }
+            remove_file(&file)?;
+        }
+        Ok(removed)
+    }
+
+    /// Whether some git works in this repository right now.
+    pub fn is_busy(&self) -> bool {
+        let worktrees = self.own_worktrees().unwrap_or_default();
+        let mut dirs = vec![self.common_dir(), self.main_dir()];
+        dirs.extend(self.work_dir());
+        dirs.extend(worktrees.iter().map(|worktree| worktree.path.as_path()));
+        is_at_work("git", &dirs)
+    }
+
+    fn moving_dir(&self) -> PathBuf {
+        self.local_dir().join("moving")
+    }
+
+    /// Removes the locks on refs below `prefix` (`refs/orchestra`) that stay as they are for two seconds. Call it
+    /// only while nobody who moves such refs can be at it.
+    pub fn break_locks_below(&self, prefix: &str) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        for lock in locks_below(&self.common_dir().join(prefix)) {
+            removed.extend(remove_stale(lock)?);
+        }
+        Ok(removed)
+    }
+
+    /// Every lock file of git's in this repository, whoever holds it.
+    pub fn lock_files(&self) -> Vec<LockFile> {
+        let common = self.common_dir();
+        let mut places: Vec<PathBuf> = [
+            "HEAD.lock",
+            "index.lock",
+            "config.lock",
+            "packed-refs.lock",
+            "shallow.lock",
+            "gc.pid.lock",
+            "objects/maintenance.lock",
+            "objects/info/commit-graph.lock",
+            "objects/info/commit-graphs/commit-graph-chain.lock",
+            "reftable/tables.list.lock",
+        ]
+        .map(|place| common.join(place))
+        .into();
+        places.extend(locks_below(&common.join("refs")));
+        for worktree in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
+            places.extend(["HEAD.lock", "index.lock"].map(|place| worktree.path().join(place)));
+        }
+        places.into_iter().filter_map(LockFile::at).collect()
+    }
+
+    /// The linked worktrees that we made, by name. Runs no process.
+    pub fn own_worktrees(&self) -> Result<Vec<Worktree>, Error> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.common_dir().join("worktrees")).into_iter().flatten().flatten() {
+            if entry.path().join(OURS).exists()
+                && let Some(worktree) = self.find_worktree(&entry.file_name().to_string_lossy())?
+            {
+                found.push(worktree);
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+
+    /// Removes a lock that a dead process left in the private git directory of a worktree in which nobody works.
+    pub fn break_worktree_locks(&self, worktree: &Worktree) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        for name in ["index.lock", "HEAD.lock"] {
+            removed.extend(remove_stale(worktree.git_dir.join(name))?);
+        }
+        Ok(removed)
+    }
+
+    /// Links a worktree of ours and the repository again after one of them was moved: the worktree stays where it
+    /// is, or is found below `root`. `None` if there is nothing to do, or nothing that could only be this worktree.
+    ///
+    /// A pointer is changed only where it leads nowhere: what names something that is there is left alone.
+    pub fn relink_worktree(&self, worktree: &Worktree, root: &Path) -> Result<Option<Relinked>, Error> {
+        let _lock = self.worktree_lock()?;
+        if worktree.is_intact() {
+            return Ok(None);
+        }
+        if worktree.path.symlink_metadata().is_ok() {
+            if !is_orphan_of(&worktree.path, worktree) {
+                return Ok(None);
+            }
+            write_pointer(&worktree.path.join(".git"), b"gitdir: ", &worktree.git_dir)?;
+            return Ok(Some(Relinked::Repository));
+        }
+        let Ok(root) = root.canonicalize() else { return Ok(None) };
+        let path = root.join(&worktree.name);
+        let moved = Worktree { path: path.clone(), ..worktree.clone() };
+        if !moved.is_intact() && !is_orphan_of(&path, worktree) {
+            return Ok(None);
+        }
+        write_pointer(&worktree.git_dir.join("gitdir"), b"", &path.join(".git"))?;
+        write_pointer(&path.join(".git"), b"gitdir: ", &worktree.git_dir)?;
+        Ok(Some(Relinked::Worktree(path)))
+    }
+
+    /// The commits that a worktree's `HEAD` was at, by its own log, newest first; for one whose branch was deleted.
+    /// In a reftable git reads that log only while the branch is there.
+    pub fn head_log(&self, worktree: &Worktree) -> Vec<ObjectId> {
+        if self.refs == RefFormat::Other {
+            let args = ["log", "--walk-reflogs", "--max-count=20", "--format=%H", "HEAD"];
+            let out = self.git_at(&worktree.git_dir, None, args).read().unwrap_or_default();
+            return out.lines().filter_map(|line| line.to_str().ok()?.parse().ok()).collect();
+        }
+        let log = std::fs::read(worktree.git_dir.join("logs/HEAD")).unwrap_or_default();
+        let new = |line: &[u8]| line.split(|&b| b == b' ').nth(1)?.to_str().ok()?.parse().ok();
+        let mut ids: Vec<ObjectId> = log.lines().filter_map(new).collect();
+        ids.reverse();
+        ids
+    }
+}
+
+/// Whether a directory's `.git` file names the registration of `worktree` in a repository that is not there.
+fn is_orphan_of(dir: &Path, worktree: &Worktree) -> bool {
+    let file = dir.join(".git");
+    let is_file = |path: &Path| path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    let is_dir = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let Ok(content) = std::fs::read(&file) else { return false };
+    let Some(named) = content.strip_prefix(b"gitdir: ") else { return false };
+    let named = dir.join(OsStr::from_bytes(named.trim_end()));
+    is_dir
+        && is_file(&file)
+        && named.ends_with(Path::new("worktrees").join(&worktree.name))
+        && named.symlink_metadata().is_err()
+}
+
+/// Writes a file of one path, whole or not at all.
+fn write_pointer(file: &Path, prefix: &[u8], target: &Path) -> Result<(), Error> {
+    let dir = file.parent().unwrap_or(Path::new("/"));
+    let failed = |e: std::io::Error| Error::file("write", file, e);
+    let mut temporary = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    temporary.write_all(&[prefix, target.as_os_str().as_bytes(), b"\n"].concat()).map_err(failed)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    temporary.as_file().set_permissions(mode).map_err(failed)?;
+    temporary.as_file().sync_all().map_err(failed)?;
+    temporary.persist(file).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Every `.lock` below a directory of refs.
+fn locks_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut queue = vec![dir.to_owned()];
+    while let Some(dir) = queue.pop() {
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                queue.push(path);
+            } else if path.extension() == Some(OsStr::new("lock")) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Removes a file that stays the same for as long as no living git leaves a lock alone.
+fn remove_stale(path: PathBuf) -> Result<Option<PathBuf>, Error> {
+    let Some(lock) = LockFile::at(path) else { return Ok(None) };
+    if !is_unchanged(&lock) {
+        return Ok(None);
+    }
+    remove_file(&lock.path)?;
+    Ok(Some(lock.path))
+}
+
+/// Watches a file until it is gone or another one, or has been what it is for long enough.
+fn is_unchanged(lock: &LockFile) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < STALE_AFTER {
+        if LockFile::at(lock.path.clone()).as_ref() != Some(lock) {
+            return false;
+        }
+        std::thread::sleep(POLL);
+    }
+    LockFile::at(lock.path.clone()).as_ref() == Some(lock)
+}
+
+impl Repository {
+    /// Whether somebody alive is at what the intents say; for reports.
+    pub fn live_intents(&self) -> (usize, usize) {
+        let files = std::fs::read_dir(self.local_dir().join("intents")).into_iter().flatten().flatten();
+        let held: Vec<bool> = files.map(|file| FileLock::is_held(&file.path())).collect();
+        let live = held.iter().filter(|held| **held).count();
+        (live, held.len() - live)
+    }
+}
+
+#[cfg(test)]
+#[path = "mend_tests.rs"]
+mod tests;
