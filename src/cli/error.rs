@@ -183,6 +183,21 @@ impl From<crate::git::Error> for CliError {
     fn from(error: crate::git::Error) -> Self {
         match error {
             crate::git::Error::NotARepository { .. } => Self::layer(error).kind(ErrorKind::NoRepository),
+            crate::git::Error::Remote { trouble, .. } => {
+                use crate::git::Trouble;
+                let hint = match trouble {
+                    Trouble::SignIn => {
+                        "nothing is asked here: sign in once with git itself (`git ls-remote REMOTE`), with a \
+                         credential.helper of your own configuration or an ssh agent, and try again"
+                    }
+                    Trouble::Reach => "`git remote -v` shows where the remotes are",
+                    Trouble::Silent => "try again later; `orchestra.remoteTimeout` says how long it may take",
+                    Trouble::Flood | Trouble::Unsound => {
+                        "nothing of it was kept; ask whoever runs that repository what happened to it"
+                    }
+                };
+                Self::layer(error).hint(hint)
+            }
             _ => Self::layer(error),
         }
     }

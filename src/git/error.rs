@@ -62,6 +62,16 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Something went wrong with a remote.
+    #[error("{trouble} {remote}: {words}")]
+    Remote {
+        /// Its name.
+        remote: String,
+        /// What.
+        trouble: super::Trouble,
+        /// What git, or the remote, said.
+        words: String,
+    },
     /// A ref was not what it was expected to be: somebody else moved it.
     #[error("move {name}: somebody else moved it meanwhile")]
     RefMoved {
@@ -74,9 +84,11 @@ pub enum Error {
         /// The ref.
         name: String,
     },
-    /// This git cannot merge without a checkout.
-    #[error("merge with `{found}`: git {needed} or newer is needed")]
+    /// This git cannot do what is needed: merge without a checkout, or tell what it fetched.
+    #[error("{what} with `{found}`: git {needed} or newer is needed")]
     TooOld {
+        /// What was to be done.
+        what: &'static str,
         /// What `git version` prints.
         found: String,
         /// The oldest release that will do.

@@ -141,7 +141,7 @@ impl Repository {
             return Ok(());
         }
         let (major, minor) = NEEDED;
-        Err(Error::TooOld { found: found.clone(), needed: format!("{major}.{minor}") })
+        Err(Error::TooOld { what: "merge", found: found.clone(), needed: format!("{major}.{minor}") })
     }
 }
 

@@ -50,6 +50,34 @@ impl Repository {
         Ok(output.stdout.trim().to_str_lossy().parse().ok())
     }
 
+    /// Where refs (full names) point, as [`Repository::find_ref`] tells it, in the order of `names`; all that seem
+    /// to be absent are asked for at once.
+    pub fn find_refs(&self, names: &[&str]) -> Result<Vec<Option<ObjectId>>, Error> {
+        let near = |name: &str| {
+            let mut reference = self.gix.try_find_reference(name).ok().flatten()?;
+            reference.peel_to_id().ok().map(|id| from_gix(&id))
+        };
+        let mut found: Vec<Option<ObjectId>> = match self.refs {
+            RefFormat::Files => names.iter().map(|name| near(name)).collect(),
+            RefFormat::Other => vec![None; names.len()],
+        };
+        if found.iter().all(Option::is_some) {
+            return Ok(found);
+        }
+        let missing = names.iter().zip(&found).filter(|(_, id)| id.is_none()).map(|(name, _)| *name);
+        let format = ["for-each-ref", "--format=%(objectname) %(refname)", "--"];
+        let out = self.git(format).args(missing).read()?;
+        for line in out.lines() {
+            let line = line.to_str_lossy();
+            let Some((id, name)) = line.split_once(' ') else { continue };
+            // A pattern matches the directory of that name too.
+            if let Some(at) = names.iter().position(|wanted| *wanted == name) {
+                found[at] = id.parse().ok();
+            }
+        }
+        Ok(found)
+    }
+
     /// All refs whose full names start with `prefix` (which ends with `/`), sorted by name.
     pub fn list_refs(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, Error> {
         if self.refs == RefFormat::Files

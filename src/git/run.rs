@@ -28,6 +28,9 @@ const PINNED: &[(&str, &str)] = &[
     ("advice.detachedHead", "false"),
 ];
 
+/// How many they are: more can be added behind them.
+pub(super) const PINNED_COUNT: usize = PINNED.len();
+
 /// Variables of the user's environment that git is given.
 const PASSED: &[&str] = &[
     "PATH",

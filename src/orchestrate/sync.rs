@@ -59,8 +59,10 @@ pub struct Seen {
     pub name: String,
     /// Where we had seen it before.
     pub old: Option<ObjectId>,
-    /// Where it is; `None` if the remote does not have it.
+    /// Where it is; `None` if the remote does not have it. What was refused is where it was.
     pub new: Option<ObjectId>,
+    /// Why what the remote has there now was not taken in.
+    pub refused: Option<String>,
 }
 
 /// What a push sent.
@@ -79,6 +81,8 @@ pub struct Synced {
     pub absorbed: Absorbed,
     /// What went out.
     pub pushed: Pushed,
+    /// Refs of the remote that were not taken in, and why. They are not pushed to either.
+    pub not_taken: Vec<(String, String)>,
     /// How often others were faster.
     pub retries: u32,
 }
@@ -156,16 +160,23 @@ impl Remote {
         Ok(Self { name, prefix, deadline })
     }
 
-    fn there(&self, ours: &str) -> String {
+    /// What a ref of ours (`refs/orchestra/…`, `refs/notes/orchestra/…`, or one of their directories) is called there.
+    /// The one place that knows: whatever is listed, fetched or pushed goes through it. Branches keep their names.
+    pub fn there(&self, ours: &str) -> String {
         match &self.prefix {
-            Some(prefix) => format!("{prefix}{}", part(ours)),
-            None => ours.to_owned(),
+            Some(prefix) if is_ours(ours) => format!("{prefix}{}", part(ours)),
+            _ => ours.to_owned(),
         }
     }
 
-    fn tracking(&self, ours: &str) -> String {
+    /// Where we keep what we saw of a ref of ours there.
+    pub fn tracking(&self, ours: &str) -> String {
         format!("refs/orchestra/remotes/{}/{}", self.name, part(ours))
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
 }
 
 /// `state`, `notes/findings`.
@@ -187,6 +198,7 @@ pub fn fetch(store: &Store, remote: &Remote) -> Result<Vec<Seen>, Error> {
     let mut alarms = Vec::new();
     for ((ours, spec), answer) in SYNCED.iter().zip(specs).zip(answers) {
         let alarm = |old, new| Alarm { name: spec.remote.clone(), old, new, tracking: spec.tracking.clone() };
+        let mut refused = None;
         let (old, new) = match answer {
             FetchAnswer::Same(at) => (Some(at.clone()), Some(at)),
             FetchAnswer::Moved { old, new } => (old, Some(new)),
@@ -201,10 +213,21 @@ pub fn fetch(store: &Store, remote: &Remote) -> Result<Vec<Seen>, Error> {
                 }
                 None => (None, None),
             },
+            FetchAnswer::Refused(reason) => {
+                refused = Some(reason);
+                let old = store.repo().find_ref(&spec.tracking)?;
+                (old.clone(), old)
+            }
         };
-        seen.push(Seen { name: (*ours).to_owned(), old, new });
+        seen.push(Seen { name: (*ours).to_owned(), old, new, refused });
     }
     if alarms.is_empty() { Ok(seen) } else { Err(Error::Alarm { remote: remote.name.clone(), alarms }) }
+}
+
+/// Whether a ref that is synced says anything yet: notes begin empty, so that every machine finds them there.
+pub fn says_something(store: &Store, tip: &ObjectId) -> Result<bool, Error> {
+    let tree = store.repo().read_commit(tip)?.tree;
+    Ok(!store.repo().read_tree(&tree)?.is_empty())
 }
 
 /// Merges what a fetch saw into the state and the notes here.
@@ -223,67 +246,78 @@ pub fn absorb(store: &Store, seen: &[Seen]) -> Result<Absorbed, Error> {
 /// Fetches, merges and pushes until both sides have the same.
 pub fn sync(store: &Store, remote: &Remote) -> Result<Synced, Error> {
     let mut synced = Synced::default();
-    exchange(store, remote, &mut synced, true)?;
+    exchange(store, remote, &mut synced, true, &[])?;
     Ok(synced)
 }
 
-/// Pushes state and notes, and merges what others pushed first only if the remote asks for that.
-pub fn push(store: &Store, remote: &Remote) -> Result<Synced, Error> {
+/// Pushes state and notes, and merges what others pushed first only if the remote asks for that. With `branches`,
+/// those of the agents that are here go with them.
+pub fn push(store: &Store, remote: &Remote, branches: bool) -> Result<Synced, Error> {
+    let branches = if branches { own_branches(store)? } else { Vec::new() };
     let mut synced = Synced::default();
-    exchange(store, remote, &mut synced, false)?;
+    exchange(store, remote, &mut synced, false, &branches)?;
     Ok(synced)
 }
 
-fn exchange(store: &Store, remote: &Remote, synced: &mut Synced, mut fetch_first: bool) -> Result<(), Error> {
+/// One fetch and one push, and again only as long as others are faster.
+fn exchange(
+    store: &Store,
+    remote: &Remote,
+    synced: &mut Synced,
+    mut fetch_first: bool,
+    branches: &[PushSpec],
+) -> Result<(), Error> {
     let mut unknown = None;
+    let mut branches = branches.to_vec();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
             synced.retries += 1;
             std::thread::sleep(jittered(store, attempt)?);
         }
         if fetch_first {
-            let seen = fetch(store, remote)?;
-            // What we sent and heard nothing of may have arrived.
-            let landed = seen.iter().filter(|seen| seen.new.is_some() && seen.new != seen.old);
-            let ours = store.repo();
-            for seen in landed {
-                if attempt > 0 && ours.find_ref(&seen.name)? == seen.new {
-                    synced.pushed.sent.push(seen.name.clone());
-                }
-            }
-            join(&mut synced.absorbed, absorb(store, &seen)?);
+            take_in(store, remote, synced, attempt > 0)?;
         }
         fetch_first = true;
-        let mut specs = Vec::new();
-        for ours in SYNCED {
-            if let Some(new) = store.repo().find_ref(ours)?
-                && store.repo().find_ref(&remote.tracking(ours))?.as_ref() != Some(&new)
-            {
-                specs.push((ours, PushSpec { new, remote: remote.there(ours) }));
-            }
-        }
-        if specs.is_empty() {
+        store.begin_notes()?;
+        let refs = ours_to_send(store, remote, synced)?;
+        let wire: Vec<PushSpec> = refs.iter().map(|one| one.spec.clone()).chain(branches.clone()).collect();
+        if wire.is_empty() {
             return Ok(());
         }
-        let wire: Vec<PushSpec> = specs.iter().map(|(_, spec)| spec.clone()).collect();
         let answers = store.repo().push(&remote.name, &wire, remote.deadline)?;
+        let (of_refs, of_branches) = answers.split_at(refs.len());
         let mut again = false;
-        for ((ours, spec), answer) in specs.into_iter().zip(answers) {
+        let mut landed = Vec::new();
+        for (sent, answer) in refs.into_iter().zip(of_refs) {
             match answer {
                 PushAnswer::Landed | PushAnswer::Same => {
-                    track(store.repo(), &remote.tracking(ours), &spec.new)?;
-                    if answer == PushAnswer::Landed {
-                        synced.pushed.sent.push(ours.to_owned());
+                    if *answer == PushAnswer::Landed && says_something(store, &sent.spec.new)? {
+                        synced.pushed.sent.push(sent.ours.to_owned());
                     }
+                    landed.push(sent);
                 }
                 PushAnswer::Behind => again = true,
                 PushAnswer::Unknown(words) => {
-                    unknown = Some(words);
+                    unknown = Some(words.clone());
                     again = true;
                 }
-                PushAnswer::Refused(reason) => synced.pushed.refused.push((ours.to_owned(), reason)),
+                PushAnswer::Refused(reason) => {
+                    synced.pushed.refused.push((sent.ours.to_owned(), reason.clone()));
+                }
             }
         }
+        track(store.repo(), remote, &landed)?;
+        let mut left = Vec::new();
+        for (spec, answer) in branches.drain(..).zip(of_branches) {
+            if let PushAnswer::Unknown(words) = answer {
+                unknown = Some(words.clone());
+                left.push(spec);
+            } else {
+                branch_answered(spec, answer.clone(), &mut synced.pushed);
+            }
+        }
+        again |= !left.is_empty();
+        branches = left;
         if !again || !synced.pushed.refused.is_empty() {
             return Ok(());
         }
@@ -293,6 +327,53 @@ fn exchange(store: &Store, remote: &Remote, synced: &mut Synced, mut fetch_first
         None => format!("push to {}: others were faster {ATTEMPTS} times", remote.name),
     };
     Err(Error::refused(what, Some("everything is safe here; try again later".to_owned())))
+}
+
+/// Fetches and merges. What cannot be taken in is left out, and the rest is not.
+fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> Result<(), Error> {
+    let mut seen = fetch(store, remote)?;
+    for one in &seen {
+        // What we sent and heard nothing of may have arrived.
+        let Some(new) = one.new.as_ref().filter(|new| again && one.old.as_ref() != Some(new)) else {
+            continue;
+        };
+        if store.repo().find_ref(&one.name)?.as_ref() == Some(new) && says_something(store, new)? {
+            synced.pushed.sent.push(one.name.clone());
+        }
+    }
+    synced.not_taken = seen.iter().filter_map(|one| Some((one.name.clone(), one.refused.clone()?))).collect();
+    let absorbed = match absorb(store, &seen) {
+        // A state of a newer build is for that build to merge; notes have no format.
+        Err(Error::Store(error @ crate::store::Error::Format { .. })) => {
+            seen.retain(|one| one.name != STATE_REF);
+            let absorbed = absorb(store, &seen)?;
+            synced.not_taken.push((STATE_REF.to_owned(), error.to_string()));
+            absorbed
+        }
+        result => result?,
+    };
+    join(&mut synced.absorbed, absorbed);
+    Ok(())
+}
+
+/// A ref of ours that a remote does not have yet, with what we know that it has.
+struct Sent {
+    ours: &'static str,
+    spec: PushSpec,
+    tracked: Option<ObjectId>,
+}
+
+fn ours_to_send(store: &Store, remote: &Remote, synced: &Synced) -> Result<Vec<Sent>, Error> {
+    let tracking = SYNCED.map(|ours| remote.tracking(ours));
+    let names: Vec<&str> = SYNCED.into_iter().chain(tracking.iter().map(String::as_str)).collect();
+    let mut found = store.repo().find_refs(&names)?;
+    let tracked = found.split_off(SYNCED.len());
+    let refs = SYNCED.into_iter().zip(found).zip(tracked).filter_map(|((ours, new), tracked)| {
+        let taken = synced.not_taken.iter().all(|(name, _)| name != ours);
+        let spec = PushSpec { new: new.filter(|_| taken)?, remote: remote.there(ours) };
+        (tracked.as_ref() != Some(&spec.new)).then_some(Sent { ours, spec, tracked })
+    });
+    Ok(refs.collect())
 }
 
 fn join(all: &mut Absorbed, one: Absorbed) {
@@ -305,15 +386,22 @@ fn join(all: &mut Absorbed, one: Absorbed) {
 }
 
 /// Remembers what a remote said that it has. Somebody else's newer knowledge stays.
-fn track(repo: &Repository, tracking: &str, new: &ObjectId) -> Result<(), Error> {
-    let old = repo.find_ref(tracking)?;
-    if let Some(old) = &old
-        && !repo.is_ancestor(old, new)?
-    {
+fn track(repo: &Repository, remote: &Remote, landed: &[Sent]) -> Result<(), Error> {
+    let mut edits = Vec::new();
+    for Sent { ours, spec, tracked } in landed {
+        // A remote that went back before we pushed took it all the same: the next fetch is to say so.
+        if let Some(old) = tracked
+            && !repo.is_ancestor(old, &spec.new)?
+        {
+            continue;
+        }
+        let (name, new) = (remote.tracking(ours), Some(spec.new.clone()));
+        edits.push(RefEdit { name, new, expected: Expected::from(tracked.clone()) });
+    }
+    if edits.is_empty() {
         return Ok(());
     }
-    let edit = RefEdit { name: tracking.to_owned(), new: Some(new.clone()), expected: Expected::from(old) };
-    match repo.update_refs(&[edit], "git orchestra push") {
+    match repo.update_refs(&edits, "git orchestra push") {
         // The next fetch tells the same.
         Ok(()) | Err(crate::git::Error::RefMoved { .. } | crate::git::Error::RefLocked { .. }) => Ok(()),
         Err(e) => Err(e.into()),
@@ -321,14 +409,14 @@ fn track(repo: &Repository, tracking: &str, new: &ObjectId) -> Result<(), Error>
 }
 
 /// Between half and all of a wait that doubles: machines that collided do not collide again.
-fn jittered(store: &Store, attempt: u32) -> Result<Duration, Error> {
+pub(super) fn jittered(store: &Store, attempt: u32) -> Result<Duration, Error> {
     let wait = BACK_OFF * (1 << attempt.min(6));
     let random: u32 = store.new_id()?.as_str().bytes().skip(1).take(4).map(u32::from).sum();
     Ok(wait / 2 + wait / 2 * (random % 64) / 64)
 }
 
-/// Pushes the branches of agents that are here, each only forward.
-pub fn push_branches(store: &Store, remote: &Remote) -> Result<Pushed, Error> {
+/// The branches of agents that are here; each goes only forward.
+fn own_branches(store: &Store) -> Result<Vec<PushSpec>, Error> {
     let mut specs = Vec::new();
     for agent in store.state()?.all::<Agent>()? {
         if agent.removed.is_none()
@@ -338,28 +426,17 @@ pub fn push_branches(store: &Store, remote: &Remote) -> Result<Pushed, Error> {
             specs.push(PushSpec { new, remote: agent.branch });
         }
     }
-    let mut pushed = Pushed::default();
-    if specs.is_empty() {
-        return Ok(pushed);
-    }
-    let answers = store.repo().push(&remote.name, &specs, remote.deadline)?;
-    for (spec, answer) in specs.into_iter().zip(answers) {
-        match answer {
-            PushAnswer::Landed => pushed.sent.push(spec.remote),
-            PushAnswer::Same => {}
-            PushAnswer::Behind => {
-                pushed.refused.push((spec.remote, "the remote has other commits on it".to_owned()));
-            }
-            PushAnswer::Refused(reason) => pushed.refused.push((spec.remote, reason)),
-            PushAnswer::Unknown(words) => {
-                let there = store.repo().remote_refs(&remote.name, &[&spec.remote], remote.deadline)?;
-                if there.get(&spec.remote) == Some(&spec.new) {
-                    pushed.sent.push(spec.remote);
-                } else {
-                    pushed.refused.push((spec.remote, format!("it did not answer ({words})")));
-                }
-            }
+    Ok(specs)
+}
+
+fn branch_answered(spec: PushSpec, answer: PushAnswer, pushed: &mut Pushed) {
+    match answer {
+        PushAnswer::Landed => pushed.sent.push(spec.remote),
+        // One that is pushed once more, because no answer came, is there.
+        PushAnswer::Same | PushAnswer::Unknown(_) => {}
+        PushAnswer::Behind => {
+            pushed.refused.push((spec.remote, "the remote has other commits on it".to_owned()));
         }
+        PushAnswer::Refused(reason) => pushed.refused.push((spec.remote, reason)),
     }
-    Ok(pushed)
 }

@@ -75,6 +75,12 @@ pub enum CommandError {
         /// How long it was given.
         deadline: std::time::Duration,
     },
+    /// It was stopped because of what it did.
+    #[error("run `{line}`: it was stopped")]
+    Stopped {
+        /// The command line.
+        line: String,
+    },
     /// It ended with an error.
     #[error("run `{line}` ({status}){}", stderr_suffix(.stderr))]
     Failed {
@@ -178,6 +184,19 @@ impl Command {
             .map(|arg| arg.to_string_lossy())
             .collect::<Vec<_>>()
             .join(" ")
+    }
+
+    /// The standard library's command, away from our terminal: in a session of its own where the system can do
+    /// that, otherwise in a group of its own.
+    pub(super) fn apart(&self) -> std::process::Command {
+        let setsid = SETSID.iter().map(Path::new).find(|path| path.exists());
+        if let (Some(setsid), Some(program)) = (setsid, self.find_program()) {
+            let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
+            return by_way.arg(program).args(&self.args).prepared();
+        }
+        let mut command = self.prepared();
+        command.process_group(0);
+        command
     }
 
     pub(super) const fn input(&self) -> &Input {

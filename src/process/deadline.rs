@@ -4,7 +4,6 @@ use super::command::{Command, CommandError, Input, Output};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,16 +15,25 @@ const TICK: Duration = Duration::from_millis(20);
 const DRAIN: Duration = Duration::from_millis(200);
 
 impl Command {
-    /// Runs it to its end, but no longer than `deadline`: then it and its process group are killed.
+    /// Runs it to its end, but no longer than `deadline`: then it and its process group are killed. It has no
+    /// terminal, so that nothing it starts can ask there.
     ///
     /// Input bytes are written from another thread; one that is not read is no error.
     ///
     /// # Errors
     /// [`CommandError::TimedOut`] when it had to be killed.
     pub fn output_within(&self, deadline: Duration) -> Result<Output, CommandError> {
-        let mut command = self.prepared();
+        self.output_while(deadline, || true)
+    }
+
+    /// The same, and only while `go_on` says so; it is asked many times a second.
+    ///
+    /// # Errors
+    /// [`CommandError::Stopped`] when `go_on` ended it.
+    pub fn output_while(&self, deadline: Duration, go_on: impl Fn() -> bool) -> Result<Output, CommandError> {
+        let mut command = self.apart();
         command.stdin(if matches!(self.input(), Input::Bytes(_)) { Stdio::piped() } else { Stdio::null() });
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().map_err(|source| CommandError::Start { program: self.program_name(), source })?;
         if let (Some(mut pipe), Input::Bytes(bytes)) = (child.stdin.take(), self.input().clone()) {
@@ -35,21 +43,29 @@ impl Command {
         let (done, ended) = mpsc::channel();
         let stdout = child.stdout.take().map(|pipe| collect(pipe, done.clone())).unwrap_or_default();
         let stderr = child.stderr.take().map(|pipe| collect(pipe, done)).unwrap_or_default();
-        let status = wait(&mut child, &ended, deadline)
+        let end = wait(&mut child, &ended, deadline, go_on)
             .map_err(|source| CommandError::Talk { program: self.program_name(), source })?;
-        match status {
-            Some(status) => Ok(Output { status, stdout: take(&stdout), stderr: take(&stderr) }),
-            None => Err(CommandError::TimedOut { line: self.line(), deadline }),
+        match end {
+            End::Own(status) => Ok(Output { status, stdout: take(&stdout), stderr: take(&stderr) }),
+            End::Late => Err(CommandError::TimedOut { line: self.line(), deadline }),
+            End::Stopped => Err(CommandError::Stopped { line: self.line() }),
         }
     }
 }
 
-/// `None` if the child had to be killed.
+/// How a child ended: by itself, or killed by us.
+enum End {
+    Own(ExitStatus),
+    Late,
+    Stopped,
+}
+
 fn wait(
     child: &mut Child,
     ended: &mpsc::Receiver<()>,
     deadline: Duration,
-) -> std::io::Result<Option<ExitStatus>> {
+    go_on: impl Fn() -> bool,
+) -> std::io::Result<End> {
     let until = Instant::now() + deadline;
     let mut open = true;
     loop {
@@ -66,15 +82,17 @@ fn wait(
             while open && Instant::now() < drained {
                 open = !matches!(ended.recv_timeout(TICK), Err(RecvTimeoutError::Disconnected));
             }
-            return Ok(Some(status));
+            return Ok(End::Own(status));
         }
-        if Instant::now() >= until {
-            // Not waited for yet, so its number is still its own. It leads its group.
+        let stopped = !go_on();
+        if stopped || Instant::now() >= until {
+            // Not waited for yet, so its number is still its own. It leads its group, unless it was caught before.
             if let Ok(pid) = i32::try_from(child.id()) {
                 killpg(Pid::from_raw(pid), Signal::SIGKILL).ok();
             }
+            child.kill().ok();
             child.wait()?;
-            return Ok(None);
+            return Ok(if stopped { End::Stopped } else { End::Late });
         }
     }
 }

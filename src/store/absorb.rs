@@ -6,9 +6,11 @@
 
 use super::layout::{FORMAT, FORMAT_PATH, entity_path};
 use super::state::Format;
-use super::{Entity, Error, Field, Record, STATE_REF, State, Store, local, merge};
+use super::{
+    Entity, Error, FINDINGS_NOTES, Field, PROVENANCE_NOTES, Record, STATE_REF, State, Store, local, merge,
+};
 use crate::git::{self, EntryMode, Expected, Identity, NewCommit, RefEdit, Repository, TreeEdit, TreeEntry};
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Name, ObjectId, Task};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Name, ObjectId, Task, Timestamp};
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,6 +90,39 @@ impl Store {
         Err(Error::Contended { attempts: ATTEMPTS })
     }
 
+    /// Makes the notes that are synced and not there yet, empty: with all of them on a remote, one fetch gets all.
+    /// It is the same commit on every machine. Does nothing as long as there is no state.
+    pub fn begin_notes(&self) -> Result<(), Error> {
+        let names = [STATE_REF, FINDINGS_NOTES, PROVENANCE_NOTES];
+        let found = self.repo().find_refs(&names)?;
+        if found[0].is_none() || found.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        let _lock = local::lock(self.repo())?;
+        let (tree, mut written) = self.repo().edit_tree::<&str>(None, &[])?;
+        let commit = self.repo().write_commit(&NewCommit {
+            tree: &tree,
+            parents: &[],
+            author: &merger(),
+            committer: &merger(),
+            at: Timestamp(0),
+            message: "notes: begin\n",
+        })?;
+        written.extend([tree, commit.clone()]);
+        self.repo().sync_objects(&written)?;
+        let missing = names.iter().zip(&found).filter(|(_, found)| found.is_none());
+        let edits = missing.map(|(name, _)| RefEdit {
+            name: (*name).to_owned(),
+            new: Some(commit.clone()),
+            expected: Expected::Absent,
+        });
+        match self.move_refs(&edits.collect::<Vec<_>>()) {
+            // Somebody else was faster.
+            Ok(()) | Err(Error::Git(git::Error::RefMoved { .. })) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     fn absorb_state(
         &self,
         theirs: &ObjectId,
@@ -150,14 +185,18 @@ impl Store {
         if let Some(ours) = &ours {
             at = at.max(repo.read_commit(ours)?.at);
         }
-        // Nothing here depends on who merges or when: two machines that merge the same two make one commit.
-        let identity = Identity::new("git-orchestra", "merge@orchestra.invalid");
+        let identity = merger();
         let (author, committer) = (&identity, &identity);
         let commit =
             repo.write_commit(&NewCommit { tree, parents: &parents, author, committer, at, message })?;
         written.push(commit.clone());
         Ok(Some((commit, ours)))
     }
+}
+
+/// Nothing depends on who merges or when: two machines that merge the same two make one commit.
+fn merger() -> Identity {
+    Identity::new("git-orchestra", "merge@orchestra.invalid")
 }
 
 /// The merge of two trees of state.

@@ -1,6 +1,6 @@
 //! `git orchestra fetch`: what a remote has, into tracking refs alone.
 
-use super::sync::{remote, seen};
+use super::sync::{remote, seen, short};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
@@ -27,18 +27,29 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.remote.as_deref())?;
     ctx.recover()?;
     let found = orchestrate::sync::fetch(ctx.store()?, &remote)?;
+    let name = printable(&remote.name);
+    let mut exit = Exit::Done;
+    for (one, reason) in found.iter().filter_map(|one| Some((one, one.refused.as_deref()?))) {
+        ctx.ui().warn(printable(&format!("{} of {name} was not taken in: {reason}", short(&one.name))));
+        exit = Exit::Error;
+    }
     if args.json {
         json::print(ctx, "fetch", &seen(&remote, &found))?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
-    let name = printable(&remote.name);
-    let moved: Vec<_> = found.iter().filter(|one| one.old != one.new).collect();
+    let mut moved = Vec::new();
+    for one in &found {
+        if let Some(new) = one.new.as_ref().filter(|_| one.old != one.new)
+            && orchestrate::sync::says_something(ctx.store()?, new)?
+        {
+            moved.push(short(&one.name));
+        }
+    }
     if moved.is_empty() {
         ctx.ui().print(&format!("nothing new on {name}\n"))?;
     } else {
-        let moved: Vec<&str> = moved.iter().map(|one| super::sync::short(&one.name)).collect();
         ctx.ui().print(&format!("new on {name}: {}\n", moved.join(", ")))?;
         ctx.ui().note("nothing was merged; `git orchestra sync` does that");
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }

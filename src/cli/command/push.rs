@@ -15,7 +15,7 @@ pub(crate) struct Args {
     /// The remote
     #[arg(value_name = "REMOTE")]
     remote: Option<String>,
-    /// Push the branches of agents too, before the state that names them
+    /// Push the branches of agents too, in the same connection
     #[arg(long)]
     branches: bool,
     /// Print JSON (`git orchestra schema`)
@@ -26,14 +26,6 @@ pub(crate) struct Args {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.remote.as_deref())?;
     ctx.recover()?;
-    let store = ctx.store()?;
-    let branches = if args.branches {
-        orchestrate::sync::push_branches(store, &remote)?
-    } else {
-        orchestrate::sync::Pushed::default()
-    };
-    let mut synced = orchestrate::sync::push(store, &remote)?;
-    synced.pushed.sent.extend(branches.sent);
-    synced.pushed.refused.extend(branches.refused);
+    let synced = orchestrate::sync::push(ctx.store()?, &remote, args.branches)?;
     Report::new(&remote, &synced).show(ctx, args.json)
 }

@@ -64,12 +64,17 @@ struct FetchedRef<'a> {
     old: Option<&'a ObjectId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     new: Option<&'a ObjectId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
 }
 
 pub(super) fn seen<'a>(remote: &'a Remote, seen: &'a [Seen]) -> Fetched<'a> {
-    let refs = seen
-        .iter()
-        .map(|one| FetchedRef { name: &one.name, old: one.old.as_ref(), new: one.new.as_ref() });
+    let refs = seen.iter().map(|one| FetchedRef {
+        name: &one.name,
+        old: one.old.as_ref(),
+        new: one.new.as_ref(),
+        refused: one.refused.as_deref(),
+    });
     Fetched { remote: &remote.name, refs: refs.collect() }
 }
 
@@ -81,6 +86,7 @@ pub(super) struct Report<'a> {
     received_notes: usize,
     sent: &'a [String],
     refused: Vec<Refused<'a>>,
+    not_taken: Vec<Refused<'a>>,
     quarantined: Vec<Quarantined<'a>>,
     retries: u32,
 }
@@ -112,6 +118,7 @@ impl<'a> Report<'a> {
             received_notes: absorbed.notes,
             sent: &synced.pushed.sent,
             refused: synced.pushed.refused.iter().map(|(name, reason)| Refused { name, reason }).collect(),
+            not_taken: synced.not_taken.iter().map(|(name, reason)| Refused { name, reason }).collect(),
             quarantined: absorbed
                 .quarantined
                 .iter()
@@ -129,12 +136,17 @@ impl<'a> Report<'a> {
         for one in &self.refused {
             ctx.ui().warn(printable(&format!("{} did not take {}: {}", self.remote, one.name, one.reason)));
         }
+        for one in &self.not_taken {
+            let what = format!("{} of {} was not taken in: {}", short(one.name), self.remote, one.reason);
+            ctx.ui().warn(printable(&what));
+        }
         if as_json {
             json::print(ctx, "sync", self)?;
         } else {
             ctx.ui().print(&format!("{}\n", self.line()))?;
         }
-        Ok(if self.refused.is_empty() { Exit::Done } else { Exit::Error })
+        let whole = self.refused.is_empty() && self.not_taken.is_empty();
+        Ok(if whole { Exit::Done } else { Exit::Error })
     }
 
     /// `from origin: 2 tasks, 1 finding; to origin: state, findings`.
@@ -161,7 +173,7 @@ impl<'a> Report<'a> {
         if !sent.is_empty() {
             parts.push(format!("to {}: {}", self.remote, sent.join(", ")));
         }
-        match (parts.is_empty(), self.refused.is_empty()) {
+        match (parts.is_empty(), self.refused.is_empty() && self.not_taken.is_empty()) {
             (true, true) => format!("{} has the same", self.remote),
             (true, false) => format!("{} has not the same", self.remote),
             _ => parts.join("; "),

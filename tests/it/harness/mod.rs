@@ -13,6 +13,7 @@ mod http;
 mod picture;
 pub(crate) mod programs;
 pub(crate) mod sandbox;
+pub(crate) mod servers;
 pub(crate) mod terminal;
 
 pub(crate) use anthropic::{Endpoint, Step};

@@ -1,12 +1,7 @@
 //! Two machines and a remote between them: nothing is lost, nothing is forced, nothing hangs.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+mod hosts;
+mod transports;
 
 use crate::harness::{Layout, Sandbox};
 
@@ -60,81 +55,6 @@ fn id_of(machine: &Sandbox, title: &str) -> String {
     let tasks = list["data"].as_array().unwrap().clone();
     let task = tasks.iter().find(|task| task["title"] == title).unwrap();
     task["id"].as_str().unwrap().to_owned()
-}
-
-/// Both machines add, sync and end with one state.
-fn meet(stage: &Stage, url: &str) {
-    let (ada, bob) = (machine(url), machine(url));
-    let before = (ada.fingerprint(), bob.fingerprint());
-    ada.ok(&["task", "add", "From Ada"]);
-    bob.ok(&["task", "add", "From Bob"]);
-    assert_eq!(ada.ok(&["sync"]), "to origin: state");
-    assert_eq!(bob.ok(&["sync"]), "from origin: 1 task; to origin: state");
-    assert_eq!(ada.ok(&["sync"]), "from origin: 1 task");
-    assert_eq!(ada.ok(&["sync"]), "origin has the same");
-    assert_eq!(state(&ada), state(&bob));
-    assert_eq!(state(&ada), stage.tip(STATE));
-    assert_eq!(titles(&ada), ["From Ada", "From Bob"]);
-    assert_eq!(titles(&ada), titles(&bob));
-    for machine in [&ada, &bob] {
-        machine.assert_sound();
-        assert!(machine.git(&["for-each-ref", "refs/remotes", "refs/tags"]).is_empty());
-    }
-    stage.remote.git(&["fsck", "--strict"]);
-    assert_eq!((ada.fingerprint(), bob.fingerprint()), before, "checkout and configuration are the user's");
-}
-
-#[test]
-fn two_machines_meet_over_a_path() {
-    let stage = Stage::new();
-    meet(&stage, &stage.path());
-}
-
-/// A server that ends with the test.
-struct Daemon {
-    child: Child,
-    url: String,
-    port: u16,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-fn daemon(stage: &Stage) -> Daemon {
-    // Not `git daemon`: that is a parent which leaves its child behind when it is killed.
-    let program = Path::new(&stage.remote.git(&["--exec-path"])).join("git-daemon");
-    let base = stage.remote.repo().parent().unwrap().to_owned();
-    for _ in 0..20 {
-        let port = free_port();
-        let mut command = stage.remote.command(&program);
-        command.args(["--export-all", "--enable=receive-pack", "--reuseaddr", "--listen=127.0.0.1"]);
-        command.arg(format!("--port={port}")).arg(format!("--base-path={}", base.display()));
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut daemon = Daemon { child, url: format!("git://127.0.0.1:{port}/repo.git"), port };
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until && daemon.child.try_wait().unwrap().is_none() {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-                return daemon;
-            }
-            std::thread::yield_now();
-        }
-    }
-    panic!("no git daemon came up");
-}
-
-#[test]
-fn two_machines_meet_over_git_daemon() {
-    let stage = Stage::new();
-    let daemon = daemon(&stage);
-    meet(&stage, &daemon.url);
 }
 
 #[test]
@@ -260,31 +180,6 @@ fn many_machines_at_once_lose_nothing() {
 }
 
 #[test]
-fn a_host_that_takes_only_branches_gets_branches() {
-    let stage = Stage::new();
-    let hook = stage.remote.repo().join("hooks/pre-receive");
-    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
-    std::fs::write(
-        &hook,
-        "#!/bin/sh\nwhile read o n r; do case $r in refs/heads/*) ;; *) echo no; exit 1;; esac; done\n",
-    )
-    .unwrap();
-    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
-    ada.ok(&["task", "add", "One"]);
-    let out = ada.orchestra(&["sync"]);
-    assert!(out.code == 1 && out.stderr.contains("pre-receive hook declined"), "{out}");
-    for machine in [&ada, &bob] {
-        machine.git(&["config", "orchestra.remotePrefix", "refs/heads/orchestra-state/"]);
-        machine.ok(&["sync"]);
-    }
-    assert_eq!(stage.tip("refs/heads/orchestra-state/state"), state(&bob));
-    assert_eq!(titles(&bob), ["One"]);
-    ada.git(&["config", "orchestra.remotePrefix", "refs/heads/orchestra/"]);
-    assert_eq!(ada.orchestra(&["sync"]).code, 1, "branches of agents are theirs");
-}
-
-#[test]
 fn what_the_configuration_says_of_a_remote_runs_nothing() {
     let stage = Stage::new();
     let ada = machine(&stage.path());
@@ -302,36 +197,9 @@ fn what_the_configuration_says_of_a_remote_runs_nothing() {
     ada.ok(&["sync"]);
     assert!(!witness.exists());
     let refs = stage.remote.git(&["for-each-ref", "--format=%(refname)"]);
-    assert_eq!(refs.lines().collect::<Vec<_>>(), ["refs/heads/main", STATE], "nothing is mirrored");
-}
-
-#[test]
-fn who_signs_in_is_told_by_the_user_alone() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let ada = machine(&format!("http://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port()));
-    std::thread::spawn(move || {
-        for client in listener.incoming().map_while(Result::ok) {
-            let mut client = client;
-            let mut buffer = [0; 4096];
-            if !client.read(&mut buffer).is_ok_and(|count| count > 0) {
-                continue;
-            }
-            let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\
-                          Connection: close\r\n\r\n";
-            client.write_all(answer.as_bytes()).ok();
-        }
-    });
-    let (trusted, planted) = (ada.root().join("trusted"), ada.root().join("planted"));
-    ada.git(&["config", "--global", "credential.helper", &format!("!touch {}; true", trusted.display())]);
-    for key in ["credential.helper", "credential.http://127.0.0.1.helper"] {
-        ada.git(&["config", key, &format!("!touch {}; true", planted.display())]);
-    }
-    ada.ok(&["task", "add", "One"]);
-    let start = Instant::now();
-    let out = ada.orchestra(&["sync"]);
-    assert!(out.code == 1 && out.stderr.contains("terminal prompts disabled"), "{out}");
-    assert!(start.elapsed() < Duration::from_secs(30));
-    assert!(trusted.exists() && !planted.exists(), "what an agent may write names no program");
+    let notes = ["refs/notes/orchestra/findings", "refs/notes/orchestra/provenance"];
+    let all = ["refs/heads/main", notes[0], notes[1], STATE];
+    assert_eq!(refs.lines().collect::<Vec<_>>(), all, "nothing is mirrored");
 }
 
 #[test]
@@ -350,92 +218,6 @@ fn every_format_of_repository_syncs() {
         assert_eq!(titles(&machines[0]), ["0", "1"]);
         machines[0].assert_sound();
     }
-}
-
-#[test]
-fn a_remote_that_never_answers_is_given_up() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!("git://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port());
-    let ada = machine(&url);
-    ada.git(&["config", "orchestra.remoteTimeout", "1s"]);
-    ada.ok(&["task", "add", "One"]);
-    let own = state(&ada);
-    for command in ["sync", "fetch"] {
-        let start = Instant::now();
-        let out = ada.orchestra(&[command]);
-        assert!(out.code == 1 && out.stderr.contains("no end after 1 s"), "{out}");
-        assert!(start.elapsed() < Duration::from_secs(30));
-    }
-    assert_eq!(state(&ada), own);
-    drop(listener);
-}
-
-/// Stands between a machine and the daemon; of the first push it swallows every answer.
-fn deaf_proxy(upstream: u16, swallowed: &Arc<AtomicUsize>) -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!("git://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port());
-    let swallowed = Arc::clone(swallowed);
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let (Ok(client), Ok(server)) = (client, TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)))
-            else {
-                return;
-            };
-            let swallowed = Arc::clone(&swallowed);
-            std::thread::spawn(move || relay(client, server, &swallowed));
-        }
-    });
-    url
-}
-
-fn relay(mut client: TcpStream, mut server: TcpStream, swallowed: &AtomicUsize) {
-    let mut buffer = vec![0; 64 << 10];
-    let Ok(count) = client.read(&mut buffer) else { return };
-    let request = buffer[..count].to_vec();
-    let is_push = request.windows(12).any(|window| window == b"receive-pack");
-    let cut = is_push && swallowed.load(Ordering::SeqCst) == 0;
-    if server.write_all(&request).is_err() {
-        return;
-    }
-    let deaf = Arc::new(AtomicBool::new(false));
-    let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let back = {
-        let deaf = Arc::clone(&deaf);
-        std::thread::spawn(move || {
-            let mut buffer = vec![0; 64 << 10];
-            while let Ok(count @ 1..) = from.read(&mut buffer) {
-                if !deaf.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
-                    break;
-                }
-            }
-            // Only when the server is through: the push has been carried out.
-            to.shutdown(Shutdown::Both).ok();
-        })
-    };
-    while let Ok(count @ 1..) = client.read(&mut buffer) {
-        if cut && !deaf.swap(true, Ordering::SeqCst) {
-            swallowed.fetch_add(1, Ordering::SeqCst);
-        }
-        if server.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    server.shutdown(Shutdown::Write).ok();
-    back.join().ok();
-}
-
-#[test]
-fn a_push_whose_answer_is_lost_is_read_back() {
-    let stage = Stage::new();
-    let daemon = daemon(&stage);
-    let swallowed = Arc::new(AtomicUsize::new(0));
-    let ada = machine(&deaf_proxy(daemon.port, &swallowed));
-    ada.ok(&["task", "add", "One"]);
-    let said = ada.ok(&["sync"]);
-    assert_eq!(swallowed.load(Ordering::SeqCst), 1, "the answer was lost");
-    assert_eq!(said, "to origin: state");
-    assert_eq!(stage.tip(STATE), state(&ada));
-    assert_eq!(ada.git(&["rev-parse", TRACKING]), state(&ada));
 }
 
 #[test]

@@ -1,0 +1,192 @@
+//! Pushing: one connection, each ref only forward, and an answer for each.
+
+use super::super::{Error, Repository};
+use super::trouble::{self, Trouble};
+use crate::model::ObjectId;
+use crate::process::{Command, CommandError, Output};
+use bstr::ByteSlice;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One ref that is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushSpec {
+    /// The object.
+    pub new: ObjectId,
+    /// The full name on the remote.
+    pub remote: String,
+}
+
+/// What a remote answered to the push of one ref.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PushAnswer {
+    /// It has it now.
+    Landed,
+    /// It had it before.
+    Same,
+    /// Somebody else was faster: fetch, merge, and push again.
+    Behind,
+    /// It will not take it.
+    Refused(String),
+    /// The answer did not arrive: it may have taken it.
+    Unknown(String),
+}
+
+impl Repository {
+    /// Pushes refs, each only forward and each on its own. One answer for each of `specs`, in their order.
+    ///
+    /// # Errors
+    /// Only if the remote said nothing about any ref for a reason that is known: it cannot be reached or does not
+    /// let us in. A connection that broke later makes [`PushAnswer::Unknown`].
+    pub fn push(
+        &self,
+        remote: &str,
+        specs: &[PushSpec],
+        deadline: Duration,
+    ) -> Result<Vec<PushAnswer>, Error> {
+        let refspecs = specs.iter().map(|spec| format!("{}:{}", spec.new, spec.remote));
+        let command = self.push_command(remote, &[]).args(refspecs);
+        let output = match command.output_within(deadline) {
+            Ok(output) => output,
+            Err(CommandError::TimedOut { .. }) => {
+                let words = format!("no end after {} s", deadline.as_secs_f32());
+                return Ok(vec![PushAnswer::Unknown(words); specs.len()]);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = pushed_lines(&output);
+        if found.is_empty() && !output.status.success() && never_began(&output) {
+            return Err(trouble::of_words(remote, &command, &output));
+        }
+        let words = || output.stderr.trim().to_str_lossy().into_owned();
+        let answer = |spec: &PushSpec| {
+            found.get(&spec.remote).cloned().unwrap_or_else(|| PushAnswer::Unknown(words()))
+        };
+        Ok(specs.iter().map(answer).collect())
+    }
+
+    /// `git push` of what follows, with more options before the remote's name.
+    pub(super) fn push_command(&self, remote: &str, options: &[&str]) -> Command {
+        // `mirror` would add refs of its own.
+        let mirror = format!("remote.{remote}.mirror");
+        let settings = [
+            ("push.followTags", "false"),
+            ("push.gpgSign", "false"),
+            ("push.pushOption", ""),
+            (mirror.as_str(), "false"),
+        ];
+        let args = [
+            "push",
+            "--porcelain",
+            "--no-verify",
+            "--no-force",
+            "--no-follow-tags",
+            "--recurse-submodules=no",
+            "--receive-pack=git-receive-pack",
+        ];
+        self.network_with(args, &settings).args(options).args(["--", remote])
+    }
+}
+
+/// `<flag> TAB <from>:<to> TAB <summary>`, among other lines.
+fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
+    let mut found = BTreeMap::new();
+    for line in output.stdout.lines() {
+        let Ok(line) = line.to_str() else { continue };
+        let mut parts = line.splitn(3, '\t');
+        let (Some(flag), Some(refs), Some(summary)) = (parts.next(), parts.next(), parts.next()) else {
+            continue;
+        };
+        let Some((_, name)) = refs.split_once(':') else { continue };
+        let answer = match flag {
+            " " | "*" | "+" | "-" => PushAnswer::Landed,
+            "=" => PushAnswer::Same,
+            "!" => rejected(summary),
+            _ => continue,
+        };
+        found.insert(name.to_owned(), answer);
+    }
+    found
+}
+
+fn rejected(summary: &str) -> PushAnswer {
+    // What git and its servers say when two pushed at once.
+    const RACES: &[&str] = &[
+        "fetch first",
+        "non-fast-forward",
+        "stale info",
+        "needs force",
+        "failed to update ref",
+        "failed to lock",
+        "cannot lock ref",
+        "incorrect old value",
+        "reference already exists",
+        "already exists",
+        "atomic push failed",
+        "atomic transaction failed",
+        "fetch updated",
+    ];
+    let summary = summary.trim();
+    let reason = summary.rsplit_once('(').map_or(summary, |(_, reason)| reason.trim_end_matches(')'));
+    if RACES.iter().any(|race| reason.contains(race)) {
+        return PushAnswer::Behind;
+    }
+    if summary.contains("remote failure") || reason.contains("remote failed to report status") {
+        return PushAnswer::Unknown(reason.to_owned());
+    }
+    PushAnswer::Refused(reason.to_owned())
+}
+
+/// Whether a push failed before the remote was told anything.
+fn never_began(output: &Output) -> bool {
+    matches!(trouble::kind(&output.stderr), Some(Trouble::Reach | Trouble::SignIn))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+    use crate::model::Timestamp;
+
+    #[test]
+    fn answers_to_a_push_are_told_apart() {
+        for (words, answer) in [
+            ("[rejected] (fetch first)", PushAnswer::Behind),
+            ("[rejected] (non-fast-forward)", PushAnswer::Behind),
+            ("[remote rejected] (failed to update ref)", PushAnswer::Behind),
+            ("[remote rejected] (cannot lock ref 'refs/x': is at a but expected b)", PushAnswer::Behind),
+            ("[remote failure] (remote failed to report status)", {
+                PushAnswer::Unknown("remote failed to report status".to_owned())
+            }),
+            ("[remote rejected] (pre-receive hook declined)", {
+                PushAnswer::Refused("pre-receive hook declined".to_owned())
+            }),
+        ] {
+            assert_eq!(rejected(words), answer, "{words}");
+        }
+    }
+
+    #[test]
+    fn notes_are_united_whatever_their_fan_out() {
+        let sandbox = Sandbox::new(&[]);
+        let head = sandbox.git(&["rev-parse", "HEAD"]);
+        sandbox.git(&["notes", "--ref=a", "add", "-m", "one", "HEAD"]);
+        sandbox.git(&["notes", "--ref=b", "add", "-m", "two", "HEAD"]);
+        let (repo, mut written) = (sandbox.open(), Vec::new());
+        let tip = |name: &str| repo.find_ref(name).unwrap().unwrap();
+        let commit = head.parse().unwrap();
+        let lines = BTreeMap::from([(commit, vec!["three".to_owned(), "two".to_owned()])]);
+        let ada = crate::git::Identity::new("Ada", "ada@example.org");
+        let (ours, _) = repo.write_notes(None, &lines, &ada, &ada, Timestamp(0)).unwrap();
+
+        let (tree, changed) = repo.union_notes(Some(&tip("refs/notes/a")), &ours, &mut written).unwrap();
+        assert_eq!(changed, 1);
+        let other = repo.union_notes(Some(&ours), &tip("refs/notes/a"), &mut written).unwrap().0;
+        assert_eq!(tree, other, "whichever side is ours");
+        let path = format!("{tree}:{}/{}", &head[..2], &head[2..]);
+        assert_eq!(sandbox.git(&["show", &path]), "one\nthree\ntwo");
+        assert_eq!(sandbox.git(&["ls-tree", "-r", "--name-only", tree.as_str()]).lines().count(), 1);
+        let (same, changed) = repo.union_notes(Some(&ours), &tip("refs/notes/b"), &mut written).unwrap();
+        assert_eq!((same, changed), (repo.read_commit(&ours).unwrap().tree, 0), "all of it is there");
+    }
+}

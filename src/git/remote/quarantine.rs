@@ -1,0 +1,82 @@
+//! Where objects of a remote wait until they are known to be what was asked for: nothing of a fetch that is refused
+//! reaches the repository.
+
+use super::super::{Error, Repository};
+use crate::process::Command;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// How much a fetch may write: a state of 110,000 entities is a quarter of this, and a disk that is full by somebody
+/// else's will stops all work here.
+pub(super) const MAX_INCOMING: u64 = 256 << 20;
+
+/// A directory of objects beside those of the repository; removed with all that is in it unless it is let in.
+#[derive(Debug)]
+pub(super) struct Quarantine {
+    dir: TempDir,
+    objects: PathBuf,
+}
+
+impl Quarantine {
+    pub(super) fn new(repo: &Repository) -> Result<Self, Error> {
+        let objects = repo.common_dir().join("objects");
+        // By its name `git gc` knows what it is, should we not live to remove it.
+        let dir = tempfile::Builder::new()
+            .prefix("tmp_objdir-orchestra-")
+            .tempdir_in(&objects)
+            .map_err(|e| Error::file("make a directory in", &objects, e))?;
+        Ok(Self { dir, objects })
+    }
+
+    /// Lets a git process write its objects here, and read those of the repository too.
+    pub(super) fn around(&self, command: Command) -> Command {
+        command
+            .env("GIT_OBJECT_DIRECTORY", self.dir.path())
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.objects)
+    }
+
+    /// Bytes of all files in it.
+    pub(super) fn size(&self) -> u64 {
+        files(self.dir.path()).iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum()
+    }
+
+    /// Moves the objects into the repository, on disk when this returns. git has synced the files themselves.
+    pub(super) fn let_in(self) -> Result<(), Error> {
+        let mut found = files(self.dir.path());
+        // A pack is there for git as soon as its index is.
+        found.sort_by_key(|path| path.extension().is_some_and(|extension| extension == "idx"));
+        let mut directories = BTreeSet::new();
+        for path in found {
+            let to = self.objects.join(path.strip_prefix(self.dir.path()).expect("it was found there"));
+            let directory = to.parent().expect("it is a file's path");
+            if to.exists() {
+                continue;
+            }
+            if !directory.is_dir() {
+                fs::create_dir_all(directory).map_err(|e| Error::file("create", directory, e))?;
+                directories.insert(self.objects.clone());
+            }
+            fs::rename(&path, &to).map_err(|e| Error::file("move an object to", &to, e))?;
+            directories.insert(directory.to_owned());
+        }
+        for directory in directories {
+            let synced = fs::File::open(&directory).and_then(|file| file.sync_all());
+            synced.map_err(|e| Error::file("sync", &directory, e))?;
+        }
+        Ok(())
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => found.extend(files(&entry.path())),
+            Ok(_) => found.push(entry.path()),
+            Err(_) => {}
+        }
+    }
+    found
+}
