@@ -1,19 +1,24 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH`, `REMOTE`
-//! or `ID` completes to what this repository has of it; nothing else is needed in the command.
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH`, `REMOTE`,
+//! `OPERATION` or `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
 use super::env::Env;
 use super::error::CliError;
+use super::view::operation;
 use crate::model::{Agent, Decision, DecisionStatus, Finding, FindingStatus, Id, Merge, Task, TaskStatus};
+use crate::store::Logged;
 use clap::{Arg, Command, ValueEnum as _};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// How many operations are offered: the newest.
+const OPERATIONS: usize = 50;
 
 /// A shell that can be taught to complete.
 #[expect(clippy::enum_variant_names, reason = "that is what it is called")]
@@ -131,6 +136,7 @@ enum What {
     Settings,
     Branches,
     Remotes,
+    Operations,
     Anything,
 }
 
@@ -145,6 +151,7 @@ impl What {
             "KEY" => Some(Self::Settings),
             "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
             "REMOTE" => Some(Self::Remotes),
+            "OPERATION" => Some(Self::Operations),
             "ID" => Some(Self::Anything),
             _ => None,
         }
@@ -183,6 +190,14 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
         return Ok(names.map(CompletionCandidate::new).collect());
     }
     let state = ctx.state()?;
+    if what == What::Operations {
+        let log = state.operations(OPERATIONS)?;
+        let words = |logged: &Logged| format!("{}: {}", logged.command, operation::what(logged));
+        return Ok(log
+            .iter()
+            .map(|one| described(operation::short(&one.id).to_owned(), &words(one)))
+            .collect());
+    }
     let ids = state.short_ids()?;
     let mut found = Vec::new();
     let mut add = |id: &Id, help: &str| found.push(described(ids.shorten(id), help));

@@ -18,7 +18,7 @@ pub(super) fn words(tree: &Command, matches: &ArgMatches) -> String {
         for arg in next.get_arguments().filter(|arg| !arg.is_global_set()) {
             let id = arg.get_id().as_str();
             // How it answers is no part of what it does.
-            if id == "json" || inner.value_source(id) != Some(ValueSource::CommandLine) {
+            if ["json", "yes"].contains(&id) || inner.value_source(id) != Some(ValueSource::CommandLine) {
                 continue;
             }
             let is_name = arg.get_value_names().is_some_and(|names| NAMES.contains(&names[0].as_str()));

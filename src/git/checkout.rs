@@ -55,6 +55,26 @@ impl Repository {
         Ok(if output.status.success() { Ok(()) } else { Err(words) })
     }
 
+    /// Moves a checkout, its files and its branch to another commit, as `git reset --keep` does: what is not committed
+    /// stays, or git refuses. The inner error holds git's words then; nothing has moved.
+    pub fn reset_keep(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Result<(), String>, Error> {
+        let git_dir = self.checkout_git_dir(checkout)?;
+        let args = ["reset", "--keep", "--quiet", "--no-recurse-submodules", commit.as_str()];
+        let output = self.git_at(&git_dir, Some(&checkout.path), args).output()?;
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+    }
+
+    /// The remote-tracking branches that have a commit, as far as was fetched.
+    pub fn remotes_with(&self, commit: &ObjectId) -> Result<Vec<String>, Error> {
+        if !self.has_object(commit) {
+            return Ok(Vec::new());
+        }
+        let format = "--format=%(refname:lstrip=2)";
+        let text = self.read(["for-each-ref", format, "--contains", commit.as_str(), "refs/remotes"])?;
+        Ok(text.lines().filter(|name| !name.ends_with("/HEAD")).map(str::to_owned).collect())
+    }
+
     /// The git directory of a checkout, found from the repository's side: a worktree's own `.git` file is not
     /// trusted.
     fn checkout_git_dir(&self, checkout: &Checkout) -> Result<PathBuf, Error> {

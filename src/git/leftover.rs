@@ -122,6 +122,15 @@ impl Repository {
         self.write_index(worktree, &index)
     }
 
+    /// Gives a worktree that was just made the files of `commit` without moving its branch: what was uncommitted when
+    /// that was kept is uncommitted again. What had been staged is not told from what had not.
+    pub fn bring_back(&self, worktree: &Worktree, commit: &ObjectId) -> Result<(), Error> {
+        let git = |args: &[&str]| self.git_at(&worktree.git_dir, Some(&worktree.path), args);
+        git(&["read-tree", "--reset", "-u", "--no-recurse-submodules", commit.as_str()]).read()?;
+        git(&["reset", "--mixed", "--quiet", "--no-recurse-submodules"]).read()?;
+        Ok(())
+    }
+
     /// Directories in a worktree, the tracked ones too, that are repositories of their own. What they hold is in no
     /// object of this one. Looks at every directory; runs no process.
     pub fn nested_repositories(worktree: &Worktree) -> Vec<PathBuf> {

@@ -35,15 +35,28 @@ struct Moving {
 
 /// A [`Moving`] on disk; the file goes when this is dropped, however git ended.
 #[derive(Debug)]
-pub(super) struct MovingFile {
-    path: PathBuf,
+pub(super) struct MovingFile(PathBuf);
+
+/// What a git that moves refs for us is recognised by: the name of its [`Moving`].
+#[derive(Debug)]
+pub(super) struct MovingMark(String);
+
+impl MovingMark {
+    /// A mark for a git that is about to be started.
+    pub(super) fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        Self(format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// `KEY` and value for git's environment.
-    pub(super) mark: (&'static str, String),
+    pub(super) fn variable(&self, repo: &Repository) -> (&'static str, String) {
+        (MARK, format!("{}@{}", self.0, repo.common_dir().display()))
+    }
 }
 
 impl Drop for MovingFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -76,8 +89,7 @@ impl LockFile {
 
 impl Repository {
     /// Writes down that this process is about to move refs.
-    pub(super) fn note_moving(&self, edits: &[RefEdit]) -> Option<MovingFile> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
+    pub(super) fn note_moving(&self, mark: &MovingMark, edits: &[RefEdit]) -> Option<MovingFile> {
         // A repository without an orchestra of its own gets no directory from us; what cannot be written down is
         // moved all the same: the note only helps whoever comes after a kill.
         if !self.local_dir().is_dir() {
@@ -85,13 +97,11 @@ impl Repository {
         }
         let dir = self.moving_dir();
         create_private(&dir).ok()?;
-        let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = dir.join(format!("{name}.json"));
+        let path = dir.join(format!("{}.json", mark.0));
         let refs = edits.iter().map(|edit| edit.name.clone()).collect();
         let bytes = serde_json::to_vec(&Moving { owner: Identity::own(), refs }).ok()?;
         std::fs::write(&path, bytes).ok()?;
-        let mark = format!("{name}@{}", self.common_dir().display());
-        Some(MovingFile { path, mark: (MARK, mark) })
+        Some(MovingFile(path))
     }
 
     /// Removes the locks that processes of ours left behind when they were killed while they moved refs. Returns

@@ -20,6 +20,7 @@ mod reference;
 mod remote;
 mod repository;
 mod run;
+mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -37,7 +38,7 @@ pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
-pub use reference::{Expected, RefEdit};
+pub use reference::{Expected, Mover, RefEdit};
 pub use remote::{FetchAnswer, FetchSpec, PushAnswer, PushSpec, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

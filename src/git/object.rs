@@ -1,11 +1,11 @@
 //! Objects: read by gix, written by gix, synced to disk by us.
 
+use super::sync::sync_all;
 use super::{Error, Repository};
 use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
 use gix::objs::{FindExt, Kind, TreeRefIter, Write, tree::EntryKind};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,32 +194,32 @@ impl Repository {
         Ok(buffer)
     }
 
-    /// Waits until `ids` are on disk for good: file contents first, then the directories that name them.
+    /// Waits until `ids` are on disk for good: their contents, and the directories that name them.
     ///
-    /// An object that has no loose file was packed before, by git, which syncs its packs.
+    /// Nothing is ordered among them: whoever calls this names them in a ref only afterwards. An object that has no
+    /// loose file was packed before, by git, which syncs its packs.
+    ///
+    /// # Errors
+    /// Also if one of them is not there at all.
     pub fn sync_objects<'a>(&self, ids: impl IntoIterator<Item = &'a ObjectId>) -> Result<(), Error> {
         let objects = self.common_dir().join("objects");
-        let mut directories = BTreeSet::<PathBuf>::new();
+        let (mut paths, mut directories) = (BTreeSet::new(), BTreeSet::new());
         for id in ids {
             let (first, rest) = id.as_str().split_at(2);
-            let path = objects.join(first).join(rest);
-            match std::fs::File::open(&path) {
-                Ok(file) => file.sync_all().map_err(|e| Error::file("sync", &path, e))?,
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(Error::file("sync", &path, e)),
+            let directory = objects.join(first);
+            let path = directory.join(rest);
+            if path.exists() {
+                paths.insert(path);
+                directories.insert(directory);
+            } else if !self.has_object(id) {
+                return Err(Error::file("sync", path, std::io::ErrorKind::NotFound.into()));
             }
-            directories.insert(objects.join(first));
         }
         if !directories.is_empty() {
             directories.insert(objects);
         }
-        for directory in directories {
-            // A directory that `git gc` just removed held nothing any more.
-            if let Ok(file) = std::fs::File::open(&directory) {
-                file.sync_all().map_err(|e| Error::file("sync", &directory, e))?;
-            }
-        }
-        Ok(())
+        paths.append(&mut directories);
+        sync_all(&paths.into_iter().collect::<Vec<_>>()).map_err(|(path, e)| Error::file("sync", path, e))
     }
 }
 

@@ -1,11 +1,15 @@
 //! Refs: read by gix where they are files, moved by `git update-ref` alone.
 
+use super::mend::{MovingFile, MovingMark};
 use super::object::from_gix;
 use super::repository::RefFormat;
+use super::sync::sync_all;
 use super::{Error, Head, Repository};
 use crate::model::ObjectId;
+use crate::process::{Command, Conversation, Output};
 use bstr::ByteSlice;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// One move of a ref.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,9 +134,42 @@ impl Repository {
     /// # Errors
     /// [`Error::RefMoved`] if one was elsewhere, [`Error::RefLocked`] if one is locked; nothing moved then.
     pub fn update_refs(&self, edits: &[RefEdit], reason: &str) -> Result<(), Error> {
-        let mut input = Vec::new();
+        let mut mover = self.begin_moving(reason)?;
+        mover.prepare(edits);
+        mover.finish()
+    }
+
+    /// Starts the git that will move refs. It needs a while to be there, in which there is other work to do.
+    pub fn begin_moving(&self, reason: &str) -> Result<Mover<'_>, Error> {
+        // The new value is on disk before its lock file takes the place of the ref: a power cut must not leave an
+        // empty ref where an old one was.
+        let args = ["-c", "core.fsync=reference", "update-ref", "-m", reason, "--no-deref", "--stdin", "-z"];
+        let mark = MovingMark::new();
+        let (key, value) = mark.variable(self);
+        let command = self.git(args).env(key, value);
+        let talk = command.converse()?;
+        Ok(Mover { repo: self, command, talk, mark, note: None, edits: Vec::new() })
+    }
+}
+
+/// A git that moves refs when it is told to, and otherwise moves none.
+#[derive(Debug)]
+pub struct Mover<'r> {
+    repo: &'r Repository,
+    command: Command,
+    talk: Conversation,
+    mark: MovingMark,
+    /// Whoever comes after a kill in between knows by this whose locks are left. Dropped after git has ended.
+    note: Option<MovingFile>,
+    edits: Vec<RefEdit>,
+}
+
+impl Mover<'_> {
+    /// Has the refs locked and compared with what they are expected to be. Does not wait for the answer. Once only.
+    pub fn prepare(&mut self, edits: &[RefEdit]) {
+        let mut input = b"start\0".to_vec();
         for RefEdit { name, new, expected } in edits {
-            let null = "0".repeat(self.id_len());
+            let null = "0".repeat(self.repo.id_len());
             let old = match expected {
                 Expected::Absent => null.as_str(),
                 Expected::At(id) => id.as_str(),
@@ -147,39 +184,83 @@ impl Repository {
             };
             input.extend_from_slice(line.as_bytes());
         }
-        let mut command = self.git(["update-ref", "-m", reason, "--no-deref", "--stdin", "-z"]).stdin(input);
-        // Whoever comes after a kill in between knows by this whose locks are left.
-        let moving = self.note_moving(edits);
-        if let Some(moving) = &moving {
-            command = command.env(moving.mark.0, &moving.mark.1);
+        input.extend_from_slice(b"prepare\0");
+        self.note = self.repo.note_moving(&self.mark, edits);
+        self.talk.say(&input);
+        self.edits = edits.to_vec();
+    }
+
+    /// Moves them. Synced to disk when it returns.
+    ///
+    /// # Errors
+    /// As [`Repository::update_refs`]; nothing moved then.
+    pub fn finish(mut self) -> Result<(), Error> {
+        let mut prepared = false;
+        while let Some(line) = self.talk.hear()? {
+            prepared = line == "prepare: ok";
+            if prepared {
+                break;
+            }
         }
-        let output = command.output()?;
-        if output.status.success() {
-            return Ok(());
+        if prepared {
+            self.talk.say(b"commit\0");
         }
-        // git's words are for people; the facts are read again.
+        let output = self.talk.end()?;
+        if prepared && output.status.success() {
+            return self.repo.sync_refs(&self.edits);
+        }
+        Err(self.repo.refused(&self.edits, &self.command, &output))
+    }
+}
+
+impl Repository {
+    /// Why git did not move refs. Its words are for people; the facts are read again.
+    fn refused(&self, edits: &[RefEdit], command: &Command, output: &Output) -> Error {
         let stderr = output.stderr.to_str_lossy();
         for RefEdit { name, expected, .. } in edits {
-            let now = self.find_ref(name)?;
+            let now = match self.find_ref(name) {
+                Ok(now) => now,
+                Err(error) => return error,
+            };
             let moved = match expected {
                 Expected::Absent => now.is_some(),
                 Expected::At(id) => now.as_ref() != Some(id),
                 Expected::Anything => false,
             };
             if moved {
-                return Err(Error::RefMoved { name: name.clone() });
+                return Error::RefMoved { name: name.clone() };
             }
         }
         if stderr.contains(".lock': File exists") || stderr.contains("tables.list.lock") {
             let name = edits.iter().find(|edit| stderr.contains(&edit.name)).or(edits.first());
-            return Err(Error::RefLocked { name: name.map(|edit| edit.name.clone()).unwrap_or_default() });
+            return Error::RefLocked { name: name.map(|edit| edit.name.clone()).unwrap_or_default() };
         }
         // A lock that was taken and released between git's attempt and our look.
         if stderr.contains("but expected") || stderr.contains("reference already exists") {
-            return Err(Error::RefMoved {
-                name: edits.first().map(|edit| edit.name.clone()).unwrap_or_default(),
-            });
+            return Error::RefMoved { name: edits.first().map(|edit| edit.name.clone()).unwrap_or_default() };
         }
-        Err(command.failed(&output).into())
+        command.failed(output).into()
+    }
+
+    /// Waits until the names of refs that moved are on disk for good. git syncs what a ref says, but not the
+    /// directory that it puts it into.
+    fn sync_refs(&self, edits: &[RefEdit]) -> Result<(), Error> {
+        let mut directories = BTreeSet::new();
+        if self.refs == RefFormat::Files {
+            for edit in edits {
+                let path = self.common_dir().join(&edit.name);
+                directories.extend(
+                    path.ancestors().skip(1).take_while(|dir| *dir != self.common_dir()).map(Path::to_owned),
+                );
+                if edit.new.is_none() {
+                    // `packed-refs` was written anew.
+                    directories.insert(self.common_dir().to_owned());
+                }
+            }
+        } else {
+            directories.insert(self.common_dir().join("reftable"));
+        }
+        sync_all(&directories.into_iter().collect::<Vec<_>>())
+            .map_err(|(path, e)| Error::file("sync", path, e))
     }
 }

@@ -20,6 +20,7 @@ pub mod sync;
 mod testing;
 pub mod trust;
 mod uncommitted;
+mod undo;
 
 pub use environment::environment;
 pub use error::Error;
@@ -29,6 +30,7 @@ pub use rescue::next_rescue_ref;
 pub use resume::resume;
 pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 pub use spawn::{Base, SpawnRequest, Spawned, spawn};
+pub use undo::{Plan as UndoPlan, Step as UndoStep, Undone, find_last, undo};
 
 /// An agent that is in no state, for tests.
 #[cfg(test)]

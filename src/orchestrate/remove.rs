@@ -4,7 +4,7 @@ use super::session::release_task;
 use super::{Error, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
-use crate::store::Store;
+use crate::store::{RefMove, Store};
 
 /// The most bytes of ignored files that are kept with the rest.
 const IGNORED_LIMIT: u64 = 16 << 20;
@@ -48,45 +48,8 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
             format!("what was kept of its work: git for-each-ref refs/orchestra/rescue/{}", agent.name);
         return Err(Error::refused(format!("remove {}: it was removed before", agent.name), hint));
     }
-    if lease::find_live(repo, id).is_some() {
-        let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
-        return Err(Error::refused(format!("remove {}: it is running", agent.name), hint));
-    }
-    // A name is that of the agent that lives under it: a record that came from elsewhere, or that of one removed
-    // before, takes nothing of it along.
-    let own = agent.has_own_branch() && !is_name_of_another(store, &agent)?;
-    let worktree = if own { repo.find_worktree(agent.name.as_str())? } else { None };
-    let there = worktree.as_ref().filter(|worktree| worktree.path.exists());
-    let tip = if own { repo.find_ref(&agent.branch)? } else { None };
-    let mut rescue = None;
-    let mut uncommitted = 0;
-    if let Some(worktree) = there {
-        if !worktree.is_intact() {
-            let path = worktree.path.display();
-            return Err(Error::refused(
-                format!("remove {}: {path} is not its worktree any more", agent.name),
-                None,
-            ));
-        }
-        if repo.work_dir() == Some(&worktree.path) {
-            let hint = format!("go elsewhere first: cd {}", repo.main_dir().display());
-            return Err(Error::refused(format!("remove {}: you are in its worktree", agent.name), hint));
-        }
-        if worktree.is_locked() {
-            return Err(crate::git::Error::WorktreeLocked { name: worktree.name.clone() }.into());
-        }
-        refuse_nested(&agent, worktree)?;
-        let ignored = keep_ignored(store, &agent, worktree, options)?;
-        uncommitted = repo.worktree_status(worktree)?.count() + ignored.len();
-        rescue = rescue_worktree(store, &agent, worktree, tip.as_ref(), &ignored)?;
-    }
-    if rescue.is_none()
-        && let Some(tip) = &tip
-        && !is_merged(store, &agent, tip)?
-    {
-        rescue = Some(tip.clone());
-    }
-    let rescue = match rescue {
+    let leaving = look("remove", store, &agent, options)?;
+    let rescue = match keep(store, &agent, &leaving)? {
         Some(commit) => {
             let name = next_rescue_ref(repo, &agent.name)?;
             let edit = RefEdit { name: name.clone(), new: Some(commit.clone()), expected: Expected::Absent };
@@ -96,16 +59,18 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         }
         None => None,
     };
-    if let Some(worktree) = &worktree {
+    if let Some(worktree) = &leaving.worktree {
         repo.remove_worktree(worktree)?;
     }
-    // A branch that somebody has checked out somewhere is theirs.
-    let elsewhere = repo.checkouts()?.iter().any(|checkout| checkout.branch.as_ref() == Some(&agent.branch));
+    let deletion = leaving.branch_deletion(repo, &agent)?;
     let removed = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(id)?;
-        if let (Some(tip), false) = (&tip, elsewhere) {
-            let expected = Expected::At(tip.clone());
-            transaction.move_ref(RefEdit { name: agent.branch.clone(), new: None, expected });
+        if let Some((name, commit)) = &rescue {
+            let (old, new) = (None, Some(commit.clone()));
+            transaction.record_move(RefMove { name: name.clone(), old, new });
+        }
+        if let Some(edit) = &deletion {
+            transaction.move_ref(edit.clone());
         }
         release_task(transaction, &agent)?;
         agent.removed.get_or_insert(transaction.now());
@@ -113,7 +78,105 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         transaction.describe(format!("agent: remove {}", agent.name));
         Ok::<_, Error>(agent)
     })?;
-    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there.is_some(), own })
+    let Leaving { uncommitted, there, own, .. } = leaving;
+    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there, own })
+}
+
+/// What an agent leaves behind when it goes, looked at before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Leaving {
+    /// Its worktree, if one is registered.
+    pub(super) worktree: Option<Worktree>,
+    /// Whether the worktree's directory is there.
+    pub(super) there: bool,
+    /// The tip of its branch.
+    pub(super) tip: Option<ObjectId>,
+    /// Ignored files that are kept with the rest.
+    ignored: Vec<bstr::BString>,
+    /// How many paths are in no commit.
+    pub(super) uncommitted: usize,
+    /// Whether branch and worktree are its own.
+    pub(super) own: bool,
+}
+
+impl Leaving {
+    /// How its branch goes; a branch that somebody has checked out elsewhere is theirs and stays.
+    pub(super) fn branch_deletion(&self, repo: &Repository, agent: &Agent) -> Result<Option<RefEdit>, Error> {
+        let Some(tip) = &self.tip else { return Ok(None) };
+        let is_own = |path: &std::path::Path| {
+            self.worktree.as_ref().is_some_and(|own| {
+                own.path == path
+                    || own.path.canonicalize().is_ok_and(|own| path.canonicalize().ok() == Some(own))
+            })
+        };
+        let mut checkouts = repo.checkouts()?.into_iter();
+        let elsewhere = checkouts
+            .any(|checkout| checkout.branch.as_ref() == Some(&agent.branch) && !is_own(&checkout.path));
+        let expected = Expected::At(tip.clone());
+        Ok((!elsewhere).then(|| RefEdit { name: agent.branch.clone(), new: None, expected }))
+    }
+}
+
+/// Looks at what an agent would leave behind. `verb` is what is about to happen, for errors.
+///
+/// # Errors
+/// If it runs, if its directory is not the worktree that is registered, or if ignored files are too large to keep.
+pub(super) fn look(
+    verb: &str,
+    store: &Store,
+    agent: &Agent,
+    options: RemoveOptions,
+) -> Result<Leaving, Error> {
+    let repo = store.repo();
+    let refuse = |why: String, hint: Option<String>| {
+        Err(Error::refused(format!("{verb} {}: {why}", agent.name), hint))
+    };
+    if lease::find_live(repo, &agent.id).is_some() {
+        return refuse(
+            "it is running".to_owned(),
+            Some("stop it first: Ctrl-C in the console that runs it".to_owned()),
+        );
+    }
+    // A name is that of the agent that lives under it: a record that came from elsewhere, or that of one removed
+    // before, takes nothing of it along.
+    let own = agent.has_own_branch() && !is_name_of_another(store, agent)?;
+    let worktree = if own { repo.find_worktree(agent.name.as_str())? } else { None };
+    let there = worktree.as_ref().filter(|worktree| worktree.path.exists());
+    let tip = if own { repo.find_ref(&agent.branch)? } else { None };
+    let (mut ignored, mut uncommitted) = (Vec::new(), 0);
+    if let Some(worktree) = there {
+        if !worktree.is_intact() {
+            return refuse(format!("{} is not its worktree any more", worktree.path.display()), None);
+        }
+        if repo.work_dir() == Some(&worktree.path) {
+            let hint = format!("go elsewhere first: cd {}", repo.main_dir().display());
+            return refuse("you are in its worktree".to_owned(), Some(hint));
+        }
+        if worktree.is_locked() {
+            return Err(crate::git::Error::WorktreeLocked { name: worktree.name.clone() }.into());
+        }
+        refuse_nested(verb, agent, worktree)?;
+        ignored = keep_ignored(verb, store, agent, worktree, options)?;
+        uncommitted = repo.worktree_status(worktree)?.count() + ignored.len();
+    }
+    let there = there.is_some();
+    Ok(Leaving { worktree, there, tip, ignored, uncommitted, own })
+}
+
+/// A commit of what is in no other branch: what is in the worktree and not in its branch, or the branch itself.
+/// `None` if nothing would be lost. No ref names it yet.
+pub(super) fn keep(store: &Store, agent: &Agent, leaving: &Leaving) -> Result<Option<ObjectId>, Error> {
+    let mut rescue = None;
+    if let Some(worktree) = leaving.worktree.as_ref().filter(|_| leaving.there) {
+        rescue = rescue_worktree(store, agent, worktree, leaving.tip.as_ref(), &leaving.ignored)?;
+    }
+    if rescue.is_none()
+        && let Some(tip) = &leaving.tip
+        && !is_merged(store, agent, tip)?
+    {
+        rescue = Some(tip.clone());
+    }
+    Ok(rescue)
 }
 
 /// Whether another agent that was not removed has the same name, or one that runs.
@@ -125,14 +188,14 @@ pub(super) fn is_name_of_another(store: &Store, agent: &Agent) -> Result<bool, E
 }
 
 /// A repository inside the worktree would be gone with everything that only it holds.
-fn refuse_nested(agent: &Agent, worktree: &Worktree) -> Result<(), Error> {
+fn refuse_nested(verb: &str, agent: &Agent, worktree: &Worktree) -> Result<(), Error> {
     let nested = Repository::nested_repositories(worktree);
     if nested.is_empty() {
         return Ok(());
     }
     let named: Vec<_> = nested.iter().take(3).map(|path| path.to_string_lossy()).collect();
     let what = format!(
-        "remove {}: its worktree holds other repositories ({}), which would be lost",
+        "{verb} {}: its worktree holds other repositories ({}), which would be lost",
         agent.name,
         named.join(", ")
     );
@@ -142,6 +205,7 @@ fn refuse_nested(agent: &Agent, worktree: &Worktree) -> Result<(), Error> {
 
 /// The ignored files to keep with the rest.
 fn keep_ignored(
+    verb: &str,
     store: &Store,
     agent: &Agent,
     worktree: &Worktree,
@@ -156,7 +220,7 @@ fn keep_ignored(
     }
     let named: Vec<_> = ignored.paths.iter().take(3).map(ToString::to_string).collect();
     let what = format!(
-        "remove {}: its worktree holds more than {} MiB of ignored files ({}), too much to keep",
+        "{verb} {}: its worktree holds more than {} MiB of ignored files ({}), too much to keep",
         agent.name,
         IGNORED_LIMIT >> 20,
         named.join(", ")

@@ -93,6 +93,9 @@ pub enum CommandError {
     },
 }
 
+/// What an empty pipe takes without anybody reading (POSIX), so that no thread is needed to write it.
+const SURE: usize = 512;
+
 /// Where systems have the program that starts another one in a session of its own. It does so without a fork, so that
 /// the number of the child stays: it is no group leader yet.
 const SETSID: [&str; 2] = ["/usr/bin/setsid", "/bin/setsid"];
@@ -209,9 +212,14 @@ impl Command {
 
     /// The standard library's command with our program, arguments, environment and directory, and no more.
     pub(super) fn prepared(&self) -> std::process::Command {
+        // Found here and named by its path: the standard library copies our whole address space (fork) for a child
+        // that has another `PATH` and must be looked for in it, and shares it (vfork) otherwise.
+        let found = self.find_program().filter(|path| path.is_absolute());
         #[expect(clippy::disallowed_methods, reason = "the one home of child processes")]
-        let mut command = std::process::Command::new(&self.program);
-        command.args(&self.args).env_clear().envs(&self.env);
+        let mut command = std::process::Command::new(
+            found.as_ref().map_or(self.program.as_os_str(), |path| path.as_os_str()),
+        );
+        command.arg0(&self.program).args(&self.args).env_clear().envs(&self.env);
         if let Some(dir) = &self.cwd {
             command.current_dir(dir);
         }
@@ -252,15 +260,12 @@ impl Command {
             if matches!(self.stdin, Input::Bytes(_)) {
                 command.stdin(Stdio::piped());
             }
-            let mut child = command
-                .spawn()
-                .map_err(|source| CommandError::Start { program: self.program_name(), source })?;
+            let mut child = command.spawn().map_err(|source| self.cannot_start(source))?;
             if let (Some(mut pipe), Input::Bytes(bytes)) = (child.stdin.take(), &self.stdin) {
                 // A pager that is left before its end closes the pipe: that is no failure.
                 pipe.write_all(bytes).ok();
             }
-            let status =
-                child.wait().map_err(|source| CommandError::Talk { program: self.program_name(), source })?;
+            let status = child.wait().map_err(|source| self.cannot_talk(source))?;
             return Ok(Output { status, stdout: Vec::new(), stderr: Vec::new() });
         }
         let (stdin, input) = match &self.stdin {
@@ -271,9 +276,15 @@ impl Command {
         // In a group of its own, so that a Ctrl-C of the terminal reaches us alone: we decide what it means for
         // a git that is half-way.
         command.process_group(0);
-        let mut child =
-            command.spawn().map_err(|source| CommandError::Start { program: self.program_name(), source })?;
-        let pipe = child.stdin.take();
+        let mut child = command.spawn().map_err(|source| self.cannot_start(source))?;
+        let mut pipe = child.stdin.take();
+        let mut input = input;
+        if let (Some(open), Some(bytes)) = (&mut pipe, input)
+            && bytes.len() <= SURE
+        {
+            open.write_all(bytes).ok();
+            (pipe, input) = (None, None);
+        }
         // The input is written beside the reading: a child that answers before it has read everything would
         // otherwise fill its pipe and wait for us for ever.
         let output = std::thread::scope(|scope| {
@@ -283,7 +294,7 @@ impl Command {
             }
             child.wait_with_output()
         })
-        .map_err(|source| CommandError::Talk { program: self.program_name(), source })?;
+        .map_err(|source| self.cannot_talk(source))?;
         Ok(Output { status: output.status, stdout: output.stdout, stderr: output.stderr })
     }
 
@@ -291,6 +302,14 @@ impl Command {
     pub fn read(&self) -> Result<Vec<u8>, CommandError> {
         let output = self.output()?;
         if output.status.success() { Ok(output.stdout) } else { Err(self.failed(&output)) }
+    }
+
+    pub(super) fn cannot_start(&self, source: std::io::Error) -> CommandError {
+        CommandError::Start { program: self.program_name(), source }
+    }
+
+    pub(super) fn cannot_talk(&self, source: std::io::Error) -> CommandError {
+        CommandError::Talk { program: self.program_name(), source }
     }
 
     /// The error that `output` amounts to.

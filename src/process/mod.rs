@@ -5,6 +5,7 @@
 mod child;
 mod clock;
 mod command;
+mod conversation;
 mod deadline;
 mod identity;
 mod lines;
@@ -16,6 +17,7 @@ mod tree;
 pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Command, CommandError, Input, Output};
+pub use conversation::Conversation;
 pub use identity::Identity;
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;

@@ -351,7 +351,8 @@ impl<'r> Trees<'r> {
     }
 }
 
-const fn fields(kind: Kind) -> &'static [Field] {
+/// The fields of a kind.
+pub(super) const fn fields(kind: Kind) -> &'static [Field] {
     match kind {
         Kind::Task => Task::FIELDS,
         Kind::Agent => Agent::FIELDS,

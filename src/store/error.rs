@@ -40,6 +40,12 @@ pub enum Error {
         /// What was asked for.
         text: String,
     },
+    /// No operation has this id.
+    #[error("find operation `{}`", .text.escape_default())]
+    NoOperation {
+        /// What was asked for.
+        text: String,
+    },
     /// It was there, and somebody deleted it.
     #[error("use {kind} {}: {} deleted it", &.id.as_str()[..6], .by.escape_default())]
     Deleted {

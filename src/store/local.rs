@@ -49,6 +49,12 @@ pub(super) fn remember_operation(repo: &Repository, id: &crate::model::Id) -> Re
     written.map_err(|e| Error::local("write", &path, e))
 }
 
+/// Whether an operation moved refs in this clone.
+pub(super) fn knows_operation(repo: &Repository, id: &str) -> bool {
+    let known = std::fs::read_to_string(repo.local_dir().join("operations")).unwrap_or_default();
+    known.lines().any(|line| line == id)
+}
+
 /// This clone's name: six characters, made once.
 pub(super) fn machine(repo: &Repository) -> Result<String, Error> {
     let path = repo.local_dir().join("machine");

@@ -13,7 +13,7 @@ const LOSING: &str = "_l";
 const SEEN: &str = "_v";
 /// The key of a record that was deleted: a field with a stamp like any other, so that deleting and bringing back
 /// merge as writes do. Everything else stays in the record.
-const DELETED: &str = "_d";
+pub(super) const DELETED: &str = "_d";
 /// Fields whose text is work: of two that were written apart, none is thrown away.
 const TEXTS: &[&str] = &["title", "body", "message", "resolution", "prompt"];
 
@@ -114,6 +114,11 @@ impl Record {
         Some(serde_json::from_value(value).unwrap_or(unknown))
     }
 
+    /// The value of a field, as it is stored.
+    pub fn value(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field)
+    }
+
     /// The stamp of a field (`title`), a set's element (`labels:ui`) or a map's key (`runs:1`).
     pub fn stamp(&self, key: &str) -> Option<&Stamp> {
         self.stamps.get(key)
@@ -186,6 +191,77 @@ impl Record {
         }
         debug_assert!(new.is_empty(), "{} has fields that FIELDS does not name: {new:?}", T::KIND);
         changed
+    }
+
+    /// Every value by the key of its stamp: a field, an element of a set (`labels:ui`, which is `true`), a key of a map.
+    pub(super) fn values(&self, known: &[Field]) -> BTreeMap<String, Value> {
+        let mut values = BTreeMap::new();
+        for (name, value) in &self.fields {
+            match known.iter().find(|field| field.name() == name) {
+                Some(Field::Set(_)) => {
+                    let elements = elements(Some(value)).into_iter();
+                    values.extend(elements.map(|element| (format!("{name}:{element}"), Value::Bool(true))));
+                }
+                Some(Field::Map(_)) => {
+                    let keys = value.as_object().into_iter().flatten();
+                    values.extend(keys.map(|(key, value)| (format!("{name}:{key}"), value.clone())));
+                }
+                // What newer builds added is taken whole.
+                Some(Field::Scalar(_)) | None => drop(values.insert(name.clone(), value.clone())),
+            }
+        }
+        values
+    }
+
+    /// Writes one of [`Record::values`], or takes it out, with a new stamp. Returns the name of its field.
+    pub(super) fn write(
+        &mut self,
+        known: &[Field],
+        key: &str,
+        value: Option<Value>,
+        now: Timestamp,
+        actor: &str,
+    ) -> &'static str {
+        let part = key.split_once(':');
+        let field = known.iter().find(|field| field.name() == part.map_or(key, |(name, _)| name)).copied();
+        let name = match (field, part) {
+            (Some(Field::Set(name)), Some((_, element))) => {
+                let mut set = elements(self.fields.get(name));
+                if value.is_some() {
+                    set.insert(element.to_owned())
+                } else {
+                    set.remove(element)
+                };
+                let set: Vec<Value> = set.into_iter().map(Value::String).collect();
+                self.put_back(name, (!set.is_empty()).then_some(Value::Array(set)));
+                name
+            }
+            (Some(Field::Map(name)), Some((_, inner))) => {
+                let mut map = self.fields.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+                match value {
+                    Some(value) => map.insert(inner.to_owned(), value),
+                    None => map.remove(inner),
+                };
+                self.put_back(name, (!map.is_empty()).then_some(Value::Object(map)));
+                name
+            }
+            _ => {
+                if Self::is_text(key) {
+                    self.supersede(key, actor);
+                }
+                self.put_back(key, value);
+                if key == DELETED { "deleted" } else { field.map_or("other", Field::name) }
+            }
+        };
+        self.touch(key.to_owned(), now, actor);
+        name
+    }
+
+    fn put_back(&mut self, name: &str, value: Option<Value>) {
+        match value {
+            Some(value) => self.fields.insert(name.to_owned(), value),
+            None => self.fields.remove(name),
+        };
     }
 
     /// Whoever writes a text has seen the one that was there, and those that had lost against it.

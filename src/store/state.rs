@@ -68,6 +68,10 @@ impl State {
         self.tip.as_ref().map(|(commit, _)| commit)
     }
 
+    pub(super) const fn repo(&self) -> &Repository {
+        &self.repo
+    }
+
     pub(super) fn tree(&self) -> Option<&ObjectId> {
         self.tip.as_ref().map(|(_, tree)| tree)
     }

@@ -1,5 +1,6 @@
 //! Writing the state: lock, read the tip, write objects, sync them, compare-and-swap, acknowledge.
 
+use super::absorb::fields;
 use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
 use super::state::Format;
@@ -14,6 +15,8 @@ const ATTEMPTS: u32 = 16;
 /// How long a ref's lock may stay unchanged, while we hold the lock that every writer of ours takes, before it is
 /// a dead process's. git itself holds such a lock for a few milliseconds.
 const STALE_AFTER: Duration = Duration::from_secs(2);
+/// What the reflog says, where the user keeps one for all refs.
+const REASON: &str = "git orchestra";
 const LOCK_POLL: Duration = Duration::from_millis(40);
 
 /// One change of the state, as it is being made.
@@ -110,6 +113,30 @@ impl Transaction<'_> {
             fields.dedup();
         }
         self.records.insert(key, record);
+        Ok(())
+    }
+
+    /// Writes one value of a record by the key of its stamp, or takes it out. The record must be there.
+    pub(super) fn write(
+        &mut self,
+        kind: Kind,
+        id: Id,
+        key: &str,
+        value: Option<serde_json::Value>,
+    ) -> Result<(), Error> {
+        let mut record = match self.records.remove(&(kind, id)) {
+            Some(record) => record,
+            None => self
+                .base
+                .record(kind, &id)?
+                .ok_or_else(|| Error::NotFound { kind: Some(kind), text: id.to_string() })?,
+        };
+        let field = record.write(fields(kind), key, value, self.now, self.actor);
+        self.records.insert((kind, id), record);
+        let changed = self.changes.entry((kind, id)).or_default();
+        changed.push(field);
+        changed.sort_unstable();
+        changed.dedup();
         Ok(())
     }
 
@@ -276,6 +303,8 @@ impl Store {
 
     fn commit(&self, mut transaction: Transaction<'_>) -> Result<ObjectId, Error> {
         let repo = self.repo();
+        // git starts while the objects are written, and locks the refs while they get to disk.
+        let mut git = repo.begin_moving(REASON)?;
         let (actor, now) = (transaction.actor, transaction.now);
         let mut written = std::mem::take(&mut transaction.written);
         let old = transaction.base.commit().cloned();
@@ -333,11 +362,15 @@ impl Store {
             let new = self.write_commit(actor, now, &tree, &parents, &message, &mut written)?;
             refs.push(RefEdit { name, new: Some(new), expected: tip.into() });
         }
+        git.prepare(&refs);
         repo.sync_objects(&written)?;
         if let (Some(operation), false) = (&self.operation, moved.is_empty()) {
             local::remember_operation(repo, &operation.id())?;
         }
-        self.move_refs(&refs)?;
+        match git.finish() {
+            Err(git::Error::RefLocked { .. }) => self.move_refs(&refs)?,
+            done => done?,
+        }
         if let (Some(operation), true) = (&self.operation, logged) {
             operation.count_part();
         }
@@ -393,7 +426,7 @@ impl Store {
         let repo = self.repo();
         let mut watched: Option<(std::path::PathBuf, Instant)> = None;
         loop {
-            let name = match repo.update_refs(refs, "git orchestra") {
+            let name = match repo.update_refs(refs, REASON) {
                 Ok(()) => return Ok(()),
                 Err(git::Error::RefLocked { name }) => name,
                 Err(e) => return Err(e.into()),

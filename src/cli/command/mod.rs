@@ -67,6 +67,10 @@ commands! {
         Merge => merge,
         Decide => decide,
     }
+    "Look back" {
+        Oplog => oplog,
+        Undo => undo,
+    }
     "Several machines" {
         Fetch => fetch,
         Push => push,

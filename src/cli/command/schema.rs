@@ -31,6 +31,8 @@ const KINDS: &[(&str, &str)] = &[
     ("merge", include_str!("../../../fixtures/schema/merge.json")),
     ("merge-plan", include_str!("../../../fixtures/schema/merge-plan.json")),
     ("merge-result", include_str!("../../../fixtures/schema/merge-result.json")),
+    ("operation", include_str!("../../../fixtures/schema/operation.json")),
+    ("operation-list", include_str!("../../../fixtures/schema/operation-list.json")),
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),
     ("recovered", include_str!("../../../fixtures/schema/recovered.json")),
     ("removed", include_str!("../../../fixtures/schema/removed.json")),
@@ -38,6 +40,7 @@ const KINDS: &[(&str, &str)] = &[
     ("sync", include_str!("../../../fixtures/schema/sync.json")),
     ("task", include_str!("../../../fixtures/schema/task.json")),
     ("task-list", include_str!("../../../fixtures/schema/task-list.json")),
+    ("undo", include_str!("../../../fixtures/schema/undo.json")),
 ];
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {

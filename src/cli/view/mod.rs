@@ -5,6 +5,7 @@ pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod finding;
 pub(crate) mod merge;
+pub(crate) mod operation;
 pub(crate) mod task;
 
 use super::error::CliError;

@@ -25,6 +25,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub enum Fault {
     /// A process was killed while it made or removed a worktree.
     HalfMadeWorktree,
+    /// A process was killed while it undid an operation.
+    HalfMadeUndo,
     /// A process was killed while it held a lock of git's.
     StaleLock,
     /// Whoever watched a run died.
@@ -48,6 +50,7 @@ impl Fault {
     pub const fn words(self) -> &'static str {
         match self {
             Self::HalfMadeWorktree => "half-made worktree",
+            Self::HalfMadeUndo => "half-made undo",
             Self::StaleLock => "stale lock",
             Self::LostRun => "lost run",
             Self::UnstartedRun => "unstarted run",
@@ -100,6 +103,8 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
             .iter()
             .map(|mended| Recovered::mended(Fault::HalfMadeWorktree, mended.name(), mended.to_string())),
     );
+    let undone = super::undo::recover(store)?.into_iter();
+    found.extend(undone.map(|(subject, text)| Recovered::mended(Fault::HalfMadeUndo, subject, text)));
     for lease in lease::take_dead(repo)? {
         found.extend(settle(store, &lease)?);
         lease.release()?;

@@ -141,6 +141,13 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["recover", "--json"]);
     seen.run(&sandbox, &["recover", names[1], "--json"]);
     seen.run(&sandbox, &["remove", names[0], "--json"]);
+    let log = seen.run(&sandbox, &["oplog", "-n", "50", "--json"]);
+    for operation in log["data"].as_array().unwrap() {
+        seen.run(&sandbox, &["oplog", operation["id"].as_str().unwrap(), "--json"]);
+    }
+    seen.run(&sandbox, &["undo", "--dry-run", "--json"]);
+    seen.run(&sandbox, &["undo", "--yes", "--json"]);
+    seen.run(&sandbox, &["undo", "--yes", "--json"]);
     let remote = sandbox.root().join("remote.git");
     sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
     sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
