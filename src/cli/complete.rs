@@ -259,6 +259,7 @@ mod tests {
                 "RESOLUTION",
                 "RESULT",
                 "TEXT",
+                "TIME",
                 "TITLE",
                 "WHEN",
                 "WORDS",

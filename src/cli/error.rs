@@ -21,6 +21,10 @@ pub enum Exit {
     GateFailed,
     /// 6: a remote went back, or rewrote or deleted what we had seen of it.
     Alarm,
+    /// 7: what was waited for did not come in time.
+    TimedOut,
+    /// 8: there is no such agent (`wait` only).
+    NoAgent,
     /// 128 + n: ended by signal n.
     Signal(u8),
     /// What a script that `replay` plays asked for.
@@ -38,6 +42,8 @@ impl Exit {
             Self::AgentFailed => 4,
             Self::GateFailed => 5,
             Self::Alarm => 6,
+            Self::TimedOut => 7,
+            Self::NoAgent => 8,
             Self::Signal(number) => 128_u8.saturating_add(number),
             Self::Script(code) => code,
         }
@@ -57,6 +63,8 @@ pub(crate) enum ErrorKind {
     Usage,
     /// Something named does not exist.
     NotFound(Option<crate::model::Kind>),
+    /// An agent that is to be waited for does not exist.
+    NoAgent,
     /// A prefix names more than one thing.
     Ambiguous,
     /// There is no repository here.
@@ -122,10 +130,16 @@ impl CliError {
         matches!(self.kind, ErrorKind::NoRepository)
     }
 
+    /// Whether it says that something named does not exist.
+    pub(crate) const fn is_not_found(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotFound(_))
+    }
+
     const fn exit(&self) -> Exit {
         match self.kind {
             ErrorKind::Usage => Exit::Usage,
             ErrorKind::Alarm => Exit::Alarm,
+            ErrorKind::NoAgent => Exit::NoAgent,
             // What a shell reports of git itself when its reader went away.
             ErrorKind::BrokenPipe => Exit::Signal(13),
             ErrorKind::NotFound(_)
@@ -142,7 +156,9 @@ impl CliError {
         use crate::model::Kind;
         match self.kind {
             ErrorKind::NotFound(Some(Kind::Task)) => Some("`git orchestra task list --all` lists the tasks"),
-            ErrorKind::NotFound(Some(Kind::Agent)) => Some("`git orchestra status --all` lists the agents"),
+            ErrorKind::NotFound(Some(Kind::Agent)) | ErrorKind::NoAgent => {
+                Some("`git orchestra status --all` lists the agents")
+            }
             ErrorKind::NotFound(Some(Kind::Finding)) => {
                 Some("`git orchestra finding list --all` lists the findings")
             }

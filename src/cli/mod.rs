@@ -15,6 +15,7 @@ mod logging;
 mod operation;
 mod porcelain;
 mod session;
+mod steer;
 mod ui;
 mod view;
 

@@ -5,13 +5,12 @@ use super::error::{CliError, Exit};
 use super::json;
 use super::ui::{Actor, Label, Live, Reply, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
-use crate::agent::{PermissionReply, Redactor, find_adapter, sanitise_line};
+use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
-use crate::model::{Agent, Event, EventKind, Id, Name, ObjectId, Outcome, Usage};
+use crate::model::{Agent, EventKind, Id, Outcome};
 use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 use crate::process::{Interrupt, Interrupts};
-use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -173,7 +172,7 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
                 match &mut live {
                     Some(live) => live.take(&next),
                     None if options.inner => {}
-                    None => ctx.ui().print(&json::line("agent-event", &Told::of(&next))?)?,
+                    None => ctx.ui().print(&json::line("agent-event", &next)?)?,
                 }
                 if interactive && let Some(live) = &mut live {
                     questions.take(&next, live);
@@ -189,12 +188,12 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
             }
             interrupt = interrupts.next() => {
                 signal.get_or_insert(interrupt.signal());
+                let by = "interrupt".to_owned();
                 let (request, text) = match interrupt {
                     Interrupt::Stop(_) => {
-                        let by = "interrupt".to_owned();
                         (Request::Stop { agent: None, by }, "stopping; once more ends them at once")
                     }
-                    Interrupt::Kill(_) => (Request::Kill { agent: None }, "ending them at once"),
+                    Interrupt::Kill(_) => (Request::Kill { agent: None, by }, "ending them at once"),
                 };
                 let _ = requests.try_send(request);
                 match &mut live {
@@ -235,7 +234,6 @@ struct Question {
     agent: Id,
     request: String,
     words: String,
-    input: String,
 }
 
 impl<'a> Questions<'a> {
@@ -246,13 +244,21 @@ impl<'a> Questions<'a> {
     fn take(&mut self, progress: &Progress, live: &mut Live) {
         match progress {
             Progress::Event { agent, event } => {
-                if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
+                if let EventKind::PermissionAsked { request, tool, summary, .. } = &event.kind {
                     let name = self.agents.get(agent).map_or("", |agent| agent.name.as_str());
                     let words =
                         format!("{name} wants to use {}: {}", sanitise_line(tool), sanitise_line(summary));
-                    let (agent, request, input) = (*agent, request.clone(), input.clone());
-                    self.waiting.push_back(Question { agent, request, words, input });
+                    let (agent, request) = (*agent, request.clone());
+                    self.waiting.push_back(Question { agent, request, words });
                     self.ask(live);
+                }
+            }
+            Progress::Answered { agent, request, .. } => {
+                self.waiting.retain(|question| (question.agent, &question.request) != (*agent, request));
+                let on_screen = self.asked.as_ref().map(|(question, _)| (question.agent, &question.request));
+                if on_screen == Some((*agent, request)) {
+                    // What reads the terminal cannot be called back.
+                    self.ctx.ui().note("answered elsewhere; Enter goes on");
                 }
             }
             Progress::Finished(finished) => self.waiting.retain(|question| question.agent != finished.agent),
@@ -285,12 +291,8 @@ impl<'a> Questions<'a> {
 
     /// What the answer means for the agent. Turning away from the question refuses.
     fn settle(&mut self, answer: Option<usize>) -> Option<Request> {
-        let (Question { agent, request, input, .. }, _) = self.asked.take()?;
-        let reply = match answer {
-            Some(0) => PermissionReply::Allow { input },
-            _ => PermissionReply::Deny { message: "The person at the console refused this.".to_owned() },
-        };
-        Some(Request::Permission { agent, request, reply })
+        let (Question { agent, request, .. }, _) = self.asked.take()?;
+        Some(Request::Permission { agent, request, allow: answer == Some(0) })
     }
 }
 
@@ -346,72 +348,4 @@ fn summary(ctx: &Context, agents: &HashMap<Id, Agent>, session: &Session) -> Res
         ui.hint("`git orchestra overlap` shows how the branches touch, `git orchestra merge` brings them together");
     }
     Ok(())
-}
-
-/// What happened, as JSON shows it.
-#[derive(Debug, Serialize)]
-#[serde(tag = "is", rename_all = "kebab-case")]
-enum Told<'a> {
-    Queued {
-        agent: &'a Id,
-        name: &'a Name,
-    },
-    Started {
-        agent: &'a Id,
-        run: u32,
-        pid: u32,
-    },
-    Event {
-        agent: &'a Id,
-        event: &'a Event,
-    },
-    Waiting {
-        agent: &'a Id,
-        decision: &'a Id,
-        question: &'a str,
-    },
-    Notice {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        agent: Option<&'a Id>,
-        text: &'a str,
-    },
-    Finished {
-        agent: &'a Id,
-        name: &'a Name,
-        run: u32,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        outcome: Option<&'a Outcome>,
-        tip: &'a ObjectId,
-        commits: usize,
-        leftovers: bool,
-        usage: &'a Usage,
-        #[serde(skip_serializing_if = "<[Id]>::is_empty")]
-        decisions: &'a [Id],
-        #[serde(skip_serializing_if = "Option::is_none")]
-        error: Option<&'a str>,
-    },
-}
-
-impl<'a> Told<'a> {
-    fn of(progress: &'a Progress) -> Self {
-        match progress {
-            Progress::Queued { agent, name } => Self::Queued { agent, name },
-            Progress::Started { agent, run, pid } => Self::Started { agent, run: *run, pid: *pid },
-            Progress::Event { agent, event } => Self::Event { agent, event },
-            Progress::Waiting { agent, decision, question } => Self::Waiting { agent, decision, question },
-            Progress::Notice { agent, text } => Self::Notice { agent: agent.as_ref(), text },
-            Progress::Finished(one) => Self::Finished {
-                agent: &one.agent,
-                name: &one.name,
-                run: one.run,
-                outcome: one.outcome.as_ref(),
-                tip: &one.tip,
-                commits: one.commits,
-                leftovers: one.leftovers,
-                usage: &one.usage,
-                decisions: &one.decisions,
-                error: one.error.as_deref(),
-            },
-        }
-    }
 }

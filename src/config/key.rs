@@ -175,8 +175,8 @@ impl Key {
     }
 }
 
-/// `90`, `90s`, `10m`, `2h`.
-fn duration(text: &str) -> Option<Duration> {
+/// A time span: `90`, `90s`, `10m`, `2h`.
+pub fn duration(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
         "" | "s" => 1,

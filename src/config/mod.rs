@@ -14,7 +14,7 @@ mod profile;
 pub mod program;
 mod source;
 
-pub use key::{Key, Value};
+pub use key::{Key, Value, duration as parse_span};
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
 

@@ -1,5 +1,6 @@
 //! What can go wrong in a use case.
 
+use crate::model::Name;
 use crate::{git, process, store};
 use std::path::PathBuf;
 
@@ -23,6 +24,17 @@ pub enum Error {
         action: &'static str,
         /// The file.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Whoever watches an agent does not answer.
+    #[error("reach the process {pid} that watches {name}")]
+    Unreachable {
+        /// The agent.
+        name: Name,
+        /// The process.
+        pid: u32,
         /// Why.
         #[source]
         source: std::io::Error,

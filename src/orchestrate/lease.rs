@@ -31,6 +31,9 @@ pub struct LeaseInfo {
     pub child: Option<Identity>,
     /// Since when it is in this state.
     pub since: Timestamp,
+    /// The socket at which the process that watches it answers (see `control`), once it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<String>,
 }
 
 /// What the holder of a lease does with it.
@@ -83,6 +86,12 @@ impl Lease {
         self.info.state = LeaseState::Running;
         self.info.child = child;
         self.info.since = at;
+        self.write()
+    }
+
+    /// Says at which socket its holder answers.
+    pub(super) fn answers_at(&mut self, control: &str) -> Result<(), Error> {
+        self.info.control = Some(control.to_owned());
         self.write()
     }
 
@@ -183,6 +192,7 @@ mod tests {
             supervisor: Identity::own(),
             child: None,
             since: Timestamp(1),
+            control: None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The use cases: spawn, supervise, overlap, merge, sync.
 
+pub mod control;
 mod environment;
 mod error;
 pub mod lease;

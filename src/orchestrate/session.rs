@@ -1,5 +1,6 @@
 //! A session: agents that were claimed for this process, their worktrees, and their runs, to the end.
 
+use super::control::Desk;
 use super::lease::Lease;
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
 use super::{Error, environment};
@@ -65,19 +66,31 @@ pub fn default_worktree_root(repo: &Repository) -> PathBuf {
 /// An agent whose worktree cannot be made is taken back: its task is free again. After a [`Request::Stop`] of all,
 /// agents that were not started stay, and can be resumed.
 pub async fn run_claims(
-    claims: Vec<Claim>,
+    mut claims: Vec<Claim>,
     surroundings: Surroundings,
     store: Store,
     supervisor: Supervisor,
     requests: mpsc::Receiver<Request>,
     progress: mpsc::Sender<Progress>,
 ) -> Vec<Finished> {
+    let (server, desk) = (supervisor.listen(), supervisor.desk());
+    for claim in &mut claims {
+        desk.enter(claim.agent.id, &claim.agent.name, claim.run);
+        if let Some(server) = &server
+            && let Err(error) = claim.lease.answers_at(server.name())
+        {
+            tracing::warn!("{}", super::supervise::chain(&error));
+        }
+    }
     let (sender, plans) = mpsc::channel(1);
     let told = progress.clone();
     let producer =
-        tokio::task::spawn_blocking(move || produce(claims, &surroundings, &store, &sender, &told));
+        tokio::task::spawn_blocking(move || produce(claims, &surroundings, &store, &desk, &sender, &told));
     let mut finished = supervisor.supervise(plans, requests, progress).await;
     finished.extend(producer.await.unwrap_or_default());
+    if let Some(server) = server {
+        server.close().await;
+    }
     finished
 }
 
@@ -89,6 +102,7 @@ fn produce(
     claims: Vec<Claim>,
     surroundings: &Surroundings,
     store: &Store,
+    desk: &Desk,
     plans: &mpsc::Sender<Plan>,
     progress: &mpsc::Sender<Progress>,
 ) -> Vec<Finished> {
@@ -102,8 +116,10 @@ fn produce(
             let (store, next, unstarted) = (store.clone(), &next, &unstarted);
             scope.spawn(move || {
                 while let Some(claim) = next() {
-                    if let Some(one) = make(claim, surroundings, &store, plans) {
-                        let _ = progress.blocking_send(Progress::Finished(Box::new(one.clone())));
+                    if let Some(one) = make(claim, surroundings, &store, desk, plans) {
+                        let told = Progress::Finished(Box::new(one.clone()));
+                        desk.leave(&one.agent, &told);
+                        let _ = progress.blocking_send(told);
                         unstarted.lock().unwrap_or_else(PoisonError::into_inner).push(one);
                     }
                 }
@@ -118,9 +134,10 @@ fn make(
     claim: Claim,
     surroundings: &Surroundings,
     store: &Store,
+    desk: &Desk,
     plans: &mpsc::Sender<Plan>,
 ) -> Option<Finished> {
-    if plans.is_closed() {
+    if plans.is_closed() || !desk.is_wanted(&claim.agent.id) {
         return Some(forget(store, claim.agent, claim.run, claim.lease));
     }
     let (worktree, tip) = match worktree(store.repo(), surroundings, &claim.agent) {

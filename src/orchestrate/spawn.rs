@@ -124,6 +124,7 @@ pub(super) fn claim(
         supervisor: Identity::own(),
         child: None,
         since: store.clock().now(),
+        control: None,
     };
     let Some(lease) = Lease::take(store.repo(), info)? else {
         return Err(Error::refused(format!("start {}: it is running", agent.name), None));

@@ -102,6 +102,11 @@ impl Activity {
         }
     }
 
+    /// Whether it waits for a person, or for a limit of its model to pass.
+    pub const fn is_waiting(&self) -> bool {
+        matches!(self, Self::Asking(_))
+    }
+
     /// Whether somebody alive watches it.
     pub const fn is_live(&self) -> bool {
         matches!(self, Self::Queued | Self::Running { .. } | Self::Asking(_))
@@ -156,6 +161,18 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         key(a).cmp(&key(b)).then_with(|| a.agent.name.cmp(&b.agent.name))
     });
     Ok(all)
+}
+
+/// What one agent does. Looks at its lease before anything else, so that what `agent` was read from may be older.
+pub fn activity_of(store: &Store, agent: &Agent) -> Result<Activity, Error> {
+    let lease = lease::find_live(store.repo(), &agent.id);
+    let state = store.state()?;
+    let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
+    let open =
+        lease.iter().map(|_| state.all::<Decision>()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let mut open = open.filter(|asked| asked.status == DecisionStatus::Open);
+    let asking = open.find(|asked| asked.agent == Some(agent.id)).map(|asked| asked.id);
+    Ok(activity(&agent, lease.as_ref(), asking.as_ref()))
 }
 
 fn activity(agent: &Agent, lease: Option<&LeaseInfo>, asking: Option<&Id>) -> Activity {

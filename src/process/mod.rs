@@ -1,4 +1,4 @@
-//! Child processes, signals and the clock: the only home of all three.
+//! Child processes, signals, local sockets and the clock: the only home of all four.
 //!
 //! Every child starts from an explicit environment; nothing here knows git, agents or the state.
 
@@ -12,6 +12,7 @@ mod lines;
 mod lock;
 mod presence;
 mod signal;
+mod socket;
 mod tree;
 
 pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
@@ -23,4 +24,5 @@ pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
 pub use presence::is_at_work;
 pub use signal::{Interrupt, Interrupts};
+pub use socket::{Connection, Lines, Listener};
 pub use tree::{end_orphans, sweep_strays};

@@ -62,15 +62,18 @@ impl Writer {
         Ok(Self { file, path, buffer: Vec::with_capacity(BUFFER * 2), next: 1, written: 0 })
     }
 
-    /// Adds an entry. It is in the file after [`Writer::flush`] at the latest.
-    pub fn append(&mut self, entry: &Entry) -> Result<(), Error> {
+    /// Adds an entry, and returns its number. It is in the file after [`Writer::flush`] at the latest.
+    pub fn append(&mut self, entry: &Entry) -> Result<u64, Error> {
         let entry = serde_json::to_vec(entry).expect("entries are plain data");
         let (number, crc) = (self.next, crc32fast::hash(&entry));
         write!(self.buffer, "{{\"n\":{number},\"c\":\"{crc:08x}\",\"e\":").expect("writing to memory");
         self.buffer.extend_from_slice(&entry);
         self.buffer.extend_from_slice(b"}\n");
         self.next += 1;
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= BUFFER {
+            self.flush()?;
+        }
+        Ok(number)
     }
 
     /// How many bytes it has.
@@ -114,6 +117,11 @@ impl Tail {
 
     /// All whole entries that came since the last call.
     pub fn read(&mut self) -> Result<Vec<Entry>, Error> {
+        Ok(self.read_numbered()?.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// The same, each with its number.
+    pub fn read_numbered(&mut self) -> Result<Vec<(u64, Entry)>, Error> {
         if self.file.is_none() {
             match File::open(&self.path) {
                 Ok(file) => self.file = Some(file),
@@ -125,7 +133,7 @@ impl Tail {
         let failed = |e| Error::local("read", &self.path, e);
         file.read_to_end(&mut self.pending).map_err(failed)?;
         let whole = self.pending.rfind_byte(b'\n').map_or(0, |at| at + 1);
-        let entries = parse(&self.pending[..whole]).collect();
+        let entries = self.pending[..whole].lines().map_while(parse_numbered).collect();
         self.pending.drain(..whole);
         Ok(entries)
     }
@@ -137,12 +145,17 @@ pub fn parse(bytes: &[u8]) -> impl Iterator<Item = Entry> {
 }
 
 fn parse_line(line: &[u8]) -> Option<Entry> {
+    parse_numbered(line).map(|(_, entry)| entry)
+}
+
+fn parse_numbered(line: &[u8]) -> Option<(u64, Entry)> {
     let rest = line.strip_prefix(b"{\"n\":")?;
-    let (_, rest) = rest.split_once_str(",\"c\":\"")?;
+    let (number, rest) = rest.split_once_str(",\"c\":\"")?;
     let (crc, rest) = rest.split_once_str("\",\"e\":")?;
     let entry = rest.strip_suffix(b"}")?;
     let crc = u32::from_str_radix(crc.to_str().ok()?, 16).ok()?;
-    if crc32fast::hash(entry) == crc { serde_json::from_slice(entry).ok() } else { None }
+    let entry = (crc32fast::hash(entry) == crc).then(|| serde_json::from_slice(entry).ok()).flatten()?;
+    Some((number.to_str().ok()?.parse().ok()?, entry))
 }
 
 /// The bytes of a journal up to its torn tail, if it has one.

@@ -56,6 +56,18 @@ fn a_rejected_key_is_a_failure() {
 }
 
 #[test]
+fn a_rejected_key_does_not_cost_minutes() {
+    let (sandbox, endpoint) = with_scripts([("locked", vec![Step::say("Never.").failing(100, 401, None)])]);
+    let spawned =
+        sandbox.orchestra(&["spawn", "-m", "Say something [script:locked]", "--name", "locked-out"]);
+    assert_eq!(spawned.code, 4, "an agent failed: {spawned}");
+    let Outcome::Failed { reason } = outcome(&sandbox) else { panic!("{:?}", outcome(&sandbox)) };
+    assert!(reason.contains("refuses the API key or the login: 401"), "{reason}");
+    let tries = endpoint.seen_by("locked").len();
+    assert!((2..=4).contains(&tries), "of the eleven that the client would make: {tries}");
+}
+
+#[test]
 fn a_run_that_we_stopped_is_never_a_success_and_its_work_is_kept() {
     let work = vec![
         Step::write("half.txt", "half of it\n"),

@@ -17,6 +17,7 @@ mod generated;
 mod harness;
 mod kill;
 mod layers;
+mod life;
 mod merge;
 mod readme;
 mod recover;

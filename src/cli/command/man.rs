@@ -163,6 +163,12 @@ a gate failed
 \fB6\fR
 a remote went back, or rewrote or deleted what had been seen of it
 .TP
+\fB7\fR
+what \fBwait\fR waited for did not come in time
+.TP
+\fB8\fR
+\fBwait\fR: there is no such agent
+.TP
 \fB128+n\fR
 ended by signal n
 .SH FILES

@@ -54,6 +54,10 @@ commands! {
     "Agents" {
         Spawn => spawn,
         Resume => resume,
+        Send => send,
+        Interrupt => interrupt,
+        Stop => stop,
+        Wait => wait,
         Remove => remove,
     }
     "See" {

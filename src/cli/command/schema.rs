@@ -37,10 +37,12 @@ const KINDS: &[(&str, &str)] = &[
     ("recovered", include_str!("../../../fixtures/schema/recovered.json")),
     ("removed", include_str!("../../../fixtures/schema/removed.json")),
     ("status", include_str!("../../../fixtures/schema/status.json")),
+    ("steered", include_str!("../../../fixtures/schema/steered.json")),
     ("sync", include_str!("../../../fixtures/schema/sync.json")),
     ("task", include_str!("../../../fixtures/schema/task.json")),
     ("task-list", include_str!("../../../fixtures/schema/task-list.json")),
     ("undo", include_str!("../../../fixtures/schema/undo.json")),
+    ("waited", include_str!("../../../fixtures/schema/waited.json")),
 ];
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {

@@ -105,7 +105,7 @@ impl Live {
     /// Takes in what happened, and shows what there is to see of it.
     pub(crate) fn take(&mut self, progress: &Progress) {
         match progress {
-            Progress::Queued { .. } => {}
+            Progress::Queued { .. } | Progress::Answered { .. } => {}
             Progress::Started { agent, .. } => {
                 if let Some(row) = self.rows.get_mut(agent) {
                     if let (Some(bars), Some(queued)) = (&self.bars, &self.queued) {

@@ -4,6 +4,7 @@ mod thorough;
 
 pub use thorough::{RecoverOptions, recover_all};
 
+use super::control;
 use super::lease::{self, Lease, LeaseState};
 use super::supervise::{RunRecord, own_commits, write_run};
 use super::{Error, trust};
@@ -108,6 +109,7 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
     for lease in lease::take_dead(repo)? {
         found.extend(settle(store, &lease)?);
         lease.release()?;
+        control::sweep(store.repo());
     }
     trust::forget(repo);
     Ok(found)

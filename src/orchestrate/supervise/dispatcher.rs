@@ -5,10 +5,11 @@ use super::run::{self, RunContext};
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
 use crate::model::Id;
+use crate::orchestrate::control::{Asked, Desk, Refusal, Server};
 use crate::orchestrate::trust;
 use crate::process::{Budget, sweep_strays};
 use crate::store::Store;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -34,6 +35,8 @@ pub struct Supervisor {
     store: Store,
     redactor: Arc<Redactor>,
     options: SuperviseOptions,
+    desk: Arc<Desk>,
+    asked: mpsc::Receiver<Asked>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -45,8 +48,21 @@ impl std::fmt::Debug for Supervisor {
 impl Supervisor {
     /// A supervisor that records in `store`. `redactor` takes secrets out of everything before it is written or
     /// shown.
-    pub const fn new(store: Store, redactor: Arc<Redactor>, options: SuperviseOptions) -> Self {
-        Self { store, redactor, options }
+    pub fn new(store: Store, redactor: Arc<Redactor>, options: SuperviseOptions) -> Self {
+        let (desk, asked) = Desk::new();
+        Self { store, redactor, options, desk, asked }
+    }
+
+    /// Where others find out about its runs, and ask for things.
+    pub(in crate::orchestrate) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    /// Begins to answer other processes. A session that cannot (a full disk, a file system without sockets) works all
+    /// the same, and is stopped from its own console only.
+    pub(in crate::orchestrate) fn listen(&self) -> Option<Server> {
+        let opened = Server::open(self.store.repo(), self.desk());
+        opened.inspect_err(|error| tracing::warn!("failed to listen for other commands: {error}")).ok()
     }
 
     /// Runs every plan that arrives, until the plans' sender is dropped and everything is over and recorded.
@@ -55,7 +71,7 @@ impl Supervisor {
     /// [`Request::Stop`] or [`Request::Kill`] of all, plans that were not started are given back unstarted: their
     /// agents stay as they are and can be resumed.
     pub async fn supervise(
-        self,
+        mut self,
         mut plans: mpsc::Receiver<Plan>,
         mut requests: mpsc::Receiver<Request>,
         progress: mpsc::Sender<Progress>,
@@ -75,64 +91,56 @@ impl Supervisor {
             interactive: self.options.interactive,
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().unwrap_or_default())),
         };
-        let mut active: HashMap<Id, mpsc::Sender<Request>> = HashMap::new();
-        let mut queue: VecDeque<Plan> = VecDeque::new();
+        let mut floor = Floor::new(Arc::clone(&self.desk));
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut ended = Batch::default();
         let mut finished = Vec::new();
         let (mut more, mut listening) = (true, true);
-        let mut stopping: Option<String> = None;
-        while more || !queue.is_empty() || !tasks.is_empty() || !ended.is_empty() {
-            while let (true, None) = (active.len() < self.options.jobs.max(1), &stopping)
-                && let Some(plan) = queue.pop_front()
-            {
-                let (sender, receiver) = mpsc::channel(64);
-                active.insert(plan.agent.id, sender);
-                tasks.spawn(run::run(plan, context.clone(), receiver));
+        while more || !floor.queue.is_empty() || !tasks.is_empty() || !ended.is_empty() {
+            while let Some((plan, receiver)) = floor.next(self.options.jobs) {
+                let feed = self.desk.enter(plan.agent.id, &plan.agent.name, plan.run);
+                tasks.spawn(run::run(plan, context.clone(), feed, receiver));
             }
-            if stopping.is_some() {
-                for plan in queue.drain(..) {
-                    ended.push(Ended::unstarted(plan));
-                }
-            }
+            floor.unwanted.drain(..).map(Ended::unstarted).for_each(|one| ended.push(one));
             // With nobody to wait for there is nothing to gain by waiting.
-            ended.write_if_due(&self.store, !more && queue.is_empty() && tasks.is_empty());
+            ended.write_if_due(&self.store, !more && floor.queue.is_empty() && tasks.is_empty());
             let due = ended.due();
             tokio::select! {
                 plan = plans.recv(), if more => match plan {
                     Some(plan) => {
                         let (agent, name) = (plan.agent.id, plan.agent.name.clone());
+                        self.desk.enter(agent, &name, plan.run);
                         let _ = progress.send(Progress::Queued { agent, name }).await;
-                        queue.push_back(plan);
+                        floor.enter(plan);
                     }
                     None => more = false,
                 },
                 request = requests.recv(), if listening => match request {
                     None => listening = false,
-                    Some(request) => {
-                        if request.agent().is_none() {
-                            stopping.get_or_insert_with(|| "interrupt".to_owned());
-                            plans.close();
-                        }
-                        hand_on(&request, &active);
-                    }
+                    Some(request) => floor.take(request.into()),
                 },
+                Some(asked) = self.asked.recv() => floor.take(asked),
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => {
                     if let Ok(done) = done {
-                        active.remove(&done.finished.agent);
+                        floor.active.remove(&done.finished.agent);
                         ended.push(done);
                     } else {
                         // A bug in a run's task: its lease is dead now and `recover` records it.
-                        active.retain(|_, sender| !sender.is_closed());
+                        floor.active.retain(|_, sender| !sender.is_closed());
                     }
                 }
                 () = due => {}
                 recorded = ended.written() => {
                     for one in recorded {
-                        let _ = progress.send(Progress::Finished(Box::new(one.clone()))).await;
+                        let told = Progress::Finished(Box::new(one.clone()));
+                        self.desk.leave(&one.agent, &told);
+                        let _ = progress.send(told).await;
                         finished.push(one);
                     }
                 }
+            }
+            if floor.stopping {
+                plans.close();
             }
         }
         if self.options.sweep {
@@ -144,11 +152,77 @@ impl Supervisor {
     }
 }
 
-fn hand_on(request: &Request, active: &HashMap<Id, mpsc::Sender<Request>>) {
-    let concerned = active.iter().filter(|(id, _)| request.agent().is_none_or(|agent| agent == *id));
-    for (_, sender) in concerned {
-        // A run that is ending does not listen any more, and one with 64 unread wishes is being stopped anyway.
-        let _ = sender.try_send(request.clone());
+/// Who runs, who waits, and who is not to run any more.
+struct Floor {
+    desk: Arc<Desk>,
+    active: HashMap<Id, mpsc::Sender<Asked>>,
+    queue: VecDeque<Plan>,
+    unwanted: Vec<Plan>,
+    /// Everybody whose plan has come.
+    known: HashSet<Id>,
+    /// Whether nobody may start any more.
+    stopping: bool,
+}
+
+impl Floor {
+    fn new(desk: Arc<Desk>) -> Self {
+        let (active, queue, unwanted) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Self { desk, active, queue, unwanted, known: HashSet::new(), stopping: false }
+    }
+
+    fn enter(&mut self, plan: Plan) {
+        self.known.insert(plan.agent.id);
+        if self.stopping || !self.desk.is_wanted(&plan.agent.id) {
+            self.unwanted.push(plan);
+        } else {
+            self.queue.push_back(plan);
+        }
+    }
+
+    /// The next one to start, if `jobs` leave room for it.
+    fn next(&mut self, jobs: usize) -> Option<(Plan, mpsc::Receiver<Asked>)> {
+        if self.active.len() >= jobs.max(1) {
+            return None;
+        }
+        let plan = self.queue.pop_front()?;
+        let (sender, receiver) = mpsc::channel(64);
+        self.active.insert(plan.agent.id, sender);
+        Some((plan, receiver))
+    }
+
+    /// Hands a wish to whom it concerns.
+    fn take(&mut self, asked: Asked) {
+        let Some(&agent) = asked.request.agent() else {
+            self.stopping = true;
+            self.unwanted.extend(self.queue.drain(..));
+            for sender in self.active.values() {
+                // One that is ending does not listen, and one with 64 unread wishes is being stopped anyway.
+                let _ = sender.try_send(asked.request.clone().into());
+            }
+            return asked.answer(Ok(()));
+        };
+        if let Some(sender) = self.active.get(&agent) {
+            if let Err(error) = sender.try_send(asked) {
+                let (mpsc::error::TrySendError::Full(asked) | mpsc::error::TrySendError::Closed(asked)) =
+                    error;
+                asked.answer(Err(Refusal::Ending));
+            }
+            return;
+        }
+        let ends = matches!(asked.request, Request::Stop { .. } | Request::Kill { .. });
+        if let Some(at) = self.queue.iter().position(|plan| plan.agent.id == agent) {
+            if ends {
+                self.unwanted.extend(self.queue.remove(at));
+            }
+        } else if self.known.contains(&agent) {
+            return asked.answer(Err(Refusal::Ending));
+        } else if self.desk.find(&agent).is_none() {
+            return asked.answer(Err(Refusal::Unknown));
+        } else if ends {
+            // Its worktree is being made.
+            self.desk.unwant(agent);
+        }
+        asked.answer(if ends { Ok(()) } else { Err(Refusal::Queued) });
     }
 }
 

@@ -5,6 +5,7 @@
 //! claims.
 
 mod dispatcher;
+mod notebook;
 mod outcome;
 mod progress;
 mod question;

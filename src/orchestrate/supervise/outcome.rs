@@ -3,11 +3,13 @@
 use crate::model::Outcome;
 use crate::process::Exit;
 
-/// What a run's end means. A run that we ended is never a success, whatever it claimed while ending; one that had
-/// said that it was done, and only did not go, counts by what it said.
+/// What a run's end means. A run that we ended is never a success, whatever it claimed while ending: one whose model
+/// `refused` to serve it failed for that reason. One that had said that it was done, and only did not go, counts by
+/// what it said.
 pub(super) fn outcome(
     exit: Exit,
     stopped_by: Option<&str>,
+    refused: Option<String>,
     overdue: bool,
     reported: Option<String>,
 ) -> Outcome {
@@ -15,6 +17,9 @@ pub(super) fn outcome(
         return Outcome::Stopped { by: by.to_owned() };
     }
     let failed = |reason: String| Outcome::Failed { reason };
+    if let Some(reason) = refused {
+        return failed(reason);
+    }
     match (exit.code, exit.signal) {
         _ if overdue => reported.map_or(Outcome::Succeeded, failed),
         (Some(0), _) => reported.map_or(Outcome::Succeeded, failed),
@@ -35,14 +40,17 @@ mod tests {
         let exit = |code, signal| Exit { code, signal, sent: None, leaked: 0, held: false };
         let word = |outcome: &Outcome| outcome.word();
         let said = || Some("api error".to_owned());
-        assert_eq!(outcome(exit(Some(0), None), None, false, None), Outcome::Succeeded);
-        assert_eq!(word(&outcome(exit(Some(0), None), Some("interrupt"), false, None)), "stopped");
-        assert_eq!(word(&outcome(exit(Some(0), None), None, false, said())), "failed");
-        assert_eq!(word(&outcome(exit(None, Some(15)), None, true, None)), "done");
-        assert_eq!(word(&outcome(exit(None, Some(15)), None, true, said())), "failed");
+        assert_eq!(outcome(exit(Some(0), None), None, None, false, None), Outcome::Succeeded);
+        assert_eq!(word(&outcome(exit(Some(0), None), Some("interrupt"), None, false, None)), "stopped");
+        assert_eq!(word(&outcome(exit(Some(0), None), None, None, false, said())), "failed");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, true, None)), "done");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, true, said())), "failed");
+        let refused = || Some("no key".to_owned());
+        assert_eq!(word(&outcome(exit(Some(0), None), Some("stop"), refused(), false, None)), "stopped");
+        assert_eq!(word(&outcome(exit(Some(0), None), None, refused(), false, None)), "failed");
         let failed = |reason: &str| Outcome::Failed { reason: reason.to_owned() };
-        assert_eq!(outcome(exit(Some(3), None), None, false, None), failed("exit 3"));
-        assert_eq!(outcome(exit(Some(1), None), None, false, said()), failed("exit 1: api error"));
-        assert_eq!(outcome(exit(None, Some(9)), None, false, None), failed("signal 9"));
+        assert_eq!(outcome(exit(Some(3), None), None, None, false, None), failed("exit 3"));
+        assert_eq!(outcome(exit(Some(1), None), None, None, false, said()), failed("exit 1: api error"));
+        assert_eq!(outcome(exit(None, Some(9)), None, None, false, None), failed("signal 9"));
     }
 }

@@ -1,9 +1,11 @@
 //! What whoever shows runs is told: the only interface between running and showing.
 
 use crate::model::{Event, Id, Name, ObjectId, Outcome, Usage};
+use serde::{Deserialize, Serialize};
 
 /// One thing that happened to an agent. Texts are redacted, and not yet sanitised for a terminal.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
 pub enum Progress {
     /// It waits for its turn.
     Queued {
@@ -37,9 +39,19 @@ pub enum Progress {
         /// The question.
         question: String,
     },
+    /// Its permission question was answered, by whoever was first.
+    Answered {
+        /// The agent.
+        agent: Id,
+        /// The question, as the event named it.
+        request: String,
+        /// Whether it may.
+        allowed: bool,
+    },
     /// Something that the user should know.
     Notice {
         /// The agent that it concerns, if one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         agent: Option<Id>,
         /// The words.
         text: String,
@@ -49,7 +61,7 @@ pub enum Progress {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Finished {
     /// The agent.
     pub agent: Id,
@@ -58,6 +70,7 @@ pub struct Finished {
     /// The run.
     pub run: u32,
     /// How it ended; absent if it was never started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// Its branch's tip.
     pub tip: ObjectId,
@@ -68,7 +81,9 @@ pub struct Finished {
     /// Tokens and cost.
     pub usage: Usage,
     /// Questions that wait for a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Id>,
     /// What went wrong while it was recorded, if something did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

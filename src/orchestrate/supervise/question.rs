@@ -2,9 +2,30 @@
 
 use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, Id};
 use crate::orchestrate::Error;
+use crate::orchestrate::control::Question;
 use crate::store::Store;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+
+/// A permission question that a person looks at.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// How the program names it.
+    pub(super) request: String,
+    pub(super) tool: String,
+    /// Without secrets.
+    pub(super) summary: String,
+    /// What goes back when it is allowed.
+    pub(super) input: String,
+    pub(super) subject: String,
+}
+
+impl Open {
+    /// What others are shown of it.
+    pub(super) fn question(&self) -> Question {
+        Question { request: self.request.clone(), tool: self.tool.clone(), summary: self.summary.clone() }
+    }
+}
 
 /// What identifies a permission question, so that it is known when it is asked again.
 pub(super) fn permission_subject(tool: &str, input: &str) -> String {

@@ -1,6 +1,5 @@
 //! What may be asked of runs while they run.
 
-use crate::agent::PermissionReply;
 use crate::model::Id;
 
 /// A wish about one agent, or about all.
@@ -17,6 +16,8 @@ pub enum Request {
     Kill {
         /// The agent; all if absent.
         agent: Option<Id>,
+        /// Who or what asks.
+        by: String,
     },
     /// Tell it something.
     Message {
@@ -36,8 +37,8 @@ pub enum Request {
         agent: Id,
         /// The question, as the event named it.
         request: String,
-        /// The answer.
-        reply: PermissionReply,
+        /// Whether it may, this once.
+        allow: bool,
     },
 }
 
@@ -45,7 +46,7 @@ impl Request {
     /// The agent it concerns; `None` for all.
     pub const fn agent(&self) -> Option<&Id> {
         match self {
-            Self::Stop { agent, .. } | Self::Kill { agent } => agent.as_ref(),
+            Self::Stop { agent, .. } | Self::Kill { agent, .. } => agent.as_ref(),
             Self::Message { agent, .. } | Self::Interrupt { agent } | Self::Permission { agent, .. } => {
                 Some(agent)
             }

@@ -1,7 +1,8 @@
 //! One run, from its start to its record.
 
+use super::notebook::Notebook;
 use super::outcome::outcome;
-use super::question::{permission_subject, record_question};
+use super::question::{Open, permission_subject, record_question};
 use super::record::{Ended, RunRecord, chain};
 use super::redact::{redact_event, redact_line};
 use super::save::save;
@@ -10,16 +11,21 @@ use crate::agent::{Decoder, PermissionReply, Redactor};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Timestamp};
 use crate::orchestrate::Error;
+use crate::orchestrate::control::{Asked, Feed, Refusal};
 use crate::orchestrate::lease::LeaseInfo;
-use crate::process::{Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source};
-use crate::store::{Store, journal};
+use crate::process::{
+    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, InputError, Line, Source,
+};
+use crate::store::Store;
+use crate::store::journal::{self, Entry};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-/// The most bytes of a journal, but for the gist of what follows: it becomes objects of the repository.
-const JOURNAL_LIMIT: u64 = 64 << 20;
+/// At which attempt in vain a model that does not know who we are is given up. The first one may only have made a
+/// client fetch a new token.
+const REFUSALS: u64 = 2;
 
 /// What every run of a session needs.
 #[derive(Clone)]
@@ -37,8 +43,13 @@ pub(super) struct RunContext {
 }
 
 /// Runs `plan` to its end. Whatever fails is a failed run. What is left to do is to record it.
-pub(super) async fn run(plan: Plan, context: RunContext, requests: mpsc::Receiver<Request>) -> Ended {
-    let mut live = Live::new(plan, context);
+pub(super) async fn run(
+    plan: Plan,
+    context: RunContext,
+    feed: Arc<Feed>,
+    requests: mpsc::Receiver<Asked>,
+) -> Ended {
+    let mut live = Live::new(plan, context, feed);
     match live.start().await {
         Ok(child) => live.watch(child, requests).await,
         Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
@@ -51,7 +62,9 @@ struct Live {
     plan: Plan,
     context: RunContext,
     decoder: Box<dyn Decoder>,
-    journal: Option<journal::Writer>,
+    journal: Notebook,
+    /// Where those who look from elsewhere are told what happens.
+    feed: Arc<Feed>,
     started: Timestamp,
     model: Option<String>,
     session: Option<String>,
@@ -61,33 +74,37 @@ struct Live {
     overdue: bool,
     /// Whether a message was sent that no result has followed.
     unanswered: bool,
+    /// Whether its turn was interrupted, and nothing was said to it since.
+    interrupted: bool,
+    /// Why its model does not serve it, if it never will.
+    refused: Option<String>,
     /// Since when it says that it is done.
     done_since: Option<Instant>,
     /// Permission questions that a person looks at right now.
-    asked: usize,
-    /// Whether the journal has all it may have.
-    full: bool,
+    open: Vec<Open>,
     decisions: Vec<Id>,
     outcome: Option<Outcome>,
 }
 
 impl Live {
-    fn new(plan: Plan, context: RunContext) -> Self {
+    fn new(plan: Plan, context: RunContext, feed: Arc<Feed>) -> Self {
         let (decoder, started) = (plan.adapter.decoder(), context.clock.now());
         Self {
             plan,
             context,
             decoder,
-            journal: None,
+            journal: Notebook::default(),
+            feed,
             started,
             model: None,
             session: None,
             stopped_by: None,
             overdue: false,
             unanswered: false,
+            interrupted: false,
+            refused: None,
             done_since: None,
-            asked: 0,
-            full: false,
+            open: Vec::new(),
             decisions: Vec::new(),
             outcome: None,
         }
@@ -114,7 +131,7 @@ impl Live {
             );
             return Err(Error::refused(what, Some("switch the worktree back to its branch".to_owned())));
         }
-        self.journal = Some(journal::Writer::create(&self.context.repo, &plan.agent.id, plan.run)?);
+        self.journal.begin(journal::Writer::create(&self.context.repo, &plan.agent.id, plan.run)?);
         // Before the process: what a kill of ours leaves running is found by its mark.
         plan.lease.started(None, self.started)?;
         let launch = plan.adapter.launch(&plan.launch);
@@ -140,11 +157,12 @@ impl Live {
             let _ = child.write(input);
         }
         let (agent, run, pid) = (plan.agent.id, plan.run, child.identity().pid);
-        self.tell(Progress::Started { agent, run, pid }).await;
+        self.tell(None, Progress::Started { agent, run, pid }).await;
         Ok(child)
     }
 
-    async fn watch(&mut self, mut child: Child, mut requests: mpsc::Receiver<Request>) {
+    async fn watch(&mut self, mut child: Child, mut requests: mpsc::Receiver<Asked>) {
+        let mut askers = self.feed.askers();
         let begun = Instant::now();
         let mut heard = begun;
         let mut listening = true;
@@ -165,9 +183,14 @@ impl Live {
                     None => return,
                 },
                 request = requests.recv(), if listening => match request {
-                    Some(request) => self.request(&mut child, request).await,
+                    Some(asked) => self.asked(&mut child, asked).await,
                     None => listening = false,
                 },
+                changed = askers.changed(), if !self.open.is_empty() && !self.context.interactive => {
+                    if changed.is_err() || *askers.borrow_and_update() == 0 {
+                        self.defer_all(&child).await;
+                    }
+                }
                 () = due(limit.as_ref().map(|(at, _)| *at)) => {
                     let reason = limit.map_or("", |(_, reason)| reason);
                     self.over(&child, reason).await;
@@ -178,11 +201,11 @@ impl Live {
 
     /// The next moment at which it must be ended, and why.
     fn next_limit(&self, begun: Instant, heard: Instant) -> Option<(Instant, &'static str)> {
-        if self.stopped_by.is_some() || self.overdue {
+        if self.stopped_by.is_some() || self.overdue || self.refused.is_some() {
             return None;
         }
         let limits = self.plan.limits;
-        let idle = limits.idle.filter(|_| self.asked == 0).map(|span| (heard + span, "idle"));
+        let idle = limits.idle.filter(|_| self.open.is_empty()).map(|span| (heard + span, "idle"));
         let total = limits.total.map(|span| (begun + span, "deadline"));
         let done = self.done_since.map(|since| (since + limits.after_result, "done"));
         [idle, total, done].into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -202,7 +225,7 @@ impl Live {
 
     /// Takes lines: to the journal, to the decoder, and what they mean to whoever looks.
     async fn lines(&mut self, child: &Child, source: Source, lines: Vec<Line>) {
-        let mut events = Vec::new();
+        let (mut events, mut numbers) = (Vec::new(), Vec::new());
         for line in lines {
             let at = self.context.clock.now();
             let text = String::from_utf8_lossy(&line.bytes);
@@ -223,23 +246,28 @@ impl Live {
             // The whole text follows, and is redacted as a whole.
             if stderr || !self.decoder.was_piece() {
                 let raw = redact_line(&self.context.redactor, &text).into_owned();
-                self.write(&journal::Entry::Raw { raw, stderr });
+                self.write(&Entry::Raw { raw, stderr });
             }
             for event in &mut events[before..] {
                 self.learn(event);
+                let mut number = None;
                 if !is_partial(&event.kind) {
                     let mut kept = event.clone();
                     redact_event(&self.context.redactor, &mut kept);
                     if let EventKind::PermissionAsked { input, .. } = &mut kept.kind {
                         *input = redact_line(&self.context.redactor, input).into_owned();
                     }
-                    self.write(&journal::Entry::Event(kept));
+                    number = self.write(&Entry::Event(kept));
                 }
+                numbers.push(number);
             }
         }
-        self.flush();
-        for event in events {
-            self.show(child, event).await;
+        self.journal.flush();
+        for (event, number) in events.into_iter().zip(numbers) {
+            self.show(child, event, number).await;
+        }
+        if self.refused.is_some() && self.stopped_by.is_none() {
+            child.stop();
         }
     }
 
@@ -251,11 +279,19 @@ impl Live {
                 self.session = session.clone().or(self.session.take());
             }
             EventKind::Result { .. } if event.parent.is_none() => self.unanswered = false,
+            // The program would try for minutes, and nothing changes meanwhile.
+            EventKind::Retry { attempt, status: Some(status @ (401 | 403)), error, .. }
+                if *attempt >= REFUSALS && event.parent.is_none() =>
+            {
+                self.refused.get_or_insert_with(|| {
+                    format!("its model refuses the API key or the login: {status} {error}")
+                });
+            }
             _ => {}
         }
     }
 
-    async fn show(&mut self, child: &Child, mut event: Event) {
+    async fn show(&mut self, child: &Child, mut event: Event, number: Option<u64>) {
         if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
             let subject = permission_subject(tool, input);
             let known = self.plan.decided.get(&subject).copied();
@@ -266,14 +302,20 @@ impl Live {
                     PermissionReply::Deny { message: "A person refused this.".to_owned() }
                 };
                 self.reply(child, request, &reply).await;
-            } else if self.context.interactive {
-                self.asked += 1;
             } else {
-                self.defer(child, request, tool, summary, subject).await;
+                let (request, tool) = (request.clone(), tool.clone());
+                let redact = |text: &str| redact_line(&self.context.redactor, text).into_owned();
+                let open = Open { request, tool, summary: redact(summary), input: input.clone(), subject };
+                if self.context.interactive || *self.feed.askers().borrow() > 0 {
+                    self.open.push(open);
+                    self.feed.set_questions(self.open.iter().map(Open::question).collect());
+                } else {
+                    self.defer(child, open).await;
+                }
             }
         }
         redact_event(&self.context.redactor, &mut event);
-        self.tell(Progress::Event { agent: self.plan.agent.id, event }).await;
+        self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
     }
 
     async fn reply(&mut self, child: &Child, request: &str, reply: &PermissionReply) {
@@ -285,9 +327,9 @@ impl Live {
     }
 
     /// Records a question for later, and refuses for now.
-    async fn defer(&mut self, child: &Child, request: &str, tool: &str, summary: &str, subject: String) {
-        let redact = |text: &str| redact_line(&self.context.redactor, text).into_owned();
-        let question = format!("{} wants to use {tool}: {}", self.plan.agent.name, redact(summary));
+    async fn defer(&mut self, child: &Child, open: Open) {
+        let Open { request, tool, summary, subject, .. } = open;
+        let question = format!("{} wants to use {tool}: {summary}", self.plan.agent.name);
         let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
         let asked = question.clone();
         let recorded =
@@ -296,19 +338,27 @@ impl Live {
             Ok(Ok(decision)) => {
                 self.decisions.push(decision);
                 let agent = self.plan.agent.id;
-                self.tell(Progress::Waiting { agent, decision, question }).await;
+                self.tell(None, Progress::Waiting { agent, decision, question }).await;
                 "Nobody is there to allow this right now. The question was recorded and may be allowed later. \
                  Do what you can without it, say what is left, and end."
                     .to_owned()
             }
             _ => "This is not allowed.".to_owned(),
         };
-        self.reply(child, request, &PermissionReply::Deny { message }).await;
+        self.reply(child, &request, &PermissionReply::Deny { message }).await;
+    }
+
+    /// Everybody who could answer went away.
+    async fn defer_all(&mut self, child: &Child) {
+        for open in std::mem::take(&mut self.open) {
+            self.defer(child, open).await;
+        }
+        self.feed.set_questions(Vec::new());
     }
 
     /// Closes the input of a program that is done, and notes since when it is.
     fn settle(&mut self, child: &mut Child) {
-        if self.decoder.is_idle() && !self.unanswered && self.asked == 0 {
+        if self.decoder.is_idle() && !self.unanswered && !self.interrupted && self.open.is_empty() {
             if child.is_input_open() {
                 child.close_input();
             }
@@ -318,37 +368,60 @@ impl Live {
         }
     }
 
-    async fn request(&mut self, child: &mut Child, request: Request) {
+    async fn asked(&mut self, child: &mut Child, asked: Asked) {
+        let result = self.request(child, &asked.request).await;
+        asked.answer(result);
+    }
+
+    async fn request(&mut self, child: &mut Child, request: &Request) -> Result<(), Refusal> {
         match request {
             Request::Stop { by, .. } => {
-                self.stopped_by.get_or_insert(by);
+                self.stopped_by.get_or_insert_with(|| by.clone());
                 child.stop();
+                Ok(())
             }
-            Request::Kill { .. } => {
-                self.stopped_by.get_or_insert_with(|| "interrupt".to_owned());
+            Request::Kill { by, .. } => {
+                self.stopped_by.get_or_insert_with(|| by.clone());
                 child.kill();
+                Ok(())
             }
             Request::Message { text, .. } => {
-                let sent = self.plan.adapter.message(&text).map(|bytes| child.write(bytes));
-                match sent {
-                    Some(Ok(())) => {
-                        self.unanswered = true;
-                        self.done_since = None;
-                    }
-                    Some(Err(error)) => self.notice(&format!("the message did not arrive: {error}")).await,
-                    None => self.notice("its program takes no messages while it runs").await,
+                let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
+                let sent = bytes.and_then(|bytes| child.write(bytes).map_err(refusal));
+                if let Err(why) = sent {
+                    self.notice(&format!("it was not told: {why}")).await;
+                    return Err(why);
                 }
+                (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
+                let text = redact_line(&self.context.redactor, text).into_owned();
+                self.notice(&format!("a person told it: {text}")).await;
+                Ok(())
             }
             Request::Interrupt { .. } => {
-                if let Some(bytes) = self.plan.adapter.interrupt() {
-                    let _ = child.write(bytes);
-                } else {
-                    self.notice("its program knows no way to stop a turn").await;
+                let bytes = self.plan.adapter.interrupt().ok_or(Refusal::KnowsNoInterrupt);
+                let sent = bytes.and_then(|bytes| child.write(bytes).map_err(refusal));
+                if let Err(why) = sent {
+                    self.notice(&format!("it was not interrupted: {why}")).await;
+                    return Err(why);
                 }
+                // Its input stays open: whoever interrupts has something to say.
+                self.interrupted = true;
+                self.notice("a person interrupted it; it waits for a message").await;
+                Ok(())
             }
-            Request::Permission { request, reply, .. } => {
-                self.asked = self.asked.saturating_sub(1);
-                self.reply(child, &request, &reply).await;
+            Request::Permission { request, allow, .. } => {
+                let at = self.open.iter().position(|open| open.request == *request);
+                let open = self.open.remove(at.ok_or(Refusal::Answered)?);
+                let reply = if *allow {
+                    PermissionReply::Allow { input: open.input }
+                } else {
+                    PermissionReply::Deny { message: "The person at the console refused this.".to_owned() }
+                };
+                self.reply(child, request, &reply).await;
+                self.feed.set_questions(self.open.iter().map(Open::question).collect());
+                let (agent, request) = (self.plan.agent.id, request.clone());
+                self.tell(None, Progress::Answered { agent, request, allowed: *allow }).await;
+                Ok(())
             }
         }
     }
@@ -357,16 +430,16 @@ impl Live {
         let at = self.context.clock.now();
         let kind = EventKind::Exited { code: exit.code, signal: exit.signal };
         let event = Event { at, parent: None, kind };
-        self.write(&journal::Entry::Event(event.clone()));
-        self.tell(Progress::Event { agent: self.plan.agent.id, event }).await;
+        self.tell_event(event).await;
         if exit.leaked > 0 {
             let word = if exit.leaked == 1 { "process" } else { "processes" };
             self.notice(&format!("it left {} {word} running; they were ended", exit.leaked)).await;
         } else if exit.held {
             self.notice("somebody still held its output open when it was gone").await;
         }
-        self.outcome =
-            Some(outcome(exit, self.stopped_by.as_deref(), self.overdue, self.decoder.reported_failure()));
+        let reported = self.decoder.reported_failure();
+        let refused = self.refused.take();
+        self.outcome = Some(outcome(exit, self.stopped_by.as_deref(), refused, self.overdue, reported));
     }
 
     /// Saves what the run left.
@@ -375,7 +448,7 @@ impl Live {
         if let Outcome::Failed { reason } = &outcome {
             let at = self.context.clock.now();
             let kind = EventKind::Notice { text: format!("failed: {reason}") };
-            self.write(&journal::Entry::Event(Event { at, parent: None, kind }));
+            self.write(&Entry::Event(Event { at, parent: None, kind }));
         }
         let journal = self.journal.take();
         let (context, plan, usage) = (self.context.clone(), self.plan, self.decoder.usage());
@@ -388,6 +461,7 @@ impl Live {
         };
         for text in saved.notices {
             let notice = Progress::Notice { agent: Some(plan.agent.id), text };
+            self.feed.tell(None, &notice);
             let _ = self.context.progress.send(notice).await;
         }
         let tip = saved.tip.unwrap_or_else(|| plan.tip.clone());
@@ -422,65 +496,49 @@ impl Live {
         Ended { record: Some(record), lease: plan.lease, finished }
     }
 
-    async fn tell(&mut self, progress: Progress) {
+    async fn tell(&mut self, number: Option<u64>, progress: Progress) {
+        match &progress {
+            Progress::Event { event, .. } if is_partial(&event.kind) => {}
+            // The input stays here: an answer names the question.
+            Progress::Event {
+                agent,
+                event: Event { at, parent, kind: EventKind::PermissionAsked { request, tool, summary, .. } },
+            } => {
+                let (request, tool, summary) = (request.clone(), tool.clone(), summary.clone());
+                let kind = EventKind::PermissionAsked { request, tool, summary, input: String::new() };
+                let event = Event { at: *at, parent: parent.clone(), kind };
+                self.feed.tell(number, &Progress::Event { agent: *agent, event });
+            }
+            progress => self.feed.tell(number, progress),
+        }
         // With nobody looking the run goes on.
         let _ = self.context.progress.send(progress).await;
+    }
+
+    /// Writes an event of ours down, and tells it.
+    async fn tell_event(&mut self, event: Event) {
+        let number = self.write(&Entry::Event(event.clone()));
+        self.journal.flush();
+        self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
+    }
+
+    fn write(&mut self, entry: &Entry) -> Option<u64> {
+        self.journal.write(&*self.context.clock, entry)
     }
 
     async fn notice(&mut self, text: &str) {
         let at = self.context.clock.now();
         let event = Event { at, parent: None, kind: EventKind::Notice { text: text.to_owned() } };
-        self.write(&journal::Entry::Event(event.clone()));
-        self.tell(Progress::Event { agent: self.plan.agent.id, event }).await;
-    }
-
-    /// A journal that cannot be written (the disk is full) does not end the run; the next flush says so.
-    fn write(&mut self, entry: &journal::Entry) {
-        let Some(journal) = &mut self.journal else { return };
-        let full = journal.size() > JOURNAL_LIMIT;
-        let mut written = Ok(());
-        if full && !self.full {
-            let text = format!(
-                "it says too much: of what follows only the gist is kept ({} MiB are)",
-                JOURNAL_LIMIT >> 20
-            );
-            let kind = EventKind::Notice { text };
-            written = journal.append(&journal::Entry::Event(Event {
-                at: self.context.clock.now(),
-                parent: None,
-                kind,
-            }));
-        }
-        self.full = full;
-        if !full || is_gist(entry) {
-            written = written.and_then(|()| journal.append(entry));
-        }
-        if let Err(error) = written {
-            tracing::warn!("{}", chain(&error));
-        }
-    }
-
-    fn flush(&mut self) {
-        if let Some(journal) = &mut self.journal
-            && let Err(error) = journal.flush()
-        {
-            tracing::warn!("{}", chain(&error));
-        }
+        self.tell_event(event).await;
     }
 }
 
-/// What is kept of a run that floods its journal: how it goes, not what it says.
-const fn is_gist(entry: &journal::Entry) -> bool {
-    let journal::Entry::Event(event) = entry else { return false };
-    matches!(
-        event.kind,
-        EventKind::Ready { .. }
-            | EventKind::Usage { .. }
-            | EventKind::Result { .. }
-            | EventKind::PermissionAsked { .. }
-            | EventKind::PermissionDenied { .. }
-            | EventKind::Exited { .. }
-    )
+/// Why what was sent did not arrive.
+const fn refusal(error: InputError) -> Refusal {
+    match error {
+        InputError::Closed => Refusal::Ending,
+        InputError::Full => Refusal::DoesNotRead,
+    }
 }
 
 const fn is_partial(kind: &EventKind) -> bool {

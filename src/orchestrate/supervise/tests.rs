@@ -127,6 +127,7 @@ impl Stage {
             supervisor: Identity::own(),
             child: None,
             since: Timestamp(1),
+            control: None,
         };
         let lease = Lease::take(self.repo(), info).unwrap().unwrap();
         self.store.transact(|tx| tx.put(&agent)).unwrap();
@@ -336,11 +337,10 @@ async fn a_permission_question_is_asked_recorded_or_known() {
     let (_, told) = stage
         .run_with(vec![stage.plan("asks", script)], |progress, requests| {
             if let Progress::Event { agent, event } = progress
-                && let EventKind::PermissionAsked { request, input, .. } = &event.kind
+                && let EventKind::PermissionAsked { request, .. } = &event.kind
             {
-                let reply = PermissionReply::Allow { input: input.clone() };
                 let (agent, request) = (*agent, request.clone());
-                requests.try_send(Request::Permission { agent, request, reply }).unwrap();
+                requests.try_send(Request::Permission { agent, request, allow: true }).unwrap();
             }
         })
         .await;

@@ -140,6 +140,8 @@ fn every_document_is_what_its_schema_says() {
     std::fs::remove_dir_all(worktree).unwrap();
     seen.run(&sandbox, &["recover", "--json"]);
     seen.run(&sandbox, &["recover", names[1], "--json"]);
+    seen.run(&sandbox, &["wait", names[0], "--json"]);
+    seen.run(&sandbox, &["stop", names[0], "--json"]);
     seen.run(&sandbox, &["remove", names[0], "--json"]);
     let log = seen.run(&sandbox, &["oplog", "-n", "50", "--json"]);
     for operation in log["data"].as_array().unwrap() {

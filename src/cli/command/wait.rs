@@ -1,0 +1,220 @@
+//! `git orchestra wait`: returns when agents are where they should be.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, ErrorKind, Exit};
+use crate::cli::json;
+use crate::cli::steer;
+use crate::cli::ui::Label;
+use crate::model::{Agent, Decision, DecisionStatus, Id, Name, Outcome};
+use crate::orchestrate::status::{self, Activity};
+use crate::orchestrate::lease;
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How often somebody looks.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Wait until agents have ended, or are in a state
+///
+/// Without --for, until every one of them has ended and is recorded. It only looks, so agents may call this too.
+///
+/// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
+/// stopped, lost); 7 the time was over; 8 there is no such agent.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  git orchestra wait blue-heron --timeout 10m\n  git orchestra wait blue-heron red-fox --any && git orchestra overlap"
+)]
+pub(crate) struct Args {
+    /// The agents
+    #[arg(value_name = "AGENT", required = true)]
+    agents: Vec<String>,
+    /// Return as soon as one of them is there
+    #[arg(long)]
+    any: bool,
+    /// Give up after this time: `90s`, `10m`, `2h`
+    #[arg(short, long, value_name = "TIME", value_parser = span)]
+    timeout: Option<Duration>,
+    /// The state to wait for
+    #[arg(long = "for", value_name = "STATE", value_enum, default_value_t, hide_possible_values = false)]
+    state: Goal,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+enum Goal {
+    /// Its run is over, however it went
+    #[default]
+    Ended,
+    /// Its program runs
+    Running,
+    /// It waits for a person, or for its model's limit to pass
+    Waiting,
+    /// It ended well
+    Done,
+    /// It failed
+    Failed,
+    /// It was stopped
+    Stopped,
+    /// Its work was merged
+    Merged,
+}
+
+/// Where an agent stands with what is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Reached,
+    Pending,
+    /// It will not get there by itself.
+    Never,
+}
+
+impl Goal {
+    fn standing(self, activity: &Activity) -> Standing {
+        let reached = match self {
+            Self::Ended => !activity.is_live(),
+            Self::Running => activity.is_live() && *activity != Activity::Queued,
+            Self::Waiting => activity.is_waiting(),
+            Self::Done => matches!(activity, Activity::Ended(Outcome::Succeeded) | Activity::Merged(_)),
+            Self::Failed => matches!(activity, Activity::Ended(Outcome::Failed { .. })),
+            Self::Stopped => matches!(activity, Activity::Ended(Outcome::Stopped { .. })),
+            Self::Merged => matches!(activity, Activity::Merged(_)),
+        };
+        let over = match self {
+            // A merge comes after the end.
+            Self::Merged => matches!(activity, Activity::Removed),
+            _ => !activity.is_live(),
+        };
+        match (reached, over) {
+            (true, _) => Standing::Reached,
+            (false, true) => Standing::Never,
+            (false, false) => Standing::Pending,
+        }
+    }
+}
+
+/// An agent that was waited for, as JSON shows it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    agent: &'a Id,
+    name: &'a Name,
+    state: &'static str,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    evidence: String,
+    /// Whether it is where it was waited for to be.
+    reached: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let agents = match steer::named(ctx, &args.agents) {
+        Err(error) if error.is_not_found() => return Err(error.kind(ErrorKind::NoAgent)),
+        agents => agents?,
+    };
+    let limit = args.timeout.map(|span| Instant::now() + span);
+    let (seen, timed_out) = loop {
+        let seen = look(ctx, &agents)?;
+        let standings = || seen.iter().map(|(_, activity)| args.state.standing(activity));
+        let over = if args.any {
+            standings().any(|one| one == Standing::Reached) || standings().all(|one| one == Standing::Never)
+        } else {
+            standings().all(|one| one == Standing::Reached) || standings().any(|one| one == Standing::Never)
+        };
+        if over {
+            break (seen, false);
+        }
+        if limit.is_some_and(|limit| Instant::now() >= limit) {
+            break (seen, true);
+        }
+        std::thread::sleep(POLL);
+    };
+    show(ctx, args, &seen)?;
+    if timed_out {
+        return Ok(Exit::TimedOut);
+    }
+    exit(ctx, args, &seen)
+}
+
+fn look(ctx: &Context, agents: &[Agent]) -> Result<Vec<(Agent, Activity)>, CliError> {
+    let store = ctx.store()?;
+    // Asked before reading: who let go of a lease by then is recorded in what is read.
+    let state = store.state()?;
+    let mut seen = Vec::new();
+    for agent in agents {
+        let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
+        let activity = status::activity_of(store, &agent)?;
+        seen.push((agent, activity));
+    }
+    Ok(seen)
+}
+
+/// What it all amounts to: with --any, the ones that are there count.
+fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, CliError> {
+    let reached = |activity: &Activity| args.state.standing(activity) == Standing::Reached;
+    let concerned: Vec<_> = seen.iter().filter(|(_, activity)| !args.any || reached(activity)).collect();
+    let well = |activity: &Activity| match args.state {
+        Goal::Ended => !matches!(activity, Activity::Unwatched) && !matches!(activity, Activity::Ended(outcome) if *outcome != Outcome::Succeeded),
+        _ => reached(activity),
+    };
+    if concerned.is_empty() || !concerned.iter().all(|(_, activity)| well(activity)) {
+        return Ok(Exit::AgentFailed);
+    }
+    if args.state == Goal::Ended {
+        let open: Vec<Decision> = ctx.state()?.all()?;
+        let waits = |agent: &Agent| {
+            open.iter().any(|one| one.agent == Some(agent.id) && one.status == DecisionStatus::Open)
+        };
+        if concerned.iter().any(|(agent, _)| waits(agent)) {
+            return Ok(Exit::Waiting);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn show(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<(), CliError> {
+    if args.json {
+        let shown: Vec<Shown<'_>> = seen
+            .iter()
+            .map(|(agent, activity)| Shown {
+                agent: &agent.id,
+                name: &agent.name,
+                state: activity.word(),
+                evidence: activity.evidence(),
+                reached: args.state.standing(activity) == Standing::Reached,
+            })
+            .collect();
+        return json::print(ctx, "waited", &shown);
+    }
+    let paint = ctx.ui().painter();
+    let width = seen.iter().map(|(agent, _)| agent.name.as_str().len()).max().unwrap_or(0);
+    for (agent, activity) in seen {
+        let name = paint.paint(Label::Agent, format!("{:<width$}", agent.name.as_str()));
+        let mut line = format!("{name}  {}", activity.word());
+        let evidence = activity.evidence();
+        if !evidence.is_empty() {
+            line = format!("{line} {}", paint.paint(Label::Dim, format!("({evidence})")));
+        }
+        ctx.ui().print(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// Waits until nobody watches an agent any more, and says how it stands then.
+pub(crate) fn wait_until_recorded(ctx: &Context, agent: &Agent) -> Result<Activity, CliError> {
+    let limit = Instant::now() + ctx.settings()?.grace() + Duration::from_secs(60);
+    while lease::find_live(ctx.repo()?, &agent.id).is_some() {
+        if Instant::now() >= limit {
+            let words = format!("{} has not ended: what it left is still being saved, or cannot be", agent.name);
+            return Err(CliError::new(ErrorKind::Failed, words));
+        }
+        std::thread::sleep(POLL / 4);
+    }
+    let store = ctx.store()?;
+    let agent = store.state()?.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
+    Ok(status::activity_of(store, &agent)?)
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    crate::config::parse_span(text).ok_or_else(|| "a time such as `90s`, `10m` or `2h`".to_owned())
+}

@@ -1,0 +1,253 @@
+//! The life of an agent as seen from another terminal: stopped, told, interrupted, waited for.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::harness::programs::use_claude;
+use crate::harness::sandbox::{ORCHESTRA, kill, poll, wait_for, write_in};
+use crate::harness::{Endpoint, Sandbox, Step};
+
+/// A sandbox whose profile `sh` runs a shell script.
+fn sandbox(script: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let words = json!(["/bin/sh", "-c", script]);
+    let text = format!("grace = \"1s\"\n[profile.sh]\nprogram = \"command\"\ncommand = {words}\n");
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
+    sandbox
+}
+
+/// A console of its own, without a terminal.
+fn console(sandbox: &Sandbox, args: &[&str]) -> Child {
+    let mut command = sandbox.command(ORCHESTRA);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Waits until a console has printed `word`; what follows is read away.
+fn heard(child: &mut Child, word: &str) {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains(word)), "`{word}` never came");
+    std::thread::spawn(move || lines.for_each(drop));
+}
+
+fn state(sandbox: &Sandbox, name: &str) -> Value {
+    let all = sandbox.json(&["status", "--all"]);
+    let found = all["data"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned();
+    found.unwrap_or_else(|| panic!("no {name} in {all}"))
+}
+
+/// A number of seconds that no other process of the machine sleeps: suites may run side by side.
+fn seconds(number: u32) -> String {
+    format!("8{number}.{:07}", std::process::id())
+}
+
+/// Whether a process runs with this word in its command line.
+fn runs(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        line.split(|&b| b == 0).any(|part| part == word.as_bytes())
+    })
+}
+
+fn sockets(sandbox: &Sandbox) -> Vec<std::path::PathBuf> {
+    let dir = std::fs::read_dir(sandbox.git_dir().join("orchestra/control"));
+    dir.into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn an_agent_is_stopped_from_another_terminal_to_its_last_process() {
+    let seconds = seconds(1);
+    let sandbox = sandbox(&format!(
+        "echo work >file; (setsid sh -c 'trap \"\" TERM; while :; do sleep {seconds}; done' &); echo ready; exec sleep {seconds}"
+    ));
+    let mut child = console(&sandbox, &["spawn", "-m", "Work", "--profile", "sh"]);
+    heard(&mut child, "ready");
+    assert_eq!(sandbox.orchestra(&["wait", "work", "--timeout", "0"]).code, 7);
+    assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "running"]).code, 0);
+    let stopped = sandbox.orchestra(&["stop", "work", "--wait"]);
+    assert_eq!((stopped.code, stopped.stdout.as_str()), (0, "work  stopped\n"), "{stopped}");
+    assert!(!runs(&seconds), "nobody is left");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    let shown = state(&sandbox, "work");
+    assert_eq!((&shown["state"], &shown["evidence"]), (&json!("stopped"), &json!("by stop")));
+    assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work", "what it left is kept");
+    assert!(sockets(&sandbox).is_empty());
+    // Once more is no error, and what waits for it knows.
+    let again = sandbox.orchestra(&["stop", "work"]);
+    assert!(again.code == 0 && again.stderr.contains("work does not run (stopped)"), "{again}");
+    assert_eq!(sandbox.orchestra(&["wait", "work"]).code, 4);
+    assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "stopped"]).code, 0);
+    assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "done"]).code, 4);
+    assert_eq!(sandbox.orchestra(&["wait", "nobody"]).code, 8);
+}
+
+#[test]
+fn one_that_waits_for_its_turn_is_stopped_too_and_all_at_once() {
+    let sandbox = sandbox("echo ready; exec sleep 600");
+    for title in ["First", "Second", "Third"] {
+        sandbox.ok(&["task", "add", title]);
+    }
+    let mut child = console(&sandbox, &["spawn", "--profile", "sh", "--jobs", "1"]);
+    heard(&mut child, "ready");
+    let queued = || {
+        let all = sandbox.json(&["status"]);
+        let rows = all["data"].as_array().unwrap().iter();
+        rows.filter(|row| row["state"] == "queued")
+            .map(|row| row["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let waiting = queued();
+    assert_eq!(waiting.len(), 2);
+    let sent = sandbox.orchestra(&["send", &waiting[0], "hello"]);
+    assert!(sent.code == 1 && sent.stderr.contains("waits for its turn"), "{sent}");
+    let stopped = sandbox.orchestra(&["stop", &waiting[0], "--wait"]);
+    assert_eq!(stopped.stdout, format!("{}  new\n", waiting[0]), "{stopped}");
+    assert_eq!(queued(), waiting[1..]);
+    let all = sandbox.orchestra(&["stop", "--all", "--now", "--wait"]);
+    assert_eq!(all.code, 0, "{all}");
+    assert!(all.stdout.contains("stopped") && all.stdout.contains("new"), "{all}");
+    assert_eq!(child.wait().unwrap().code(), Some(4));
+    let none = sandbox.orchestra(&["stop", "--all"]);
+    assert!(none.code == 0 && none.stderr.contains("no agent runs here"), "{none}");
+}
+
+#[test]
+fn what_cannot_be_told_says_so_and_says_what_can_be_done() {
+    let sandbox = sandbox("echo ready; read x <stop || exec sleep 600");
+    let mut child = console(&sandbox, &["spawn", "-m", "Work", "--profile", "sh"]);
+    heard(&mut child, "ready");
+    let sent = sandbox.orchestra(&["send", "work", "hello"]);
+    assert!(sent.code == 1 && sent.stderr.contains("takes no messages while it runs"), "{sent}");
+    assert!(sent.stderr.contains("git orchestra resume work -m TEXT"), "{sent}");
+    let interrupted = sandbox.orchestra(&["interrupt", "work"]);
+    assert!(
+        interrupted.code == 1 && interrupted.stderr.contains("knows no way to stop a turn"),
+        "{interrupted}"
+    );
+    // Agents steer nobody.
+    for args in [&["stop", "work"][..], &["send", "work", "hello"], &["interrupt", "work"]] {
+        let mut agent = sandbox.command(ORCHESTRA);
+        let out = agent.args(args).env("GIT_ORCHESTRA_AGENT", "g000000000000000").output().unwrap();
+        let said = String::from_utf8(out.stderr).unwrap();
+        assert!(out.status.code() == Some(1) && said.contains("people do"), "{args:?} {said}");
+    }
+    sandbox.ok(&["stop", "work", "--wait"]);
+    child.wait().unwrap();
+    let sent = sandbox.orchestra(&["send", "work", "hello"]);
+    assert!(sent.code == 1 && sent.stderr.contains("does not run (stopped)"), "{sent}");
+    assert!(sent.stderr.contains("git orchestra resume work -m TEXT"), "{sent}");
+    let json = sandbox.orchestra(&["send", "work", "hello", "--json"]);
+    let document: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&document["data"][0]["done"], &document["data"][0]["state"]),
+        (&json!(false), &json!("stopped"))
+    );
+}
+
+#[test]
+fn nonsense_at_the_socket_harms_nobody() {
+    let sandbox = sandbox("echo ready; exec sleep 600");
+    let mut child = console(&sandbox, &["spawn", "-m", "Work", "--profile", "sh"]);
+    heard(&mut child, "ready");
+    let [socket] = &sockets(&sandbox)[..] else { panic!("one socket") };
+    let talk = |bytes: &[u8]| {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        // It may hang up in the middle.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    };
+    let id = state(&sandbox, "work")["id"].as_str().unwrap().to_owned();
+    for (bytes, answers) in [
+        ("\n\0\u{fffd}\n{}\n[1,2]\n{\"v\":1}\n".to_owned(), 5),
+        (format!("{{\"v\":99,\"ask\":\"stop\",\"agent\":\"{id}\"}}\n"), 1),
+        ("{\"v\":1,\"ask\":\"stop\",\"agent\":\"nobody\"}\n".to_owned(), 1),
+        ("{\"v\":1,\"ask\":\"stop\",\"agent\":\"g000000000000000\"}\n".to_owned(), 1),
+        (
+            format!(
+                "{{\"v\":1,\"ask\":\"permission\",\"agent\":\"{id}\",\"request\":\"x\",\"allow\":true}}\n"
+            ),
+            1,
+        ),
+        ("[".repeat(100_000) + "\n", 1),
+        (format!("{{\"v\":1,\"ask\":\"stop\",\"agent\":\"{id}\"}}"), 0),
+        ("x".repeat(5 << 20), 0),
+    ] {
+        let answer = talk(bytes.as_bytes());
+        assert_eq!(answer.matches("\"answer\":\"refused\"").count(), answers, "{answer}");
+        assert_eq!(answer.lines().count(), answers, "{answer}");
+    }
+    // Fifty who say nothing keep nobody out.
+    let silent: Vec<_> = (0..50).map(|_| UnixStream::connect(socket).unwrap()).collect();
+    assert_eq!(state(&sandbox, "work")["state"], "running");
+    sandbox.ok(&["stop", "work", "--wait"]);
+    drop(silent);
+    child.wait().unwrap();
+}
+
+#[test]
+fn the_socket_of_a_killed_session_is_removed_with_what_it_left() {
+    let seconds = seconds(2);
+    let sandbox = sandbox(&format!("echo ready; exec sleep {seconds}"));
+    let mut child = console(&sandbox, &["spawn", "-m", "Work", "--profile", "sh"]);
+    heard(&mut child, "ready");
+    kill(child.id(), Signal::SIGKILL);
+    child.wait().unwrap();
+    assert_eq!(sockets(&sandbox).len(), 1);
+    let stopped = sandbox.orchestra(&["stop", "work"]);
+    assert!(
+        stopped.code == 0 && stopped.stderr.contains("it is lost, and what still ran was ended"),
+        "{stopped}"
+    );
+    assert!(stopped.stderr.contains("work does not run (lost)"), "{stopped}");
+    assert!(poll(|| (!runs(&seconds)).then_some(())).is_some());
+    assert!(sockets(&sandbox).is_empty());
+}
+
+#[test]
+fn claude_is_told_something_while_it_works() {
+    let script =
+        vec![Step::write("note", "noted\n"), Step::say("Written.").behind("hold"), Step::say("Heard.")];
+    let endpoint = Endpoint::start([("Write the note", script)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    let mut child = console(&sandbox, &["spawn", "-m", "Write the note", "--name", "heron"]);
+    wait_for("the second request", || (endpoint.waiting_at("hold") > 0).then_some(()));
+    assert_eq!(sandbox.ok(&["send", "heron", "And mind the commas"]), "heron  told");
+    endpoint.open("hold");
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    assert!(said.contains("a person told it: And mind the commas"), "{said}");
+    let last = format!("{:?}", endpoint.seen().pop().unwrap());
+    assert!(last.contains("And mind the commas"), "{last}");
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("And mind the commas"), "{log}");
+}
+
+#[test]
+fn claude_is_interrupted_and_told_what_to_do_instead() {
+    let long = vec![Step::say("Thinking long.").behind("hold")];
+    let other = vec![Step::write("other", "this\n"), Step::say("That is better.")];
+    let endpoint = Endpoint::start([("Do one thing", long), ("the other", other)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    let mut child = console(&sandbox, &["spawn", "-m", "Do one thing", "--name", "heron"]);
+    wait_for("the request", || (endpoint.waiting_at("hold") > 0).then_some(()));
+    let out = sandbox.orchestra(&["interrupt", "heron"]);
+    assert_eq!((out.code, out.stdout.as_str()), (0, "heron  interrupted\n"), "{out}");
+    // It drops its turn, and stays.
+    let dropped = poll(|| sandbox.ok(&["log", "heron"]).contains("error_during_execution").then_some(()));
+    assert!(dropped.is_some(), "{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(sandbox.orchestra(&["wait", "heron", "--timeout", "1"]).code, 7, "it waits for a word");
+    sandbox.ok(&["send", "heron", "Do the other [script:the other]"]);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(sandbox.git(&["show", "orchestra/heron:other"]), "this");
+    endpoint.open("hold");
+}
