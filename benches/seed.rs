@@ -86,6 +86,8 @@ fn task(id: git_orchestra::model::Id, number: u64, now: Timestamp) -> Task {
         labels: BTreeSet::new(),
         zone: None,
         assignee: None,
+        holder: None,
+        fence: 0,
         result: None,
         created: now,
         changed: now,

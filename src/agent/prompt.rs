@@ -148,6 +148,8 @@ mod tests {
             labels: [].into(),
             zone: None,
             assignee: None,
+            holder: None,
+            fence: 0,
             result: None,
             created: Timestamp(0),
             changed: Timestamp(0),

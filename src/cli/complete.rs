@@ -258,6 +258,7 @@ mod tests {
                 "PROMPT",
                 "RESOLUTION",
                 "RESULT",
+                "SPAN",
                 "TEXT",
                 "TIME",
                 "TITLE",

@@ -88,6 +88,12 @@ const KEYS: &[Key] = &[
         "where state is on remotes that take only branches",
     ),
     key("remote-timeout", Type::Duration, A_SPAN, "how long a remote may take for one step"),
+    key(
+        "claim-ttl",
+        Type::Duration,
+        A_SPAN,
+        "after which silence of this machine others may take over its agents",
+    ),
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),
@@ -156,7 +162,7 @@ impl Key {
     }
 
     /// Reads a value given as words: one for most types, any number for lists.
-    pub(super) fn parse(&self, words: &[String]) -> Option<Value> {
+    pub fn parse(&self, words: &[String]) -> Option<Value> {
         if self.kind == Type::List {
             return Some(Value::List(words.to_vec()));
         }

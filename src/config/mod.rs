@@ -217,6 +217,14 @@ impl Settings {
         }
     }
 
+    /// After which silence of this machine others may take over what its agents work on.
+    pub fn claim_ttl(&self) -> std::time::Duration {
+        match self.setting("claim-ttl").map(|setting| &setting.value) {
+            Some(Value::Duration(ttl)) => *ttl,
+            _ => std::time::Duration::from_secs(600),
+        }
+    }
+
     /// The name of the profile that is used where none is named.
     pub fn default_profile(&self) -> Result<&str, Error> {
         match self.value("default-profile")? {

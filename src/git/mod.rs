@@ -39,6 +39,6 @@ pub use note::NoteEdit;
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
-pub use remote::{FetchAnswer, FetchSpec, PushAnswer, PushSpec, Trouble};
+pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

@@ -35,6 +35,12 @@ pub struct Task {
     /// The agent that works on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignee: Option<Id>,
+    /// The machine (its actor) that claimed it from the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<String>,
+    /// Counts its claims: of what two machines say about a task, the greater one's word counts.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fence: u64,
     /// How it ended, in words: `merged as 1a2b3c4d`, or what the person who closed it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<String>,
@@ -44,6 +50,11 @@ pub struct Task {
     /// When its status last changed.
     #[serde(default)]
     pub changed: Timestamp,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Where a task stands.

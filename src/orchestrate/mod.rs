@@ -1,8 +1,10 @@
 //! The use cases: spawn, supervise, overlap, merge, sync.
 
+pub mod claim;
 pub mod control;
 mod environment;
 mod error;
+mod heartbeat;
 pub mod lease;
 pub mod merge;
 pub mod overlap;

@@ -45,6 +45,8 @@ impl Stage {
             labels: BTreeSet::new(),
             zone: None,
             assignee: None,
+            holder: None,
+            fence: 0,
             result: None,
             created: Timestamp(1),
             changed: Timestamp(1),

@@ -34,8 +34,13 @@ impl Identity {
     }
 }
 
+/// What this machine calls itself; empty if it does not say.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
 #[cfg(target_os = "linux")]
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     static BOOT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
     BOOT.get_or_init(|| {
         std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
@@ -54,7 +59,7 @@ fn runs(pid: u32, started: u64) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     String::new()
 }
 

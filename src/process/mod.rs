@@ -16,10 +16,10 @@ mod socket;
 mod tree;
 
 pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
-pub use clock::{Clock, ManualClock, SystemClock};
+pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};
 pub use conversation::Conversation;
-pub use identity::Identity;
+pub use identity::{Identity, host_name};
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
 pub use presence::is_at_work;

@@ -49,6 +49,8 @@ impl Entity for Task {
         Set("labels"),
         Scalar("zone"),
         Scalar("assignee"),
+        Scalar("holder"),
+        Scalar("fence"),
         Scalar("result"),
         Scalar("created"),
         Scalar("changed"),

@@ -83,6 +83,6 @@ pub(super) fn machine(repo: &Repository) -> Result<String, Error> {
     read().map_err(|e| Error::local("read", &path, e))
 }
 
-fn is_machine(name: &str) -> bool {
+pub(super) fn is_machine(name: &str) -> bool {
     name.len() == 6 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }

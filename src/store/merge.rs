@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// clocks say, so that an ousted holder cannot overwrite its successor.
 const FENCE: &str = "fence";
 /// What the holder of a task's claim decides.
-const FENCED: &[&str] = &["status", "assignee", "result"];
+const FENCED: &[&str] = &["status", "assignee", "holder", "result"];
 
 /// The merge of `a` and `b`, which are versions of one entity with these fields.
 pub(super) fn merge(known: &[Field], a: &Record, b: &Record) -> Record {

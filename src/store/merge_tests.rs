@@ -176,12 +176,12 @@ fn the_greater_fence_decides_whatever_the_clocks_say() {
     let mut first = Record::default();
     first.update(&task(), Timestamp(1), "m0");
     let mut holder = first.clone();
-    holder.fields.insert("fence".into(), json!(2));
     let mut entity: Task = holder.entity().unwrap();
+    entity.fence = 2;
     entity.status = TaskStatus::Started;
     holder.update(&entity, Timestamp(10), "m1");
     let mut ousted = first;
-    ousted.fields.insert("fence".into(), json!(1));
+    entity.fence = 1;
     entity.status = TaskStatus::Closed;
     entity.result = Some("mine".into());
     ousted.update(&entity, Timestamp(DAY), "m2");

@@ -7,6 +7,7 @@
 mod absorb;
 mod cache;
 mod care;
+mod claim;
 mod entity;
 mod error;
 mod history;
@@ -24,6 +25,9 @@ mod state;
 mod transaction;
 
 pub use absorb::{Absorbed, Incoming, Quarantined};
+pub use claim::{
+    CLAIM_REFS, ClaimRecord, Heartbeat, LiveAgent, MACHINE_REFS, Over, OverOutcome, SNAPSHOT_REFS,
+};
 pub use entity::{Entity, Field};
 pub use error::Error;
 pub use history::{EntityChange, FieldChange, Logged};
@@ -90,6 +94,11 @@ impl Store {
     /// The state as it is now; what happens later does not show in it. A repository without state is empty.
     pub fn state(&self) -> Result<State, Error> {
         State::load(&self.repo)
+    }
+
+    /// The state as it was, or as another machine has it: at a commit that is in the repository.
+    pub fn state_at(&self, commit: &crate::model::ObjectId) -> Result<State, Error> {
+        State::at(&self.repo, Some(commit.clone()))
     }
 
     /// Whether the repository has state at all.

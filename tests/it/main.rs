@@ -11,6 +11,7 @@ mod acceptance_findings;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
+mod claims;
 mod cli;
 mod demo;
 mod generated;

@@ -1,6 +1,6 @@
 //! `git orchestra push`: state and notes to a remote, only forward.
 
-use super::sync::{Report, remote};
+use super::sync::{Report, remote, settle};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::orchestrate;
@@ -27,5 +27,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.remote.as_deref())?;
     ctx.recover()?;
     let synced = orchestrate::sync::push(ctx.store()?, &remote, args.branches)?;
-    Report::new(&remote, &synced).show(ctx, args.json)
+    let exit = Report::new(&remote, &synced).show(ctx, args.json)?;
+    settle(ctx, remote)?;
+    Ok(exit)
 }

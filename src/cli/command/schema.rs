@@ -20,6 +20,7 @@ pub(crate) struct Args {
 const KINDS: &[(&str, &str)] = &[
     ("agent", include_str!("../../../fixtures/schema/agent.json")),
     ("agent-event", include_str!("../../../fixtures/schema/agent-event.json")),
+    ("claimed", include_str!("../../../fixtures/schema/claimed.json")),
     ("config", include_str!("../../../fixtures/schema/config.json")),
     ("decision", include_str!("../../../fixtures/schema/decision.json")),
     ("decision-list", include_str!("../../../fixtures/schema/decision-list.json")),

@@ -5,6 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::printable;
 use crate::model::{Id, Kind, ObjectId};
+use crate::orchestrate::claim::Queue;
 use crate::orchestrate::sync::{Remote, Seen, Synced, pick_remote};
 use serde::Serialize;
 
@@ -29,11 +30,22 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.remote.as_deref())?;
     ctx.recover()?;
     let synced = crate::orchestrate::sync::sync(ctx.store()?, &remote)?;
-    Report::new(&remote, &synced).show(ctx, args.json)
+    let exit = Report::new(&remote, &synced).show(ctx, args.json)?;
+    settle(ctx, remote)?;
+    Ok(exit)
+}
+
+/// Lets go of claims whose tasks are over, now that the remote knows it.
+pub(super) fn settle(ctx: &Context, remote: Remote) -> Result<(), CliError> {
+    let queue = Queue::new(ctx.store()?.clone(), Some(remote), ctx.settings()?.claim_ttl());
+    for said in queue.settle()?.said {
+        ctx.ui().warn(said);
+    }
+    Ok(())
 }
 
 /// The remote that is meant, with its settings.
-pub(super) fn remote(ctx: &Context, named: Option<&str>) -> Result<Remote, CliError> {
+pub(in crate::cli) fn remote(ctx: &Context, named: Option<&str>) -> Result<Remote, CliError> {
     let settings = ctx.settings()?;
     let name = pick_remote(ctx.repo()?, named, settings.remote())?;
     let prefix = settings.remote_prefix().map(str::to_owned);

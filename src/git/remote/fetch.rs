@@ -16,7 +16,7 @@ const MAX_ALLOCATION: &str = "64m";
 const ATTEMPTS: u32 = 5;
 
 /// Everything that comes in is checked, on disk, and held in little memory.
-const SETTINGS: &[(&str, &str)] = &[
+pub(super) const SETTINGS: &[(&str, &str)] = &[
     ("transfer.fsckObjects", "true"),
     ("fetch.fsckObjects", "true"),
     ("core.fsync", "loose-object,pack,pack-metadata"),

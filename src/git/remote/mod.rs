@@ -2,11 +2,13 @@
 //! edited or obeyed beyond where the remote is and how to sign in.
 
 mod fetch;
+mod leased;
 mod push;
 mod quarantine;
 mod trouble;
 
 pub use fetch::{FetchAnswer, FetchSpec};
+pub use leased::{Lease, LeasedSpec};
 pub use push::{PushAnswer, PushSpec};
 pub use trouble::Trouble;
 

@@ -89,7 +89,7 @@ impl Repository {
 }
 
 /// `<flag> TAB <from>:<to> TAB <summary>`, among other lines.
-fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
+pub(super) fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
     let mut found = BTreeMap::new();
     for line in output.stdout.lines() {
         let Ok(line) = line.to_str() else { continue };
@@ -138,7 +138,7 @@ fn rejected(summary: &str) -> PushAnswer {
 }
 
 /// Whether a push failed before the remote was told anything.
-fn never_began(output: &Output) -> bool {
+pub(super) fn never_began(output: &Output) -> bool {
     matches!(trouble::kind(&output.stderr), Some(Trouble::Reach | Trouble::SignIn))
 }
 

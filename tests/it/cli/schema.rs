@@ -155,6 +155,8 @@ fn every_document_is_what_its_schema_says() {
     sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
     seen.run(&sandbox, &["sync", "--json"]);
     seen.run(&sandbox, &["fetch", "--json"]);
+    sandbox.ok(&["task", "add", "Claim this"]);
+    seen.run(&sandbox, &["task", "claim", "--next", "--json"]);
     seen.run(&sandbox, &["status", "--all", "--json"]);
     let all: BTreeSet<String> = sandbox
         .ok(&["schema"])

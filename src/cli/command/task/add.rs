@@ -59,6 +59,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             labels: args.label.iter().cloned().collect(),
             zone: args.zone.clone(),
             assignee: None,
+            holder: None,
+            fence: 0,
             result: None,
             created: tx.now(),
             changed: tx.now(),

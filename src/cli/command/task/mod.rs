@@ -18,6 +18,8 @@ commands! {
     Show => show,
     Edit => edit,
     Start => start,
+    Claim => claim,
+    Release => release,
     Close => close,
     Reopen => reopen,
     Ready => ready,

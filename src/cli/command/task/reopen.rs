@@ -18,6 +18,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     change(ctx, &args.tasks, "reopen", |_, task| {
         task.status = TaskStatus::Open;
         task.assignee = None;
+        task.holder = None;
         task.result = None;
         Ok(())
     })

@@ -1,0 +1,229 @@
+//! Refs that many machines compete for: listed in one round trip, moved by compare-and-swap on the remote.
+
+use super::super::{Error, PushAnswer, Repository};
+use super::push::{never_began, pushed_lines};
+use super::quarantine::Quarantine;
+use super::trouble::{self, Trouble};
+use crate::model::ObjectId;
+use crate::process::CommandError;
+use bstr::ByteSlice;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How much a fetch of claims and heartbeats may bring: each is one small commit.
+const MAX_INCOMING: u64 = 16 << 20;
+/// The most refs that one listing may hold: more is no queue but a flood.
+const MAX_LISTED: usize = 200_000;
+
+/// One ref that is moved on a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasedSpec {
+    /// The full name on the remote.
+    pub name: String,
+    /// Where it goes; `None` deletes it.
+    pub new: Option<ObjectId>,
+    /// Where it must be for that.
+    pub lease: Lease,
+}
+
+/// What a remote's ref must be for a move to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lease {
+    /// It must not exist.
+    Absent,
+    /// It must point exactly there.
+    At(ObjectId),
+    /// It may only go forward.
+    Forward,
+}
+
+impl Repository {
+    /// Every ref of a remote whose full name starts with `prefix` (which ends with `/`). One round trip; nothing is
+    /// fetched. The names are the remote's: whoever uses them checks them first.
+    pub fn list_remote(
+        &self,
+        remote: &str,
+        prefix: &str,
+        deadline: Duration,
+    ) -> Result<BTreeMap<String, ObjectId>, Error> {
+        let pattern = format!("{prefix}*");
+        let command =
+            self.network(["ls-remote", "--upload-pack=git-upload-pack", "--", remote, pattern.as_str()]);
+        let output =
+            command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
+        if !output.status.success() {
+            return Err(trouble::of_words(remote, &command, &output));
+        }
+        let mut refs = BTreeMap::new();
+        for line in output.stdout.lines() {
+            // Names that are no UTF-8 are none of ours.
+            let Some((id, name)) = line.to_str().ok().and_then(|line| line.split_once('\t')) else {
+                continue;
+            };
+            // The pattern matches the ends of names too.
+            if let (true, Ok(id)) = (name.starts_with(prefix), id.parse()) {
+                refs.insert(name.to_owned(), id);
+            }
+            if refs.len() > MAX_LISTED {
+                let detail = format!("more than {MAX_LISTED} refs under {prefix}");
+                return Err(Error::Output { command: "ls-remote", detail });
+            }
+        }
+        Ok(refs)
+    }
+
+    /// Brings what the named refs of a remote hold into the object database, and moves no ref. One connection.
+    ///
+    /// # Errors
+    /// If one of them is not there, or what came is not sound or more than claims and heartbeats ever are.
+    pub fn fetch_objects(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
+        self.fetch_into(remote, names, deadline, MAX_INCOMING)
+    }
+
+    /// The same for refs that hold people's files.
+    pub fn fetch_work(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
+        self.fetch_into(remote, names, deadline, super::quarantine::MAX_INCOMING)
+    }
+
+    fn fetch_into(&self, remote: &str, names: &[&str], deadline: Duration, limit: u64) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let quarantine = Quarantine::new(self)?;
+        let args = [
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+            "--no-recurse-submodules",
+            "--no-prune",
+            "--no-force",
+            "--refmap=",
+            "--upload-pack=git-upload-pack",
+            "--",
+            remote,
+        ];
+        let command = quarantine.around(self.network_with(args, super::fetch::SETTINGS).args(names));
+        let flood = || Error::Remote {
+            remote: remote.to_owned(),
+            trouble: Trouble::Flood,
+            words: format!("more than {} MiB at once", limit >> 20),
+        };
+        let output = match command.output_while(deadline, || quarantine.size() <= limit) {
+            Ok(output) => output,
+            Err(CommandError::Stopped { .. }) => return Err(flood()),
+            Err(error) => return Err(trouble::of_command(remote, error, deadline)),
+        };
+        if !output.status.success() {
+            return Err(trouble::of_words(remote, &command, &output));
+        }
+        if quarantine.size() > limit {
+            return Err(flood());
+        }
+        quarantine.let_in()
+    }
+
+    /// Moves refs of a remote, each only from where its lease says; all or none if `atomic`, where the remote can do
+    /// that. One answer for each of `specs`, in their order: [`PushAnswer::Behind`] says that a lease did not hold.
+    ///
+    /// # Errors
+    /// Only if the remote was told nothing. A connection that broke later makes [`PushAnswer::Unknown`].
+    pub fn push_leased(
+        &self,
+        remote: &str,
+        specs: &[LeasedSpec],
+        atomic: bool,
+        deadline: Duration,
+    ) -> Result<Vec<PushAnswer>, Error> {
+        if specs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut options: Vec<String> = Vec::new();
+        if atomic {
+            options.push("--atomic".to_owned());
+        }
+        for LeasedSpec { name, lease, .. } in specs {
+            match lease {
+                Lease::Absent => options.push(format!("--force-with-lease={name}:")),
+                Lease::At(id) => options.push(format!("--force-with-lease={name}:{id}")),
+                Lease::Forward => {}
+            }
+        }
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let command = self.push_command(remote, &options).args(
+            specs
+                .iter()
+                .map(|spec| format!("{}:{}", spec.new.as_ref().map_or("", ObjectId::as_str), spec.name)),
+        );
+        let output = match command.output_within(deadline) {
+            Ok(output) => output,
+            Err(CommandError::TimedOut { .. }) => {
+                let words = format!("no end after {} s", deadline.as_secs_f32());
+                return Ok(vec![PushAnswer::Unknown(words); specs.len()]);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let found = pushed_lines(&output);
+        if found.is_empty() && !output.status.success() {
+            if atomic && output.stderr.contains_str("does not support --atomic") {
+                return self.push_leased(remote, specs, false, deadline);
+            }
+            if never_began(&output) {
+                return Err(trouble::of_words(remote, &command, &output));
+            }
+        }
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        let unknown = || PushAnswer::Unknown(words.clone());
+        Ok(specs.iter().map(|spec| found.get(&spec.name).cloned().unwrap_or_else(unknown)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_ref_moves_only_from_where_its_lease_says() {
+        let sandbox = Sandbox::new(&[]);
+        let remote = sandbox.path().join("remote.git");
+        sandbox.git(&["init", "-q", "--bare", remote.to_str().unwrap()]);
+        sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+        let id = |name: &str| -> ObjectId { sandbox.git(&["rev-parse", name]).parse().unwrap() };
+        let one = id("HEAD");
+        sandbox.git(&["commit", "-q", "--amend", "--allow-empty", "-m", "two"]);
+        let two = id("HEAD");
+        let repo = sandbox.open();
+        let push = |name: &str, new: Option<&ObjectId>, lease: Lease| {
+            let spec = LeasedSpec { name: format!("refs/orchestra/claims/{name}"), new: new.cloned(), lease };
+            repo.push_leased("origin", &[spec], false, DEADLINE).unwrap().remove(0)
+        };
+        assert_eq!(push("a", Some(&one), Lease::Absent), PushAnswer::Landed);
+        assert_eq!(push("a", Some(&two), Lease::Absent), PushAnswer::Behind, "it exists");
+        assert_eq!(push("a", Some(&one), Lease::Absent), PushAnswer::Same, "it is ours already");
+        assert_eq!(push("a", Some(&two), Lease::At(two.clone())), PushAnswer::Behind);
+        assert_eq!(push("a", Some(&two), Lease::Forward), PushAnswer::Behind);
+        assert_eq!(push("a", Some(&two), Lease::At(one.clone())), PushAnswer::Landed);
+        assert_eq!(push("a", None, Lease::At(one.clone())), PushAnswer::Behind);
+        let listed = repo.list_remote("origin", "refs/orchestra/claims/", DEADLINE).unwrap();
+        assert_eq!(listed, BTreeMap::from([("refs/orchestra/claims/a".to_owned(), two.clone())]));
+
+        // One of two leases does not hold: with `atomic` neither moves.
+        let specs = [("a", Lease::At(one.clone())), ("b", Lease::Absent)].map(|(name, lease)| LeasedSpec {
+            name: format!("refs/orchestra/claims/{name}"),
+            new: Some(one.clone()),
+            lease,
+        });
+        let answers = repo.push_leased("origin", &specs, true, DEADLINE).unwrap();
+        assert_eq!(answers, [PushAnswer::Behind, PushAnswer::Behind]);
+        let answers = repo.push_leased("origin", &specs, false, DEADLINE).unwrap();
+        assert_eq!(answers, [PushAnswer::Behind, PushAnswer::Landed]);
+        assert_eq!(push("a", None, Lease::At(two)), PushAnswer::Landed, "deleted");
+        let left = repo.list_remote("origin", "refs/orchestra/claims/", DEADLINE).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+}

@@ -1,0 +1,462 @@
+//! Claiming: choose, push, read back, write down.
+
+use super::{Queue, View, note_of, order};
+use crate::git::{Lease, LeasedSpec, PushAnswer};
+use crate::model::{Id, ObjectId, Task, TaskStatus};
+use crate::orchestrate::sync::jittered;
+use crate::orchestrate::{Error, heartbeat};
+use crate::store::{CLAIM_REFS, ClaimRecord, MACHINE_REFS, Over, OverOutcome, Transaction};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// How often others may be faster before a search is given up for now.
+const ATTEMPTS: u32 = 12;
+/// A machine that was silent for longer has no say in who tries what first.
+const PRESENT: Duration = Duration::from_secs(900);
+
+/// How something is claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// The agent that will work on it, if it is known.
+    pub agent: Option<Id>,
+    /// After which silence of this machine others may take it over; absent if only a person may say so.
+    pub ttl: Option<Duration>,
+    /// Whether to take what others hold, whatever they say.
+    pub force: bool,
+}
+
+/// What became of the wish to claim one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// It is ours.
+    Held {
+        /// The claim's fence.
+        fence: u64,
+        /// The machine that held it before and was silent for its time.
+        from: Option<String>,
+    },
+    /// It was ours before.
+    Ours,
+    /// Somebody else has it.
+    Taken {
+        /// Who, and how that is known.
+        by: String,
+    },
+    /// It is not to be had: closed, or it waits for others.
+    Unready {
+        /// Why.
+        why: String,
+    },
+    /// The remote does not take it.
+    Refused {
+        /// Its words.
+        why: String,
+    },
+}
+
+/// A task that is tried, and the claim that is there.
+struct Candidate {
+    id: Id,
+    /// The fence that the state knows.
+    fence: u64,
+    old: Option<ObjectId>,
+    before: Option<ClaimRecord>,
+    /// The machine that is ousted by it.
+    from: Option<String>,
+}
+
+/// A claim that was pushed, or is about to be.
+struct Attempt {
+    candidate: Candidate,
+    claim: ClaimRecord,
+    commit: ObjectId,
+    objects: Vec<ObjectId>,
+}
+
+impl Queue {
+    /// Claims the tasks that are named. One answer for each, in their order.
+    ///
+    /// # Errors
+    /// If the remote cannot be reached, or does not tell what became of it: then the next claim finds out.
+    pub fn claim(&self, ids: &[Id], terms: &Terms) -> Result<Vec<(Id, Claimed)>, Error> {
+        let _lock = self.lock()?;
+        let view = self.begin()?;
+        let mut answers = BTreeMap::new();
+        let mut candidates = Vec::new();
+        for id in ids {
+            match self.candidate(&view, id, terms)? {
+                Ok(candidate) => candidates.push(candidate),
+                Err(answer) => drop(answers.insert(*id, answer)),
+            }
+        }
+        answers.extend(self.attempt(candidates, &view, terms)?);
+        Ok(ids.iter().filter_map(|id| Some((*id, answers.remove(id)?))).collect())
+    }
+
+    /// Claims up to `count` ready tasks, in this machine's own order; fewer if there are no more. Then takes over
+    /// what machines hold that were silent for their time.
+    pub fn claim_next(
+        &self,
+        count: usize,
+        zone: Option<&str>,
+        terms: &Terms,
+    ) -> Result<Vec<(Id, Claimed)>, Error> {
+        let _lock = self.lock()?;
+        let mut view = self.begin()?;
+        let (mut held, mut tried) = (Vec::new(), BTreeSet::new());
+        for attempt in 0..ATTEMPTS {
+            let candidates = self.choose(&view, count - held.len(), zone, &tried)?;
+            if candidates.is_empty() {
+                break;
+            }
+            if attempt > 0 {
+                std::thread::sleep(jittered(&self.store, attempt.min(4))?);
+            }
+            for (id, answer) in self.attempt(candidates, &view, terms)? {
+                tried.insert(id);
+                if let Claimed::Refused { why } = &answer {
+                    let hint =
+                        "the remote must let this clone make refs; `orchestra.remotePrefix` names others"
+                            .to_owned();
+                    return Err(Error::refused(
+                        format!("claim {}: the remote refused: {why}", &id.as_str()[..6]),
+                        hint,
+                    ));
+                }
+                if matches!(answer, Claimed::Held { .. }) {
+                    held.push((id, answer));
+                }
+            }
+            if held.len() >= count || self.remote.is_none() {
+                break;
+            }
+            view = self.look()?;
+        }
+        Ok(held)
+    }
+
+    /// Looks, and gives back what a process that died had claimed and not written down.
+    fn begin(&self) -> Result<View, Error> {
+        let mut view = self.look()?;
+        let pending = self.read_pending();
+        if pending.is_empty() {
+            return Ok(view);
+        }
+        let known: BTreeMap<Id, ObjectId> = self.held()?.into_iter().collect();
+        let orphans = pending
+            .into_iter()
+            .filter(|(id, commit)| view.claims.get(id) == Some(commit) && known.get(id) != Some(commit));
+        let specs: Vec<LeasedSpec> = orphans.map(|(id, commit)| self.deletion(&id, commit)).collect();
+        if !specs.is_empty() {
+            self.push(&specs, false)?;
+            view = self.look()?;
+        }
+        self.write_pending(&[])?;
+        Ok(view)
+    }
+
+    pub(super) fn deletion(&self, of: &Id, commit: ObjectId) -> LeasedSpec {
+        LeasedSpec { name: self.claim_ref(of), new: None, lease: Lease::At(commit) }
+    }
+
+    pub(super) fn claim_ref(&self, of: &Id) -> String {
+        let ours = format!("{CLAIM_REFS}{of}");
+        self.remote.as_ref().map_or_else(|| ours.clone(), |remote| remote.there(&ours))
+    }
+
+    /// Whether a named task can be tried, or why not.
+    fn candidate(&self, view: &View, id: &Id, terms: &Terms) -> Result<Result<Candidate, Claimed>, Error> {
+        let state = self.store.state()?;
+        let task: Task = state.require(id)?;
+        let machine = self.store.machine()?;
+        if task.status == TaskStatus::Closed {
+            return Ok(Err(Claimed::Unready { why: "it is closed".to_owned() }));
+        }
+        let ours = task.holder.as_deref() == Some(machine.as_str());
+        if ours && task.status == TaskStatus::Started {
+            // Its claim is on the remote still, or there is none.
+            let note = self.held()?.into_iter().find(|(of, _)| of == id);
+            if note.map(|(_, commit)| commit).as_ref() == view.claims.get(id) {
+                return Ok(Err(Claimed::Ours));
+            }
+        }
+        let fence = task.fence;
+        let Some(old) = view.claims.get(id).cloned() else {
+            if task.status == TaskStatus::Started && !ours && !terms.force {
+                return Ok(Err(Claimed::Taken { by: holder_words(&task) }));
+            }
+            for other in &task.after {
+                if !terms.force && state.get::<Task>(other)?.is_none_or(|o| o.status != TaskStatus::Closed) {
+                    let why = format!("it comes after {}", &other.as_str()[..6]);
+                    return Ok(Err(Claimed::Unready { why }));
+                }
+            }
+            return Ok(Ok(Candidate { id: *id, fence, old: None, before: None, from: None }));
+        };
+        let before = self.read_claims(view, &[*id]).remove(id);
+        let Some(claim) = &before else {
+            if terms.force {
+                return Ok(Ok(Candidate { id: *id, fence, old: Some(old), before: None, from: None }));
+            }
+            return Ok(Err(Claimed::Taken { by: "a claim that this build cannot read".to_owned() }));
+        };
+        let free = match &claim.over {
+            Some(over) => {
+                over.outcome == OverOutcome::Released
+                    || task.fence >= claim.fence && task.status == TaskStatus::Open
+            }
+            None => claim.machine == machine || terms.force || self.is_silent(view, id, claim),
+        };
+        if !free {
+            return Ok(Err(Claimed::Taken { by: self.evidence(view, id, claim) }));
+        }
+        let from = (claim.over.is_none() && claim.machine != machine).then(|| claim.machine.clone());
+        Ok(Ok(Candidate { id: *id, fence, old: Some(old), from, before }))
+    }
+
+    /// Whether a claim's holder was silent for the time that it asked others to wait.
+    pub(in crate::orchestrate) fn is_silent(&self, view: &View, of: &Id, claim: &ClaimRecord) -> bool {
+        let ttl = claim.ttl.map(Duration::from_secs);
+        ttl.is_some_and(|ttl| self.silence(view, of, claim).is_some_and(|silent| silent >= ttl))
+    }
+
+    /// Who holds a claim, and how that is known.
+    pub fn evidence(&self, view: &View, of: &Id, claim: &ClaimRecord) -> String {
+        let silent = self.silence(view, of, claim).unwrap_or_default().as_secs();
+        match (&claim.over, claim.ttl) {
+            (Some(_), _) => format!("machine {}, which is done with it", claim.machine),
+            (None, None) => format!("machine {}, until it is released there", claim.machine),
+            (None, Some(ttl)) => format!(
+                "machine {}, unchanged for {silent} of {ttl} s by this machine's clock",
+                claim.machine
+            ),
+        }
+    }
+
+    /// The best tasks to try now: free ones, then what silent machines hold.
+    fn choose(
+        &self,
+        view: &View,
+        count: usize,
+        zone: Option<&str>,
+        tried: &BTreeSet<Id>,
+    ) -> Result<Vec<Candidate>, Error> {
+        let machine = self.store.machine()?;
+        let all = self.store.state()?.all::<Task>()?;
+        let present = view
+            .machines
+            .keys()
+            .filter(|other| self.machine_silence(other).is_none_or(|silent| silent < PRESENT));
+        let ready = order::ready(&all, zone, &machine, &present.cloned().collect());
+        let ready = ready.into_iter().filter(|task| !tried.contains(&task.id));
+        let (free, taken): (Vec<&Task>, Vec<&Task>) =
+            ready.partition(|task| !view.claims.contains_key(&task.id));
+        let mut chosen: Vec<Candidate> = free
+            .into_iter()
+            .take(count)
+            .map(|task| Candidate { id: task.id, fence: task.fence, old: None, before: None, from: None })
+            .collect();
+        if chosen.len() >= count || self.remote.is_none() {
+            return Ok(chosen);
+        }
+        // A claim that is over and left behind, or whose holder is gone. Of tasks that the state knows as begun too.
+        let begun = all.iter().filter(|task| {
+            task.status == TaskStatus::Started
+                && task.holder.as_deref().is_some_and(|holder| holder != machine)
+                && zone.is_none_or(|zone| task.zone.as_deref() == Some(zone))
+                && view.claims.contains_key(&task.id)
+                && !tried.contains(&task.id)
+        });
+        let others: Vec<&Task> = taken.into_iter().chain(begun).collect();
+        let ids: Vec<Id> = others.iter().map(|task| task.id).collect();
+        let mut claims = self.read_claims(view, &ids);
+        for task in others {
+            let Some(claim) = claims.remove(&task.id) else { continue };
+            let left = claim.over.as_ref().is_some_and(|over| {
+                task.status == TaskStatus::Open
+                    && (over.outcome == OverOutcome::Released || task.fence >= claim.fence)
+            });
+            if chosen.len() < count
+                && (left || claim.over.is_none() && self.is_silent(view, &task.id, &claim))
+            {
+                let from = (!left && claim.machine != machine).then(|| claim.machine.clone());
+                let old = view.claims.get(&task.id).cloned();
+                chosen.push(Candidate { id: task.id, fence: task.fence, old, before: Some(claim), from });
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Pushes claims, reads back which are ours, and writes those down.
+    fn attempt(
+        &self,
+        candidates: Vec<Candidate>,
+        view: &View,
+        terms: &Terms,
+    ) -> Result<Vec<(Id, Claimed)>, Error> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let machine = self.store.machine()?;
+        let mut attempts = Vec::new();
+        for candidate in candidates {
+            let known = candidate.before.as_ref().map_or(0, |before| before.fence);
+            let fence = candidate.fence.max(known) + 1;
+            let at = self.store.clock().now();
+            let claim = ClaimRecord {
+                agent: terms.agent,
+                ttl: terms.ttl.map(|ttl| ttl.as_secs().max(1)),
+                ..ClaimRecord::new(candidate.id, machine.clone(), fence, at)?
+            };
+            // A claim that cannot be read is not here to be followed.
+            let before = candidate.old.as_ref().filter(|old| self.store.repo().has_object(old));
+            let objects = self.store.write_claim(&claim, before)?;
+            let commit = objects.last().expect("the commit is one of them").clone();
+            attempts.push(Attempt { candidate, claim, commit, objects });
+        }
+        let mut answers = vec![PushAnswer::Landed; attempts.len()];
+        let mut view_after = View::default();
+        if self.remote.is_some() {
+            let pending: Vec<_> = attempts.iter().map(|one| (one.candidate.id, one.commit.clone())).collect();
+            self.write_pending(&pending)?;
+            let mut specs: Vec<LeasedSpec> = attempts
+                .iter()
+                .map(|one| LeasedSpec {
+                    name: self.claim_ref(&one.candidate.id),
+                    new: Some(one.commit.clone()),
+                    lease: one.candidate.old.clone().map_or(Lease::Absent, Lease::At),
+                })
+                .collect();
+            let settling = self.settling(view)?;
+            specs.extend(settling.specs());
+            specs.extend(self.heartbeat_spec(view)?);
+            // Whatever goes wrong from here on: the next claim finds out what is ours.
+            answers = self.push(&specs, false)?;
+            answers.truncate(attempts.len());
+            view_after = self.look()?;
+            self.settled(settling, &view_after)?;
+        }
+        let mut claimed = Vec::new();
+        let mut won = Vec::new();
+        for (attempt, answer) in attempts.into_iter().zip(answers) {
+            let id = attempt.candidate.id;
+            if self.remote.is_none() || view_after.claims.get(&id) == Some(&attempt.commit) {
+                won.push(attempt);
+            } else if let PushAnswer::Refused(why) = answer {
+                claimed.push((id, Claimed::Refused { why }));
+            } else if !view_after.claims.contains_key(&id) {
+                // Nobody has it, and yet it could not be made: another ref is in its way, or the holder let go.
+                claimed
+                    .push((id, Claimed::Unready { why: "the remote could not make its claim".to_owned() }));
+            } else {
+                claimed.push((id, Claimed::Taken { by: "another machine, which was faster".to_owned() }));
+            }
+        }
+        let void = self.write_down(&won, &machine, terms)?;
+        let specs: Vec<LeasedSpec> = won
+            .iter()
+            .filter(|one| self.remote.is_some() && void.contains_key(&one.candidate.id))
+            .map(|one| self.deletion(&one.candidate.id, one.commit.clone()))
+            .collect();
+        if !specs.is_empty() {
+            self.push(&specs, false)?;
+        }
+        self.write_pending(&[])?;
+        for one in won {
+            let answer = match void.get(&one.candidate.id) {
+                Some(why) => Claimed::Unready { why: why.clone() },
+                None => Claimed::Held { fence: one.claim.fence, from: one.candidate.from },
+            };
+            claimed.push((one.candidate.id, answer));
+        }
+        Ok(claimed)
+    }
+
+    /// Puts claims that are ours into the state, all in one change. Returns those that are not worth it: somebody
+    /// was done with the task before we had it.
+    fn write_down(
+        &self,
+        won: &[Attempt],
+        machine: &str,
+        terms: &Terms,
+    ) -> Result<BTreeMap<Id, String>, Error> {
+        if won.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let committed = self.store.transact(|transaction| {
+            let (mut void, mut said) = (BTreeMap::new(), Vec::new());
+            for one in won {
+                let id = one.candidate.id;
+                let ousts = one.candidate.from.is_some() || terms.force;
+                if let Some(why) = enter(transaction, one, machine, ousts)? {
+                    void.insert(id, why);
+                    continue;
+                }
+                said.push(format!("claim {} by {machine}", &id.as_str()[..6]));
+                if self.remote.is_some() {
+                    transaction.move_ref(note_of(&id, Some(&one.commit)));
+                    transaction.depend_on(one.objects.iter().cloned());
+                }
+            }
+            transaction.describe(format!("task: {}", said.join(", ")));
+            Ok::<_, Error>(void)
+        })?;
+        Ok(committed.value)
+    }
+
+    /// The move of this machine's heartbeat, to go with another push.
+    pub(super) fn heartbeat_spec(&self, view: &View) -> Result<Option<LeasedSpec>, Error> {
+        let Some(remote) = &self.remote else { return Ok(None) };
+        let machine = self.store.machine()?;
+        let old = view.machines.get(&machine);
+        let last = old.and_then(|old| self.store.read_heartbeat(old, &machine));
+        let state = self.store.state()?;
+        let heartbeat = heartbeat::own(&self.store, &state, last.as_ref(), self.ttl)?;
+        let before = old.filter(|old| self.chained.get() && self.store.repo().has_object(old));
+        let new = self.store.write_heartbeat(&heartbeat, before)?.pop();
+        let name = remote.there(&format!("{MACHINE_REFS}{machine}"));
+        Ok(Some(LeasedSpec { name, new, lease: old.cloned().map_or(Lease::Absent, Lease::At) }))
+    }
+}
+
+/// Writes one claim into the state; returns why not, if it is not worth it.
+fn enter(
+    transaction: &mut Transaction<'_>,
+    one: &Attempt,
+    machine: &str,
+    ousts: bool,
+) -> Result<Option<String>, Error> {
+    let Some(mut task) = transaction.get::<Task>(&one.candidate.id)? else {
+        return Ok(Some("it is gone".to_owned()));
+    };
+    if task.status == TaskStatus::Closed {
+        return Ok(Some("it was closed meanwhile".to_owned()));
+    }
+    let ours = task.holder.as_deref() == Some(machine);
+    if task.fence >= one.claim.fence || task.status == TaskStatus::Started && !ours && !ousts {
+        return Ok(Some(format!("{} works on it since", holder_words(&task))));
+    }
+    if task.status != TaskStatus::Started {
+        task.status = TaskStatus::Started;
+        task.changed = transaction.now();
+    }
+    task.assignee = one.claim.agent;
+    task.holder = Some(machine.to_owned());
+    task.fence = one.claim.fence;
+    transaction.put(&task)?;
+    Ok(None)
+}
+
+/// Who works on a task, as the state says.
+pub(super) fn holder_words(task: &Task) -> String {
+    match (&task.holder, &task.assignee) {
+        (Some(machine), _) => format!("machine {machine}"),
+        (None, Some(agent)) => format!("the agent {agent}"),
+        (None, None) => "somebody".to_owned(),
+    }
+}
+
+/// The end of work, for the claim's ref.
+pub(super) fn over(claim: &ClaimRecord, outcome: OverOutcome, result: Option<String>) -> ClaimRecord {
+    ClaimRecord { over: Some(Over { outcome, result }), ..claim.clone() }
+}

@@ -1,0 +1,151 @@
+//! What a remote has of the queue: its claims and heartbeats, in one round trip, and its state where that moved.
+
+use super::Queue;
+use crate::model::{Id, ObjectId};
+use crate::orchestrate::heartbeat::Watch;
+use crate::orchestrate::sync::{self, Remote};
+use crate::orchestrate::{Error, claim::retrying};
+use crate::store::{CLAIM_REFS, ClaimRecord, Heartbeat, MACHINE_REFS, SNAPSHOT_REFS, STATE_REF, Store};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What a remote had when it was asked.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Claims, by what they are of.
+    pub claims: BTreeMap<Id, ObjectId>,
+    /// Heartbeats, by machine.
+    pub machines: BTreeMap<String, ObjectId>,
+    /// Snapshots of agents' uncommitted work.
+    pub snapshots: BTreeMap<Id, ObjectId>,
+    /// Names under ours that are none, escaped; nothing is done with them.
+    pub quarantined: Vec<String>,
+}
+
+impl View {
+    /// Sorts what a remote listed; names that do not fit the grammar are kept out.
+    fn of(remote: &Remote, listed: BTreeMap<String, ObjectId>) -> Self {
+        let mut view = Self::default();
+        let [claims, machines, snapshots] =
+            [CLAIM_REFS, MACHINE_REFS, SNAPSHOT_REFS].map(|prefix| remote.there(prefix));
+        for (name, commit) in listed {
+            let fits = if let Some(rest) = name.strip_prefix(&claims) {
+                rest.parse().map(|id| view.claims.insert(id, commit)).is_ok()
+            } else if let Some(rest) = name.strip_prefix(&machines) {
+                Store::is_machine(rest) && {
+                    view.machines.insert(rest.to_owned(), commit);
+                    true
+                }
+            } else if let Some(rest) = name.strip_prefix(&snapshots) {
+                rest.parse().map(|id| view.snapshots.insert(id, commit)).is_ok()
+            } else {
+                true
+            };
+            if !fits {
+                view.quarantined.push(name.escape_default().to_string());
+            }
+        }
+        view
+    }
+}
+
+impl Queue {
+    /// Asks the remote what it has, and merges its state where that is another one than was seen before.
+    ///
+    /// # Errors
+    /// [`Error::Alarm`] if the remote does not have any more what we had seen of it.
+    pub fn look(&self) -> Result<View, Error> {
+        let Some(remote) = &self.remote else { return Ok(View::default()) };
+        let repo = self.store.repo();
+        let root = remote.there("refs/orchestra/");
+        let listed = retrying(&self.store, || Ok(repo.list_remote(&remote.name, &root, remote.deadline)?))?;
+        let there = listed.get(&remote.there(STATE_REF));
+        if repo.find_ref(&remote.tracking(STATE_REF))?.as_ref() != there {
+            let seen = retrying(&self.store, || sync::fetch(&self.store, remote))?;
+            sync::absorb(&self.store, &seen)?;
+        }
+        let view = View::of(remote, listed);
+        let clock = &**self.store.clock();
+        let mut watch = Watch::load(repo, clock);
+        for (machine, commit) in &view.machines {
+            watch.observe(&remote.name, &format!("{MACHINE_REFS}{machine}"), Some(commit), clock);
+        }
+        watch.retain(&remote.name, |name| {
+            let claim = name.strip_prefix(CLAIM_REFS).and_then(|id| id.parse::<Id>().ok());
+            claim.is_none_or(|id| view.claims.contains_key(&id))
+        });
+        watch.save(repo);
+        Ok(view)
+    }
+
+    /// Brings the commits of claims and heartbeats here that are not here yet. What cannot be had is left out: then
+    /// nothing is known of it.
+    pub(in crate::orchestrate) fn fetch_missing(&self, wanted: &[(String, &ObjectId)]) {
+        let Some(remote) = &self.remote else { return };
+        let repo = self.store.repo();
+        let names: Vec<String> = wanted
+            .iter()
+            .filter(|(_, commit)| !repo.has_object(commit))
+            .map(|(name, _)| remote.there(name))
+            .collect();
+        for some in names.chunks(200) {
+            let some: Vec<&str> = some.iter().map(String::as_str).collect();
+            match repo.fetch_objects(&remote.name, &some, remote.deadline) {
+                // One that went meanwhile fails all of them.
+                Err(error) if some.len() > 1 => {
+                    tracing::debug!("one by one: {error}");
+                    for one in some {
+                        repo.fetch_objects(&remote.name, &[one], remote.deadline).ok();
+                    }
+                }
+                Err(error) => tracing::debug!("{error}"),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// What the claims of `ids` say, as far as it can be known.
+    pub fn read_claims(&self, view: &View, ids: &[Id]) -> BTreeMap<Id, ClaimRecord> {
+        let listed: Vec<(&Id, &ObjectId)> =
+            ids.iter().filter_map(|id| Some((id, view.claims.get(id)?))).collect();
+        let names: Vec<_> =
+            listed.iter().map(|(id, commit)| (format!("{CLAIM_REFS}{id}"), *commit)).collect();
+        self.fetch_missing(&names);
+        let read =
+            listed.into_iter().filter_map(|(id, commit)| Some((*id, self.store.read_claim(commit, id)?)));
+        read.collect()
+    }
+
+    /// What the machines say of themselves, as far as it can be known.
+    pub fn read_machines(&self, view: &View) -> BTreeMap<String, Heartbeat> {
+        let names: Vec<_> =
+            view.machines.iter().map(|(machine, id)| (format!("{MACHINE_REFS}{machine}"), id)).collect();
+        self.fetch_missing(&names);
+        let read = view.machines.iter().filter_map(|(machine, commit)| {
+            Some((machine.clone(), self.store.read_heartbeat(commit, machine)?))
+        });
+        read.collect()
+    }
+
+    /// For how long this machine has seen the holder of a claim say nothing, by its own clock: neither a heartbeat
+    /// nor the claim changed. The first look at either begins the time.
+    pub fn silence(&self, view: &View, of: &Id, claim: &ClaimRecord) -> Option<Duration> {
+        let remote = &self.remote.as_ref()?.name;
+        let (repo, clock) = (self.store.repo(), &**self.store.clock());
+        let mut watch = Watch::load(repo, clock);
+        let (claim_ref, machine_ref) =
+            (format!("{CLAIM_REFS}{of}"), format!("{MACHINE_REFS}{}", claim.machine));
+        watch.observe(remote, &claim_ref, view.claims.get(of), clock);
+        watch.observe(remote, &machine_ref, view.machines.get(&claim.machine), clock);
+        watch.save(repo);
+        let both = [claim_ref, machine_ref].map(|name| watch.silence(remote, &name, clock));
+        both.into_iter().min().flatten()
+    }
+
+    /// For how long a machine's heartbeat was seen unchanged, by this machine's clock.
+    pub fn machine_silence(&self, machine: &str) -> Option<Duration> {
+        let remote = &self.remote.as_ref()?.name;
+        let clock = &**self.store.clock();
+        Watch::load(self.store.repo(), clock).silence(remote, &format!("{MACHINE_REFS}{machine}"), clock)
+    }
+}

@@ -1,0 +1,215 @@
+//! One queue: of machines that want the same task exactly one gets it, whatever becomes of the answers.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::harness::{Layout, Sandbox, wait_for};
+
+const CLAIMS: &str = "refs/orchestra/claims";
+
+pub(crate) fn remote() -> Sandbox {
+    Sandbox::with(Layout { bare: true, ..Default::default() })
+}
+
+/// A machine of its own that has `remote` as `origin`.
+pub(crate) fn machine(remote: &Sandbox) -> Sandbox {
+    let machine = Sandbox::new();
+    machine.git(&["remote", "add", "origin", remote.repo().to_str().unwrap()]);
+    machine
+}
+
+pub(crate) fn claims(remote: &Sandbox) -> Vec<String> {
+    let refs = remote.git(&["for-each-ref", "--format=%(refname:lstrip=3)", CLAIMS]);
+    refs.lines().map(str::to_owned).collect()
+}
+
+pub(crate) fn task(machine: &Sandbox, title: &str) -> String {
+    let task = machine.json(&["task", "add", title]);
+    task["data"]["id"].as_str().unwrap().to_owned()
+}
+
+pub(crate) fn field(machine: &Sandbox, id: &str, name: &str) -> serde_json::Value {
+    machine.json(&["task", "show", id])["data"][name].clone()
+}
+
+/// A hook of the remote: a script that gets the updates on its standard input.
+pub(crate) fn hook(remote: &Sandbox, name: &str, script: &str) {
+    let path = remote.repo().join("hooks").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Lets `git-receive-pack` die right after it moved the refs, whenever `when` says so: the answer never leaves.
+pub(crate) fn cut_answers(remote: &Sandbox, when: &str) {
+    // The hook's parent is receive-pack, or a shell in between that git starts it with.
+    hook(remote, "post-receive", &format!("cat >/dev/null\nif {when}; then kill -9 $PPID; fi"));
+}
+
+fn two(remote: &Sandbox) -> (Sandbox, Sandbox, String) {
+    let (ada, bob) = (machine(remote), machine(remote));
+    let id = task(&ada, "Parse headers");
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    (ada, bob, id)
+}
+
+#[test]
+fn of_two_machines_one_gets_the_task() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    assert_eq!(ada.ok(&["task", "claim", &id]), id[..4]);
+    assert_eq!(claims(&remote), [id.as_str()]);
+    // The state of the claim did not travel: the claim alone decides.
+    let out = bob.orchestra(&["task", "claim", &id]);
+    assert_eq!(out.code, 1, "{out}");
+    assert!(out.stderr.contains("is held by machine") && out.stderr.contains("--force"), "{out}");
+    let out = bob.orchestra(&["task", "claim", "--next"]);
+    assert_eq!((out.code, out.stdout.as_str()), (1, ""), "{out}");
+    assert_eq!(ada.ok(&["task", "claim", &id]), id[..4], "it is ours already");
+    assert_eq!(field(&ada, &id, "status"), "started");
+    assert_eq!(field(&ada, &id, "fence"), 1);
+
+    ada.ok(&["task", "close", &id, "-m", "done by Ada"]);
+    ada.ok(&["sync"]);
+    assert!(claims(&remote).is_empty(), "what the remote knows needs no claim");
+    assert!(ada.git(&["for-each-ref", CLAIMS]).is_empty());
+    let out = bob.orchestra(&["task", "claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("it is closed"), "{out}");
+    assert_eq!(field(&bob, &id, "result"), "done by Ada");
+    ada.assert_sound();
+    bob.assert_sound();
+}
+
+#[test]
+fn a_claim_is_given_back() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    ada.ok(&["task", "claim", "--next"]);
+    let out = bob.orchestra(&["task", "release", &id]);
+    assert!(out.code == 1 && out.stderr.contains("does not hold it"), "{out}");
+    ada.ok(&["task", "release", &id]);
+    assert_eq!(field(&ada, &id, "status"), "open");
+    // Nobody synced: that it is free is known from the claim alone.
+    assert_eq!(bob.ok(&["task", "claim", "--next"]), id[..4]);
+    bob.ok(&["task", "release", &id]);
+    ada.ok(&["task", "claim", &id]);
+    assert_eq!(field(&ada, &id, "fence"), 3, "greater than that of every claim before");
+    let log = remote.git(&["log", "--format=%s", &format!("{CLAIMS}/{id}")]);
+    assert_eq!(log.lines().count(), 5, "{log}");
+    ada.ok(&["task", "release", &id]);
+    ada.ok(&["sync"]);
+    assert!(claims(&remote).is_empty(), "what the remote knows needs no claim");
+}
+
+#[test]
+fn without_a_remote_the_state_here_is_the_queue() {
+    let ada = Sandbox::new();
+    let (first, second) = (task(&ada, "One"), task(&ada, "Two"));
+    ada.ok(&["task", "edit", &second, "--priority", "5"]);
+    let out = ada.orchestra(&["task", "claim", "--next"]);
+    assert_eq!(out.stdout.trim(), &second[..4], "{out}");
+    assert!(out.stderr.contains("it has no remote"), "{out}");
+    assert_eq!(ada.ok(&["task", "claim", "--next", "-n", "5"]), first[..4]);
+    assert_eq!(ada.orchestra(&["task", "claim", "--next"]).code, 1);
+    ada.ok(&["task", "release", &first]);
+    assert_eq!(field(&ada, &first, "status"), "open");
+    assert_eq!(ada.ok(&["task", "claim", &first]), first[..4]);
+    assert_eq!(field(&ada, &first, "fence"), 2);
+    assert!(ada.git(&["for-each-ref", CLAIMS]).is_empty());
+}
+
+#[test]
+fn an_answer_that_is_lost_is_read_back() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    cut_answers(&remote, "true");
+    let claimed = ada.json(&["task", "claim", &id]);
+    assert_eq!(claimed["data"]["claimed"][0]["outcome"], "held", "{claimed}");
+    assert_eq!(claimed["data"]["pushes"], 1, "nothing is sent twice: {claimed}");
+    let out = bob.orchestra(&["task", "claim", "--next"]);
+    assert_eq!(out.code, 1, "{out}");
+    ada.ok(&["task", "release", &id]);
+    assert_eq!(bob.ok(&["task", "claim", "--next"]), id[..4]);
+}
+
+#[test]
+fn what_a_killed_process_claimed_is_given_back() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    // The remote kills whoever pushes, after the ref moved: the parent of `git push` is the program under test.
+    let script = "cat >/dev/null; p=$PPID; for i in 1 2 3 4 5 6; do \
+                  if grep -q '^Name:.git-orchestra' /proc/$p/status; then kill -9 $p; break; fi; \
+                  p=$(sed -n 's/^PPid:.//p' /proc/$p/status); done";
+    hook(&remote, "post-receive", script);
+    let out = ada.orchestra(&["task", "claim", &id]);
+    assert_eq!(out.code, 137, "{out}");
+    fs::remove_file(remote.repo().join("hooks/post-receive")).unwrap();
+    wait_for("the claim", || (claims(&remote) == [id.as_str()]).then_some(()));
+    assert_eq!(field(&ada, &id, "status"), "open", "it was not acknowledged");
+    assert_eq!(bob.orchestra(&["task", "claim", &id]).code, 1, "nobody else may have it");
+    assert_eq!(ada.ok(&["task", "claim", &id]), id[..4], "the next command needs no help");
+    assert_eq!(claims(&remote), [id.as_str()]);
+}
+
+#[test]
+fn a_silent_holder_is_ousted_and_cannot_undo_it() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    ada.ok(&["task", "claim", &id, "--ttl", "2s"]);
+    let out = bob.orchestra(&["task", "claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("unchanged for 0 of 2 s by this machine's clock"), "{out}");
+    wait_for("the time to pass", || {
+        let out = bob.orchestra(&["task", "claim", &id]);
+        (out.code == 0).then_some(())
+    });
+    assert_eq!(field(&bob, &id, "fence"), 2);
+    // Ada wakes up and does what she was about to do.
+    ada.ok(&["task", "close", &id, "-m", "Ada's result"]);
+    let out = ada.orchestra(&["sync"]);
+    assert!(out.code == 0 && out.stderr.contains("another machine took over"), "{out}");
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    for machine in [&ada, &bob] {
+        assert_eq!(field(machine, &id, "status"), "started");
+        assert_eq!(field(machine, &id, "fence"), 2);
+        assert!(field(machine, &id, "result").is_null());
+    }
+    assert_eq!(claims(&remote), [id.as_str()], "it is Bob's");
+}
+
+#[test]
+fn a_person_who_says_nothing_keeps_what_they_claimed() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    ada.ok(&["task", "claim", &id]);
+    let out = bob.orchestra(&["task", "claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("until it is released there"), "{out}");
+    assert_eq!(bob.ok(&["task", "claim", &id, "--force"]), id[..4]);
+    assert_eq!(field(&bob, &id, "fence"), 2);
+}
+
+#[test]
+fn names_that_are_none_stay_out() {
+    let remote = remote();
+    let (ada, _, id) = two(&remote);
+    let tip = remote.git(&["rev-parse", "main"]);
+    let other = "k3v8w0000000000z";
+    let names =
+        ["claims/$(touch${IFS}x)", "claims/-x", "claims/gggg", "claims/G3V8W0000000000Z", "machines/é"];
+    let hostile =
+        names.into_iter().map(str::to_owned).chain([format!("claims/{other}"), format!("claims/{id}/x")]);
+    for name in hostile {
+        let line = format!("create refs/orchestra/{name} {tip}\n");
+        let out = remote.try_git_in(remote.repo(), &["update-ref", "--stdin"], line.as_bytes());
+        assert_eq!(out.code, 0, "{name}: {out}");
+    }
+    let before = ada.fingerprint();
+    // The directory in the way of the claim is somebody's doing on the remote, and said.
+    let out = ada.orchestra(&["task", "claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("could not make its claim"), "{out}");
+    remote.git(&["update-ref", "-d", &format!("{CLAIMS}/{id}/x")]);
+    assert_eq!(ada.ok(&["task", "claim", "--next"]), id[..4]);
+    assert_eq!(ada.fingerprint(), before);
+    assert_eq!(ada.git(&["for-each-ref", CLAIMS]).lines().count(), 1, "only our own");
+}
