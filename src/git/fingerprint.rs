@@ -5,7 +5,7 @@ use bstr::ByteSlice;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the main checkout and the shared files looked like at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -36,7 +36,7 @@ impl Fingerprint {
 
 impl Repository {
     /// Looks at the main checkout's `HEAD` and index, and at the configuration, hooks and attributes that all
-    /// worktrees share. Reads files only, a few kilobytes.
+    /// worktrees share, those of submodules and the user's own included. Reads files only, a few kilobytes.
     pub fn fingerprint(&self) -> Result<Fingerprint, Error> {
         let common = self.common_dir();
         let (mut seen, mut dangerous) = (BTreeMap::new(), BTreeMap::new());
@@ -72,8 +72,96 @@ impl Repository {
                 dangerous.insert(name, hash);
             }
         }
+        // Submodules have repositories of their own here, in which git runs what their configuration says.
+        self.submodules(&common.join("modules"), 0, &mut |name, hash| {
+            seen.insert(name.clone(), hash);
+            dangerous.insert(name, hash);
+        })?;
+        // What the configuration here includes, and the user's own: agents run as the user.
+        for file in self.configuration_files() {
+            if !file.starts_with(common)
+                && let Ok(text) = std::fs::read(&file)
+                && let kept = without_harmless(&text)
+                && !kept.is_empty()
+            {
+                let (name, hash) = (file.to_string_lossy().into_owned(), Sha256::digest(kept).into());
+                seen.insert(name.clone(), hash);
+                dangerous.insert(name, hash);
+            }
+        }
         Ok(Fingerprint { seen, dangerous })
     }
+
+    /// Every file that git's configuration is read from now, the user's and included ones too.
+    fn configuration_files(&self) -> BTreeSet<PathBuf> {
+        // Opened anew: what is included may have changed since this repository was.
+        let options = gix::open::Options::default().with(gix::sec::Trust::Full);
+        let Ok(gix) = gix::open_opts(self.common_dir(), options) else { return BTreeSet::new() };
+        let snapshot = gix.config_snapshot();
+        snapshot.plumbing().sections().filter_map(|section| section.meta().path.clone()).collect()
+    }
+
+    fn submodules(
+        &self,
+        dir: &Path,
+        depth: usize,
+        found: &mut dyn FnMut(String, [u8; 32]),
+    ) -> Result<(), Error> {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if depth > MODULES_DEPTH || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if !path.join("HEAD").exists() {
+                // A submodule's name may have slashes.
+                self.submodules(&path, depth + 1, found)?;
+                continue;
+            }
+            let hooks = std::fs::read_dir(path.join("hooks")).into_iter().flatten().flatten();
+            let files = hooks.map(|hook| hook.path()).chain([path.join("config"), path.join("config.worktree")]);
+            for file in files {
+                if let Some(hash) = hash(&file, None)? {
+                    let name = file.strip_prefix(self.common_dir()).unwrap_or(&file);
+                    found(name.to_string_lossy().into_owned(), hash);
+                }
+            }
+            self.submodules(&path.join("modules"), depth + 1, found)?;
+        }
+        Ok(())
+    }
+}
+
+/// How deep submodules' repositories are looked for.
+const MODULES_DEPTH: usize = 8;
+
+/// Sections of a user's configuration in which nothing names a program, and which programs of all kinds write.
+const HARMLESS: [&str; 12] = [
+    "advice", "color", "column", "commit", "fetch", "help", "log", "pull", "push", "status", "tag", "user",
+];
+
+/// A configuration file without comments and sections that can make git run nothing. Whatever is written in an
+/// unusual way stays in.
+fn without_harmless(text: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut harmless = false;
+    for line in text.lines() {
+        let plain = line.trim();
+        if plain.is_empty() || plain.starts_with(b"#") || plain.starts_with(b";") {
+            continue;
+        }
+        if let Some(header) = plain.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]")) {
+            let end = header.iter().position(|b| matches!(b, b' ' | b'.' | b'\t')).unwrap_or(header.len());
+            let name = header[..end].to_ascii_lowercase();
+            harmless = !header.contains(&b'[') && HARMLESS.iter().any(|known| known.as_bytes() == name);
+        } else if plain.starts_with(b"[") || plain.ends_with(b"\\") {
+            harmless = false;
+        }
+        if !harmless {
+            kept.extend_from_slice(plain);
+            kept.push(b'\n');
+        }
+    }
+    kept
 }
 
 /// A configuration file without plain `[branch "…"]` sections. Whatever is written in an unusual way stays in.
@@ -157,5 +245,34 @@ mod tests {
             assert!(tracking.is_dangerous(&repository.fingerprint().unwrap()), "{hidden}");
             std::fs::write(&config, text).unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_included_and_what_submodules_have_counts_too() {
+        let sandbox = Sandbox::new(&[]);
+        let repository = sandbox.open();
+        let included = sandbox.dir.path().join("included");
+        std::fs::write(&included, "[user]\n\tname = Ada\n").unwrap();
+        sandbox.git(&["config", "include.path", included.to_str().unwrap()]);
+        let module = repository.common_dir().join("modules/group/one");
+        std::fs::create_dir_all(module.join("hooks")).unwrap();
+        std::fs::write(module.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        std::fs::write(module.join("config"), "[core]\n").unwrap();
+        let before = repository.fingerprint().unwrap();
+        std::fs::write(&included, "# Hello\n[user]\n\tname = Bob\n[color \"x\"]\n\tui = always\n").unwrap();
+        assert!(!before.is_dangerous(&repository.fingerprint().unwrap()), "no program is named");
+        for hidden in ["[filter \"x\"]\n\tclean = evil\n", "[user][core]\nfsmonitor = evil\n"] {
+            std::fs::write(&included, format!("[user]\n\tname = Ada\n{hidden}")).unwrap();
+            let after = repository.fingerprint().unwrap();
+            assert_eq!(before.changes(&after), [included.to_str().unwrap()], "{hidden}");
+            assert!(before.is_dangerous(&after));
+        }
+        std::fs::write(&included, "").unwrap();
+        std::fs::write(module.join("config"), "[core]\n\tfsmonitor = evil\n").unwrap();
+        std::fs::write(module.join("hooks/post-checkout"), "evil").unwrap();
+        let after = repository.fingerprint().unwrap();
+        let changed = ["modules/group/one/config", "modules/group/one/hooks/post-checkout"];
+        assert_eq!(before.changes(&after), changed);
+        assert!(before.is_dangerous(&after));
     }
 }
