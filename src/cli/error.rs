@@ -135,6 +135,20 @@ impl CliError {
         matches!(self.kind, ErrorKind::NotFound(_))
     }
 
+    /// It and its causes in one line.
+    pub(crate) fn sentence(&self) -> String {
+        let mut parts = Vec::new();
+        if !self.message.is_empty() {
+            parts.push(self.message.clone());
+        }
+        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(cause) = next {
+            parts.push(if parts.is_empty() { format!("failed to {cause}") } else { cause.to_string() });
+            next = cause.source();
+        }
+        parts.join(": ")
+    }
+
     const fn exit(&self) -> Exit {
         match self.kind {
             ErrorKind::Usage => Exit::Usage,

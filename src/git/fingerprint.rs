@@ -118,7 +118,8 @@ impl Repository {
                 continue;
             }
             let hooks = std::fs::read_dir(path.join("hooks")).into_iter().flatten().flatten();
-            let files = hooks.map(|hook| hook.path()).chain([path.join("config"), path.join("config.worktree")]);
+            let files =
+                hooks.map(|hook| hook.path()).chain([path.join("config"), path.join("config.worktree")]);
             for file in files {
                 if let Some(hash) = hash(&file, None)? {
                     let name = file.strip_prefix(self.common_dir()).unwrap_or(&file);
@@ -135,9 +136,8 @@ impl Repository {
 const MODULES_DEPTH: usize = 8;
 
 /// Sections of a user's configuration in which nothing names a program, and which programs of all kinds write.
-const HARMLESS: [&str; 12] = [
-    "advice", "color", "column", "commit", "fetch", "help", "log", "pull", "push", "status", "tag", "user",
-];
+const HARMLESS: [&str; 12] =
+    ["advice", "color", "column", "commit", "fetch", "help", "log", "pull", "push", "status", "tag", "user"];
 
 /// A configuration file without comments and sections that can make git run nothing. Whatever is written in an
 /// unusual way stays in.

@@ -320,7 +320,16 @@ fn is_unchanged(lock: &LockFile) -> bool {
 }
 
 impl Repository {
-    /// Whether somebody alive is at what the intents say; for reports.
+    /// Worktree registrations with an empty `commondir`, which breaks fetch and gc; by name.
+    pub fn empty_commondirs(&self) -> Vec<String> {
+        let worktrees =
+            std::fs::read_dir(self.common_dir().join("worktrees")).into_iter().flatten().flatten();
+        let empty = |dir: &Path| dir.join("commondir").metadata().is_ok_and(|meta| meta.len() == 0);
+        let empty = worktrees.filter(|entry| empty(&entry.path()));
+        empty.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    /// How many worktrees are being made or removed by somebody alive, and how many by somebody dead.
     pub fn live_intents(&self) -> (usize, usize) {
         let files = std::fs::read_dir(self.local_dir().join("intents")).into_iter().flatten().flatten();
         let held: Vec<bool> = files.map(|file| FileLock::is_held(&file.path())).collect();

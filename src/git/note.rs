@@ -113,6 +113,14 @@ impl Repository {
         Ok((tree, changed))
     }
 
+    /// Every commit that has a note in `tip`, a notes commit.
+    pub fn noted_commits(&self, tip: &ObjectId) -> Result<Vec<ObjectId>, Error> {
+        let tree = self.read_commit(tip)?.tree;
+        let (mut none, mut all) = (BTreeMap::new(), BTreeMap::new());
+        self.differing_notes("", None, Some(&tree), &mut none, &mut all)?;
+        Ok(all.into_keys().collect())
+    }
+
     /// The notes of two trees that are not the same entry in both, by commit, with their paths.
     fn differing_notes(
         &self,

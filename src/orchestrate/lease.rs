@@ -125,6 +125,12 @@ pub fn find_live(repo: &Repository, agent: &Id) -> Option<LeaseInfo> {
     FileLock::is_held(&lock_path(&dir, agent)).then(|| read(&dir, agent)).flatten()
 }
 
+/// How many leases nobody alive holds any more.
+pub fn dead(repo: &Repository) -> usize {
+    let dir = directory(repo);
+    agents(&dir).iter().filter(|agent| !FileLock::is_held(&lock_path(&dir, agent))).count()
+}
+
 /// Takes over the leases whose holders died. One directory listing when there is none.
 pub fn take_dead(repo: &Repository) -> Result<Vec<Lease>, Error> {
     let dir = directory(repo);

@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod control;
+pub mod doctor;
 mod environment;
 mod error;
 mod heartbeat;

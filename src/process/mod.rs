@@ -7,6 +7,7 @@ mod clock;
 mod command;
 mod conversation;
 mod deadline;
+mod disk;
 mod identity;
 mod lines;
 mod lock;
@@ -19,7 +20,9 @@ pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Sourc
 pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};
 pub use conversation::Conversation;
+pub use disk::free_space;
 pub use identity::{Identity, host_name};
+
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
 pub use presence::is_at_work;

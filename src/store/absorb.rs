@@ -363,7 +363,7 @@ pub(super) const fn fields(kind: Kind) -> &'static [Field] {
 }
 
 /// Reads a record as what its path says that it is.
-fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'static str> {
+pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'static str> {
     fn read<T: Entity>(record: &Record, id: &Id) -> Result<T, &'static str> {
         let entity: T = record.entity().map_err(|_| "it is not what this build reads there")?;
         if entity.id() == *id { Ok(entity) } else { Err("it says that it is another one") }

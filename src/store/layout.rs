@@ -11,6 +11,9 @@ pub const PROVENANCE_NOTES: &str = "refs/notes/orchestra/provenance";
 /// What would otherwise be lost before a destructive step: `<agent>/<n>` follows.
 pub const RESCUE_REFS: &str = "refs/orchestra/rescue/";
 
+/// Transcripts: `<machine>/<year>-W<week>` follows.
+pub const LOG_REFS: &str = "refs/orchestra/log/";
+
 /// The format that this build reads and writes.
 pub(super) const FORMAT: u64 = 1;
 /// The gates of the format.
@@ -45,7 +48,7 @@ pub fn log_ref(machine: &str, at: Timestamp) -> String {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     let time = jiff::Timestamp::from_millisecond(millis).unwrap_or_default();
     let week = time.to_zoned(jiff::tz::TimeZone::UTC).date().iso_week_date();
-    format!("refs/orchestra/log/{machine}/{}-W{:02}", week.year(), week.week())
+    format!("{LOG_REFS}{machine}/{}-W{:02}", week.year(), week.week())
 }
 
 #[cfg(test)]

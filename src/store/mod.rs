@@ -23,6 +23,7 @@ mod revert;
 mod stamp;
 mod state;
 mod transaction;
+mod verify;
 
 pub use absorb::{Absorbed, Incoming, Quarantined};
 pub use claim::{
@@ -31,13 +32,14 @@ pub use claim::{
 pub use entity::{Entity, Field};
 pub use error::Error;
 pub use history::{EntityChange, FieldChange, Logged};
-pub use layout::{FINDINGS_NOTES, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
+pub use layout::{FINDINGS_NOTES, LOG_REFS, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
 pub use operation::{Operation, RefMove};
 pub use record::{Deleted, Record};
 pub use revert::{Overtaken, Reversal, Reverted};
 pub use stamp::Stamp;
 pub use state::{Found, ShortIds, State};
 pub use transaction::{Committed, Transaction};
+pub use verify::Verified;
 
 use crate::git::{Identity, Repository};
 use crate::model::Id;

@@ -14,6 +14,7 @@ mod agent;
 mod claims;
 mod cli;
 mod demo;
+mod doctor;
 mod generated;
 mod harness;
 mod kill;

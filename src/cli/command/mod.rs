@@ -82,6 +82,7 @@ commands! {
     }
     "Keep in order" {
         Recover => recover,
+        Doctor => doctor,
     }
     "Set up" {
         Init => init,

@@ -2,6 +2,7 @@
 
 mod thorough;
 
+pub(super) use thorough::lost_agents;
 pub use thorough::{RecoverOptions, recover_all};
 
 use super::control;
@@ -83,6 +84,11 @@ pub struct Recovered {
 impl Recovered {
     fn mended(fault: Fault, subject: impl Into<String>, text: impl Into<String>) -> Self {
         Self { fault, subject: subject.into(), text: text.into(), mended: true, way_out: None }
+    }
+
+    /// A worktree and the repository do not know each other any more.
+    pub(super) fn moved(subject: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::open(Fault::MovedWorktree, subject, text, "git orchestra recover".to_owned())
     }
 
     fn open(fault: Fault, subject: impl Into<String>, text: impl Into<String>, way_out: String) -> Self {

@@ -73,6 +73,18 @@ pub fn recover_all(store: &Store, options: &RecoverOptions) -> Result<Vec<Recove
     Ok(found)
 }
 
+/// What is missing of agents at rest, without mending anything.
+pub(in super::super) fn lost_agents(store: &Store) -> Result<Vec<Recovered>, Error> {
+    let live = lease::live(store.repo());
+    let mut found = Vec::new();
+    for agent in store.state()?.all::<Agent>()? {
+        if agent.removed.is_none() && live.iter().all(|lease| lease.agent != agent.id) {
+            found.extend(lost(store, &agent)?.map(|lost| lost.report(&agent)));
+        }
+    }
+    Ok(found)
+}
+
 fn relink(
     repo: &Repository,
     worktree: &Worktree,

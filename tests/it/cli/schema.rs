@@ -136,12 +136,16 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["show", merged["data"]["merge"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);
-    let worktree = sandbox.root().join("repo.orchestra").join(names[1]);
-    std::fs::remove_dir_all(worktree).unwrap();
-    seen.run(&sandbox, &["recover", "--json"]);
-    seen.run(&sandbox, &["recover", names[1], "--json"]);
     seen.run(&sandbox, &["wait", names[0], "--json"]);
     seen.run(&sandbox, &["stop", names[0], "--json"]);
+    sandbox.git(&["worktree", "add", "--quiet", "-b", "other", "../other"]);
+    let broken = sandbox.git_dir().join("worktrees/other/commondir");
+    std::fs::write(&broken, "").unwrap();
+    let recovered = seen.run(&sandbox, &["recover", "--json"]);
+    assert_eq!(recovered["data"][0]["fault"], "half-made-worktree");
+    std::fs::write(&broken, "").unwrap();
+    let doctor = seen.run(&sandbox, &["doctor", "--fix", "--json"]);
+    assert_eq!(doctor["data"]["fixed"][0]["fault"], "half-made-worktree");
     seen.run(&sandbox, &["remove", names[0], "--json"]);
     let log = seen.run(&sandbox, &["oplog", "-n", "50", "--json"]);
     for operation in log["data"].as_array().unwrap() {

@@ -1,0 +1,221 @@
+//! `git orchestra doctor`: everything that could be wrong, looked at one thing after the other.
+
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::json;
+use crate::cli::session::{outfit, worktree_root};
+use crate::cli::ui::{Label, printable, wrap};
+use crate::config::approval::Request;
+use crate::orchestrate::doctor::{Check, DoctorOptions, Level, doctor};
+use crate::orchestrate::{RecoverOptions, Recovered, recover_all};
+use crate::process::Command;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Look at everything that could be wrong here, and say what would help
+///
+/// Git, the repository, every record of the state, notes, transcripts, worktrees, branches, leases, locks, settings,
+/// what git is told to run, agents' programs, room on the disk. Changes nothing. With --fix it first puts in order
+/// what loses nothing, as `git orchestra recover` does. Exit code 1 if anything fails.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  git orchestra doctor\n  git orchestra doctor --fix")]
+pub(crate) struct Args {
+    /// Put in order first what loses nothing
+    #[arg(long)]
+    fix: bool,
+    /// Only what is not as it should be
+    #[arg(short, long)]
+    brief: bool,
+    /// Print JSON (`git orchestra schema`)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    level: Level,
+    fixed: &'a [Recovered],
+    checks: &'a [Check],
+}
+
+/// How long a program may take to say its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(10);
+/// Columns when nobody says how many there are.
+const COLUMNS: usize = 80;
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let store = ctx.store()?;
+    let root = worktree_root(ctx)?;
+    let mut fixed = Vec::new();
+    if args.fix {
+        let options = RecoverOptions { worktree_root: root.clone(), recreate: Vec::new() };
+        fixed = recover_all(store, &options)?;
+        fixed.retain(|one| one.mended);
+    }
+    let mut failed = None;
+    let mut tell = |check: &Check| {
+        if !args.json && (!args.brief || check.level != Level::Ok) {
+            failed = failed.take().or(ctx.ui().print(&shown(ctx, check)).err());
+        }
+    };
+    let mut checks = doctor(store, &DoctorOptions { worktree_root: root }, &mut tell);
+    for check in [settings(ctx), approval(ctx)].into_iter().chain(programs(ctx)) {
+        tell(&check);
+        checks.push(check);
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let level = checks.iter().map(|check| check.level).max().unwrap_or(Level::Ok);
+    if args.json {
+        json::print(ctx, "doctor", &Shown { level, fixed: &fixed, checks: &checks })?;
+    } else {
+        for one in &fixed {
+            ctx.ui().note(format!("mended: {}", one.text));
+        }
+        let number = |level| checks.iter().filter(|check| check.level == level).count();
+        ctx.ui().print(&summary(number(Level::Fail), number(Level::Warn)))?;
+    }
+    Ok(if level == Level::Fail { Exit::Error } else { Exit::Done })
+}
+
+fn summary(failed: usize, warned: usize) -> String {
+    let warnings = match warned {
+        0 => String::new(),
+        1 => "1 thing to know".to_owned(),
+        many => format!("{many} things to know"),
+    };
+    match (failed, warnings.is_empty()) {
+        (0, true) => "all is well\n".to_owned(),
+        (0, false) => format!("all works; {warnings}\n"),
+        (1, true) => "1 thing does not work\n".to_owned(),
+        (many, true) => format!("{many} things do not work\n"),
+        (1, false) => format!("1 thing does not work; {warnings}\n"),
+        (many, false) => format!("{many} things do not work; {warnings}\n"),
+    }
+}
+
+/// `warn  disk          800.0 MB free at /home`, details and the way out below.
+fn shown(ctx: &Context, check: &Check) -> String {
+    const INDENT: usize = 20;
+    let paint = ctx.ui().painter();
+    let label = match check.level {
+        Level::Ok => Label::Good,
+        Level::Warn => Label::Attention,
+        Level::Fail => Label::Error,
+    };
+    let width = ctx.ui().columns().unwrap_or(COLUMNS).saturating_sub(INDENT).max(20);
+    let mut lines = wrap(&printable(&check.text), width).into_iter();
+    let mut text = format!(
+        "{}  {}  {}\n",
+        paint.paint(label, format!("{:<4}", check.level.word())),
+        paint.paint(Label::Title, format!("{:<12}", check.name)),
+        lines.next().unwrap_or_default()
+    );
+    let indent = " ".repeat(INDENT);
+    for line in lines {
+        let _ = writeln!(text, "{indent}{line}");
+    }
+    for detail in &check.details {
+        for line in wrap(&format!("  {}", printable(detail)), width) {
+            let _ = writeln!(text, "{indent}{line}");
+        }
+    }
+    if let Some(way_out) = &check.way_out {
+        for line in wrap(&printable(way_out), width) {
+            let _ = writeln!(text, "{indent}{}", paint.paint(Label::Hint, line));
+        }
+    }
+    text
+}
+
+fn failed(name: &'static str, error: &CliError) -> Check {
+    Check::fail(name, error.sentence())
+}
+
+fn settings(ctx: &Context) -> Check {
+    const NAME: &str = "settings";
+    match ctx.settings() {
+        Err(error) => failed(NAME, &error).way_out("git orchestra config list   shows where each is said"),
+        Ok(settings) if settings.unknown().is_empty() => {
+            Check::ok(NAME, format!("{} said, all known", settings.iter().count()))
+        }
+        Ok(settings) => {
+            let unknown = settings.unknown().iter().map(|one| format!("{} in {}", one.key, one.origin));
+            Check::warn(NAME, "some are unknown and count for nothing")
+                .details(unknown)
+                .way_out("git orchestra config list   shows what counts")
+        }
+    }
+}
+
+fn approval(ctx: &Context) -> Check {
+    const NAME: &str = "approval";
+    let look = || -> Result<Check, CliError> {
+        let Some(request) = Request::of(ctx.settings()?, ctx.repo()?.common_dir()) else {
+            return Ok(Check::ok(NAME, "this repository asks for nothing that needs one"));
+        };
+        let approved = ctx.env().data_home().is_some_and(|data_home| request.is_approved(&data_home));
+        Ok(if approved {
+            Check::ok(NAME, "what this repository wants to run is approved")
+        } else {
+            Check::warn(NAME, "this repository wants to run what you did not approve; it does not count")
+                .details(request.wants.iter().map(|(key, value)| format!("{key} = {value}")))
+                .way_out("git orchestra config approve")
+        })
+    };
+    look().unwrap_or_else(|error| failed(NAME, &error))
+}
+
+/// Which programs of agents there are, and what they call themselves. Only those outside of the repository are asked.
+fn programs(ctx: &Context) -> Vec<Check> {
+    const NAME: &str = "programs";
+    let Ok(settings) = ctx.settings() else { return Vec::new() };
+    let default = settings.default_profile().ok().map(str::to_owned);
+    let (mut there, mut missing, mut default_works) = (Vec::new(), Vec::new(), false);
+    for name in settings.profile_names() {
+        let is_default = default.as_deref() == Some(name);
+        match outfit(ctx, Some(name)) {
+            Ok(outfit) => {
+                default_works |= is_default;
+                let program = outfit.program.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+                let version = match outfit.profile.program.as_str() {
+                    "claude" => version(ctx, &program).map(|version| format!(" ({version})")),
+                    _ => None,
+                };
+                there.push(format!("{name}: {program}{}", version.unwrap_or_default()));
+            }
+            // What every installation has, and nobody has filled in.
+            Err(_) if name == "command" && settings.said("profile.command.command").is_empty() => {}
+            Err(error) => {
+                let sentence = error.sentence();
+                let what = sentence.strip_prefix("failed to ").map(|rest| format!("cannot {rest}"));
+                missing.push(format!("{name}: {}", what.unwrap_or(sentence)));
+            }
+        }
+    }
+    let text = match there.len() {
+        1 => "1 profile has its program".to_owned(),
+        many => format!("{many} profiles have their programs"),
+    };
+    vec![match (missing.is_empty(), default_works) {
+        (true, _) => Check::ok(NAME, text).details(there),
+        (false, works) => {
+            let text = format!("{text}, {} not", missing.len());
+            let note = if works { "" } else { "; the default profile is one of these" };
+            let way_out = "install it, or set profile.NAME.command in your own configuration";
+            Check::warn(NAME, format!("{text}{note}")).details([there, missing].concat()).way_out(way_out)
+        }
+    }]
+}
+
+/// What a program says of its version, in its first line.
+fn version(ctx: &Context, program: &str) -> Option<String> {
+    let env = ["PATH", "HOME", "LANG"].into_iter().filter_map(|key| Some((key, ctx.env().var(key)?)));
+    let command = Command::new(program).arg("--version").envs(env).current_dir("/");
+    let output = command.output_within(VERSION_DEADLINE).ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().next().unwrap_or_default().trim();
+    Some(line.chars().take(60).collect::<String>()).filter(|line| !line.is_empty())
+}
