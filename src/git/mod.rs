@@ -37,7 +37,7 @@ pub use inventory::{ObjectCounts, RepositoryKind};
 pub use leftover::{Ignored, Leftover, NewLeftover, WorktreeStatus};
 pub use mend::{LockFile, Relinked};
 pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
-pub use note::NoteEdit;
+pub use note::{NoteEdit, NoteLines};
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};

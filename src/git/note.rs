@@ -18,6 +18,15 @@ pub struct NoteEdit {
     pub line: String,
 }
 
+/// What becomes of one commit's note.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NoteLines {
+    /// Lines that are added unless they are there.
+    pub added: Vec<String>,
+    /// Lines that are taken out. Where notes are united with those of a machine that has them, they come back.
+    pub removed: Vec<String>,
+}
+
 impl Repository {
     /// The note of a commit under `notes_ref`; `None` if it has none.
     pub fn find_note(&self, notes_ref: &str, commit: &ObjectId) -> Result<Option<String>, Error> {
@@ -26,11 +35,11 @@ impl Repository {
         Ok(self.note_at(&tree, commit)?.map(|(_, text)| text))
     }
 
-    /// Adds lines to notes as a new commit on top of `tip`. Returns the commit, and every object that was written.
+    /// Changes lines of notes in a new commit on top of `tip`. Returns the commit, and every object that was written.
     pub fn write_notes(
         &self,
         tip: Option<&ObjectId>,
-        lines: &BTreeMap<ObjectId, Vec<String>>,
+        lines: &BTreeMap<ObjectId, NoteLines>,
         author: &Identity,
         committer: &Identity,
         at: Timestamp,
@@ -38,7 +47,7 @@ impl Repository {
         let tree = tip.map(|tip| self.read_commit(tip)).transpose()?.map(|commit| commit.tree);
         let mut edits = Vec::<TreeEdit>::new();
         let mut written = Vec::new();
-        for (commit, added) in lines {
+        for (commit, NoteLines { added, removed }) in lines {
             let old = tree.as_ref().map(|tree| self.note_at(tree, commit)).transpose()?.flatten();
             let path = fan_out(commit);
             let mut text = String::new();
@@ -56,6 +65,14 @@ impl Repository {
                     text.push_str(line);
                     text.push('\n');
                 }
+            }
+            if !removed.is_empty() {
+                let left = text.lines().filter(|line| !removed.iter().any(|removed| removed == line));
+                text = left.flat_map(|line| [line, "\n"]).collect();
+            }
+            if text.is_empty() {
+                edits.push((path, None));
+                continue;
             }
             let blob = self.write_blob(text.as_bytes())?;
             written.push(blob.clone());

@@ -108,7 +108,8 @@ fn notes_are_added_line_by_line_at_any_fan_out() {
         sandbox.git(&["notes", "--ref", "orchestra/findings", "add", "-m", "by git", "HEAD"]);
         let notes_ref = "refs/notes/orchestra/findings";
         let who = Identity::new("Ada", "ada@example.org");
-        let lines = BTreeMap::from([(head.clone(), vec!["ours".to_owned(), "by git".to_owned()])]);
+        let added = vec!["ours".to_owned(), "by git".to_owned()];
+        let lines = BTreeMap::from([(head.clone(), NoteLines { added, ..NoteLines::default() })]);
         let tip = repo.find_ref(notes_ref).unwrap();
         let (new, _) =
             repo.write_notes(tip.as_ref(), &lines, &who, &who, Timestamp(1_700_000_000_000)).unwrap();
@@ -116,6 +117,18 @@ fn notes_are_added_line_by_line_at_any_fan_out() {
         repo.update_refs(&[edit], "test").unwrap();
         assert_eq!(sandbox.git(&["notes", "--ref", "orchestra/findings", "show"]), "by git\nours");
         assert_eq!(repo.find_note(notes_ref, &head).unwrap().unwrap(), "by git\nours\n");
+
+        // Lines are taken out one by one, and a note without any is gone.
+        for (gone, left) in [("by git", Some("ours\n")), ("ours", None)] {
+            let removed = vec![gone.to_owned()];
+            let lines = BTreeMap::from([(head.clone(), NoteLines { removed, ..NoteLines::default() })]);
+            let tip = repo.find_ref(notes_ref).unwrap();
+            let (new, _) =
+                repo.write_notes(tip.as_ref(), &lines, &who, &who, Timestamp(1_700_000_000_000)).unwrap();
+            let edit = RefEdit { name: notes_ref.into(), new: Some(new), expected: tip.into() };
+            repo.update_refs(&[edit], "test").unwrap();
+            assert_eq!(repo.find_note(notes_ref, &head).unwrap().as_deref(), left);
+        }
     }
 }
 

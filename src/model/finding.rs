@@ -39,6 +39,22 @@ pub struct Finding {
     pub created: Timestamp,
 }
 
+impl Finding {
+    /// The lines of its commit's note that show it: that it was noticed, and that it is dealt with.
+    pub fn note_lines(&self) -> Vec<String> {
+        let place = self.anchor.as_ref().map(|anchor| format!(" {anchor}")).unwrap_or_default();
+        let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (id, severity, message) = (&self.id.as_str()[..6], self.severity.word(), one_line(&self.message));
+        let mut lines = vec![format!("finding {id} {severity}{place}: {message} ({})", self.author)];
+        if self.status == FindingStatus::Resolved {
+            let words = one_line(self.resolution.as_deref().unwrap_or_default());
+            let how = if words.is_empty() { String::new() } else { format!(": {words}") };
+            lines.push(format!("finding {id} resolved{how}"));
+        }
+        lines
+    }
+}
+
 /// Where in the code a finding points.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {

@@ -26,6 +26,7 @@ enum Step {
     Label(u8, bool),
     Foreign(u8),
     Fence,
+    Delete(bool),
     Pull(usize),
 }
 
@@ -37,6 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         3 => (0..4_u8, any::<bool>()).prop_map(|(label, there)| Step::Label(label, there)),
         1 => any::<u8>().prop_map(Step::Foreign),
         1 => Just(Step::Fence),
+        1 => any::<bool>().prop_map(Step::Delete),
         4 => (0..5_usize).prop_map(Step::Pull),
     ];
     proptest::collection::vec((0..5_usize, 0..50_u64, step), 1..40)
@@ -75,6 +77,10 @@ fn play(clones: usize, steps: &[(usize, u64, Step)]) -> (Vec<Record>, BTreeMap<S
                 records[who].stamps.insert("fence".into(), stamp);
                 records[who].fields.insert("fence".into(), json!(fence + 1));
                 entity.status = TaskStatus::Started;
+            }
+            Step::Delete(there) => {
+                let value = there.then(|| json!({"by": actor, "at": now}));
+                records[who].write(Task::FIELDS, "_d", value, now, &actor);
             }
             Step::Pull(from) => {
                 records[who] = merge(Task::FIELDS, &records[who], &records[from % clones].clone());

@@ -5,7 +5,9 @@ use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_r
 use super::operation::{OPERATION, REF, RefMove};
 use super::state::Format;
 use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
-use crate::git::{self, EntryMode, Expected, Identity, NewCommit, NoteEdit, RefEdit, Repository, TreeEdit};
+use crate::git::{
+    self, EntryMode, Expected, Identity, NewCommit, NoteEdit, NoteLines, RefEdit, Repository, TreeEdit,
+};
 use crate::model::{Id, Kind, ObjectId, Timestamp};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,7 +34,7 @@ pub struct Transaction<'s> {
     records: BTreeMap<(Kind, Id), Record>,
     changes: BTreeMap<(Kind, Id), Vec<&'static str>>,
     subject: Option<String>,
-    notes: BTreeMap<String, BTreeMap<ObjectId, Vec<String>>>,
+    notes: BTreeMap<String, BTreeMap<ObjectId, NoteLines>>,
     transcripts: Vec<TreeEdit>,
     refs: Vec<RefEdit>,
     moved: Vec<RefMove>,
@@ -147,7 +149,12 @@ impl Transaction<'_> {
 
     /// Adds a line to a commit's note, together with the change.
     pub fn note(&mut self, edit: NoteEdit) {
-        self.notes.entry(edit.notes_ref).or_default().entry(edit.commit).or_default().push(edit.line);
+        self.notes.entry(edit.notes_ref).or_default().entry(edit.commit).or_default().added.push(edit.line);
+    }
+
+    /// Takes a line out of a commit's note, together with the change.
+    pub fn unnote(&mut self, edit: NoteEdit) {
+        self.notes.entry(edit.notes_ref).or_default().entry(edit.commit).or_default().removed.push(edit.line);
     }
 
     /// Moves another ref together with the change: all move, or none. If that ref is not where it is expected to
@@ -185,6 +192,7 @@ impl Transaction<'_> {
             && self.notes.is_empty()
             && self.refs.is_empty()
             && self.transcripts.is_empty()
+            && self.moved.iter().all(|moved| moved.old == moved.new)
     }
 }
 

@@ -27,3 +27,4 @@ mod replay;
 mod spawn;
 mod streams;
 mod sync;
+mod undo;

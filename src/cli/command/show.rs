@@ -3,13 +3,13 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
-use crate::cli::ui::printable;
+use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
-use crate::store::{Found, State};
+use crate::store::{Entity, Error, Found, Record, State};
 use std::fmt::Write as _;
 
-/// Show a task, agent, finding, decision or merge
+/// Show a task, agent, finding, decision, merge or operation
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra show k3v8")]
 pub(crate) struct Args {
@@ -35,52 +35,77 @@ pub(crate) fn entities(
     let state = ctx.state()?;
     let mut pages = Vec::new();
     for text in texts {
-        let found = state.resolve(text, kind).map_err(|error| describe_candidates(&state, error))?;
-        match found.kind {
-            Kind::Task => show_task(ctx, &state, &found.id, as_json, &mut pages)?,
-            Kind::Agent => {
-                let agent: Agent = state.require(&found.id)?;
-                if as_json {
-                    json::print(ctx, "agent", &view::agent::Shown::new(&agent, state.short_ids()?))?;
-                } else {
-                    pages.push(view::agent::page(&agent, ctx.ui().painter(), state.short_ids()?, ctx.clock().now()));
+        let found = match state.resolve(text, kind) {
+            Ok(found) => found,
+            Err(error @ Error::NotFound { .. }) if kind.is_none() => match state.operation(text) {
+                Ok(logged) => {
+                    pages.push(super::oplog::show(ctx, &state, &logged, as_json)?);
+                    continue;
                 }
-            }
-            Kind::Finding => {
-                let finding: Finding = state.require(&found.id)?;
-                if as_json {
-                    json::print(ctx, "finding", &view::finding::Shown::new(&finding, state.short_ids()?))?;
-                } else {
-                    let (paint, now) = (ctx.ui().painter(), ctx.clock().now());
-                    pages.push(view::finding::page(&finding, paint, state.short_ids()?, now));
-                }
-            }
-            Kind::Decision => {
-                let decision: Decision = state.require(&found.id)?;
-                if as_json {
-                    json::print(ctx, "decision", &view::decision::Shown::new(&decision, state.short_ids()?))?;
-                } else {
-                    let (paint, now) = (ctx.ui().painter(), ctx.clock().now());
-                    pages.push(view::decision::page(&decision, paint, state.short_ids()?, now));
-                }
-            }
-            Kind::Merge => {
-                let merge: Merge = state.require(&found.id)?;
-                if as_json {
-                    json::print(ctx, "merge", &view::merge::Shown::new(&merge, state.short_ids()?))?;
-                } else {
-                    pages.push(view::merge::page(&merge, ctx.ui().painter(), state.short_ids()?, ctx.clock().now()));
-                }
-            }
-        }
-        if !as_json && let Some(page) = pages.last_mut() {
-            page.push_str(&losing_texts(&state, found)?);
+                Err(Error::NoOperation { .. }) => return Err(error.into()),
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => return Err(describe_candidates(&state, error)),
+        };
+        if as_json {
+            print(ctx, &state, found)?;
+        } else {
+            pages.push(page(ctx, &state, found)?);
         }
     }
+    pages.retain(|page| !page.is_empty());
     if !pages.is_empty() {
         ctx.ui().page(&pages.join("\n"))?;
     }
     Ok(Exit::Done)
+}
+
+fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
+    let ids = state.short_ids()?;
+    let id = &found.id;
+    match found.kind {
+        Kind::Task => {
+            let task: Task = state.require(id)?;
+            json::print(ctx, "task", &view::task::Tasks::load(state)?.shown(&task, ids))
+        }
+        Kind::Agent => json::print(ctx, "agent", &view::agent::Shown::new(&state.require(id)?, ids)),
+        Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids)),
+        Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids)),
+        Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids)),
+    }
+}
+
+/// One for people, deleted or not.
+fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> {
+    let (paint, ids, now) = (ctx.ui().painter(), state.short_ids()?, ctx.clock().now());
+    let Found { kind, id } = found;
+    let mut page = match kind {
+        Kind::Task => view::task::Tasks::load(state)?.page(&read(state, &id)?, paint, ids, now),
+        Kind::Agent => view::agent::page(&read(state, &id)?, paint, ids, now),
+        Kind::Finding => view::finding::page(&read(state, &id)?, paint, ids, now),
+        Kind::Decision => view::decision::page(&read(state, &id)?, paint, ids, now),
+        Kind::Merge => view::merge::page(&read(state, &id)?, paint, ids, now),
+    };
+    if let Some(deleted) = state.record(kind, &id)?.and_then(|record| record.deleted()) {
+        let by = format!("{}, {}", deleted.by, view::when(deleted.at, now));
+        let _ = writeln!(page, "\n{} by {}", paint.paint(Label::Attention, "deleted"), paint.paint(Label::Plain, by));
+        if let Some(operation) = &deleted.operation {
+            let operation = paint.paint(Label::Id, view::operation::short(operation));
+            let _ = writeln!(page, "`git orchestra undo {operation}` brings it back");
+        }
+    }
+    page.push_str(&losing_texts(state, found)?);
+    Ok(page)
+}
+
+/// An entity as its record has it, deleted or not.
+fn read<T: Entity>(state: &State, id: &Id) -> Result<T, CliError> {
+    match state.record(T::KIND, id)?.filter(Record::is_deleted) {
+        Some(record) => record.entity().map_err(|error| {
+            CliError::failed(format!("failed to read {} {id}", T::KIND), error)
+        }),
+        None => Ok(state.require(id)?),
+    }
 }
 
 /// Texts that somebody else wrote at the same time and that lost: nobody has seen them yet.
@@ -97,22 +122,6 @@ fn losing_texts(state: &State, found: Found) -> Result<String, CliError> {
         }
     }
     Ok(text)
-}
-
-fn show_task(
-    ctx: &Context,
-    state: &State,
-    id: &Id,
-    as_json: bool,
-    pages: &mut Vec<String>,
-) -> Result<(), CliError> {
-    let task: Task = state.require(id)?;
-    let tasks = view::task::Tasks::load(state)?;
-    if as_json {
-        return json::print(ctx, "task", &tasks.shown(&task, state.short_ids()?));
-    }
-    pages.push(tasks.page(&task, ctx.ui().painter(), state.short_ids()?, ctx.clock().now()));
-    Ok(())
 }
 
 /// Says of an ambiguous prefix what each candidate is.

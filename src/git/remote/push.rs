@@ -175,7 +175,10 @@ mod tests {
         let (repo, mut written) = (sandbox.open(), Vec::new());
         let tip = |name: &str| repo.find_ref(name).unwrap().unwrap();
         let commit = head.parse().unwrap();
-        let lines = BTreeMap::from([(commit, vec!["three".to_owned(), "two".to_owned()])]);
+        let lines = BTreeMap::from([(
+            commit,
+            crate::git::NoteLines { added: vec!["three".to_owned(), "two".to_owned()], removed: Vec::new() },
+        )]);
         let ada = crate::git::Identity::new("Ada", "ada@example.org");
         let (ours, _) = repo.write_notes(None, &lines, &ada, &ada, Timestamp(0)).unwrap();
 

@@ -5,6 +5,7 @@
 //! next after a kill finishes it, or takes it back if the transaction was not made.
 
 mod journal;
+mod notes;
 mod plan;
 
 pub(super) use journal::recover;
@@ -178,6 +179,7 @@ impl Work {
                 return Err(changed(&plan.operation));
             }
             transaction.revert(&now, &by, &self.journal.operation)?;
+            notes::follow(store.repo(), transaction, &plan.changes)?;
             transaction.depend_on(self.objects.iter().cloned());
             for edit in &self.refs {
                 transaction.move_ref(edit.clone());

@@ -3,8 +3,9 @@
 
 use super::super::remove::{Leaving, RemoveOptions, is_name_of_another, look};
 use super::super::{Error, lease, trust};
+use super::notes;
 use crate::git::{Checkout, Repository};
-use crate::model::{Agent, Id, Kind, MergeStatus, ObjectId};
+use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
     EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, State, Store,
 };
@@ -320,6 +321,13 @@ impl Plan {
             let names = spent.join(", ");
             self.losses.push(format!("the tokens and money that {names} spent, and its transcripts"));
             self.losses.push(format!("what {names} did outside of its worktree"));
+        }
+        let mut findings = Vec::new();
+        for (_, id) in self.reversal.deleted.iter().filter(|(kind, _)| *kind == Kind::Finding) {
+            findings.extend(state.get::<Finding>(id)?);
+        }
+        for commit in notes::shared(store.repo(), &findings)? {
+            self.losses.push(format!("the note on {}, which a remote has already", commit.short()));
         }
         let foreign = self.operation.machine.as_ref().filter(|other| **other != machine);
         let elsewhere = self.operation.refs.iter().filter(|moved| !moved.name.starts_with(RESCUE_REFS));

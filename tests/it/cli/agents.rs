@@ -6,7 +6,7 @@ use super::Stage;
 use crate::harness::{Sandbox, Terminal};
 
 /// Two ready tasks, and a profile `worker` that changes the same line for each and notes a finding.
-pub(super) fn stage() -> Sandbox {
+pub(crate) fn stage() -> Sandbox {
     let mut sandbox = Sandbox::new();
     sandbox.set_env("COLUMNS", "100");
     let script = "echo \"$GIT_ORCHESTRA_AGENT_NAME\" >README.md; echo extra >\"$GIT_ORCHESTRA_AGENT_NAME.txt\"; \

@@ -1,6 +1,6 @@
 //! What people and scripts see of the commands: standard output, standard error and the exit code.
 
-mod agents;
+pub(crate) mod agents;
 mod approval;
 mod completion;
 mod findings;

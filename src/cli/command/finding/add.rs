@@ -75,8 +75,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             created: tx.now(),
         };
         if let Some(commit) = &commit {
-            let line = note_line(&finding);
-            tx.note(NoteEdit { notes_ref: FINDINGS_NOTES.to_owned(), commit: commit.clone(), line });
+            for line in finding.note_lines() {
+                tx.note(NoteEdit { notes_ref: FINDINGS_NOTES.to_owned(), commit: commit.clone(), line });
+            }
         }
         let first = message.lines().next().unwrap_or_default();
         tx.describe(format!("finding {}: add {first:?}", &id.as_str()[..6]));
@@ -90,14 +91,6 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().print(&format!("{}\n", view::short(&state, &id)?))?;
     }
     Ok(Exit::Done)
-}
-
-/// The line of a commit's note that shows a finding.
-fn note_line(finding: &Finding) -> String {
-    let place = finding.anchor.as_ref().map(|anchor| format!(" {anchor}")).unwrap_or_default();
-    let message: Vec<&str> = finding.message.split_whitespace().collect();
-    let (id, severity) = (&finding.id.as_str()[..6], finding.severity.word());
-    format!("finding {id} {severity}{place}: {} ({})", message.join(" "), finding.author)
 }
 
 /// `PATH[:LINE]`, relative to the current directory, as an anchor relative to the repository's root.

@@ -31,11 +31,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             if let Some(resolution) = resolution {
                 finding.resolution = Some(resolution.to_owned());
             }
-            if let Some(commit) = finding.commit.clone().filter(|_| was_open) {
-                let words: Vec<&str> = resolution.unwrap_or_default().split_whitespace().collect();
-                let how = if words.is_empty() { String::new() } else { format!(": {}", words.join(" ")) };
-                let line = format!("finding {short} resolved{how}");
-                tx.note(NoteEdit { notes_ref: FINDINGS_NOTES.to_owned(), commit, line });
+            if let (Some(commit), true) = (&finding.commit, was_open) {
+                for line in finding.note_lines() {
+                    tx.note(NoteEdit { notes_ref: FINDINGS_NOTES.to_owned(), commit: commit.clone(), line });
+                }
             }
             tx.put(&finding)?;
             shown.push(short);
