@@ -189,10 +189,11 @@ impl Command {
             .join(" ")
     }
 
-    /// The standard library's command, away from our terminal: in a session of its own where the system can do
-    /// that, otherwise in a group of its own.
+    /// The standard library's command, away from our terminal if we have one: in a session of its own where the
+    /// system can do that, otherwise in a group of its own.
     pub(super) fn apart(&self) -> std::process::Command {
-        let setsid = SETSID.iter().map(Path::new).find(|path| path.exists());
+        let has_terminal = std::fs::File::open("/dev/tty").is_ok();
+        let setsid = SETSID.iter().map(Path::new).find(|path| has_terminal && path.exists());
         if let (Some(setsid), Some(program)) = (setsid, self.find_program()) {
             let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
             return by_way.arg(program).args(&self.args).prepared();

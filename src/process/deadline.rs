@@ -75,7 +75,7 @@ fn wait(
                 Err(RecvTimeoutError::Disconnected) => open = false,
             }
         } else {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_micros(200));
         }
         if let Some(status) = child.try_wait()? {
             let drained = Instant::now() + DRAIN;

@@ -2,8 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -181,22 +181,37 @@ fn a_remote_that_never_answers_is_given_up() {
     drop(listener);
 }
 
-/// Stands between a machine and the daemon; of the first push it swallows every answer.
-fn deaf_proxy(upstream: u16, swallowed: &Arc<AtomicUsize>) -> String {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let url = format!("git://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port());
-    let swallowed = Arc::clone(swallowed);
-    std::thread::spawn(move || {
-        for client in listener.incoming() {
-            let (Ok(client), Ok(server)) = (client, TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)))
-            else {
-                return;
-            };
-            let swallowed = Arc::clone(&swallowed);
-            std::thread::spawn(move || relay(client, server, &swallowed));
-        }
-    });
-    url
+/// Stands between a machine and the daemon.
+struct Proxy {
+    url: String,
+    /// What each connection asked for: `upload-pack` to fetch, `receive-pack` to push.
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Of how many pushes it still swallows every answer.
+    deaf: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    fn new(upstream: u16, deaf: usize) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("git://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port());
+        let proxy = Self { url, asked: Arc::default(), deaf: Arc::new(AtomicUsize::new(deaf)) };
+        let (asked, deaf) = (Arc::clone(&proxy.asked), Arc::clone(&proxy.deaf));
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)))
+                else {
+                    return;
+                };
+                let (asked, deaf) = (Arc::clone(&asked), Arc::clone(&deaf));
+                std::thread::spawn(move || relay(client, server, &asked, &deaf));
+            }
+        });
+        proxy
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
 }
 
 fn length_of(request: &[u8]) -> usize {
@@ -204,7 +219,7 @@ fn length_of(request: &[u8]) -> usize {
     usize::from_str_radix(digits, 16).unwrap()
 }
 
-fn relay(mut client: TcpStream, mut server: TcpStream, swallowed: &AtomicUsize) {
+fn relay(mut client: TcpStream, mut server: TcpStream, asked: &Mutex<Vec<String>>, deaf: &AtomicUsize) {
     let mut buffer = vec![0; 64 << 10];
     let mut request = Vec::new();
     // Its length stands before it, in four digits.
@@ -212,19 +227,21 @@ fn relay(mut client: TcpStream, mut server: TcpStream, swallowed: &AtomicUsize) 
         let Ok(count @ 1..) = client.read(&mut buffer) else { return };
         request.extend_from_slice(&buffer[..count]);
     }
-    let is_push = request.windows(12).any(|window| window == b"receive-pack");
-    let cut = is_push && swallowed.load(Ordering::SeqCst) == 0;
+    let service = String::from_utf8_lossy(&request[4..]);
+    let service = service.split_once(' ').unwrap().0.trim_start_matches("git-").to_owned();
+    let cut = service == "receive-pack" && deaf.load(Ordering::SeqCst) > 0;
+    asked.lock().unwrap().push(service);
     if server.write_all(&request).is_err() {
         return;
     }
-    let deaf = Arc::new(AtomicBool::new(false));
+    let is_deaf = Arc::new(AtomicBool::new(false));
     let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
     let back = {
-        let deaf = Arc::clone(&deaf);
+        let is_deaf = Arc::clone(&is_deaf);
         std::thread::spawn(move || {
             let mut buffer = vec![0; 64 << 10];
             while let Ok(count @ 1..) = from.read(&mut buffer) {
-                if !deaf.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
+                if !is_deaf.load(Ordering::SeqCst) && to.write_all(&buffer[..count]).is_err() {
                     break;
                 }
             }
@@ -233,8 +250,8 @@ fn relay(mut client: TcpStream, mut server: TcpStream, swallowed: &AtomicUsize) 
         })
     };
     while let Ok(count @ 1..) = client.read(&mut buffer) {
-        if cut && !deaf.swap(true, Ordering::SeqCst) {
-            swallowed.fetch_add(1, Ordering::SeqCst);
+        if cut && !is_deaf.swap(true, Ordering::SeqCst) {
+            deaf.fetch_sub(1, Ordering::SeqCst);
         }
         if server.write_all(&buffer[..count]).is_err() {
             break;
@@ -245,14 +262,41 @@ fn relay(mut client: TcpStream, mut server: TcpStream, swallowed: &AtomicUsize) 
 }
 
 #[test]
+fn a_sync_is_one_fetch_and_one_push() {
+    let stage = Stage::new();
+    let daemon = servers::git_daemon(&stage.remote);
+    let proxy = Proxy::new(daemon.port, 0);
+    let (ada, bob) = (machine(&proxy.url), machine(&proxy.url));
+    ada.ok(&["task", "add", "One"]);
+    ada.ok(&["sync"]);
+    proxy.asked();
+    bob.ok(&["task", "add", "Two"]);
+    bob.ok(&["sync"]);
+    assert_eq!(proxy.asked(), ["upload-pack", "receive-pack"], "a machine that is new");
+    let head = ada.git(&["rev-parse", "HEAD"]);
+    ada.ok(&["finding", "add", "--commit", &head, "a note"]);
+    ada.ok(&["sync"]);
+    assert_eq!(proxy.asked(), ["upload-pack", "receive-pack"], "state and notes, in both directions");
+    ada.ok(&["sync"]);
+    assert_eq!(proxy.asked(), ["upload-pack"], "nothing new");
+    bob.ok(&["fetch"]);
+    assert_eq!(proxy.asked(), ["upload-pack"]);
+    ada.ok(&["task", "add", "Three"]);
+    ada.ok(&["push"]);
+    assert_eq!(proxy.asked(), ["receive-pack"]);
+    bob.ok(&["sync"]);
+    assert_eq!((proxy.asked().as_slice(), titles(&bob).len()), (["upload-pack".to_owned()].as_slice(), 3));
+}
+
+#[test]
 fn a_push_whose_answer_is_lost_is_read_back() {
     let stage = Stage::new();
     let daemon = servers::git_daemon(&stage.remote);
-    let swallowed = Arc::new(AtomicUsize::new(0));
-    let ada = machine(&deaf_proxy(daemon.port, &swallowed));
+    let proxy = Proxy::new(daemon.port, 1);
+    let ada = machine(&proxy.url);
     ada.ok(&["task", "add", "One"]);
     let said = ada.ok(&["sync"]);
-    assert_eq!(swallowed.load(Ordering::SeqCst), 1, "the answer was lost");
+    assert_eq!(proxy.deaf.load(Ordering::SeqCst), 0, "the answer was lost");
     assert_eq!(said, "to origin: state");
     assert_eq!(stage.tip(STATE), state(&ada));
     assert_eq!(ada.git(&["rev-parse", TRACKING]), state(&ada));
