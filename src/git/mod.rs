@@ -41,6 +41,8 @@ pub use note::{NoteEdit, NoteLines};
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
-pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, Trouble};
+pub use remote::{
+    FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, Trial, TrialOptions, Trouble,
+};
 pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

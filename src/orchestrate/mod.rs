@@ -9,6 +9,7 @@ mod heartbeat;
 pub mod lease;
 pub mod merge;
 pub mod overlap;
+pub mod probe;
 mod recover;
 mod remove;
 mod rescue;

@@ -98,6 +98,7 @@ pub(super) struct Report<'a> {
     received_notes: usize,
     sent: &'a [String],
     refused: Vec<Refused<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     not_taken: Vec<Refused<'a>>,
     quarantined: Vec<Quarantined<'a>>,
     retries: u32,

@@ -3,12 +3,14 @@
 
 mod fetch;
 mod leased;
+mod probe;
 mod push;
 mod quarantine;
 mod trouble;
 
 pub use fetch::{FetchAnswer, FetchSpec};
 pub use leased::{Lease, LeasedSpec};
+pub use probe::{Trial, TrialOptions};
 pub use push::{PushAnswer, PushSpec};
 pub use trouble::Trouble;
 

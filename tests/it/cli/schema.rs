@@ -157,6 +157,7 @@ fn every_document_is_what_its_schema_says() {
     let remote = sandbox.root().join("remote.git");
     sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
     sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    seen.run(&sandbox, &["init", "--remote", "--json"]);
     seen.run(&sandbox, &["sync", "--json"]);
     seen.run(&sandbox, &["fetch", "--json"]);
     sandbox.ok(&["task", "add", "Claim this"]);
