@@ -6,7 +6,7 @@
 
 use super::repository::RefFormat;
 use super::worktree::{OURS, create_private, remove_file};
-use super::{Error, RefEdit, Repository, Worktree};
+use super::{Error, Expected, RefEdit, Repository, Worktree};
 use crate::model::ObjectId;
 use crate::process::{FileLock, Identity, end_orphans, is_at_work};
 use bstr::ByteSlice;
@@ -30,7 +30,7 @@ const MARK: &str = "GIT_ORCHESTRA_MOVES";
 #[derive(Debug, Serialize, Deserialize)]
 struct Moving {
     owner: Identity,
-    refs: Vec<String>,
+    edits: Vec<RefEdit>,
 }
 
 /// A [`Moving`] on disk; the file goes when this is dropped, however git ended.
@@ -98,14 +98,18 @@ impl Repository {
         let dir = self.moving_dir();
         create_private(&dir).ok()?;
         let path = dir.join(format!("{}.json", mark.0));
-        let refs = edits.iter().map(|edit| edit.name.clone()).collect();
-        let bytes = serde_json::to_vec(&Moving { owner: Identity::own(), refs }).ok()?;
+        let bytes = serde_json::to_vec(&Moving { owner: Identity::own(), edits: edits.to_vec() }).ok()?;
         std::fs::write(&path, bytes).ok()?;
+        // git moves one ref after the other: whoever comes after a power cut in between has to know the others.
+        if edits.len() > 1 {
+            std::fs::File::open(&path).and_then(|file| file.sync_all()).ok()?;
+        }
         Some(MovingFile(path))
     }
 
-    /// Removes the locks that processes of ours left behind when they were killed while they moved refs. Returns
-    /// the locks. One directory listing when there are none.
+    /// Removes the locks that processes of ours left behind when they were killed while they moved refs, and moves the
+    /// refs that were to move with others that have moved. Returns the locks. One directory listing when there is
+    /// nothing to do.
     pub fn mend_locks(&self) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
         for entry in std::fs::read_dir(self.moving_dir()).into_iter().flatten().flatten() {
@@ -123,21 +127,64 @@ impl Repository {
             }
             let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             end_orphans(None, &format!("{MARK}={name}@{}", self.common_dir().display()), STALE_AFTER);
-            for name in &moving.refs {
-                removed.extend(remove_stale(self.common_dir().join(format!("{name}.lock")))?);
-            }
-            // These anybody takes: ours is younger than the note, and nobody's git is at work.
             let since = LockFile::at(file.clone()).map_or(0, |note| note.since);
-            for place in ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"] {
-                let lock = self.common_dir().join(place);
-                let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);
-                if ours && !self.is_busy() {
-                    removed.extend(remove_stale(lock)?);
-                }
+            removed.extend(self.remove_locks_of(&moving.edits, since)?);
+            // One that is locked by somebody else now is for the next who looks.
+            if self.finish_moves(&moving.edits).is_err() {
+                continue;
             }
             remove_file(&file)?;
         }
         Ok(removed)
+    }
+
+    /// Removes the locks that a git which moved refs and is dead left. `since` is when it was about to begin.
+    fn remove_locks_of(&self, edits: &[RefEdit], since: u64) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
+        for edit in edits {
+            removed.extend(remove_stale(self.common_dir().join(format!("{}.lock", edit.name)))?);
+        }
+        // These anybody takes: ours is younger than the note, and nobody's git is at work.
+        for place in ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"] {
+            let lock = self.common_dir().join(place);
+            let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);
+            if ours && !self.is_busy() {
+                removed.extend(remove_stale(lock)?);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// What a git that was killed while it moved refs left, for us who live.
+    pub(super) fn mend_after(&self, edits: &[RefEdit], note: MovingFile) {
+        let since = LockFile::at(note.0.clone()).map_or(0, |note| note.since);
+        if self.remove_locks_of(edits, since).is_err() {
+            // Then the next command does it: the note stays.
+            std::mem::forget(note);
+        }
+    }
+
+    /// Moves what is left of several refs that were to move together, if the first have moved: git moves one after
+    /// the other. Returns whether they have. Those that somebody moved on since stay where they are.
+    pub(super) fn finish_moves(&self, edits: &[RefEdit]) -> Result<bool, Error> {
+        let (mut begun, mut rest) = (false, Vec::new());
+        for edit in edits {
+            let now = self.find_ref(&edit.name)?;
+            let was = match &edit.expected {
+                Expected::Absent => Some(None),
+                Expected::At(id) => Some(Some(id)),
+                Expected::Anything => None,
+            };
+            if now == edit.new {
+                begun |= was.is_some_and(|was| was != edit.new.as_ref());
+            } else if was.is_none_or(|was| was == now.as_ref()) {
+                rest.push(edit.clone());
+            }
+        }
+        if begun && !rest.is_empty() {
+            self.update_refs(&rest, "git orchestra: finish what was cut short")?;
+        }
+        Ok(begun)
     }
 
     /// Whether some git works in this repository right now.

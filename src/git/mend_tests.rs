@@ -29,7 +29,9 @@ fn locks_of_the_dead_go_and_locks_of_the_living_stay() {
         let lock = repository.common_dir().join(lock);
         std::fs::write(&lock, "").unwrap();
         let note = |owner: Identity| {
-            let moving = Moving { owner, refs: vec!["refs/heads/orchestra/heron".to_owned()] };
+            let name = "refs/heads/orchestra/heron".to_owned();
+            let moving =
+                Moving { owner, edits: vec![RefEdit { name, new: None, expected: Expected::Anything }] };
             let file = repository.moving_dir().join("7-0.json");
             std::fs::write(file, serde_json::to_vec(&moving).unwrap()).unwrap();
         };
@@ -124,4 +126,33 @@ fn a_pointer_to_something_that_is_there_is_not_changed() {
     assert_eq!(repository.relink_worktree(&made, &root).unwrap(), None);
     std::fs::write(made.path.join(".git"), "gitdir: /nowhere/worktrees/crane\n").unwrap();
     assert_eq!(repository.relink_worktree(&made, &root).unwrap(), None, "another name");
+}
+
+#[test]
+fn refs_that_were_to_move_together_do_so_after_a_kill_in_between() {
+    let sandbox = Sandbox::new(&[]);
+    let repository = sandbox.open();
+    create_private(&repository.moving_dir()).unwrap();
+    let tip = repository.resolve_commit("HEAD").unwrap();
+    let new = |name: &str| RefEdit { name: name.into(), new: Some(tip.clone()), expected: Expected::Absent };
+    let gone = RefEdit { name: "refs/orchestra/kept".into(), new: None, expected: Expected::Anything };
+    let edits = vec![new("refs/orchestra/a"), new("refs/orchestra/b"), gone];
+    let file = repository.moving_dir().join("7-0.json");
+    let note = || {
+        let moving = Moving { owner: dead(), edits: edits.clone() };
+        std::fs::write(&file, serde_json::to_vec(&moving).unwrap()).unwrap();
+    };
+    repository.update_refs(&[new("refs/orchestra/kept")], "test").unwrap();
+
+    // Nothing had moved: nothing moves.
+    note();
+    repository.mend_locks().unwrap();
+    assert!(!file.exists() && repository.find_ref("refs/orchestra/a").unwrap().is_none());
+
+    repository.update_refs(&edits[..1], "test").unwrap();
+    note();
+    repository.mend_locks().unwrap();
+    assert!(!file.exists());
+    assert_eq!(repository.find_ref("refs/orchestra/b").unwrap(), Some(tip));
+    assert_eq!(repository.find_ref("refs/orchestra/kept").unwrap(), None);
 }

@@ -8,11 +8,13 @@ use super::{Error, Head, Repository};
 use crate::model::ObjectId;
 use crate::process::{Command, Conversation, Output};
 use bstr::ByteSlice;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
 /// One move of a ref.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefEdit {
     /// The full name.
     pub name: String,
@@ -23,7 +25,7 @@ pub struct RefEdit {
 }
 
 /// What a ref must be for a move to happen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expected {
     /// It must not exist.
     Absent,
@@ -209,6 +211,15 @@ impl Mover<'_> {
         if prepared && output.status.success() {
             return self.repo.sync_refs(&self.edits);
         }
+        // It may have been killed or have failed, with some of the refs moved.
+        if output.status.signal().is_some()
+            && let Some(note) = self.note.take()
+        {
+            self.repo.mend_after(&self.edits, note);
+        }
+        if prepared && self.repo.finish_moves(&self.edits)? {
+            return self.repo.sync_refs(&self.edits);
+        }
         Err(self.repo.refused(&self.edits, &self.command, &output))
     }
 }
@@ -232,8 +243,10 @@ impl Repository {
             }
         }
         if stderr.contains(".lock': File exists") || stderr.contains("tables.list.lock") {
-            let name = edits.iter().find(|edit| stderr.contains(&edit.name)).or(edits.first());
-            return Error::RefLocked { name: name.map(|edit| edit.name.clone()).unwrap_or_default() };
+            let locked = edits.iter().find(|edit| stderr.contains(&format!("/{}.lock", edit.name)));
+            let shared =
+                if stderr.contains("tables.list.lock") { "reftable/tables.list" } else { "packed-refs" };
+            return Error::RefLocked { name: locked.map_or(shared, |edit| &edit.name).to_owned() };
         }
         // A lock that was taken and released between git's attempt and our look.
         if stderr.contains("but expected") || stderr.contains("reference already exists") {

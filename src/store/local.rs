@@ -33,6 +33,8 @@ pub(super) fn lock(repo: &Repository) -> Result<File, Error> {
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|e| Error::local("open", &path, e))?;
     file.lock().map_err(|e| Error::local("lock", &path, e))?;
+    // Whoever held it last may have been killed between two refs: the others move before anything else does.
+    repo.mend_locks()?;
     Ok(file)
 }
 

@@ -77,7 +77,7 @@ fn span_of(sandbox: &Sandbox, args: &[&str]) -> Duration {
     start.elapsed().mul_f64(1.3)
 }
 
-fn titles(sandbox: &Sandbox) -> Vec<String> {
+pub(crate) fn titles(sandbox: &Sandbox) -> Vec<String> {
     let list = sandbox.json(&["task", "list", "--all"]);
     let tasks = list["data"].as_array().unwrap();
     tasks.iter().map(|task| task["title"].as_str().unwrap().to_owned()).collect()
@@ -151,7 +151,7 @@ fn writers_at_once_lose_nothing() {
 }
 
 /// A profile `player` whose agents commit one file, leave another uncommitted, and take about a tenth of a second.
-fn with_players() -> Sandbox {
+pub(crate) fn with_players() -> Sandbox {
     let sandbox = Sandbox::new();
     let name = "name=$(basename $(git branch --show-current))";
     let lines = [
@@ -169,13 +169,13 @@ fn with_players() -> Sandbox {
 }
 
 /// Every record of a kind, by plain git: reading needs no command of ours to work.
-fn records<T: serde::de::DeserializeOwned>(sandbox: &Sandbox, directory: &str) -> Vec<T> {
+pub(crate) fn records<T: serde::de::DeserializeOwned>(sandbox: &Sandbox, directory: &str) -> Vec<T> {
     let files = sandbox.git(&["ls-tree", "-r", "--name-only", "refs/orchestra/state", directory]);
     let read = |path: &str| sandbox.git(&["show", &format!("refs/orchestra/state:{path}")]);
     files.lines().map(|path| serde_json::from_str(&read(path)).unwrap()).collect()
 }
 
-fn is_whole(sandbox: &Sandbox, agent: &Agent) -> bool {
+pub(crate) fn is_whole(sandbox: &Sandbox, agent: &Agent) -> bool {
     let has = |part: &str| {
         let file = format!("{}:{}.{part}", agent.branch, agent.name);
         sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", &file], b"").code == 0

@@ -15,6 +15,8 @@ mod claims;
 mod cli;
 mod demo;
 mod doctor;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod faults;
 mod generated;
 mod harness;
 mod kill;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const NUMBERS: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n";
 
 /// A repository with agents whose branches exist, without any program having run.
-fn fleet(agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
+pub(crate) fn fleet(agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
     fleet_in(Layout::default(), agents)
 }
 
@@ -55,7 +55,7 @@ fn fleet_in(layout: Layout, agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
 }
 
 /// blue-heron and grey-fox change line 2 of `src/f`; grey-fox also line 9; red-owl only `src/g`.
-fn clashing() -> Sandbox {
+pub(crate) fn clashing() -> Sandbox {
     fleet(&[
         ("blue-heron", &[("src/f", "1\nblue\n3\n4\n5\n6\n7\n8\n9\n10\n"), ("new", "n\n")]),
         ("grey-fox", &[("src/f", "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n")]),
@@ -64,7 +64,7 @@ fn clashing() -> Sandbox {
 }
 
 /// The id of the one open decision.
-fn open_decision(sandbox: &Sandbox) -> String {
+pub(crate) fn open_decision(sandbox: &Sandbox) -> String {
     let listed = sandbox.json(&["decide"]);
     let [decision] = &listed["data"].as_array().unwrap()[..] else { panic!("{listed}") };
     decision["short"].as_str().unwrap().to_owned()

@@ -83,7 +83,7 @@ pub struct Finished {
     /// Questions that wait for a person.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Id>,
-    /// What went wrong while it was recorded, if something did.
+    /// What went wrong while its work was saved or recorded, if something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -58,10 +58,9 @@ pub(super) fn record(store: &Store, ended: Vec<Ended>) -> Vec<Finished> {
     ended
         .into_iter()
         .map(|Ended { lease, mut finished, .. }| {
-            finished.error.clone_from(&failed);
-            if failed.is_none() {
-                finished.error = lease.release().err().map(|e| chain(&e));
-            }
+            let left =
+                if failed.is_none() { lease.release().err().map(|e| chain(&e)) } else { failed.clone() };
+            finished.error = left.or(finished.error);
             finished
         })
         .collect()

@@ -491,7 +491,7 @@ impl Live {
             leftovers: saved.leftovers,
             usage,
             decisions: self.decisions,
-            error: None,
+            error: saved.error,
         };
         Ended { record: Some(record), lease: plan.lease, finished }
     }

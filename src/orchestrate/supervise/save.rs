@@ -22,6 +22,8 @@ pub(super) struct Saved {
     pub(super) leftovers: bool,
     pub(super) journal: Vec<u8>,
     pub(super) notices: Vec<String>,
+    /// What of its work could not be saved.
+    pub(super) error: Option<String>,
 }
 
 /// Commits what the agent left, finds what it committed, and closes the journal. What fails becomes a notice: a
@@ -37,7 +39,8 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
                 .to_owned(),
         );
     } else if plan.worktree.is_intact() {
-        match commit_leftovers(context, plan) {
+        // Again if a git of ours was killed or a file changed meanwhile.
+        match commit_leftovers(context, plan).or_else(|_| commit_leftovers(context, plan)) {
             Ok(Leftover::Nothing) => {}
             Ok(Leftover::Committed(_)) => saved.leftovers = true,
             Ok(Leftover::Rescued(commit)) => saved.notices.push(format!(
@@ -45,7 +48,7 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
                 plan.agent.branch,
                 commit.short()
             )),
-            Err(e) => saved.notices.push(format!("failed to commit what it left: {}", chain(&e))),
+            Err(e) => saved.error = Some(format!("commit what it left in its worktree: {}", chain(&e))),
         }
         saved.notices.extend(loose_repositories(repo, plan));
     } else {

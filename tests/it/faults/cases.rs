@@ -1,0 +1,477 @@
+//! The commands that change something, each with a repository in which it has something to do, and what holds after.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use git_orchestra::model::{Agent, Decision, DecisionStatus, Finding, Merge, MergeStatus, Outcome, Task};
+use serde_json::json;
+
+use super::campaign::Case;
+use crate::harness::Sandbox;
+use crate::kill::{is_whole, records, titles, with_players};
+use crate::merge::{clashing, open_decision};
+
+/// The names of all cases.
+pub(super) const NAMES: &[&str] = &[
+    "init",
+    "task-add",
+    "task-edit",
+    "task-close",
+    "task-start",
+    "finding-add",
+    "config-approve",
+    "spawn",
+    "spawn-command",
+    "resume",
+    "remove",
+    "merge",
+    "merge-conflict",
+    "decide",
+    "merge-continue",
+    "merge-abort",
+    "fetch",
+    "push",
+    "sync",
+];
+
+/// The case called `name`, with its repository.
+pub(super) fn make(name: &'static str) -> Case {
+    match name {
+        "init" => init(name),
+        "task-add" => task_add(name),
+        "task-edit" => task_edit(name),
+        "task-close" => task_status(name, &["task", "close"], "closed"),
+        "task-start" => task_status(name, &["task", "start"], "started"),
+        "finding-add" => finding_add(name),
+        "config-approve" => config_approve(name),
+        "spawn" => spawn(name, with_players()),
+        "spawn-command" => spawn(name, with_commands()),
+        "resume" => resume(name),
+        "remove" => remove(name),
+        "merge" => merge(name),
+        "merge-conflict" => merge_conflict(name),
+        "decide" => decide(name),
+        "merge-continue" => merge_continue(name),
+        "merge-abort" => merge_abort(name),
+        "fetch" | "push" | "sync" => exchange(name),
+        _ => panic!("no case {name}"),
+    }
+}
+
+fn case(
+    name: &'static str,
+    sandbox: Sandbox,
+    args: &[&str],
+    next: &[&str],
+    check: impl Fn(&Sandbox, bool) + 'static,
+) -> Case {
+    let owned = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect();
+    let (args, next) = (owned(args), owned(next));
+    Case { name, sandbox, args, next, done: 0, moves: false, check: Box::new(check) }
+}
+
+/// Some state to begin with; returns the short id of its one task.
+fn begin(sandbox: &Sandbox) -> String {
+    sandbox.ok(&["task", "add", "the first", "-m", "With a body."])
+}
+
+fn init(name: &'static str) -> Case {
+    case(name, Sandbox::new(), &["init"], &["init"], |sandbox, acknowledged| {
+        let tip = sandbox.git(&["for-each-ref", "refs/orchestra/state"]);
+        assert!(!acknowledged || !tip.is_empty());
+        sandbox.ok(&["init"]);
+        sandbox.ok(&["task", "add", "the first"]);
+        assert_eq!(titles(sandbox), ["the first"]);
+    })
+}
+
+fn task_add(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    begin(&sandbox);
+    let args = ["task", "add", "wanted", "-m", "With a body.", "--touches", "src/**"];
+    case(name, sandbox, &args, &["task", "add", "next"], |sandbox, acknowledged| {
+        let tasks: Vec<Task> = records(sandbox, "tasks");
+        let wanted: Vec<&Task> = tasks.iter().filter(|task| task.title == "wanted").collect();
+        assert!(wanted.len() <= 1 && (!acknowledged || wanted.len() == 1), "{tasks:#?}");
+        assert!(wanted.iter().all(|task| task.touches.contains("src/**")));
+        sandbox.ok(&["task", "add", "the last"]);
+        assert!(titles(sandbox).iter().any(|title| title == "the last"));
+    })
+}
+
+fn task_edit(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    let id = begin(&sandbox);
+    let args = ["task", "edit", &id, "--title", "changed", "--priority", "5"];
+    case(name, sandbox, &args, &["task", "edit", &id, "--priority", "7"], {
+        let id = id.clone();
+        move |sandbox, acknowledged| {
+            let [task] = &records::<Task>(sandbox, "tasks")[..] else { panic!("one task") };
+            let changed = task.title == "changed";
+            assert!(changed || !acknowledged);
+            assert!(
+                changed && [5, 7].contains(&task.priority) || !changed && task.priority != 5,
+                "{task:#?}"
+            );
+            sandbox.ok(&["task", "edit", &id, "--title", "the last"]);
+            assert_eq!(titles(sandbox), ["the last"]);
+        }
+    })
+}
+
+fn task_status(name: &'static str, verb: &[&str], word: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    let id = begin(&sandbox);
+    let args = [verb, &[&id]].concat();
+    case(name, sandbox, &args, &["task", "add", "next"], {
+        let id = id.clone();
+        move |sandbox, acknowledged| {
+            let status = |sandbox: &Sandbox| sandbox.json(&["task", "show", &id])["data"]["status"].clone();
+            let now = status(sandbox);
+            assert!(now == word || now == "open" && !acknowledged, "{now}");
+            sandbox.ok(&["task", "edit", &id, "--title", "the last"]);
+            assert_eq!(status(sandbox), now);
+        }
+    })
+}
+
+fn finding_add(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    begin(&sandbox);
+    let args = ["finding", "add", "noticed", "--severity", "low", "--path", "README.md:1"];
+    case(name, sandbox, &args, &["finding", "add", "next"], |sandbox, acknowledged| {
+        let count = |wanted: &str| {
+            let found: Vec<Finding> = records(sandbox, "findings");
+            let record = found.iter().filter(|finding| finding.message == wanted).count();
+            let notes = sandbox.try_git_in(
+                sandbox.repo(),
+                &["notes", "--ref=refs/notes/orchestra/findings", "show", "HEAD"],
+                b"",
+            );
+            let note = notes.stdout.lines().filter(|line| line.contains(wanted)).count();
+            assert_eq!(record, note, "the record and its note come together");
+            record
+        };
+        assert!(!acknowledged || count("noticed") == 1);
+        // git moves the two refs one after the other: killed in between, the next command moves the second.
+        sandbox.ok(&["finding", "add", "the last"]);
+        assert_eq!(count("the last"), 1);
+        assert!(count("noticed") <= 1);
+    })
+}
+
+fn config_approve(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    sandbox.write("orchestra.toml", "[profile.local]\nprogram = 'command'\ncommand = ['sh', '-c', 'true']\n");
+    begin(&sandbox);
+    let asked = sandbox.orchestra(&["config", "approve"]);
+    let hash = asked.stdout.lines().find_map(|line| line.strip_prefix("hash ")).unwrap().to_owned();
+    let args = ["config", "approve", "--hash", &hash];
+    case(name, sandbox, &args, &["config", "list"], {
+        let hash = hash.clone();
+        move |sandbox, acknowledged| {
+            let again = sandbox.orchestra(&["config", "approve"]);
+            let approved = again.stderr.contains("approved already");
+            assert!(approved || again.code == 1 && !acknowledged, "{again}");
+            sandbox.ok(&["config", "approve", "--hash", &hash]);
+            assert!(sandbox.orchestra(&["config", "approve"]).stderr.contains("approved already"));
+        }
+    })
+}
+
+/// The profile `player` as a plain command that leaves its work uncommitted.
+fn with_commands() -> Sandbox {
+    let sandbox = Sandbox::new();
+    let script = "name=$(basename $(git branch --show-current)); echo one > $name.committed; git add --all; \
+                  git commit --quiet -m half; echo two > $name.left";
+    let command = toml_array(&["sh", "-c", script]);
+    let profile = format!("[profile.player]\nprogram = \"command\"\ncommand = {command}\n");
+    sandbox.write("../home/.config/git-orchestra/config.toml", &profile);
+    sandbox
+}
+
+fn toml_array(words: &[&str]) -> String {
+    json!(words).to_string()
+}
+
+fn agent_of(sandbox: &Sandbox, task: &str) -> Option<Agent> {
+    let mut agents: Vec<Agent> = records(sandbox, "agents");
+    agents.retain(|agent| agent.task.is_some_and(|id| id.as_str().starts_with(task)));
+    assert!(agents.len() <= 1, "{agents:#?}");
+    agents.pop()
+}
+
+fn spawn(name: &'static str, sandbox: Sandbox) -> Case {
+    let tasks = ["left", "right"].map(|title| sandbox.ok(&["task", "add", title]));
+    let args = ["spawn", "--profile", "player", &tasks[0]];
+    case(name, sandbox, &args, &["spawn", "--profile", "player", &tasks[1]], {
+        let tasks = tasks.clone();
+        move |sandbox, acknowledged| {
+            sandbox.ok(&["status"]);
+            let agent = agent_of(sandbox, &tasks[0]);
+            assert!(!acknowledged || agent.as_ref().is_some_and(|agent| is_whole(sandbox, agent)));
+            for task in &tasks {
+                make_whole(sandbox, task);
+            }
+            sandbox.ok(&["remove", "left", "right"]);
+            assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
+            assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/"]), "");
+        }
+    })
+}
+
+/// Spawns or resumes the agent of a task, whatever is missing, and looks whether its work is there.
+fn make_whole(sandbox: &Sandbox, task: &str) {
+    match agent_of(sandbox, task) {
+        None => drop(sandbox.ok(&["spawn", "--profile", "player", task])),
+        Some(agent) => {
+            let outcome = agent.last_run().and_then(|(_, run)| run.outcome.clone());
+            if outcome != Some(Outcome::Succeeded) {
+                sandbox.ok(&["resume", agent.name.as_str(), "-m", "Go on."]);
+            }
+        }
+    }
+    let agent = agent_of(sandbox, task).expect("it was made");
+    assert!(is_whole(sandbox, &agent), "the work of {}", agent.name);
+}
+
+fn resume(name: &'static str) -> Case {
+    let sandbox = with_players();
+    let task = sandbox.ok(&["task", "add", "left"]);
+    sandbox.ok(&["spawn", "--profile", "player", &task]);
+    let args = ["resume", "left", "-m", "Once more."];
+    case(name, sandbox, &args, &["task", "add", "next"], move |sandbox, acknowledged| {
+        let runs = |sandbox: &Sandbox| agent_of(sandbox, &task).expect("it was there").runs;
+        let before = runs(sandbox);
+        assert_eq!(before[&1].outcome, Some(Outcome::Succeeded));
+        let second = before.get(&2).and_then(|run| run.outcome.clone());
+        assert!(!acknowledged || second == Some(Outcome::Succeeded), "{before:#?}");
+        sandbox.ok(&["resume", "left", "-m", "Go on."]);
+        let after = runs(sandbox);
+        assert_eq!(after.last_key_value().unwrap().1.outcome, Some(Outcome::Succeeded));
+        assert!(after.values().all(|run| run.outcome.is_some()), "every run has an end: {after:#?}");
+        make_whole(sandbox, &task);
+        sandbox.ok(&["remove", "left"]);
+    })
+}
+
+fn remove(name: &'static str) -> Case {
+    let sandbox = with_players();
+    let tasks = ["left", "right"].map(|title| sandbox.ok(&["task", "add", title]));
+    sandbox.ok(&["spawn", "--profile", "player", &tasks[0], &tasks[1]]);
+    let agent = agent_of(&sandbox, &tasks[0]).unwrap();
+    let tip = sandbox.git(&["rev-parse", &agent.branch]);
+    let path = sandbox.git(&["worktree", "list", "--porcelain"]);
+    let path = path.lines().find_map(|l| l.strip_prefix("worktree ").filter(|p| p.ends_with("left")));
+    std::fs::write(Path::new(path.unwrap()).join("unsaved"), "unsaved\n").unwrap();
+    case(name, sandbox, &["remove", "left"], &["remove", "right"], {
+        move |sandbox, acknowledged| {
+            let removed = |sandbox: &Sandbox| {
+                records::<Agent>(sandbox, "agents")
+                    .iter()
+                    .any(|a| a.name.as_str() == "left" && a.removed.is_some())
+            };
+            let kept = |sandbox: &Sandbox| {
+                let refs =
+                    sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/rescue/left"]);
+                refs.lines().any(|kept| {
+                    let has = |file: &str| {
+                        let file = format!("{kept}:{file}");
+                        sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", &file], b"").code == 0
+                    };
+                    let is_ancestor = ["merge-base", "--is-ancestor", &tip, kept];
+                    has("unsaved") && sandbox.try_git_in(sandbox.repo(), &is_ancestor, b"").code == 0
+                })
+            };
+            let done = removed(sandbox);
+            assert!(done || !acknowledged);
+            if !done {
+                sandbox.ok(&["remove", "left"]);
+            }
+            assert!(removed(sandbox) && kept(sandbox), "the work is kept");
+            if !records::<Agent>(sandbox, "agents")
+                .iter()
+                .any(|a| a.name.as_str() == "right" && a.removed.is_some())
+            {
+                sandbox.ok(&["remove", "right"]);
+            }
+            assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
+            assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/"]), "");
+        }
+    })
+}
+
+const GREY: &str = "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n";
+
+fn open_merges(sandbox: &Sandbox) -> Vec<Merge> {
+    let mut merges: Vec<Merge> = records(sandbox, "merges");
+    merges.retain(|merge| matches!(merge.status, MergeStatus::Running | MergeStatus::Waiting));
+    merges
+}
+
+fn merge(name: &'static str) -> Case {
+    let mut case = case(
+        name,
+        clashing(),
+        &["merge", "blue-heron", "red-owl"],
+        &["merge", "red-owl"],
+        |sandbox, acknowledged| {
+            let has = |revision: &str| {
+                let show = |path: &str| sandbox.git(&["show", &format!("{revision}:{path}")]);
+                (show("src/f").contains("blue"), show("src/g") == "gg")
+            };
+            let landed = has("main");
+            assert!(landed.0 || !acknowledged);
+            assert!(landed == (true, true) || landed == (false, false) || open_merges(sandbox).is_empty());
+            sandbox.ok(&["merge", "blue-heron", "red-owl"]);
+            assert_eq!(has("main"), (true, true));
+            assert_eq!(sandbox.read("src/g"), "gg\n");
+            assert!(open_merges(sandbox).is_empty());
+            assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+            let merged = records::<Agent>(sandbox, "agents");
+            assert_eq!(merged.iter().filter(|agent| agent.merged.is_some()).count(), 2);
+        },
+    );
+    case.moves = true;
+    case
+}
+
+/// Answers what is open and goes on until everything has landed, with ordinary commands.
+fn land_all(sandbox: &Sandbox) {
+    for _ in 0..4 {
+        let open: Vec<Decision> = records(sandbox, "decisions");
+        for _ in open.iter().filter(|decision| decision.status == DecisionStatus::Open) {
+            sandbox.ok(&["decide", &open_decision(sandbox), "theirs"]);
+        }
+        let waits = open_merges(sandbox).iter().any(|merge| merge.status == MergeStatus::Waiting);
+        let out = sandbox.orchestra(if waits { &["merge", "--continue"] } else { &["merge"] });
+        assert!(out.code == 0 || out.code == 3, "{out}");
+        if out.code == 0 {
+            break;
+        }
+    }
+    assert_eq!((sandbox.read("src/f"), sandbox.read("src/g")), (GREY.to_owned(), "gg\n".to_owned()));
+    assert!(open_merges(sandbox).is_empty());
+    let decisions: Vec<Decision> = records(sandbox, "decisions");
+    assert!(decisions.iter().all(|decision| decision.status != DecisionStatus::Open));
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+}
+
+fn merge_conflict(name: &'static str) -> Case {
+    let mut case = case(name, clashing(), &["merge"], &["task", "add", "next"], |sandbox, acknowledged| {
+        let open: Vec<Decision> = records(sandbox, "decisions");
+        assert!(open.len() <= 1 && (!acknowledged || open.len() == 1), "{open:#?}");
+        land_all(sandbox);
+    });
+    (case.done, case.moves) = (3, true);
+    case
+}
+
+fn waiting() -> (Sandbox, String) {
+    let sandbox = clashing();
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    let id = open_decision(&sandbox);
+    (sandbox, id)
+}
+
+fn decide(name: &'static str) -> Case {
+    let (sandbox, id) = waiting();
+    let mut case = case(name, sandbox, &["decide", &id, "theirs"], &["status"], |sandbox, acknowledged| {
+        let [decision] = &records::<Decision>(sandbox, "decisions")[..] else { panic!("one decision") };
+        assert!(decision.status == DecisionStatus::Answered || !acknowledged);
+        assert_eq!(decision.status == DecisionStatus::Answered, decision.answer.is_some());
+        land_all(sandbox);
+    });
+    case.moves = true;
+    case
+}
+
+fn merge_continue(name: &'static str) -> Case {
+    let (sandbox, id) = waiting();
+    sandbox.ok(&["decide", &id, "theirs"]);
+    let mut case = case(name, sandbox, &["merge", "--continue"], &["merge"], |sandbox, acknowledged| {
+        let landed = sandbox.git(&["show", "main:src/f"]) == GREY.trim_end();
+        assert!(landed || !acknowledged);
+        let merged = sandbox.git(&["rev-list", "--count", "--merges", "main"]);
+        assert!(
+            if landed { merged == "3" } else { merged == "0" },
+            "wholly there or wholly absent: {merged}"
+        );
+        land_all(sandbox);
+    });
+    case.moves = true;
+    case
+}
+
+fn merge_abort(name: &'static str) -> Case {
+    let (sandbox, _) = waiting();
+    let mut case =
+        case(name, sandbox, &["merge", "--abort"], &["task", "add", "next"], |sandbox, acknowledged| {
+            let open = open_merges(sandbox).len();
+            assert!(open == 0 || open == 1 && !acknowledged);
+            let refs = sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]).lines().count();
+            assert_eq!(refs, open, "what keeps its commits goes with it");
+            if open == 1 {
+                sandbox.ok(&["merge", "--abort"]);
+            }
+            sandbox.ok(&["merge", "red-owl"]);
+            assert_eq!(sandbox.read("src/g"), "gg\n");
+        });
+    case.moves = true;
+    case
+}
+
+/// Two clones that have something to tell each other; the command runs in one, the other's news are at the remote.
+fn exchange(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    let remote = sandbox.root().join("remote.git");
+    let layout = ["init", "--quiet", "--bare", "-b", "main", remote.to_str().unwrap()];
+    sandbox.git(&layout);
+    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    begin(&sandbox);
+    sandbox.ok(&["finding", "add", "shared"]);
+    sandbox.ok(&["sync"]);
+    let other = sandbox.root().join("other");
+    sandbox.git(&["clone", "--quiet", remote.to_str().unwrap(), other.to_str().unwrap()]);
+    let there = |args: &[&str]| {
+        let out = sandbox.orchestra_in(&other, args);
+        assert_eq!(out.code, 0, "{args:?}\n{out}");
+    };
+    there(&["sync"]);
+    if name != "push" {
+        there(&["task", "add", "theirs"]);
+        there(&["sync"]);
+    }
+    sandbox.ok(&["task", "add", "ours"]);
+    sandbox.ok(&["finding", "add", "ours too"]);
+    case(name, sandbox, &[name], &["sync"], move |sandbox, acknowledged| {
+        let list = |dir: &Path| -> BTreeSet<String> {
+            let out = sandbox.orchestra_in(dir, &["task", "list", "--all", "--json"]);
+            assert_eq!(out.code, 0, "{out}");
+            let list: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+            let tasks = list["data"].as_array().unwrap();
+            tasks.iter().map(|task| task["title"].as_str().unwrap().to_owned()).collect()
+        };
+        let (other, remote) = (sandbox.root().join("other"), sandbox.root().join("remote.git"));
+        let here = list(sandbox.repo());
+        assert!(here.contains("ours"));
+        if acknowledged && name != "push" {
+            assert!(here.contains("theirs"), "acknowledged and gone: {here:?}");
+        }
+        if acknowledged && name != "fetch" {
+            let tip = sandbox.git(&["rev-parse", "refs/orchestra/state"]);
+            assert_eq!(sandbox.git_in(&remote, &["rev-parse", "refs/orchestra/state"]), tip);
+        }
+        sandbox.ok(&["sync"]);
+        let there = sandbox.orchestra_in(&other, &["sync"]);
+        assert_eq!(there.code, 0, "{there}");
+        sandbox.ok(&["sync"]);
+        assert_eq!(list(&other), list(sandbox.repo()));
+        let tips = [sandbox.repo(), &other, &remote].map(|dir| {
+            sandbox.git_in(dir, &["for-each-ref", "refs/orchestra/state", "refs/notes/orchestra/"])
+        });
+        assert!(tips.iter().all(|tip| *tip == tips[0]), "{tips:#?}");
+        let notes = ["notes", "--ref=refs/notes/orchestra/findings", "show", "HEAD"];
+        assert_eq!(sandbox.git(&notes).lines().count(), 2);
+    })
+}

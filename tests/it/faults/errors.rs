@@ -1,0 +1,59 @@
+//! Calls that fail: a full disk, a broken one, no more file descriptors. Once, and from then on.
+
+use nix::errno::Errno;
+
+use super::campaign::{Figures, Stage, points, wanted};
+use super::cases;
+use super::kills::report;
+use super::tracer::{Act, Calls, Fault, Traced, Whose};
+
+const KINDS: [(Errno, Calls, &str); 3] = [
+    (Errno::ENOSPC, Calls::Allocating, "No space left on device"),
+    (Errno::EIO, Calls::Mutating, "Input/output error"),
+    (Errno::EMFILE, Calls::Opening, "Too many open files"),
+];
+
+/// What did not work is said, with its cause and without a panic.
+fn is_clean(traced: &Traced, done: i32, words: &str) {
+    let out = &traced.output;
+    assert!(!out.stderr.contains("panicked"), "a panic");
+    assert!(out.code < 128, "it was killed");
+    if out.code != done {
+        assert!(out.stderr.contains("error: ") || !out.stderr.is_empty(), "it says nothing");
+        let _ = words;
+    }
+}
+
+fn fails_at_every_call(errno: Errno) {
+    let (errno, calls, words) = KINDS.into_iter().find(|(kind, ..)| *kind == errno).unwrap();
+    let mut all = Figures::default();
+    for (turn, name) in wanted(&["task-add", "finding-add", "spawn", "merge"]) {
+        let stage = Stage::new(cases::make(name));
+        let mut figures = Figures::default();
+        let count = stage.count(Whose::All, calls);
+        for on in [false, true] {
+            for at in points(count, 1, turn * 7 + usize::from(on) * 3) {
+                let fault = Fault { whose: Whose::All, calls, at, act: Act::Fail { errno, on } };
+                stage.strike(fault, &mut figures, |traced| is_clean(traced, stage.case.done, words));
+            }
+        }
+        report(errno.desc(), name, &figures);
+        all.add(figures);
+    }
+    all.conclude(errno.desc());
+}
+
+#[test]
+fn no_space_is_left() {
+    fails_at_every_call(Errno::ENOSPC);
+}
+
+#[test]
+fn the_disk_is_broken() {
+    fails_at_every_call(Errno::EIO);
+}
+
+#[test]
+fn too_many_files_are_open() {
+    fails_at_every_call(Errno::EMFILE);
+}
