@@ -1,11 +1,16 @@
 //! Reading the state: one tree, looked up directly.
 
+use super::cache::{self, Cached, Part};
 use super::layout::{FORMAT, FORMAT_PATH};
-use super::{Entity, Error, Record, STATE_REF, cache};
+use super::{Entity, Error, Record, STATE_REF};
 use crate::git::Repository;
 use crate::model::{Agent, Id, Kind, ObjectId};
+use bstr::ByteSlice;
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+
+/// Up to so many records are read one by one rather than from the cache.
+const FEW: usize = 16;
 
 /// The state at one commit; what happens later does not show in it.
 pub struct State {
@@ -133,30 +138,39 @@ impl State {
     /// error that names it.
     pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
-        cache::Kind::load(&self.repo, T::KIND, &tree)?
-            .entries()
-            .filter(|(_, json)| !is_deleted(json))
-            .map(|(id, json)| {
-                serde_json::from_slice(json)
-                    .map_err(|e| self.broken(&super::layout::entity_path(T::KIND, id), e))
-            })
-            .collect()
+        let cached = Cached::load(&self.repo, T::KIND, &tree, Part::Whole)?;
+        cached.entries().filter(|entry| !is_deleted(entry.body)).map(|entry| self.cached(entry)).collect()
     }
 
-    /// Those of `ids` that are there, by id. As quick as the cache is; reads the records of no others.
+    /// Those of `ids` that are there, by id. A few are read one by one, more from the cache.
     pub fn several<T: Entity>(&self, ids: &BTreeSet<Id>) -> Result<Vec<T>, Error> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+        if ids.len() <= FEW {
+            return ids.iter().filter_map(|id| self.get(id).transpose()).collect();
         }
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
-        cache::Kind::load(&self.repo, T::KIND, &tree)?
-            .entries()
-            .filter(|(id, json)| ids.contains(id) && !is_deleted(json))
-            .map(|(id, json)| {
-                serde_json::from_slice(json)
-                    .map_err(|e| self.broken(&super::layout::entity_path(T::KIND, id), e))
-            })
-            .collect()
+        let wanted: BTreeSet<u8> = ids.iter().map(|id| id.as_str().as_bytes()[0]).collect();
+        let wanted = |name| wanted.contains(&name);
+        let cached = Cached::load_some(&self.repo, T::KIND, &tree, Part::Whole, wanted)?;
+        let there = cached.entries().filter(|entry| ids.contains(entry.id) && !is_deleted(entry.body));
+        there.map(|entry| self.cached(entry)).collect()
+    }
+
+    fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Result<T, Error> {
+        let failed = |e| self.broken(&super::layout::entity_path(T::KIND, entry.id), e);
+        serde_json::from_slice(entry.body).map_err(failed)
+    }
+
+    /// The titles of tasks or the names of agents, on one line each, without reading their records.
+    pub fn titles<T: Entity>(&self) -> Result<HashMap<Id, String>, Error> {
+        let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(HashMap::new()) };
+        let cached = Cached::load(&self.repo, T::KIND, &tree, Part::Index)?;
+        Ok(cached.entries().map(|entry| (*entry.id, entry.title.to_str_lossy().into_owned())).collect())
+    }
+
+    /// The tasks that come after `id`, without reading their records.
+    pub fn tasks_after(&self, id: &Id) -> Result<BTreeSet<Id>, Error> {
+        let Some(tree) = self.kind_tree(Kind::Task)? else { return Ok(BTreeSet::new()) };
+        Ok(Cached::load(&self.repo, Kind::Task, &tree, Part::Index)?.after(id).copied().collect())
     }
 
     fn kind_tree(&self, kind: Kind) -> Result<Option<ObjectId>, Error> {
@@ -166,21 +180,24 @@ impl State {
 
     /// Everything whose id starts with `prefix`, of one kind or of any. Reads one directory a kind.
     pub fn find(&self, prefix: &str, kind: Option<Kind>) -> Result<Vec<Found>, Error> {
+        if !Id::is_prefix(prefix) {
+            return Ok(Vec::new());
+        }
+        let mut found = self.beside(prefix, kind)?;
+        found.retain(|found| found.id.as_str().starts_with(prefix));
+        Ok(found)
+    }
+
+    /// Everything in the directories in which an id that starts with `prefix` is.
+    fn beside(&self, prefix: &str, kind: Option<Kind>) -> Result<Vec<Found>, Error> {
         let mut found = Vec::new();
         let Some(tree) = self.tree() else { return Ok(found) };
-        if !Id::is_prefix(prefix) {
-            return Ok(found);
-        }
         for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
             let shard = format!("{}/{}/{}", kind.directory(), &prefix[..1], &prefix[1..2]);
             let Some(entry) = self.repo.find_in_tree(tree, &shard)? else { continue };
-            for entry in self.repo.read_tree(&entry.id)? {
-                if let Some(id) = cache::id_of_file(&entry.name)
-                    && id.as_str().starts_with(prefix)
-                {
-                    found.push(Found { kind, id });
-                }
-            }
+            let entries = self.repo.read_tree(&entry.id)?;
+            let ids = entries.iter().filter_map(|entry| cache::id_of_file(&entry.name));
+            found.extend(ids.map(|id| Found { kind, id }));
         }
         Ok(found)
     }
@@ -209,8 +226,9 @@ impl State {
 
     /// Agents with this name: the one that is not removed, otherwise the last one that was.
     fn agents_called(&self, name: &str) -> Result<Option<Found>, Error> {
-        let mut called: Vec<Agent> =
-            self.all::<Agent>()?.into_iter().filter(|agent| agent.name.as_str() == name).collect();
+        let ids = self.titles::<Agent>()?.into_iter().filter(|(_, title)| title == name).map(|(id, _)| id);
+        let mut called: Vec<Agent> = self.several(&ids.collect())?;
+        called.retain(|agent| agent.name.as_str() == name);
         called.sort_by_key(|agent| (agent.removed.is_some(), std::cmp::Reverse(agent.created)));
         Ok(called.first().map(|agent| Found { kind: Kind::Agent, id: agent.id }))
     }
@@ -223,11 +241,24 @@ impl State {
         let mut all = Vec::new();
         for kind in Kind::ALL {
             if let Some(tree) = self.kind_tree(kind)? {
-                all.extend(cache::ids(&self.repo, kind, &tree)?);
+                let cached = Cached::load(&self.repo, kind, &tree, Part::Index)?;
+                all.extend(cached.entries().map(|entry| *entry.id));
             }
         }
-        all.sort_unstable();
+        // A run of ids in order for each kind: the stable sort merges them.
+        all.sort();
         Ok(self.ids.get_or_init(|| ShortIds(all)))
+    }
+
+    /// The same for some ids only, which is right for them alone. Reads one directory a kind and id.
+    pub fn short_ids_of<'i>(&self, ids: impl IntoIterator<Item = &'i Id>) -> Result<ShortIds, Error> {
+        let shards: BTreeSet<&str> = ids.into_iter().map(|id| &id.as_str()[..2]).collect();
+        let mut all = Vec::new();
+        for shard in shards {
+            all.extend(self.beside(shard, None)?.into_iter().map(|found| found.id));
+        }
+        all.sort_unstable();
+        Ok(ShortIds(all))
     }
 }
 

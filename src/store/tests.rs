@@ -193,34 +193,56 @@ fn foreign_files_survive_and_broken_ones_are_named() {
 fn the_cache_never_changes_an_answer() {
     let sandbox = Sandbox::new(&[]);
     let store = store(&sandbox);
-    let ids: Vec<_> = (0..20).map(|n| add(&store, &format!("task {n}"))).collect();
-    let file = store.repo().local_dir().join("cache/tasks");
-    let fresh = store.state().unwrap().all::<Task>().unwrap();
-    let whole = std::fs::read(&file).unwrap();
-    let doubtful: [&[u8]; 4] = [b"", b"garbage", &whole[..whole.len() / 2], &whole[..whole.len() - 3]];
-    let ids_file = store.repo().local_dir().join("cache/tasks.ids");
-    let shortest = |id: &Id| store.state().unwrap().short_ids().unwrap().shorten(id);
-    let short = shortest(&ids[0]);
-    let whole_ids = std::fs::read(&ids_file).unwrap();
-    for cut in [0, 5, whole_ids.len() / 2, whole_ids.len() - 8] {
-        std::fs::write(&ids_file, &whole_ids[..cut]).unwrap();
-        assert_eq!(shortest(&ids[0]), short);
-        assert_eq!(std::fs::read(&ids_file).unwrap(), whole_ids, "and it is mended");
+    let ids: Vec<Id> = (0..20).map(|n| format!("k3v8w{n:02}00000000z").parse().unwrap()).collect();
+    let put = |id: Id, title: &str| store.transact(|tx| tx.put(&task(id, title))).unwrap();
+    for id in &ids {
+        put(*id, "title");
     }
+    let file = store.repo().local_dir().join("cache/tasks-k");
+    let state = || store.state().unwrap();
+    let all = || state().all::<Task>().unwrap();
+    let fresh = all();
+    let whole = std::fs::read(&file).unwrap();
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut doubtful =
+        vec![Vec::new(), b"garbage".to_vec(), flipped(30), flipped(200), flipped(whole.len() - 9)];
+    doubtful.extend([5, whole.len() / 2, whole.len() - 3].map(|cut| whole[..cut].to_vec()));
+    doubtful.extend([vec![0; whole.len()], [&whole[..], b"more"].concat()]);
     for content in doubtful {
-        std::fs::write(&file, content).unwrap();
-        assert_eq!(store.state().unwrap().all::<Task>().unwrap(), fresh);
+        std::fs::write(&file, &content).unwrap();
+        assert_eq!(state().short_ids().unwrap().shorten(&ids[1]), "k3v8w01");
+        std::fs::write(&file, &content).unwrap();
+        assert_eq!(all(), fresh);
         assert_eq!(std::fs::read(&file).unwrap(), whole, "and it is mended");
     }
-    let bump = store.transact(|tx| {
-        let mut task = tx.require::<Task>(&ids[3])?;
-        task.title = "changed".into();
-        tx.put(&task)
-    });
-    bump.unwrap();
-    let after = store.state().unwrap().all::<Task>().unwrap();
+
+    // Brought forward by what changed, and never by more: a file made anew from nothing is the same.
+    let mut changed: Task = state().require(&ids[3]).unwrap();
+    changed.title = "changed".into();
+    changed.after = ids[5..7].iter().copied().collect();
+    let elsewhere: Id = "zzv8w0000000000z".parse().unwrap();
+    let other: Id = "k4v8w0000000000z".parse().unwrap();
+    store.transact(|tx| tx.put(&changed)).unwrap();
+    put(elsewhere, "elsewhere");
+    put(other, "in another directory");
+    let after = all();
+    assert_eq!(after.len(), 22);
     assert_eq!(after.iter().filter(|task| task.title == "changed").count(), 1);
-    assert_eq!(after.len(), 20);
+    assert_eq!(state().titles::<Task>().unwrap()[&ids[3]], "changed");
+    assert_eq!(state().tasks_after(&ids[6]).unwrap(), [ids[3]].into());
+    assert_eq!(state().tasks_after(&ids[3]).unwrap(), [].into());
+    let forward = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(all(), after);
+    assert_eq!(std::fs::read(&file).unwrap(), forward);
+    let many: std::collections::BTreeSet<Id> = ids.iter().copied().chain([elsewhere]).collect();
+    assert_eq!(state().several::<Task>(&many).unwrap().len(), 21);
+    let short = state().short_ids_of([&ids[1], &elsewhere]).unwrap();
+    assert_eq!((short.shorten(&ids[1]), short.shorten(&elsewhere)), ("k3v8w01".into(), "zzv8".into()));
 }
 
 #[test]

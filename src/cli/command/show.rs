@@ -5,6 +5,7 @@ use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, printable};
 use crate::cli::view;
+use crate::cli::view::task::Tasks;
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
 use crate::store::{Entity, Error, Found, Record, State};
 use std::fmt::Write as _;
@@ -61,30 +62,35 @@ pub(crate) fn entities(
 }
 
 fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
-    let ids = state.short_ids()?;
     let id = &found.id;
+    let ids = || state.short_ids();
     match found.kind {
         Kind::Task => {
             let task: Task = state.require(id)?;
-            json::print(ctx, "task", &view::task::Tasks::load(state)?.shown(&task, ids))
+            let tasks = Tasks::around(state, &task)?;
+            json::print(ctx, "task", &tasks.shown(&task, &tasks.short_ids(state, &task)?))
         }
-        Kind::Agent => json::print(ctx, "agent", &view::agent::Shown::new(&state.require(id)?, ids)),
-        Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids)),
-        Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids)),
-        Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids)),
+        Kind::Agent => json::print(ctx, "agent", &view::agent::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids()?)),
     }
 }
 
 /// One for people, deleted or not.
 fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> {
-    let (paint, ids, now) = (ctx.ui().painter(), state.short_ids()?, ctx.clock().now());
+    let (paint, now) = (ctx.ui().painter(), ctx.clock().now());
     let Found { kind, id } = found;
     let mut page = match kind {
-        Kind::Task => view::task::Tasks::load(state)?.page(&read(state, &id)?, paint, ids, now),
-        Kind::Agent => view::agent::page(&read(state, &id)?, paint, ids, now),
-        Kind::Finding => view::finding::page(&read(state, &id)?, paint, ids, now),
-        Kind::Decision => view::decision::page(&read(state, &id)?, paint, ids, now),
-        Kind::Merge => view::merge::page(&read(state, &id)?, paint, ids, now),
+        Kind::Task => {
+            let task: Task = read(state, &id)?;
+            let tasks = Tasks::around(state, &task)?;
+            tasks.page(&task, paint, &tasks.short_ids(state, &task)?, now)
+        }
+        Kind::Agent => view::agent::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Finding => view::finding::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Decision => view::decision::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),
     };
     if let Some(deleted) = state.record(kind, &id)?.and_then(|record| record.deleted()) {
         let by = format!("{}, {}", deleted.by, view::when(deleted.at, now));

@@ -10,7 +10,7 @@ use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// Show how the agents stand
 ///
@@ -58,9 +58,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let store = ctx.store()?;
     let state = store.state()?;
     let agents = status::agents(store, &state, args.all)?;
-    let wanted: BTreeSet<Id> = agents.iter().filter_map(|status| status.agent.task).collect();
-    let titles: HashMap<Id, String> =
-        state.several::<Task>(&wanted)?.into_iter().map(|task| (task.id, task.title)).collect();
+    let has_task = agents.iter().any(|status| status.agent.task.is_some());
+    let titles: HashMap<Id, String> = if has_task { state.titles::<Task>()? } else { HashMap::new() };
     let title = |status: &AgentStatus| titles.get(status.agent.task.as_ref()?).map(String::as_str);
 
     if args.format.is_porcelain() {

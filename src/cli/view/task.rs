@@ -6,7 +6,7 @@ use crate::cli::ui::{Label, Painter};
 use crate::model::{Agent, Id, Name, Task, TaskStatus, Timestamp};
 use crate::store::{ShortIds, State};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// All tasks, and what is needed to show them.
 #[derive(Debug)]
@@ -72,11 +72,31 @@ impl Tasks {
         let all = state.all::<Task>()?;
         let status = all.iter().map(|task| (task.id, task.status)).collect();
         let agents = if all.iter().any(|task| task.assignee.is_some()) {
-            state.all::<Agent>()?.into_iter().map(|agent| (agent.id, agent.name)).collect()
+            let names = state.titles::<Agent>()?.into_iter();
+            names.filter_map(|(id, name)| Some((id, name.parse().ok()?))).collect()
         } else {
             HashMap::new()
         };
         Ok(Self { all, status, agents })
+    }
+
+    /// Reads one with what it comes after, what comes after it, and who works on it: enough to show that one.
+    pub(crate) fn around(state: &State, task: &Task) -> Result<Self, CliError> {
+        let mut near = state.tasks_after(&task.id)?;
+        near.extend(&task.after);
+        let mut all = state.several::<Task>(&near)?;
+        all.push(task.clone());
+        all.sort_by_key(|task| task.id);
+        let status = all.iter().map(|task| (task.id, task.status)).collect();
+        let agents: BTreeSet<Id> = task.assignee.into_iter().collect();
+        let agents =
+            state.several::<Agent>(&agents)?.into_iter().map(|agent| (agent.id, agent.name)).collect();
+        Ok(Self { all, status, agents })
+    }
+
+    /// What shortens the ids that showing `task` needs.
+    pub(crate) fn short_ids(&self, state: &State, task: &Task) -> Result<ShortIds, CliError> {
+        Ok(state.short_ids_of(self.all.iter().map(|task| &task.id).chain(&task.after))?)
     }
 
     /// Where one stands.

@@ -71,8 +71,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     })?;
     let state = ctx.state()?;
     if args.json {
-        let tasks = view::task::Tasks::load(&state)?;
-        json::print(ctx, "task", &tasks.shown(&task, state.short_ids()?))?;
+        let tasks = view::task::Tasks::around(&state, &task)?;
+        json::print(ctx, "task", &tasks.shown(&task, &state.short_ids_of([&task.id])?))?;
     } else {
         ctx.ui().print(&format!("{}\n", view::short(&state, &id)?))?;
     }
