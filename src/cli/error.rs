@@ -130,6 +130,18 @@ impl CliError {
         matches!(self.kind, ErrorKind::NoRepository)
     }
 
+    /// It and its causes, in one line.
+    pub(crate) fn words(&self) -> String {
+        let mut words = self.message.clone();
+        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        while let Some(cause) = next {
+            let between = if words.is_empty() { "failed to " } else { ": " };
+            words = format!("{words}{between}{cause}");
+            next = cause.source();
+        }
+        words
+    }
+
     /// Whether it says that something named does not exist.
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self.kind, ErrorKind::NotFound(_))

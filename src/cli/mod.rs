@@ -4,6 +4,7 @@
 //! said in `command/mod.rs`. Nothing here starts a process or names a git object by itself: it asks the layers
 //! below and shows what they answer.
 
+mod apart;
 mod command;
 mod complete;
 mod context;

@@ -11,6 +11,7 @@ use crate::model::{Agent, EventKind, Id, Outcome};
 use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 use crate::process::{Interrupt, Interrupts};
+use crate::store::Store;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -99,7 +100,8 @@ fn forbidden(ctx: &Context) -> Result<Vec<PathBuf>, CliError> {
     Ok(dirs)
 }
 
-fn own_program() -> Result<PathBuf, CliError> {
+/// Our own executable.
+pub(crate) fn own_program() -> Result<PathBuf, CliError> {
     std::env::current_exe().map_err(|error| CliError::failed("failed to find the program's own file", error))
 }
 
@@ -125,14 +127,51 @@ fn redactor(ctx: &Context) -> Redactor {
 
 /// Runs claimed agents to their end, showing what they do. Ctrl-C ends them cleanly, a second one at once.
 pub(crate) fn run(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failed("failed to start the runtime", error))?;
+    let runtime = runtime()?;
     let session = runtime.block_on(drive(ctx, claims, options));
     // A question that nobody answered must not keep us.
     runtime.shutdown_background();
     session
+}
+
+/// A runtime for one session.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| CliError::failed("failed to start the runtime", error))
+}
+
+/// What a session runs claims with.
+pub(crate) struct Staged {
+    /// Who watches them.
+    pub(crate) supervisor: Supervisor,
+    /// What they find around them.
+    pub(crate) surroundings: Surroundings,
+    /// Where they are recorded.
+    pub(crate) store: Store,
+}
+
+/// Puts together what a session needs, by the settings.
+pub(crate) fn stage(
+    ctx: &Context,
+    store: Store,
+    jobs: Option<u32>,
+    interactive: bool,
+) -> Result<Staged, CliError> {
+    let settings = ctx.settings()?;
+    let supervise = SuperviseOptions {
+        jobs: usize::try_from(jobs.unwrap_or_else(|| settings.jobs())).unwrap_or(usize::MAX),
+        grace: settings.grace(),
+        interactive,
+        sweep: true,
+    };
+    let surroundings = Surroundings {
+        env: ctx.env().share(),
+        program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
+        worktree_root: worktree_root(ctx)?,
+        slot: None,
+    };
+    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
+    Ok(Staged { supervisor, surroundings, store })
 }
 
 async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
@@ -142,21 +181,9 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
         claims.iter().map(|claim| (claim.agent.id, claim.agent.clone())).collect();
     let actors: Vec<Actor> =
         claims.iter().map(|claim| Actor { id: claim.agent.id, name: claim.agent.name.to_string() }).collect();
-    let settings = ctx.settings()?;
     let interactive = ctx.ui().is_interactive() && !options.json;
-    let supervise = SuperviseOptions {
-        jobs: usize::try_from(options.jobs.unwrap_or_else(|| settings.jobs())).unwrap_or(usize::MAX),
-        grace: settings.grace(),
-        interactive,
-        sweep: true,
-    };
-    let store = ctx.store()?.clone();
-    let surroundings = Surroundings {
-        env: ctx.env().share(),
-        program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
-        worktree_root: worktree_root(ctx)?,
-    };
-    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
+    let Staged { supervisor, surroundings, store } =
+        stage(ctx, ctx.store()?.clone(), options.jobs, interactive)?;
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
     let running = tokio::spawn(run_claims(claims, surroundings, store, supervisor, receiver, progress));

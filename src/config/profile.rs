@@ -2,6 +2,7 @@
 
 use super::{Error, Settings, Value};
 use crate::agent::Permissions;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::Duration;
@@ -20,7 +21,7 @@ profile.command.program = "command"
 "#;
 
 /// A configured way to run an agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     /// Its name.
     pub name: String,

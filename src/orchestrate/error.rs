@@ -28,6 +28,15 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// An agent could not be handed to a process of its own.
+    #[error("hand {name} to a process of its own")]
+    Handover {
+        /// The agent.
+        name: Name,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Whoever watches an agent does not answer.
     #[error("reach the process {pid} that watches {name}")]
     Unreachable {

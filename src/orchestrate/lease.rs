@@ -9,6 +9,7 @@ use crate::model::{Id, Name, Timestamp};
 use crate::process::{FileLock, Identity};
 use serde::{Deserialize, Serialize};
 use std::fs::DirBuilder;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -87,6 +88,25 @@ impl Lease {
         self.info.child = child;
         self.info.since = at;
         self.write()
+    }
+
+    /// A handle by which another process can hold it too, see [`Lease::adopt`].
+    pub(super) fn share(&self) -> Result<OwnedFd, Error> {
+        self.lock.share().map_err(|e| Error::file("share", lock_path(&self.dir, &self.info.agent), e))
+    }
+
+    /// Holds a lease from here on whose former holder gave a `handle` of it. It is never free in between.
+    pub(super) fn adopt(repo: &Repository, info: LeaseInfo, handle: OwnedFd) -> Result<Self, Error> {
+        let dir = directory(repo);
+        let path = lock_path(&dir, &info.agent);
+        let lock = FileLock::adopt(handle, &path).map_err(|e| Error::file("lock", &path, e))?;
+        let lock = lock.ok_or_else(|| {
+            Error::refused(format!("take over {}: it was not handed over", info.name), None)
+        })?;
+        let lease =
+            Self { lock, dir, info: LeaseInfo { supervisor: Identity::own(), control: None, ..info } };
+        lease.write()?;
+        Ok(lease)
     }
 
     /// Says at which socket its holder answers.

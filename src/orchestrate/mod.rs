@@ -5,6 +5,7 @@ pub mod control;
 pub mod doctor;
 mod environment;
 mod error;
+mod handover;
 mod heartbeat;
 pub mod lease;
 pub mod merge;
@@ -15,6 +16,7 @@ mod remove;
 mod rescue;
 mod resume;
 mod session;
+mod slots;
 mod spawn;
 #[cfg(test)]
 mod spawn_tests;
@@ -29,11 +31,13 @@ mod undo;
 
 pub use environment::environment;
 pub use error::Error;
+pub use handover::{Handed, Handover, Taken, hand_over, report, take_over};
 pub use recover::{Fault, RecoverOptions, Recovered, recover, recover_all};
 pub use remove::{RemoveOptions, Removed, remove};
 pub use rescue::next_rescue_ref;
 pub use resume::resume;
 pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
+pub use slots::Slot;
 pub use spawn::{Base, SpawnRequest, Spawned, spawn};
 pub use undo::{Plan as UndoPlan, Step as UndoStep, Undone, find_last, undo};
 

@@ -3,7 +3,7 @@
 use super::control::Desk;
 use super::lease::Lease;
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
-use super::{Error, environment};
+use super::{Error, Slot, environment};
 use crate::agent::{Adapter, LaunchRequest};
 use crate::config::Profile;
 use crate::git::{NewWorktree, Repository, Worktree};
@@ -24,6 +24,8 @@ pub struct Surroundings {
     pub program_dir: Option<PathBuf>,
     /// Where agents' worktrees are made.
     pub worktree_root: PathBuf,
+    /// What must be got before anything is started; nothing for a session that counts its own.
+    pub slot: Option<Slot>,
 }
 
 /// A profile with its program found.
@@ -82,6 +84,8 @@ pub async fn run_claims(
             tracing::warn!("{}", super::supervise::chain(&error));
         }
     }
+    // Held until everything is over.
+    let slot = surroundings.slot.clone();
     let (sender, plans) = mpsc::channel(1);
     let told = progress.clone();
     let producer =
@@ -91,6 +95,7 @@ pub async fn run_claims(
     if let Some(server) = server {
         server.close().await;
     }
+    drop(slot);
     finished
 }
 
@@ -139,6 +144,12 @@ fn make(
 ) -> Option<Finished> {
     if plans.is_closed() || !desk.is_wanted(&claim.agent.id) {
         return Some(forget(store, claim.agent, claim.run, claim.lease));
+    }
+    let may = || !plans.is_closed() && desk.is_wanted(&claim.agent.id);
+    match surroundings.slot.as_ref().map(|slot| slot.wait(store.repo(), may)) {
+        None | Some(Ok(true)) => {}
+        Some(Ok(false)) => return Some(forget(store, claim.agent, claim.run, claim.lease)),
+        Some(Err(error)) => return Some(take_back(store, claim, &error)),
     }
     let (worktree, tip) = match worktree(store.repo(), surroundings, &claim.agent) {
         Ok(made) => made,

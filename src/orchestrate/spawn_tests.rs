@@ -73,7 +73,7 @@ impl Stage {
                 .map(|(key, value)| (key.into(), value.into()))
                 .into();
         let worktree_root = default_worktree_root(self.store.repo());
-        Surroundings { env: Arc::new(env), program_dir: None, worktree_root }
+        Surroundings { env: Arc::new(env), program_dir: None, worktree_root, slot: None }
     }
 
     fn run(&self, claims: Vec<Claim>) -> (Vec<Finished>, Vec<Progress>) {

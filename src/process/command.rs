@@ -203,6 +203,10 @@ impl Command {
         command
     }
 
+    pub(super) fn start_error(&self, source: std::io::Error) -> CommandError {
+        CommandError::Start { program: self.program_name(), source }
+    }
+
     pub(super) const fn input(&self) -> &Input {
         &self.stdin
     }

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -9,7 +10,6 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct FileLock {
     /// Open as long as the lock is held.
-    #[expect(dead_code, reason = "held, never read")]
     file: File,
 }
 
@@ -35,6 +35,22 @@ impl FileLock {
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) => return Err(error),
             }
+        }
+    }
+
+    /// Another handle of the same lock, for a process that is to hold it too: it is free when all are closed.
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone().map(Into::into)
+    }
+
+    /// Takes over a handle that [`FileLock::share`] gave. `None` if it does not hold `path`.
+    pub fn adopt(handle: OwnedFd, path: &Path) -> io::Result<Option<Self>> {
+        let file = File::from(handle);
+        // Whoever holds it gets it again; for anybody else it is an attempt.
+        match file.try_lock() {
+            Ok(()) => Ok(is_at(&file, path).then_some(Self { file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
@@ -64,6 +80,24 @@ fn open(path: &Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_is_handed_over_is_never_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = FileLock::attempt(&path).unwrap().unwrap();
+        let handle = first.share().unwrap();
+        assert!(
+            FileLock::adopt(File::open(&path).unwrap().into(), &path).unwrap().is_none(),
+            "not a handle of it"
+        );
+        drop(first);
+        assert!(FileLock::is_held(&path));
+        let second = FileLock::adopt(handle, &path).unwrap().expect("it holds the lock");
+        assert!(FileLock::is_held(&path) && FileLock::attempt(&path).unwrap().is_none());
+        drop(second);
+        assert!(!FileLock::is_held(&path));
+    }
 
     #[test]
     fn one_holder_at_a_time_and_a_removed_file_is_nobodys() {

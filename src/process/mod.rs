@@ -2,6 +2,7 @@
 //!
 //! Every child starts from an explicit environment; nothing here knows git, agents or the state.
 
+mod apart;
 mod child;
 mod clock;
 mod command;
@@ -16,6 +17,7 @@ mod signal;
 mod socket;
 mod tree;
 
+pub use apart::step_away;
 pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
 pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};

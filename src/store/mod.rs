@@ -33,7 +33,7 @@ pub use entity::{Entity, Field};
 pub use error::Error;
 pub use history::{EntityChange, FieldChange, Logged};
 pub use layout::{FINDINGS_NOTES, LOG_REFS, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
-pub use operation::{Operation, RefMove};
+pub use operation::{HandedOperation, Operation, RefMove};
 pub use record::{Deleted, Record};
 pub use revert::{Overtaken, Reversal, Reverted};
 pub use stamp::Stamp;

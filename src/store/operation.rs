@@ -54,7 +54,29 @@ pub struct RefMove {
     pub name: String,
 }
 
+/// An operation on its way to another process that goes on with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOperation {
+    id: Id,
+    command: String,
+    parts: u32,
+}
+
+impl From<HandedOperation> for Operation {
+    fn from(handed: HandedOperation) -> Self {
+        let HandedOperation { id, command, parts } = handed;
+        Self(Arc::new(Inner { id, command, undoes: None, parts: AtomicU32::new(parts) }))
+    }
+}
+
 impl Operation {
+    /// What another process needs to go on with it. The numbers of its parts may come twice then; only the first one
+    /// matters.
+    pub fn hand_on(&self) -> HandedOperation {
+        let parts = self.0.parts.load(Ordering::Relaxed);
+        HandedOperation { id: self.0.id, command: self.0.command.clone(), parts }
+    }
+
     /// An operation that begins now. `command` is kept for good and travels: names and ids, nothing that could be
     /// a secret.
     ///

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::programs::use_claude;
 use crate::harness::sandbox::{ORCHESTRA, kill, poll, wait_for, write_in};
-use crate::harness::{Endpoint, Sandbox, Step};
+use crate::harness::{Endpoint, Sandbox, Step, Terminal};
 
 /// A sandbox whose profile `sh` runs a shell script.
 fn sandbox(script: &str) -> Sandbox {
@@ -250,4 +250,110 @@ fn claude_is_interrupted_and_told_what_to_do_instead() {
     assert_eq!(child.wait().unwrap().code(), Some(0), "{}", sandbox.ok(&["log", "heron"]));
     assert_eq!(sandbox.git(&["show", "orchestra/heron:other"]), "this");
     endpoint.open("hold");
+}
+
+/// The process that watches an agent, as its lease says.
+fn watcher(sandbox: &Sandbox) -> u32 {
+    let leases = std::fs::read_dir(sandbox.git_dir().join("orchestra/leases")).unwrap().flatten();
+    let files = leases.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+    let found: Vec<Value> =
+        files.map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    u32::try_from(found[0]["supervisor"]["pid"].as_u64().unwrap()).unwrap()
+}
+
+#[test]
+fn a_detached_agent_outlives_its_terminal() {
+    let gate = Sandbox::new();
+    let gate = gate.root().join("gate");
+    let sandbox = sandbox(&format!(
+        "echo begun; while [ ! -e {} ]; do sleep 0.05; done; echo work >file; tty; ls -l /proc/self/fd",
+        gate.display()
+    ));
+    std::fs::create_dir_all(gate.parent().unwrap()).unwrap();
+    sandbox.ok(&["task", "add", "Work"]);
+    let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "--detach", "--profile", "sh"], 24, 80);
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(terminal.screen().contains("work  started"), "{}", terminal.screen());
+    drop(terminal);
+    let pid = watcher(&sandbox);
+    let fields = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = fields.rsplit(") ").next().unwrap().split(' ').collect();
+    assert_eq!((fields[3], fields[4]), (pid.to_string().as_str(), "0"), "a session of its own, no terminal");
+    let links = (0..3).map(|fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap());
+    assert!(links.into_iter().all(|link| link.to_str() == Some("/dev/null")));
+    assert_eq!(state(&sandbox, "work")["state"], "running");
+    // Another one cannot take it, and nothing tidies it up.
+    assert!(!format!("{}", sandbox.orchestra(&["recover"])).contains("lost"));
+    assert_ne!(sandbox.orchestra(&["resume", "work"]).code, 0);
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(sandbox.orchestra(&["wait", "work"]).code, 0);
+    assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work");
+    let log = sandbox.ok(&["log", "work"]);
+    assert!(log.contains("begun") && log.contains("not a tty"), "{log}");
+    assert!(poll(|| sockets(&sandbox).is_empty().then_some(())).is_some());
+    // And once more, in another run.
+    let resumed = sandbox.ok(&["resume", "work", "--detach", "--json"]);
+    let resumed: Value = serde_json::from_str(&resumed).unwrap();
+    assert_eq!((&resumed["data"][0]["state"], &resumed["data"][0]["run"]), (&json!("started"), &json!(2)));
+    assert_eq!(sandbox.orchestra(&["wait", "work"]).code, 0);
+    std::fs::remove_dir_all(gate.parent().unwrap()).unwrap();
+    sandbox.assert_sound();
+}
+
+#[test]
+fn as_many_detached_agents_run_as_may_whichever_command_started_them() {
+    let sandbox = sandbox("echo up; exec sleep 600");
+    let first = sandbox.orchestra(&["spawn", "--detach", "-m", "First", "--profile", "sh", "--jobs", "1"]);
+    assert_eq!((first.code, first.stdout.as_str()), (0, "first  started\n"), "{first}");
+    for name in ["Second", "Third"] {
+        let next = sandbox.orchestra(&["spawn", "--detach", "-m", name, "--profile", "sh", "--jobs", "1"]);
+        assert!(next.code == 0 && next.stdout.ends_with("queued\n"), "{next}");
+    }
+    assert_eq!(state(&sandbox, "second")["state"], "queued");
+    let stopped = sandbox.orchestra(&["stop", "second", "--wait"]);
+    assert_eq!(stopped.stdout, "second  new\n", "{stopped}");
+    sandbox.ok(&["stop", "first", "--wait"]);
+    assert_eq!(sandbox.orchestra(&["wait", "third", "--for", "running", "--timeout", "60"]).code, 0);
+    sandbox.ok(&["stop", "--all", "--wait"]);
+    assert!(sockets(&sandbox).is_empty());
+}
+
+#[test]
+fn what_keeps_a_detached_agent_from_starting_is_told_where_it_was_started() {
+    let mut sandbox = sandbox("echo up");
+    let file = sandbox.root().join("file");
+    std::fs::write(&file, "").unwrap();
+    sandbox.set_env("ORCHESTRA_WORKTREE_ROOT", file.join("below"));
+    sandbox.ok(&["task", "add", "Work"]);
+    let out = sandbox.orchestra(&["spawn", "--detach", "--profile", "sh"]);
+    assert_eq!(out.code, 4, "{out}");
+    assert!(
+        out.stdout.contains("work  not started: failed to ") && out.stdout.contains("Not a directory"),
+        "{out}"
+    );
+    assert!(sandbox.ok(&["task", "ready"]).contains("Work"), "its task is free again");
+}
+
+#[test]
+fn a_detached_agent_dies_with_the_process_that_watches_it() {
+    let seconds = seconds(3);
+    let sandbox = sandbox(&format!(
+        "echo work >file; (setsid sh -c 'trap \"\" TERM; while :; do sleep {seconds}; done' &); exec sleep {seconds}"
+    ));
+    sandbox.ok(&["spawn", "--detach", "-m", "Work", "--profile", "sh"]);
+    assert!(poll(|| runs(&seconds).then_some(())).is_some());
+    kill(watcher(&sandbox), Signal::SIGKILL);
+    assert!(poll(|| (state(&sandbox, "work")["state"] == "lost").then_some(())).is_some());
+    let out = sandbox.orchestra(&["recover"]);
+    assert!(format!("{out}").contains("it is lost, and what still ran was ended"), "{out}");
+    assert!(!runs(&seconds), "to its last descendant");
+    assert!(sockets(&sandbox).is_empty());
+    assert_eq!(sandbox.orchestra(&["wait", "work"]).code, 4);
+    // And a signal that it can hear ends it cleanly.
+    sandbox.ok(&["resume", "work", "--detach"]);
+    kill(watcher(&sandbox), Signal::SIGTERM);
+    assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "stopped"]).code, 0);
+    assert!(!runs(&seconds));
+    assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work");
 }

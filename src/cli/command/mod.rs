@@ -93,6 +93,8 @@ commands! {
         Schema => schema,
         #[command(hide = true)]
         Replay => replay,
+        #[command(name = "__supervise", hide = true)]
+        Supervise => supervise,
         /// Candidates for a shell's completion
         #[command(name = "__complete", hide = true)]
         Complete => complete,

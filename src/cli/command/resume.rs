@@ -1,5 +1,6 @@
 //! `git orchestra resume`: an agent goes on.
 
+use crate::cli::apart;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
@@ -25,7 +26,14 @@ pub(crate) struct Args {
     /// How many agents run at once
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
-    /// Print events as JSON, one document a line
+    /// Run each in the background, in a process of its own, and return when it has begun
+    ///
+    /// It goes on when the terminal closes. `attach` shows what it does and takes messages, `stop` ends it. As many
+    /// as --jobs says run at once, whichever command started them; the others wait. Questions that nobody is there to
+    /// answer are kept for `decide`.
+    #[arg(short, long)]
+    detach: bool,
+    /// Print events as JSON, one document a line; with --detach, one document (`git orchestra schema`)
     #[arg(long)]
     json: bool,
 }
@@ -49,6 +57,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             return Err(CliError::usage(words).hint("name a profile of the same program with --profile"));
         }
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
+    }
+    if args.detach {
+        return apart::detach(ctx, claims, args.jobs, args.json);
     }
     let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
     Ok(session::run(ctx, claims, options)?.exit())

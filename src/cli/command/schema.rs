@@ -24,6 +24,7 @@ const KINDS: &[(&str, &str)] = &[
     ("config", include_str!("../../../fixtures/schema/config.json")),
     ("decision", include_str!("../../../fixtures/schema/decision.json")),
     ("decision-list", include_str!("../../../fixtures/schema/decision-list.json")),
+    ("detached", include_str!("../../../fixtures/schema/detached.json")),
     ("doctor", include_str!("../../../fixtures/schema/doctor.json")),
     ("fetch", include_str!("../../../fixtures/schema/fetch.json")),
     ("finding", include_str!("../../../fixtures/schema/finding.json")),

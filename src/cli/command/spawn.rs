@@ -1,5 +1,6 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
+use crate::cli::apart;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
@@ -42,7 +43,14 @@ pub(crate) struct Args {
     /// Take tasks that another agent holds or that wait for others
     #[arg(short, long)]
     force: bool,
-    /// Print events as JSON, one document a line
+    /// Run each in the background, in a process of its own, and return when it has begun
+    ///
+    /// It goes on when the terminal closes. `attach` shows what it does and takes messages, `stop` ends it. As many
+    /// as --jobs says run at once, whichever command started them; the others wait. Questions that nobody is there to
+    /// answer are kept for `decide`.
+    #[arg(short, long)]
+    detach: bool,
+    /// Print events as JSON, one document a line; with --detach, one document (`git orchestra schema`)
     #[arg(long)]
     json: bool,
 }
@@ -64,6 +72,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.note_init()?;
     }
     say_base(ctx, &spawned.base);
+    if args.detach {
+        return apart::detach(ctx, spawned.claims, args.jobs, args.json);
+    }
     let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
     Ok(session::run(ctx, spawned.claims, options)?.exit())
 }

@@ -31,6 +31,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             env: Arc::new(env.map(|(key, value)| (key.into(), value.into())).into()),
             program_dir: None,
             worktree_root: default_worktree_root(fleet.repo()),
+            slot: None,
         };
         let running = tokio::spawn(run_claims(
             vec![claim],

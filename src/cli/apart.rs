@@ -1,0 +1,168 @@
+//! Agents that run without a terminal: each is handed to a process of its own, which goes on when the terminal goes.
+
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::json;
+use super::session::{self, Staged};
+use super::ui::Label;
+use crate::model::{Id, Name};
+use crate::orchestrate::supervise::{Progress, Request};
+use crate::orchestrate::{Claim, Handed, Handover, Slot, Taken, hand_over, report, run_claims, take_over};
+use crate::process::{Command, Interrupt, Interrupts, step_away};
+use serde::Serialize;
+use std::ffi::OsStr;
+use std::os::unix::net::UnixStream;
+use tokio::sync::mpsc;
+
+/// The hidden command that the process of its own runs.
+pub(crate) const COMMAND: &str = "__supervise";
+
+/// An agent that was handed over, as JSON shows it.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    agent: &'a Id,
+    name: &'a Name,
+    run: u32,
+    #[serde(flatten)]
+    handed: &'a Handed,
+}
+
+/// Hands each claim to a process of its own, and says how each began. `jobs` of them run at once.
+pub(crate) fn detach(
+    ctx: &Context,
+    claims: Vec<Claim>,
+    jobs: Option<u32>,
+    json: bool,
+) -> Result<Exit, CliError> {
+    let jobs = jobs.map_or_else(|| ctx.settings().map(super::super::config::Settings::jobs), Ok)?;
+    let (program, operation) = (program(ctx)?, ctx.store()?.operation());
+    let mut names: Vec<&str> = claims.iter().map(|claim| claim.agent.name.as_str()).collect();
+    names.sort_unstable();
+    if !json {
+        let paint = ctx.ui().err_painter();
+        ctx.ui().note(format!("starting {}", paint.paint(Label::Agent, names.join(", "))));
+    }
+    let mut handovers: Vec<(Id, u32, Result<Handover, CliError>)> = Vec::new();
+    for claim in claims {
+        let (agent, run) = (claim.agent.id, claim.agent.last_run().map_or(1, |(run, _)| run));
+        handovers.push((agent, run, hand_over(claim, jobs, operation, &program).map_err(CliError::from)));
+    }
+    let mut all = Vec::new();
+    for (agent, run, handover) in handovers {
+        let mut handover = handover?;
+        let mut last = Handed::Failed { why: "the process that was to watch it died".to_owned() };
+        while let Some(handed) = handover.hear() {
+            if handed != Handed::Taken {
+                last = handed;
+            }
+        }
+        if !json {
+            say(ctx, &handover.name, &last)?;
+        }
+        all.push((agent, handover.name, run, last));
+    }
+    if json {
+        let shown: Vec<_> =
+            all.iter().map(|(agent, name, run, handed)| Shown { agent, name, run: *run, handed }).collect();
+        json::print(ctx, "detached", &shown)?;
+    }
+    let failed = all.iter().any(|(_, _, _, handed)| matches!(handed, Handed::Failed { .. }));
+    if failed {
+        // What a process that died had claimed is free again.
+        ctx.recover()?;
+    } else if let (false, Some((_, name, ..))) = (json, all.first()) {
+        ctx.ui().hint(format!(
+            "`git orchestra attach {name}` shows what it does, `git orchestra stop {name}` ends it"
+        ));
+    }
+    Ok(if failed { Exit::AgentFailed } else { Exit::Done })
+}
+
+fn say(ctx: &Context, name: &Name, handed: &Handed) -> Result<(), CliError> {
+    let paint = ctx.ui().painter();
+    let (label, words) = match handed {
+        Handed::Started { .. } | Handed::Taken => (Label::Running, "started".to_owned()),
+        Handed::Queued => (Label::Waiting, "queued".to_owned()),
+        Handed::Failed { why } => (Label::Bad, format!("not started: {why}")),
+    };
+    let name = paint.paint(Label::Agent, name.as_str());
+    ctx.ui().print(&format!("{name}  {}\n", paint.paint(label, words)))
+}
+
+/// Ourselves, in the directory that settings and programs are looked for in.
+fn program(ctx: &Context) -> Result<Command, CliError> {
+    let repo = ctx.repo()?;
+    let dir = repo.work_dir().unwrap_or_else(|| repo.main_dir());
+    let env = ctx.env().iter().filter(|(key, _)| !["GIT_DIR", "GIT_WORK_TREE"].map(OsStr::new).contains(key));
+    let mut command = Command::new(session::own_program()?).arg(COMMAND).envs(env).current_dir(dir);
+    if ctx.env().var("GIT_DIR").is_some() {
+        command = command.env("GIT_DIR", repo.common_dir());
+    }
+    Ok(command)
+}
+
+/// What the process of its own does: takes the agent over, says how it began, and watches it to its end.
+pub(crate) fn supervise(ctx: &Context) -> Result<Exit, CliError> {
+    let (socket, lease) =
+        step_away().map_err(|error| CliError::failed("failed to leave the terminal", error))?;
+    let (taken, socket) = take_over(ctx.repo()?, socket, lease)?;
+    report(&socket, &Handed::Taken);
+    let runtime = session::runtime()?;
+    let watched = runtime.block_on(watch(ctx, taken, &mut Some(&socket)));
+    runtime.shutdown_background();
+    if let Err(error) = &watched {
+        report(&socket, &Handed::Failed { why: error.words() });
+    }
+    watched
+}
+
+async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) -> Result<Exit, CliError> {
+    let mut interrupts =
+        Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
+    let store = ctx.store()?;
+    let store = taken.operation.map_or_else(|| store.clone(), |operation| store.with_operation(operation));
+    let Staged { supervisor, mut surroundings, store } = session::stage(ctx, store, Some(1), false)?;
+    let slot = Slot::one_of(taken.jobs);
+    let mut tell = |handed: &Handed| {
+        if let Some(socket) = socket.take() {
+            report(socket, handed);
+            // Whoever listens need not wait any longer.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
+        }
+    };
+    if !slot.attempt(store.repo())? {
+        tell(&Handed::Queued);
+    }
+    surroundings.slot = Some(slot);
+    let (requests, receiver) = mpsc::channel(64);
+    let (progress, mut told) = mpsc::channel(1024);
+    let running =
+        tokio::spawn(run_claims(vec![taken.claim], surroundings, store, supervisor, receiver, progress));
+    loop {
+        tokio::select! {
+            next = told.recv() => match next {
+                None => break,
+                Some(Progress::Started { pid, .. }) => tell(&Handed::Started { pid }),
+                Some(Progress::Finished(finished)) => {
+                    let why = match (&finished.error, &finished.outcome) {
+                        (Some(error), _) => format!("failed to {error}"),
+                        (None, Some(outcome)) => super::view::agent::outcome_words(outcome),
+                        (None, None) => "it was stopped before it began".to_owned(),
+                    };
+                    tell(&Handed::Failed { why });
+                }
+                Some(_) => {}
+            },
+            interrupt = interrupts.next() => {
+                let by = "signal".to_owned();
+                let request = match interrupt {
+                    Interrupt::Stop(_) => Request::Stop { agent: None, by },
+                    Interrupt::Kill(_) => Request::Kill { agent: None, by },
+                };
+                let _ = requests.try_send(request);
+            }
+        }
+    }
+    running.await.map_err(|error| CliError::failed("failed to watch the agent", error))?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,80 @@
+//! How many agents without a terminal run at once in one repository: a locked file for each, which the kernel frees
+//! when its holder dies.
+
+use super::Error;
+use crate::git::Repository;
+use crate::process::FileLock;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How often one who waits looks again.
+const POLL: Duration = Duration::from_millis(200);
+
+/// The right to run, once it was got. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    count: u32,
+    held: Arc<Mutex<Option<FileLock>>>,
+}
+
+impl Slot {
+    /// One of `count`, not got yet.
+    pub fn one_of(count: u32) -> Self {
+        Self { count: count.max(1), held: Arc::default() }
+    }
+
+    /// Whether it was got, now or before.
+    pub fn attempt(&self, repo: &Repository) -> Result<bool, Error> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_some() {
+            return Ok(true);
+        }
+        let dir = repo.local_dir().join("slots");
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|e| Error::file("create", &dir, e))?;
+        for number in 0..self.count {
+            let path = dir.join(number.to_string());
+            *held = FileLock::attempt(&path).map_err(|e| Error::file("lock", &path, e))?;
+            if held.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until it was got, or `wanted` says no. Blocks.
+    pub(super) fn wait(&self, repo: &Repository, wanted: impl Fn() -> bool) -> Result<bool, Error> {
+        while wanted() {
+            if self.attempt(repo)? {
+                return Ok(true);
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    #[test]
+    fn so_many_and_no_more() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        let slots: Vec<Slot> = (0..3).map(|_| Slot::one_of(2)).collect();
+        assert!(slots[0].attempt(&repo).unwrap() && slots[1].attempt(&repo).unwrap());
+        assert!(slots[0].attempt(&repo).unwrap(), "it has one");
+        assert!(!slots[2].attempt(&repo).unwrap());
+        assert!(!slots[2].wait(&repo, || false).unwrap());
+        let waiting = std::thread::spawn({
+            let (slot, repo) = (slots[2].clone(), sandbox.open());
+            move || slot.wait(&repo, || true).unwrap()
+        });
+        drop(slots);
+        assert!(waiting.join().unwrap());
+    }
+}
