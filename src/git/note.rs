@@ -27,6 +27,11 @@ pub struct NoteLines {
     pub removed: Vec<String>,
 }
 
+/// How large a note, and a directory of notes, of somebody else may be to be taken in: notes are lines about one
+/// commit each.
+const MAX_NOTE: u64 = 1 << 20;
+const MAX_DIRECTORY: u64 = 16 << 20;
+
 impl Repository {
     /// The note of a commit under `notes_ref`; `None` if it has none.
     pub fn find_note(&self, notes_ref: &str, commit: &ObjectId) -> Result<Option<String>, Error> {
@@ -115,7 +120,7 @@ impl Repository {
             };
             let before = read(&in_ours)?.into_iter().reduce(|a, b| union_lines(&a, &b));
             let all = before.iter().cloned().chain(read(&in_theirs)?).reduce(|a, b| union_lines(&a, &b));
-            let Some(text) = all else { continue };
+            let Some(text) = all.filter(|text| text.len() as u64 <= 2 * MAX_NOTE) else { continue };
             changed += usize::from(before.as_ref() != Some(&text));
             // At one depth, whatever fan-out git or another machine chose.
             let path = fan_out(&commit);
@@ -151,6 +156,11 @@ impl Repository {
         if ours == theirs || prefix.len() > 128 {
             return Ok(());
         }
+        if let Some(theirs) = theirs
+            && self.object_size(theirs)? > MAX_DIRECTORY
+        {
+            return Ok(());
+        }
         let read = |tree: Option<&ObjectId>| {
             let entries = tree.map(|tree| self.read_tree(tree)).transpose()?.unwrap_or_default();
             Ok::<_, Error>(entries.into_iter().map(|e| (e.name.clone(), e)).collect::<BTreeMap<_, _>>())
@@ -172,7 +182,9 @@ impl Repository {
             }
             if let Ok(commit) = path.replace('/', "").parse::<ObjectId>() {
                 for (entry, notes) in [(our, &mut *in_ours), (their, &mut *in_theirs)] {
-                    if let Some(entry) = entry.filter(|entry| entry.mode == EntryMode::Blob) {
+                    if let Some(entry) = entry.filter(|entry| entry.mode == EntryMode::Blob)
+                        && self.object_size(&entry.id)? <= MAX_NOTE
+                    {
                         notes.entry(commit.clone()).or_default().push((path.clone(), entry.id.clone()));
                     }
                 }

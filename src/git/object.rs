@@ -92,6 +92,11 @@ impl Repository {
         Ok(buffer)
     }
 
+    /// The size of an object in bytes, without reading it.
+    pub fn object_size(&self, id: &ObjectId) -> Result<u64, Error> {
+        self.gix.find_header(to_gix(id)).map(|header| header.size()).map_err(|e| Error::read("object", id, e))
+    }
+
     /// The entries of a tree, in git's order.
     pub fn read_tree(&self, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {
         let mut buffer = Vec::new();

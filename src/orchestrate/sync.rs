@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// How often a push that others were faster than is tried again.
 const ATTEMPTS: u32 = 10;
+/// How often a remote may say that others were faster while nothing there changed: then it is something else that it
+/// does not like, such as a ref where ours needs a directory.
+const IDLE_ATTEMPTS: u32 = 3;
 /// The first wait between two tries; it doubles, and each machine waits a different part of it.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -268,6 +271,7 @@ fn exchange(
     branches: &[PushSpec],
 ) -> Result<(), Error> {
     let mut unknown = None;
+    let mut idle = 0;
     let mut branches = branches.to_vec();
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -275,7 +279,8 @@ fn exchange(
             std::thread::sleep(jittered(store, attempt)?);
         }
         if fetch_first {
-            take_in(store, remote, synced, attempt > 0)?;
+            let news = take_in(store, remote, synced, attempt > 0)?;
+            idle = if news || unknown.is_some() { 0 } else { idle + 1 };
         }
         fetch_first = true;
         store.begin_notes()?;
@@ -321,6 +326,12 @@ fn exchange(
         if !again || !synced.pushed.refused.is_empty() {
             return Ok(());
         }
+        if idle >= IDLE_ATTEMPTS {
+            let behind = ours_to_send(store, remote, synced)?;
+            let why = "it says that others were faster, and has nothing new".to_owned();
+            synced.pushed.refused.extend(behind.into_iter().map(|one| (one.ours.to_owned(), why.clone())));
+            return Ok(());
+        }
     }
     let what = match unknown {
         Some(words) => format!("push to {}: it did not answer ({words})", remote.name),
@@ -329,9 +340,10 @@ fn exchange(
     Err(Error::refused(what, Some("everything is safe here; try again later".to_owned())))
 }
 
-/// Fetches and merges. What cannot be taken in is left out, and the rest is not.
-fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> Result<(), Error> {
+/// Fetches and merges. What cannot be taken in is left out, and the rest is not. Whether there was anything new.
+fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> Result<bool, Error> {
     let mut seen = fetch(store, remote)?;
+    let news = seen.iter().any(|one| one.old != one.new);
     for one in &seen {
         // What we sent and heard nothing of may have arrived.
         let Some(new) = one.new.as_ref().filter(|new| again && one.old.as_ref() != Some(new)) else {
@@ -353,7 +365,7 @@ fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> 
         result => result?,
     };
     join(&mut synced.absorbed, absorbed);
-    Ok(())
+    Ok(news)
 }
 
 /// A ref of ours that a remote does not have yet, with what we know that it has.

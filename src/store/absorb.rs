@@ -7,7 +7,8 @@
 use super::layout::{FORMAT, FORMAT_PATH, entity_path};
 use super::state::Format;
 use super::{
-    Entity, Error, FINDINGS_NOTES, Field, PROVENANCE_NOTES, Record, STATE_REF, State, Store, local, merge,
+    Entity, Error, FINDINGS_NOTES, Field, PROVENANCE_NOTES, Record, STATE_REF, Stamp, State, Store, local,
+    merge,
 };
 use crate::git::{self, EntryMode, Expected, Identity, NewCommit, RefEdit, Repository, TreeEdit, TreeEntry};
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Name, ObjectId, Task, Timestamp};
@@ -16,9 +17,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How often it is tried again when something that does not take our lock moved a ref.
 const ATTEMPTS: u32 = 16;
-/// How deep a state's tree may be, and how long a name in it.
+/// How deep a state's tree may be, and how long a name in it: three levels of short names are what it has.
 const MAX_DEPTH: usize = 8;
 const MAX_NAME: usize = 128;
+/// How large a record may be: the longest texts that people write are a hundredth of it.
+const MAX_RECORD: u64 = 4 << 20;
+/// How large a directory may be, in bytes of its tree object: 50,000 records, where sharding leaves a few hundred.
+const MAX_DIRECTORY: u64 = 4 << 20;
+/// How many of the things that were left out are remembered one by one: a flood is no report.
+const MAX_QUARANTINED: usize = 1_000;
+/// How much of a path is shown.
+const MAX_SHOWN: usize = 120;
+/// The latest time of a stamp, the year 2100, and its highest counter: a stamp that nobody could outdo would make a
+/// field the property of whoever wrote it.
+const MAX_AT: u64 = 4_102_444_800_000;
+const MAX_COUNTER: u32 = 1 << 30;
 
 /// What another machine has: the objects are in this repository already.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +60,7 @@ pub struct Absorbed {
     pub entities: BTreeSet<(Kind, Id)>,
     /// Commits whose notes are new or different here now.
     pub notes: usize,
-    /// What was left out.
+    /// What was left out: the first thousand.
     pub quarantined: Vec<Quarantined>,
 }
 
@@ -233,7 +246,18 @@ impl<'r> Trees<'r> {
     }
 
     fn quarantine(&mut self, path: &str, reason: &'static str) {
+        if self.quarantined.len() >= MAX_QUARANTINED {
+            return;
+        }
+        let mut path: String = path.chars().take(MAX_SHOWN + 1).collect();
+        if path.chars().count() > MAX_SHOWN {
+            path = path.chars().take(MAX_SHOWN).collect::<String>() + "…";
+        }
         self.quarantined.push(Quarantined { path: path.escape_default().to_string(), reason });
+    }
+
+    fn is_larger(&self, id: &ObjectId, limit: u64) -> Result<bool, Error> {
+        Ok(self.repo.object_size(id)? > limit)
     }
 
     fn directory(
@@ -248,6 +272,13 @@ impl<'r> Trees<'r> {
         }
         if depth > MAX_DEPTH {
             self.quarantine(prefix, "it lies too deep");
+            return Ok(());
+        }
+        if self.is_larger(theirs, MAX_DIRECTORY)? {
+            self.quarantine(
+                if prefix.is_empty() { "the state" } else { prefix },
+                "it holds too many entries",
+            );
             return Ok(());
         }
         let ours = ours.map(|tree| self.repo.read_tree(tree)).transpose()?.unwrap_or_default();
@@ -284,6 +315,10 @@ impl<'r> Trees<'r> {
             self.put(path, theirs.clone());
             return Ok(());
         };
+        if self.is_larger(theirs, MAX_RECORD)? || self.is_larger(ours, MAX_RECORD)? {
+            self.put(path, ours.max(theirs).clone());
+            return Ok(());
+        }
         let (our_bytes, their_bytes) = (self.repo.read_blob(ours)?, self.repo.read_blob(theirs)?);
         let merged = if path == FORMAT_PATH {
             gates(&our_bytes, &their_bytes)
@@ -318,6 +353,10 @@ impl<'r> Trees<'r> {
             self.quarantine(path, "it is not where an entity belongs");
             return Ok(());
         };
+        if self.is_larger(theirs, MAX_RECORD)? {
+            self.quarantine(path, "it is larger than a record can be");
+            return Ok(());
+        }
         let their_record = match check(kind, &id, &self.repo.read_blob(theirs)?) {
             Ok(record) => record,
             Err(reason) => {
@@ -369,6 +408,9 @@ pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'stati
         if entity.id() == *id { Ok(entity) } else { Err("it says that it is another one") }
     }
     let record = Record::parse(bytes).map_err(|_| "it is no record")?;
+    if !record.every_stamp().all(is_sane) {
+        return Err("it says that it was written in a time that never comes");
+    }
     match kind {
         Kind::Task => drop(read::<Task>(&record, id)?),
         Kind::Finding => drop(read::<Finding>(&record, id)?),
@@ -391,6 +433,10 @@ pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'stati
         }
     }
     Ok(record)
+}
+
+fn is_sane(stamp: &Stamp) -> bool {
+    stamp.at.0 <= MAX_AT && stamp.counter <= MAX_COUNTER && is_plain(stamp.actor.as_bytes())
 }
 
 /// Whether a text can be the full name of a branch and nothing else: no option, no path that leads elsewhere.

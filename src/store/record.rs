@@ -142,6 +142,12 @@ impl Record {
         self.rivals.keys().map(String::as_str).filter(|field| !self.losing(field).is_empty())
     }
 
+    /// The stamps of all writes that it remembers.
+    pub(super) fn every_stamp(&self) -> impl Iterator<Item = &Stamp> {
+        let rivals = self.rivals.values().flat_map(|rivals| rivals.losing.keys().chain(&rivals.seen));
+        self.stamps.values().chain(rivals)
+    }
+
     pub(super) fn is_text(field: &str) -> bool {
         TEXTS.contains(&field)
     }

@@ -52,6 +52,9 @@ pub(in crate::cli) fn remote(ctx: &Context, named: Option<&str>) -> Result<Remot
     Ok(Remote::new(name, prefix, settings.remote_timeout())?)
 }
 
+/// How many things that were left out are told one by one.
+const MAX_TOLD: usize = 10;
+
 /// What a ref of ours is called to people.
 pub(super) fn short(name: &str) -> &str {
     match name {
@@ -143,8 +146,11 @@ impl<'a> Report<'a> {
 
     /// Prints it; a ref that the remote did not take makes the command fail.
     pub(super) fn show(&self, ctx: &Context, as_json: bool) -> Result<Exit, CliError> {
-        for one in &self.quarantined {
+        for one in self.quarantined.iter().take(MAX_TOLD) {
             ctx.ui().warn(format!("{} of {} was left out: {}", one.path, self.remote, one.reason));
+        }
+        if let Some(more @ 1..) = self.quarantined.len().checked_sub(MAX_TOLD) {
+            ctx.ui().warn(format!("and {more} more; --json lists them"));
         }
         for one in &self.refused {
             ctx.ui().warn(printable(&format!("{} did not take {}: {}", self.remote, one.name, one.reason)));

@@ -1,5 +1,6 @@
 //! Two machines and a remote between them: nothing is lost, nothing is forced, nothing hangs.
 
+mod hostile;
 mod hosts;
 mod transports;
 
