@@ -275,3 +275,57 @@ fn merges_outlive_kills() {
     sandbox.assert_sound();
     assert_no_leftovers(&sandbox);
 }
+
+#[test]
+fn undos_outlive_kills() {
+    let sandbox = with_players();
+    let spawn = |title: &str| {
+        let task = sandbox.ok(&["task", "add", title]);
+        sandbox.ok(&["spawn", "--profile", "player", &task]);
+    };
+    let last = || sandbox.json(&["oplog", "-n", "1"])["data"][0]["id"].as_str().unwrap().to_owned();
+    let is_undone = |operation: &str| sandbox.json(&["oplog", operation])["data"]["undone"] == true;
+    spawn("warm up");
+    let mut moments = Moments::new(span_of(&sandbox, &["undo", "--yes"]));
+    let (mut killed, mut round, mut done) = (0, 0, 0);
+    while killed < kills() {
+        round += 1;
+        let name = format!("round-{round}");
+        spawn(&name);
+        let spawned = last();
+        let before = sandbox.git(&["rev-parse", "main"]);
+        sandbox.ok(&["merge", &name]);
+        let (merged, landed) = (last(), sandbox.git(&["rev-parse", "main"]));
+        for operation in [&merged, &spawned] {
+            let ended = kill_after(&sandbox, &["undo", "--yes", operation], moments.next());
+            killed += usize::from(matches!(ended, Ended::Killed));
+            // The next command that changes something finishes it or takes it back.
+            sandbox.ok(&["task", "add", "next"]);
+            let undone = is_undone(operation);
+            if let Ended::Done(output) = ended {
+                assert_eq!((output.code, undone), (0, true), "{output}");
+            }
+            done += usize::from(undone);
+            if operation == &merged {
+                let expected = if undone { &before } else { &landed };
+                assert_eq!(sandbox.git(&["rev-parse", "main"]), *expected);
+                assert_eq!(sandbox.git(&["status", "--porcelain"]), "", "the checkout moved with its branch");
+            } else {
+                let listed =
+                    sandbox.json(&["status"])["data"].as_array().unwrap().iter().any(|a| a["name"] == *name);
+                let exists = |args: &[&str]| !sandbox.git(args).is_empty();
+                let branch = exists(&["for-each-ref", &format!("refs/heads/orchestra/{name}")]);
+                let worktree = sandbox.git(&["worktree", "list"]).contains(&name);
+                let rescue = exists(&["for-each-ref", &format!("refs/orchestra/rescue/{name}/")]);
+                let there = !undone;
+                assert_eq!((listed, branch, worktree, rescue), (there, there, there, undone));
+            }
+            if !undone {
+                sandbox.ok(&["undo", "--yes", operation]);
+            }
+        }
+    }
+    println!("{killed} kills in {round} rounds of two undos: {done} were wholly done, the others wholly not");
+    sandbox.assert_sound();
+    assert_no_leftovers(&sandbox);
+}

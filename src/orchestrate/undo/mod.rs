@@ -7,6 +7,8 @@
 mod journal;
 mod notes;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 pub(super) use journal::recover;
 pub use plan::{Plan, Step};
