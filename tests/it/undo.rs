@@ -131,6 +131,9 @@ fn undo_goes_back_command_by_command() {
         seen.push(visible(&sandbox));
         sandbox.ok(&["task", "add", title]);
     }
+    let offered = sandbox.ok(&["__complete", "undo", ""]);
+    let (id, words) = offered.lines().next().unwrap().split_once('\t').unwrap();
+    assert!(last(&sandbox).starts_with(id) && words.starts_with("task add: task "), "{offered}");
     while let Some(before) = seen.pop() {
         sandbox.ok(&["undo"]);
         assert_eq!(visible(&sandbox), before);

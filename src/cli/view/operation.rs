@@ -196,12 +196,12 @@ pub(crate) fn short(id: &str) -> &str {
     id.get(..SHORT).unwrap_or(id)
 }
 
-/// What one did, in a line: what its first commit said, and how many more there were.
+/// What one did, in a line: what its last commit said, and how many more there were.
 pub(crate) fn what(logged: &Logged) -> String {
-    let first = logged.subjects.first().map(String::as_str).unwrap_or_default();
+    let last = logged.subjects.last().map(String::as_str).unwrap_or_default();
     match logged.subjects.len() {
-        0 | 1 => first.to_owned(),
-        more => format!("{first} (+{})", more - 1),
+        0 | 1 => last.to_owned(),
+        more => format!("{last} (+{})", more - 1),
     }
 }
 
@@ -392,6 +392,7 @@ fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&
         (None, None) => name,
         (None, Some(after)) => format!("{name} + {}", paint.paint(Label::Added, after)),
         (Some(before), None) => format!("{name} - {}", paint.paint(Label::Removed, before)),
+        (Some(before), Some(after)) if before == after => format!("{name} changed"),
         (Some(before), Some(after)) => {
             format!("{name} {} → {}", paint.paint(Label::Removed, before), paint.paint(Label::Added, after))
         }
@@ -401,7 +402,10 @@ fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&
 fn words(key: &str, value: Option<&Value>) -> Option<String> {
     let value = value?;
     Some(match value {
-        Value::String(text) => shorten(text),
+        Value::String(text) => match text.parse::<ObjectId>() {
+            Ok(id) => id.short().to_owned(),
+            Err(_) => shorten(branch(text)),
+        },
         Value::Bool(true) if key.contains(':') => "yes".to_owned(),
         Value::Number(number) if ["created", "changed", "removed"].contains(&key) => {
             number.as_u64().map_or_else(|| number.to_string(), |at| Timestamp(at).to_string())
@@ -414,7 +418,8 @@ fn words(key: &str, value: Option<&Value>) -> Option<String> {
             let outcome = fields.get("outcome").and_then(|outcome| outcome["is"].as_str());
             outcome.unwrap_or("begun").to_owned()
         }
-        other => shorten(&other.to_string()),
+        Value::Array(_) | Value::Object(_) => "…".to_owned(),
+        other => other.to_string(),
     })
 }
 

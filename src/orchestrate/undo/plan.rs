@@ -170,9 +170,10 @@ impl Plan {
         }
         let agent = self.agent_of(state, name)?;
         match (&moved.old, &moved.new, agent) {
+            // What it made and removed itself is gone already.
+            (_, _, Some(agent)) if self.is_going(&agent) => Ok(()),
             (Some(tip), None, Some(agent)) => self.add_restoration(store, agent, tip),
             (None, Some(_), Some(agent)) => self.add_removal(store, agent),
-            (Some(_), Some(_), Some(agent)) if self.is_going(&agent) => Ok(()),
             (Some(old), Some(new), agent) => {
                 if now.as_ref() != Some(new) {
                     return Err(self.moved_on(repo, name, new, now.as_ref()));

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::sync::Arc;
 
 /// What a person does next; numbers choose among the tasks that there are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Add(usize),
     Title(usize, u8),
@@ -39,6 +39,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     proptest::collection::vec(step, 1..16)
 }
+
+/// What is changed of a task.
+type Change = Box<dyn Fn(&mut Task)>;
 
 /// Everything that lists show.
 type Seen = (Vec<Task>, Vec<Finding>);
@@ -73,7 +76,7 @@ impl Stage {
     }
 
     /// Makes an operation of one transaction a change.
-    fn operate(&mut self, changes: Vec<(Id, Box<dyn Fn(&mut Task)>)>) {
+    fn operate(&mut self, changes: Vec<(Id, Change)>) {
         let before = self.seen();
         let store = self.store.with_operation(Operation::new("change").unwrap());
         for (id, change) in changes {
