@@ -188,6 +188,8 @@ pub fn duration(text: &str) -> Option<Duration> {
         "" | "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)

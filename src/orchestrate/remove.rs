@@ -7,10 +7,10 @@ use crate::model::{Agent, Id, ObjectId};
 use crate::store::{RefMove, Store};
 
 /// The most bytes of ignored files that are kept with the rest.
-const IGNORED_LIMIT: u64 = 16 << 20;
+pub(super) const IGNORED_LIMIT: u64 = 16 << 20;
 
 /// How an agent is removed.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RemoveOptions {
     /// Whether ignored files that are too large to keep (build products, dependencies) may be deleted.
     pub discard_ignored: bool,
@@ -263,7 +263,7 @@ fn rescue_worktree(
 }
 
 /// Whether everything of the branch is in its target, or there is nothing of its own in it.
-fn is_merged(store: &Store, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
+pub(super) fn is_merged(store: &Store, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
     let repo = store.repo();
     if *tip == agent.base {
         // It starts from a commit that some branch has; should none have it any more, it is kept.

@@ -23,6 +23,7 @@ mod kill;
 mod layers;
 mod life;
 mod merge;
+mod prune;
 mod readme;
 mod recover;
 mod replay;

@@ -83,6 +83,7 @@ commands! {
     "Keep in order" {
         Recover => recover,
         Doctor => doctor,
+        Prune => prune,
     }
     "Set up" {
         Init => init,

@@ -37,6 +37,7 @@ const KINDS: &[(&str, &str)] = &[
     ("operation", include_str!("../../../fixtures/schema/operation.json")),
     ("operation-list", include_str!("../../../fixtures/schema/operation-list.json")),
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),
+    ("prune", include_str!("../../../fixtures/schema/prune.json")),
     ("recovered", include_str!("../../../fixtures/schema/recovered.json")),
     ("remote", include_str!("../../../fixtures/schema/remote.json")),
     ("removed", include_str!("../../../fixtures/schema/removed.json")),

@@ -1,12 +1,12 @@
 //! Looks at what is on this machine alone: worktrees, branches, leases, journals, caches.
 #![expect(clippy::unnecessary_wraps, reason = "every look has one shape")]
 
+use super::super::measure::{bytes, size};
 use super::super::{Error, lease, recover, trust as fingerprints};
-use super::{Check, DoctorOptions, bytes, count};
+use super::{Check, DoctorOptions, count};
 use crate::model::{Agent, Id, Merge};
 use crate::store::Store;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// How many of a kind are named.
 const NAMED: usize = 10;
@@ -140,14 +140,4 @@ pub(super) fn trust(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
 pub(super) fn caches(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
     let size = size(&store.repo().local_dir().join("cache"));
     Ok(Check::ok("caches", format!("{}, made again whenever in doubt", bytes(size))))
-}
-
-/// Bytes below a directory; links are not followed.
-fn size(dir: &Path) -> u64 {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let of = |entry: std::fs::DirEntry| match entry.file_type() {
-        Ok(kind) if kind.is_dir() => size(&entry.path()),
-        _ => entry.metadata().map_or(0, |meta| meta.len()),
-    };
-    entries.map(of).sum()
 }

@@ -131,14 +131,3 @@ pub fn doctor(store: &Store, options: &DoctorOptions, mut told: impl FnMut(&Chec
 fn count(number: usize, one: &str, many: &str) -> String {
     if number == 1 { format!("1 {one}") } else { format!("{number} {many}") }
 }
-
-/// A size in one unit.
-#[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
-pub fn bytes(number: u64) -> String {
-    match number {
-        0..1_000 => format!("{number} B"),
-        1_000..1_000_000 => format!("{:.1} kB", number as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
-        _ => format!("{:.1} GB", number as f64 / 1e9),
-    }
-}

@@ -2,7 +2,8 @@
 #![expect(clippy::unnecessary_wraps, reason = "every look has one shape")]
 
 use super::super::Error;
-use super::{Check, DoctorOptions, bytes, count};
+use super::super::measure::bytes;
+use super::{Check, DoctorOptions, count};
 use crate::process::free_space;
 use crate::store::Store;
 

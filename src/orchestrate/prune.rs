@@ -1,0 +1,406 @@
+//! What can go, and how much room that makes: planned first, done only when somebody says so.
+//!
+//! Nothing that is saved nowhere else is ever planned; an agent goes the way that `remove` takes, with a rescue ref
+//! for what is in no branch.
+
+use super::measure::size;
+use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another};
+use super::{Error, RemoveOptions, lease, remove, trust};
+use crate::git::{Expected, RefEdit, Repository, Worktree};
+use crate::model::{Agent, Id, Merge, MergeStatus, ObjectId, Timestamp};
+use crate::store::journal;
+use crate::store::{LOG_REFS, RESCUE_REFS, State, Store};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How old a temporary file is before nobody can be at it.
+const OLD_FILE: Duration = Duration::from_secs(24 * 3600);
+/// Directories that build tools make and make again.
+const BUILDS: [&str; 9] = [
+    "node_modules",
+    "__pycache__",
+    ".tox",
+    ".gradle",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".next",
+    ".turbo",
+];
+/// How a `CACHEDIR.TAG` begins, which says that its directory can be made again (<https://bford.info/cachedir/>).
+const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// How much goes.
+#[derive(Debug, Clone, Copy)]
+pub struct PruneOptions {
+    /// How old rescue refs are that go.
+    pub older_than: Duration,
+    /// How old transcripts are that go; without it none do.
+    pub transcripts: Option<Duration>,
+}
+
+/// What was seen of remotes.
+const TRACKING: &str = "refs/orchestra/remotes/";
+
+/// What keeps open merges together.
+const MERGES: &str = "refs/orchestra/merges/";
+
+/// What kind of thing goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// An agent whose work has landed: its worktree and its branch.
+    Agent,
+    /// What a build made in the worktree of an agent at rest.
+    Build,
+    /// A rescue ref whose commits some branch has.
+    Rescue,
+    /// A journal whose transcript is kept.
+    Journal,
+    /// A week of transcripts.
+    Transcripts,
+    /// What was seen of a remote that is not configured any more.
+    Tracking,
+    /// What kept a merge together that has landed.
+    Merge,
+    /// Caches.
+    Cache,
+    /// Temporary files of processes that are gone.
+    Temporary,
+}
+
+impl Kind {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Build => "build",
+            Self::Rescue => "rescue",
+            Self::Journal => "journal",
+            Self::Transcripts => "transcripts",
+            Self::Tracking => "tracking",
+            Self::Merge => "merge",
+            Self::Cache => "cache",
+            Self::Temporary => "temporary",
+        }
+    }
+}
+
+/// Something that can go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// Its kind.
+    pub kind: Kind,
+    /// What it is: an agent's name, a path, a ref.
+    pub subject: String,
+    /// Why it can go.
+    pub reason: String,
+    /// The bytes on disk that go with it; objects of refs go later, when git collects them.
+    pub bytes: u64,
+    #[serde(skip)]
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Agent(Id, RemoveOptions),
+    /// A directory in the worktree of an agent that is at rest.
+    Build(Id, PathBuf),
+    Path(PathBuf),
+    Ref(String, ObjectId),
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pruned {
+    /// It is gone; what was in no other branch is kept under this ref.
+    Gone(Option<String>),
+    /// It stays, and this is why.
+    Kept(String),
+}
+
+/// Everything that can go now.
+pub fn plan(store: &Store, options: PruneOptions) -> Result<Vec<Item>, Error> {
+    let (repo, state) = (store.repo(), store.state()?);
+    let now = store.clock().now();
+    let live: BTreeSet<Id> = lease::live(repo).into_iter().map(|lease| lease.agent).collect();
+    let mut items = Vec::new();
+    let agents = state.all::<Agent>()?;
+    let kept = kept_transcripts(repo, options, now)?;
+    let trusted = trust::require_unchanged(repo).is_ok();
+    for agent in agents.iter().filter(|agent| !live.contains(&agent.id)) {
+        // What agents wrote is looked at only while git runs here what it ran before they did.
+        if trusted && agent.removed.is_none() {
+            of_agent(store, &state, agent, &mut items)?;
+        }
+        journals(repo, &state, agent, &kept, &mut items)?;
+    }
+    rescues(repo, options, now, &mut items)?;
+    refs(repo, &state, options, now, &mut items)?;
+    let cache = repo.local_dir().join("cache");
+    if cache.is_dir() {
+        items.push(of_path(repo, Kind::Cache, cache, "made again when it is needed"));
+    }
+    for file in temporaries(repo) {
+        items.push(of_path(repo, Kind::Temporary, file, "whoever wrote it is gone"));
+    }
+    items.sort_by(|a, b| (a.kind, &a.subject).cmp(&(b.kind, &b.subject)));
+    Ok(items)
+}
+
+/// Does it. Each item is looked at again where that matters; one that cannot go stays and says why.
+pub fn prune(store: &Store, items: &[Item], mut told: impl FnMut(&Item, &Pruned)) -> Vec<Pruned> {
+    let mut all = Vec::new();
+    for item in items {
+        let pruned = match go(store, &item.what) {
+            Ok(rescue) => Pruned::Gone(rescue),
+            Err(error) => Pruned::Kept(super::supervise::chain(&error)),
+        };
+        told(item, &pruned);
+        all.push(pruned);
+    }
+    all
+}
+
+fn go(store: &Store, what: &What) -> Result<Option<String>, Error> {
+    match what {
+        What::Agent(id, options) => Ok(remove(store, id, *options)?.rescue.map(|(name, _)| name)),
+        What::Build(agent, _) if lease::find_live(store.repo(), agent).is_some() => {
+            Err(Error::refused("remove what a build made: its agent runs by now", None))
+        }
+        What::Path(path) | What::Build(_, path) => {
+            let gone = match path.symlink_metadata() {
+                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+                Ok(_) => std::fs::remove_file(path),
+                Err(_) => Ok(()),
+            };
+            gone.map_err(|e| Error::file("remove", path, e))?;
+            Ok(None)
+        }
+        What::Ref(name, tip) => {
+            let edit = RefEdit { name: name.clone(), new: None, expected: Expected::At(tip.clone()) };
+            store.transact(|transaction| {
+                transaction.move_ref(edit.clone());
+                Ok::<_, Error>(())
+            })?;
+            Ok(None)
+        }
+    }
+}
+
+fn shown(repo: &Repository, path: &Path) -> String {
+    path.strip_prefix(repo.common_dir()).unwrap_or(path).display().to_string()
+}
+
+fn of_path(repo: &Repository, kind: Kind, path: PathBuf, reason: &str) -> Item {
+    let (subject, bytes) = (shown(repo, &path), size(&path));
+    Item { kind, subject, reason: reason.to_owned(), bytes, what: What::Path(path) }
+}
+
+fn of_ref(kind: Kind, name: String, tip: ObjectId, reason: impl Into<String>) -> Item {
+    Item { kind, subject: name.clone(), reason: reason.into(), bytes: 0, what: What::Ref(name, tip) }
+}
+
+/// An agent that is at rest: all of it if its work has landed, otherwise what builds left in its worktree.
+fn of_agent(store: &Store, state: &State, agent: &Agent, items: &mut Vec<Item>) -> Result<(), Error> {
+    let repo = store.repo();
+    let ended = agent.last_run().is_some_and(|(_, run)| run.outcome.is_some());
+    if !ended || !agent.has_own_branch() || is_name_of_another(store, agent)? {
+        return Ok(());
+    }
+    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
+    let tip = repo.find_ref(&agent.branch)?;
+    let landed = match &tip {
+        Some(tip) if *tip != agent.base || agent.merged.is_some() => {
+            has_landed(state, agent, tip)? || is_merged(store, agent, tip)?
+        }
+        _ => false,
+    };
+    let Some(worktree) = worktree.filter(|one| !one.is_locked()) else {
+        if landed {
+            items.push(the_agent(agent, 0, false));
+        }
+        return Ok(());
+    };
+    let ignored = repo.ignored_files(&worktree, IGNORED_LIMIT)?;
+    let paths: Vec<PathBuf> =
+        ignored.paths.iter().map(|path| worktree.path.join(OsStr::from_bytes(path))).collect();
+    let builds: Vec<PathBuf> = paths.iter().filter(|path| is_build(path)).cloned().collect();
+    // More than what `remove` keeps, and not only what can be built again: a person decides.
+    let discard = builds.len() == paths.len();
+    let clean = repo.worktree_status(&worktree)?.is_clean() && (discard || ignored.bytes <= IGNORED_LIMIT);
+    if landed && clean && Repository::nested_repositories(&worktree).is_empty() {
+        items.push(the_agent(agent, size(&worktree.path), discard && !paths.is_empty()));
+        return Ok(());
+    }
+    for build in builds {
+        let bytes = size(&build);
+        let path = build.strip_prefix(&worktree.path).unwrap_or(&build).display().to_string();
+        let subject = format!("{}: {}", agent.name, path.trim_end_matches('/'));
+        let reason = "ignored, and made again by the next build".to_owned();
+        items.push(Item { kind: Kind::Build, subject, reason, bytes, what: What::Build(agent.id, build) });
+    }
+    Ok(())
+}
+
+fn the_agent(agent: &Agent, bytes: u64, discard_ignored: bool) -> Item {
+    let target = agent.target.as_deref().map_or("its target", super::merge::short_branch);
+    Item {
+        kind: Kind::Agent,
+        subject: agent.name.to_string(),
+        reason: format!("all of its work is in {target}, its worktree is clean"),
+        bytes,
+        what: What::Agent(agent.id, RemoveOptions { discard_ignored }),
+    }
+}
+
+/// Whether a merge that has landed took exactly this commit of the agent.
+fn has_landed(state: &State, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
+    let took = |merge: &Merge| {
+        merge.status == MergeStatus::Landed
+            && merge.steps.iter().any(|s| s.agent == agent.id && s.tip == *tip && s.status.is_merged())
+    };
+    Ok(state.all::<Merge>()?.iter().any(took))
+}
+
+/// Whether a directory holds nothing but what a tool makes again.
+fn is_build(path: &Path) -> bool {
+    let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let named = path.file_name().is_some_and(|name| BUILDS.iter().any(|build| name == *build));
+    let tagged = || std::fs::read(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.starts_with(CACHE_TAG));
+    is_dir && (named || tagged())
+}
+
+/// Journals of runs that are over and whose transcript says all that they say.
+fn journals(
+    repo: &Repository,
+    state: &State,
+    agent: &Agent,
+    kept: &[ObjectId],
+    items: &mut Vec<Item>,
+) -> Result<(), Error> {
+    for (number, run) in agent.runs.iter().filter(|(_, run)| run.outcome.is_some()) {
+        let path = journal::path(repo, &agent.id, *number);
+        let Some(tree) = &run.transcript else { continue };
+        let at = format!("{}/{number:03}", agent.id);
+        let mut found = kept.iter().map(|week| repo.find_in_tree(week, &at));
+        if !found.any(|found| found.ok().flatten().is_some_and(|found| found.id == *tree)) {
+            continue;
+        }
+        let Ok(bytes) = std::fs::read(&path) else { continue };
+        if state.transcript(repo, tree)? == journal::whole(&bytes) {
+            let subject = format!("{} run {number}", agent.name);
+            let reason = "its transcript is kept".to_owned();
+            let bytes = bytes.len() as u64;
+            items.push(Item { kind: Kind::Journal, subject, reason, bytes, what: What::Path(path) });
+        }
+    }
+    Ok(())
+}
+
+/// The trees of transcripts that stay.
+fn kept_transcripts(
+    repo: &Repository,
+    options: PruneOptions,
+    now: Timestamp,
+) -> Result<Vec<ObjectId>, Error> {
+    let mut kept = Vec::new();
+    for (_, tip) in repo.list_refs(LOG_REFS)? {
+        let commit = repo.read_commit(&tip)?;
+        if options.transcripts.is_none_or(|age| now.since(commit.at) < age) {
+            kept.push(commit.tree);
+        }
+    }
+    Ok(kept)
+}
+
+/// Old rescue refs of which a branch, a tag or a remote's branch has every commit.
+fn rescues(
+    repo: &Repository,
+    options: PruneOptions,
+    now: Timestamp,
+    items: &mut Vec<Item>,
+) -> Result<(), Error> {
+    for (name, tip) in repo.list_refs(RESCUE_REFS)? {
+        if now.since(repo.read_commit(&tip)?.at) < options.older_than {
+            continue;
+        }
+        let holder = repo.read([
+            "for-each-ref",
+            "--count=1",
+            "--contains",
+            tip.as_str(),
+            "--format=%(refname:short)",
+            "refs/heads",
+            "refs/tags",
+            "refs/remotes",
+        ])?;
+        if !holder.is_empty() {
+            items.push(of_ref(Kind::Rescue, name, tip, format!("all of it is in {holder}")));
+        }
+    }
+    Ok(())
+}
+
+fn refs(
+    repo: &Repository,
+    state: &State,
+    options: PruneOptions,
+    now: Timestamp,
+    items: &mut Vec<Item>,
+) -> Result<(), Error> {
+    if let Some(age) = options.transcripts {
+        for (name, tip) in repo.list_refs(LOG_REFS)? {
+            if now.since(repo.read_commit(&tip)?.at) >= age {
+                items.push(of_ref(Kind::Transcripts, name, tip, "as old as you said; nowhere else here"));
+            }
+        }
+    }
+    let remotes: BTreeSet<String> = repo
+        .config_section("remote")
+        .into_iter()
+        .filter_map(|(key, _)| Some(key.rsplit_once('.')?.0.to_owned()))
+        .collect();
+    for (name, tip) in repo.list_refs(TRACKING)? {
+        let rest = name.strip_prefix(TRACKING).unwrap_or_default();
+        if !remotes
+            .iter()
+            .any(|remote| rest.strip_prefix(remote.as_str()).is_some_and(|r| r.starts_with('/')))
+        {
+            items.push(of_ref(Kind::Tracking, name, tip, "that remote is not configured any more"));
+        }
+    }
+    for (name, tip) in repo.list_refs(MERGES)? {
+        let id = name.strip_prefix(MERGES).and_then(|id| id.parse::<Id>().ok());
+        let merge = id.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
+        if merge.is_some_and(|merge| merge.status == MergeStatus::Landed) {
+            items.push(of_ref(Kind::Merge, name, tip, "that merge has landed"));
+        }
+    }
+    Ok(())
+}
+
+/// Temporary files that writers of ours left when they were killed, a day ago or longer.
+fn temporaries(repo: &Repository) -> Vec<PathBuf> {
+    let mut dirs = vec![repo.local_dir()];
+    dirs.extend(["cache", "moving", "leases"].map(|name| repo.local_dir().join(name)));
+    let worktrees = repo.own_worktrees().unwrap_or_default();
+    dirs.extend(worktrees.into_iter().map(|worktree| worktree.git_dir));
+    let mut found = Vec::new();
+    for entry in dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let old = entry.metadata().is_ok_and(|meta| {
+            meta.is_file()
+                && meta.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > OLD_FILE)
+        });
+        if old && (name.starts_with(".tmp") || name.starts_with("orchestra-index-")) {
+            found.push(entry.path());
+        }
+    }
+    found
+}
