@@ -9,6 +9,7 @@ use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
 use crate::model::{Agent, EventKind, Id, Outcome};
 use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
+use crate::orchestrate::worker::{Worker, work};
 use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 use crate::process::{Interrupt, Interrupts};
 use crate::store::Store;
@@ -125,10 +126,31 @@ fn redactor(ctx: &Context) -> Redactor {
     Redactor::new(secrets)
 }
 
+/// What a session runs.
+enum Work {
+    /// These agents.
+    Claims(Vec<Claim>),
+    /// Whatever a worker claims.
+    Worker(Box<Worker>),
+}
+
 /// Runs claimed agents to their end, showing what they do. Ctrl-C ends them cleanly, a second one at once.
 pub(crate) fn run(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
+    run_work(ctx, Work::Claims(claims), options)
+}
+
+/// Runs what a worker claims, in the same way.
+pub(crate) fn run_worker(
+    ctx: &Context,
+    worker: Worker,
+    options: SessionOptions,
+) -> Result<Session, CliError> {
+    run_work(ctx, Work::Worker(Box::new(worker)), options)
+}
+
+fn run_work(ctx: &Context, work: Work, options: SessionOptions) -> Result<Session, CliError> {
     let runtime = runtime()?;
-    let session = runtime.block_on(drive(ctx, claims, options));
+    let session = runtime.block_on(drive(ctx, work, options));
     // A question that nobody answered must not keep us.
     runtime.shutdown_background();
     session
@@ -174,10 +196,14 @@ pub(crate) fn stage(
     Ok(Staged { supervisor, surroundings, store })
 }
 
-async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Result<Session, CliError> {
+async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Session, CliError> {
     let mut interrupts =
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
-    let agents: HashMap<Id, Agent> =
+    let claims: &[Claim] = match &what {
+        Work::Claims(claims) => claims,
+        Work::Worker(_) => &[],
+    };
+    let mut agents: HashMap<Id, Agent> =
         claims.iter().map(|claim| (claim.agent.id, claim.agent.clone())).collect();
     let actors: Vec<Actor> =
         claims.iter().map(|claim| Actor { id: claim.agent.id, name: claim.agent.name.to_string() }).collect();
@@ -186,9 +212,18 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
         stage(ctx, ctx.store()?.clone(), options.jobs, interactive)?;
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
-    let running = tokio::spawn(run_claims(claims, surroundings, store, supervisor, receiver, progress));
+    let running = match what {
+        Work::Claims(claims) => {
+            let all = run_claims(claims, surroundings, store, supervisor, receiver, progress);
+            tokio::spawn(async move { (all.await, Ok(())) })
+        }
+        Work::Worker(worker) => {
+            let asks = requests.clone();
+            tokio::spawn(work(*worker, surroundings, supervisor, receiver, asks, progress))
+        }
+    };
     let mut live = (!options.json).then(|| Live::new(ctx.ui(), &actors));
-    let mut questions = Questions::new(ctx, &agents);
+    let mut questions = Questions::new(ctx);
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut signal = None;
@@ -238,11 +273,18 @@ async fn drive(ctx: &Context, claims: Vec<Claim>, options: SessionOptions) -> Re
     if let Some(live) = &mut live {
         live.end();
     }
-    let finished = running.await.map_err(|error| CliError::failed("failed to watch the agents", error))?;
+    let (finished, ended) =
+        running.await.map_err(|error| CliError::failed("failed to watch the agents", error))?;
     let session = Session { finished, signal };
+    if agents.is_empty() {
+        let wanted = session.finished.iter().map(|one| one.agent).collect();
+        let found = ctx.state()?.several::<Agent>(&wanted)?;
+        agents.extend(found.into_iter().map(|agent| (agent.id, agent)));
+    }
     if !options.json && !options.inner {
         summary(ctx, &agents, &session)?;
     }
+    ended?;
     Ok(session)
 }
 
@@ -252,7 +294,6 @@ type Answer = JoinHandle<Result<Reply<usize>, CliError>>;
 /// Permission questions on the console, one at a time.
 struct Questions<'a> {
     ctx: &'a Context,
-    agents: &'a HashMap<Id, Agent>,
     waiting: VecDeque<Question>,
     asked: Option<(Question, Answer)>,
 }
@@ -264,15 +305,15 @@ struct Question {
 }
 
 impl<'a> Questions<'a> {
-    const fn new(ctx: &'a Context, agents: &'a HashMap<Id, Agent>) -> Self {
-        Self { ctx, agents, waiting: VecDeque::new(), asked: None }
+    const fn new(ctx: &'a Context) -> Self {
+        Self { ctx, waiting: VecDeque::new(), asked: None }
     }
 
     fn take(&mut self, progress: &Progress, live: &mut Live) {
         match progress {
             Progress::Event { agent, event } => {
                 if let EventKind::PermissionAsked { request, tool, summary, .. } = &event.kind {
-                    let name = self.agents.get(agent).map_or("", |agent| agent.name.as_str());
+                    let name = live.name(agent);
                     let words =
                         format!("{name} wants to use {}: {}", sanitise_line(tool), sanitise_line(summary));
                     let (agent, request) = (*agent, request.clone());

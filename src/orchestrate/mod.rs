@@ -19,6 +19,7 @@ mod rescue;
 mod resume;
 mod session;
 mod slots;
+mod snapshot;
 mod spawn;
 #[cfg(test)]
 mod spawn_tests;
@@ -30,6 +31,7 @@ mod testing;
 pub mod trust;
 mod uncommitted;
 mod undo;
+pub mod worker;
 
 pub use environment::environment;
 pub use error::Error;

@@ -135,7 +135,7 @@ fn produce(
 }
 
 /// Makes one agent's worktree and hands it on. Returns it if it will not start.
-fn make(
+pub(super) fn make(
     claim: Claim,
     surroundings: &Surroundings,
     store: &Store,

@@ -15,6 +15,7 @@ mod claims;
 mod cli;
 mod demo;
 mod doctor;
+mod drain;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
 mod generated;
@@ -31,3 +32,4 @@ mod spawn;
 mod streams;
 mod sync;
 mod undo;
+mod worker;

@@ -76,6 +76,7 @@ commands! {
         Undo => undo,
     }
     "Several machines" {
+        Worker => worker,
         Fetch => fetch,
         Push => push,
         Sync => sync,

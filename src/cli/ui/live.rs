@@ -74,17 +74,7 @@ impl Live {
         let width = actors.iter().map(|actor| measure_text_width(&actor.name)).max().unwrap_or(0);
         let rows = actors.iter().enumerate().map(|(number, actor)| {
             let bar = bars.as_ref().filter(|_| actors.len() <= ALL_ROWS).map(|bars| bars.add(plain_bar()));
-            let row = Row {
-                number,
-                name: actor.name.clone(),
-                bar,
-                phase: Phase::Queued,
-                doing: String::new(),
-                usage: Usage::default(),
-                since: Instant::now(),
-                took: None,
-            };
-            (actor.id, row)
+            (actor.id, Row::new(number, actor.name.clone(), bar))
         });
         let rows = rows.collect();
         let queued = bars.as_ref().filter(|_| actors.len() > ALL_ROWS).map(|bars| bars.add(plain_bar()));
@@ -105,7 +95,8 @@ impl Live {
     /// Takes in what happened, and shows what there is to see of it.
     pub(crate) fn take(&mut self, progress: &Progress) {
         match progress {
-            Progress::Queued { .. } | Progress::Answered { .. } => {}
+            Progress::Queued { agent, name } => self.enter(*agent, name.as_str()),
+            Progress::Answered { .. } => {}
             Progress::Started { agent, .. } => {
                 if let Some(row) = self.rows.get_mut(agent) {
                     if let (Some(bars), Some(queued)) = (&self.bars, &self.queued) {
@@ -132,6 +123,23 @@ impl Live {
             }
             Progress::Finished(finished) => self.finished(finished),
         }
+    }
+
+    /// An agent that nobody knew of at the beginning.
+    fn enter(&mut self, id: Id, name: &str) {
+        if self.rows.contains_key(&id) {
+            return;
+        }
+        self.width = self.width.max(measure_text_width(name)).min(NAME_WIDTH);
+        if let Some(bars) = self.bars.as_ref().filter(|_| self.queued.is_none()) {
+            self.queued = Some(bars.add(plain_bar()));
+        }
+        self.rows.insert(id, Row::new(self.rows.len(), name.to_owned(), None));
+    }
+
+    /// What an agent is called; empty if it was never heard of.
+    pub(crate) fn name(&self, agent: &Id) -> &str {
+        self.rows.get(agent).map_or("", |row| row.name.as_str())
     }
 
     fn finished(&mut self, finished: &Finished) {
@@ -265,6 +273,19 @@ impl Live {
 }
 
 impl Row {
+    fn new(number: usize, name: String, bar: Option<ProgressBar>) -> Self {
+        Self {
+            number,
+            name,
+            bar,
+            phase: Phase::Queued,
+            doing: String::new(),
+            usage: Usage::default(),
+            since: Instant::now(),
+            took: None,
+        }
+    }
+
     /// What its line shows of an event.
     fn learn(&mut self, event: &Event) {
         if event.parent.is_some() {

@@ -330,6 +330,7 @@ impl Queue {
             let settling = self.settling(view)?;
             specs.extend(settling.specs());
             specs.extend(self.heartbeat_spec(view)?);
+            specs.extend(self.extra.borrow_mut().drain(..));
             // Whatever goes wrong from here on: the next claim finds out what is ours.
             answers = self.push(&specs, false)?;
             answers.truncate(attempts.len());

@@ -6,11 +6,13 @@
 //! whole queue. Nothing is decided by the time that another machine wrote.
 
 mod attempt;
+mod finish;
 mod look;
 mod order;
 mod settle;
 
 pub use attempt::{Claimed, Terms};
+pub use finish::{Finish, Published};
 pub use look::View;
 pub use settle::Settled;
 
@@ -37,13 +39,22 @@ pub struct Queue {
     /// Set when a remote does not let heartbeats replace each other: then each follows the last one.
     chained: Cell<bool>,
     said: RefCell<Vec<String>>,
+    /// What goes with the next push.
+    extra: RefCell<Vec<LeasedSpec>>,
 }
 
 impl Queue {
     /// A queue over `remote`; `ttl` is after which silence others may take over what agents here work on.
     pub const fn new(store: Store, remote: Option<Remote>, ttl: Duration) -> Self {
-        let said = RefCell::new(Vec::new());
-        Self { store, remote, ttl, pushes: Cell::new(0), chained: Cell::new(false), said }
+        Self {
+            store,
+            remote,
+            ttl,
+            pushes: Cell::new(0),
+            chained: Cell::new(false),
+            said: RefCell::new(Vec::new()),
+            extra: RefCell::new(Vec::new()),
+        }
     }
 
     /// The remote; `None` if the state here is the whole queue.

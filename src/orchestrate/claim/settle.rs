@@ -32,6 +32,10 @@ struct Move {
 }
 
 impl Settling {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.moves.is_empty()
+    }
+
     pub(super) fn specs(&self) -> impl Iterator<Item = LeasedSpec> + '_ {
         self.moves.iter().filter_map(|one| one.spec.clone())
     }
@@ -175,9 +179,11 @@ impl Queue {
             let mut said = Vec::new();
             for id in ids {
                 let mut task: Task = transaction.require(id)?;
-                if task.status == TaskStatus::Started && task.holder.as_deref() == Some(machine.as_str()) {
-                    task.status = TaskStatus::Open;
-                    task.changed = transaction.now();
+                if task.holder.as_deref() == Some(machine.as_str()) {
+                    if task.status == TaskStatus::Started {
+                        task.status = TaskStatus::Open;
+                        task.changed = transaction.now();
+                    }
                     task.assignee = None;
                     task.holder = None;
                     transaction.put(&task)?;
@@ -226,7 +232,7 @@ impl Queue {
         Ok(released)
     }
 
-    fn succession(&self, of: &Id, old: &ObjectId, new: &ObjectId) -> LeasedSpec {
+    pub(super) fn succession(&self, of: &Id, old: &ObjectId, new: &ObjectId) -> LeasedSpec {
         LeasedSpec { name: self.claim_ref(of), new: Some(new.clone()), lease: Lease::At(old.clone()) }
     }
 }

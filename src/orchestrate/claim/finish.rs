@@ -1,0 +1,156 @@
+//! The end of claimed work: its branch and the end of its claim arrive together, or not at all.
+
+use super::{Queue, View, attempt, note_of, retrying};
+use crate::git::{Lease, LeasedSpec, PushAnswer};
+use crate::model::{Id, ObjectId};
+use crate::orchestrate::Error;
+use crate::store::{CLAIM_REFS, OverOutcome};
+
+/// Claimed work that is over.
+#[derive(Debug, Clone)]
+pub struct Finish {
+    /// The task, or the agent.
+    pub of: Id,
+    /// What became of it.
+    pub outcome: OverOutcome,
+    /// The same in words.
+    pub result: Option<String>,
+    /// The agent's branch (its full name) and tip, if there is work on it.
+    pub branch: Option<(String, ObjectId)>,
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// The remote has it; or there is none.
+    Done,
+    /// The claim's end is there, but the branch is not.
+    WithoutBranch(String),
+    /// Somebody took the claim over: nothing of ours counts any more, and nothing was sent.
+    Ousted,
+}
+
+impl Queue {
+    /// Ends claims, each together with its branch, where the remote can do that in one step. Our own note of each
+    /// claim follows; what the state says is the caller's.
+    ///
+    /// # Errors
+    /// If the remote cannot be reached, or does not tell what became of it: then nothing is known to have arrived,
+    /// and it can be called again.
+    pub fn finish(&self, work: &[Finish]) -> Result<Vec<Published>, Error> {
+        let Some(remote) = &self.remote else { return Ok(vec![Published::Done; work.len()]) };
+        let _lock = self.lock()?;
+        let mut answers = Vec::new();
+        for one in work {
+            let Some((_, commit)) = self.held()?.into_iter().find(|(of, _)| *of == one.of) else {
+                // It was never claimed over a remote.
+                answers.push(Published::Done);
+                continue;
+            };
+            answers.push(retrying(&self.store, || self.finish_one(one, &commit))?);
+        }
+        tracing::debug!("finished {} on {}", work.len(), remote.name);
+        Ok(answers)
+    }
+
+    fn finish_one(&self, work: &Finish, commit: &ObjectId) -> Result<Published, Error> {
+        let claim = self.store.read_claim(commit, &work.of);
+        let claim = claim.ok_or_else(|| Error::refused(format!("read our claim of {}", work.of), None))?;
+        if claim.over.is_some() {
+            return Ok(Published::Done);
+        }
+        let over = attempt::over(&claim, work.outcome, work.result.clone());
+        let objects = self.store.write_claim(&over, Some(commit))?;
+        let new = objects.last().expect("the commit is one of them").clone();
+        let end = self.succession(&work.of, commit, &new);
+        let branch = work.branch.as_ref().map(|(name, tip)| LeasedSpec {
+            name: name.clone(),
+            new: Some(tip.clone()),
+            lease: Lease::Forward,
+        });
+        let specs: Vec<LeasedSpec> = std::iter::once(end.clone()).chain(branch.clone()).collect();
+        let answers = self.push(&specs, true)?;
+        let landed = |answer: &PushAnswer| matches!(answer, PushAnswer::Landed | PushAnswer::Same);
+        let mut published = Published::Done;
+        if !answers.iter().all(landed) {
+            let now = self.claim_now(&work.of)?;
+            if now.as_ref() != Some(&new) && now.as_ref() != Some(commit) {
+                self.note(&work.of, None, &objects)?;
+                return Ok(Published::Ousted);
+            }
+            if now.as_ref() == Some(commit) {
+                // It is ours still: the branch was in the way, or the answer and the push were lost.
+                let ended = self.push(&[end], false)?;
+                if !ended.iter().all(landed) && self.claim_now(&work.of)?.as_ref() != Some(&new) {
+                    let what = format!("publish the end of {}: the remote did not answer", work.of);
+                    return Err(Error::refused(what, None));
+                }
+                published = self.push_branch(branch)?;
+            }
+        }
+        self.note(&work.of, Some(&new), &objects)?;
+        Ok(published)
+    }
+
+    fn push_branch(&self, branch: Option<LeasedSpec>) -> Result<Published, Error> {
+        let Some(branch) = branch else { return Ok(Published::Done) };
+        for _ in 0..super::TRIES {
+            match self.push(std::slice::from_ref(&branch), false)?.pop() {
+                Some(PushAnswer::Landed | PushAnswer::Same) => return Ok(Published::Done),
+                Some(PushAnswer::Behind) => {
+                    return Ok(Published::WithoutBranch("the remote has other commits on it".to_owned()));
+                }
+                Some(PushAnswer::Refused(why)) => return Ok(Published::WithoutBranch(why)),
+                Some(PushAnswer::Unknown(_)) | None => {}
+            }
+        }
+        Ok(Published::WithoutBranch("the remote did not answer".to_owned()))
+    }
+
+    /// Where the remote has a claim now.
+    fn claim_now(&self, of: &Id) -> Result<Option<ObjectId>, Error> {
+        let Some(remote) = &self.remote else { return Ok(None) };
+        let name = remote.there(&format!("{CLAIM_REFS}{of}"));
+        let repo = self.store.repo();
+        let refs = retrying(&self.store, || {
+            Ok(repo.remote_refs(&remote.name, &[name.as_str()], remote.deadline)?)
+        })?;
+        Ok(refs.get(&name).cloned())
+    }
+
+    fn note(&self, of: &Id, commit: Option<&ObjectId>, objects: &[ObjectId]) -> Result<(), Error> {
+        self.store.transact(|transaction| {
+            transaction.depend_on(objects.iter().cloned());
+            transaction.move_ref(note_of(of, commit));
+            Ok::<_, Error>(())
+        })?;
+        Ok(())
+    }
+
+    /// Says that this machine is alive, with whatever else waits to be sent and `more`; and looks who took over what
+    /// is ours. Returns what was seen after it.
+    pub fn beat(&self, more: &[LeasedSpec]) -> Result<View, Error> {
+        if self.remote.is_none() {
+            return Ok(View::default());
+        }
+        let _lock = self.lock()?;
+        let view = self.look()?;
+        let settling = self.settling(&view)?;
+        let mut specs: Vec<LeasedSpec> = settling.specs().collect();
+        specs.extend(self.heartbeat_spec(&view)?);
+        specs.extend(self.extra.borrow_mut().drain(..));
+        specs.extend(more.iter().cloned());
+        self.push(&specs, false)?;
+        if settling.is_empty() {
+            return Ok(view);
+        }
+        let view = self.look()?;
+        self.settled(settling, &view)?;
+        Ok(view)
+    }
+
+    /// Sends something with the next push that there is; what does not hold then is left.
+    pub fn send_along(&self, spec: LeasedSpec) {
+        self.extra.borrow_mut().push(spec);
+    }
+}

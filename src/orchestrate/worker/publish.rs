@@ -1,0 +1,195 @@
+//! What becomes of a run's result: its branch and its claim's end go to the remote first; only then does the state
+//! say so, and travels.
+
+use super::shift::Shift;
+use crate::model::{Agent, Id, ObjectId, Outcome, Task, TaskStatus};
+use crate::orchestrate::claim::{Finish, Published};
+use crate::orchestrate::session::release_task;
+use crate::orchestrate::supervise::{Finished, chain};
+use crate::orchestrate::{Error, sync};
+use crate::store::{OverOutcome, Store};
+use std::time::{Duration, Instant};
+
+/// How long what the state has to say may wait for more of it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often the last push is tried before it is left to the next command.
+const LAST_TRIES: usize = 6;
+
+/// What an agent of a worker works on.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) task: Id,
+    pub(super) fence: u64,
+    pub(super) agent: Agent,
+}
+
+impl Shift {
+    /// Publishes what is over. What cannot be published now waits.
+    pub(super) fn publish(&mut self) {
+        let waiting = std::mem::take(&mut self.unpublished);
+        let (over, never): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(one, _)| one.outcome.is_some());
+        for (_, job) in never {
+            self.forget(&job);
+        }
+        for (one, job) in over {
+            let end = words::end(&one, &job.agent);
+            let branch = (one.tip != job.agent.base).then(|| (job.agent.branch.clone(), one.tip.clone()));
+            let finish =
+                Finish { of: job.task, outcome: end.outcome, result: Some(end.result.clone()), branch };
+            let published = match self.worker.queue.finish(std::slice::from_ref(&finish)) {
+                Ok(mut answers) => answers.pop().unwrap_or(Published::Done),
+                Err(error) => {
+                    self.say(Some(one.agent), format!("failed to {}; trying again", chain(&error)));
+                    self.unpublished.push((one, job));
+                    continue;
+                }
+            };
+            if self.has_snapshot(&one.agent) {
+                self.snapshot_spec(&one.agent, None)
+                    .into_iter()
+                    .for_each(|spec| self.worker.queue.send_along(spec));
+            }
+            match published {
+                Published::Ousted => {
+                    let text = format!(
+                        "another machine took its task over: nothing of it was sent; its work is on {} here",
+                        job.agent.branch.trim_start_matches("refs/heads/")
+                    );
+                    self.say(Some(one.agent), text);
+                    continue;
+                }
+                Published::WithoutBranch(why) => {
+                    self.say(Some(one.agent), format!("its branch was not pushed: {why}"));
+                }
+                Published::Done => {}
+            }
+            if let Err(error) = write_end(&self.store, &job, &end) {
+                self.say(Some(one.agent), format!("failed to {}", chain(&error)));
+            }
+            self.unsynced = true;
+        }
+    }
+
+    /// An agent that never began: its task is anybody's again.
+    fn forget(&mut self, job: &Job) {
+        self.release(&job.task);
+        let forgotten = self.store.transact(|transaction| {
+            let Some(mut agent) = transaction.get::<Agent>(&job.agent.id)? else { return Ok(()) };
+            if agent.runs.is_empty() && agent.removed.is_none() {
+                agent.removed = Some(transaction.now());
+                release_task(transaction, &agent)?;
+                transaction.describe(format!("agent: {} not started", agent.name));
+                transaction.put(&agent)?;
+            }
+            Ok::<_, Error>(())
+        });
+        if let Err(error) = forgotten {
+            self.say(Some(job.agent.id), format!("failed to {}", chain(&error)));
+        }
+    }
+
+    /// Brings the state to the remote, not more often than worth it.
+    pub(super) fn sync_if_due(&mut self, now: bool) {
+        let Some(remote) = self.worker.queue.remote() else { return };
+        let due = now || self.synced.is_none_or(|last| last.elapsed() >= PATIENCE);
+        if !self.unsynced || !due {
+            return;
+        }
+        match sync::push(&self.store, remote, false) {
+            Ok(_) => self.unsynced = false,
+            Err(error) => tracing::debug!("later: {}", chain(&error)),
+        }
+        self.synced = Some(Instant::now());
+    }
+
+    /// The end: everything that can be sent is sent.
+    pub(super) fn flush(&mut self) -> Result<(), Error> {
+        for _ in 0..LAST_TRIES {
+            self.publish();
+            self.sync_if_due(true);
+            if !self.unsynced && self.unpublished.is_empty() {
+                break;
+            }
+        }
+        if self.worker.queue.remote().is_some() {
+            // Without agents; and what is known there now needs no claim.
+            self.beat();
+        }
+        if self.unpublished.is_empty() && (!self.unsynced || self.worker.queue.remote().is_none()) {
+            return Ok(());
+        }
+        Err(Error::refused(
+            "bring everything to the remote; it is safe here",
+            "`git orchestra worker --until-empty` or `git orchestra sync` sends it when the remote is there again".to_owned(),
+        ))
+    }
+}
+
+/// Writes into the state how the work on a task ended, unless somebody has a greater claim by now.
+fn write_end(store: &Store, job: &Job, end: &words::End) -> Result<(), Error> {
+    store.transact(|transaction| {
+        let Some(mut task) = transaction.get::<Task>(&job.task)? else { return Ok(()) };
+        if task.fence != job.fence || task.status != TaskStatus::Started {
+            return Ok(());
+        }
+        task.result = Some(end.result.clone());
+        if end.outcome == OverOutcome::Closed {
+            task.status = TaskStatus::Closed;
+            task.changed = transaction.now();
+        }
+        transaction.describe(format!("task {}: {}", &job.task.as_str()[..6], end.result));
+        transaction.put(&task)?;
+        Ok::<_, Error>(())
+    })?;
+    Ok(())
+}
+
+pub(super) mod words {
+    //! A run's end in words.
+
+    use super::{Agent, Finished, ObjectId, Outcome, OverOutcome, Store};
+
+    /// What a run means for its task.
+    pub(in super::super) struct End {
+        pub(in super::super) outcome: OverOutcome,
+        pub(in super::super) result: String,
+    }
+
+    /// An agent that succeeded without a change is done; what it changed waits for a merge, which closes the task;
+    /// what failed waits for a person.
+    pub(in super::super) fn end(one: &Finished, agent: &Agent) -> End {
+        let branch = agent.branch.trim_start_matches("refs/heads/");
+        let changed = one.tip != agent.base;
+        let (outcome, result) = match &one.outcome {
+            Some(Outcome::Succeeded) if changed => {
+                (OverOutcome::Ended, format!("done on {branch}, not merged yet"))
+            }
+            Some(Outcome::Succeeded) => {
+                (OverOutcome::Closed, format!("done by {} without a change", agent.name))
+            }
+            Some(Outcome::Failed { reason }) => (OverOutcome::Ended, format!("failed: {reason}")),
+            Some(Outcome::Stopped { by }) => (OverOutcome::Ended, format!("stopped by {by}")),
+            Some(Outcome::Lost) | None => (OverOutcome::Ended, "lost: whoever watched it died".to_owned()),
+        };
+        End { outcome, result }
+    }
+
+    /// The end of an agent's last run as the state tells it; `None` if it never ran to an end.
+    pub(in super::super) fn finished(store: &Store, agent: &Agent) -> Option<Finished> {
+        let (number, run) = agent.last_run()?;
+        let outcome = run.outcome.clone()?;
+        let tip: Option<ObjectId> = store.repo().find_ref(&agent.branch).ok().flatten();
+        Some(Finished {
+            agent: agent.id,
+            name: agent.name.clone(),
+            run: number,
+            outcome: Some(outcome),
+            tip: tip.or_else(|| run.tip.clone()).unwrap_or_else(|| agent.base.clone()),
+            commits: 0,
+            leftovers: false,
+            usage: run.usage,
+            decisions: Vec::new(),
+            error: None,
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! What a worker does between the runs: claim, start, wait, publish, be heard of.
+
+use super::publish::{Job, words};
+use super::{Until, Worker};
+use crate::git::{Lease, LeasedSpec};
+use crate::model::{Agent, Id, Name, ObjectId, Task, TaskStatus};
+use crate::orchestrate::claim::{Claimed, Terms, View};
+use crate::orchestrate::control::Desk;
+use crate::orchestrate::session::{Claim, Surroundings, make};
+use crate::orchestrate::snapshot::snapshot;
+use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
+use crate::orchestrate::{Error, SpawnRequest, lease, spawn};
+use crate::store::{SNAPSHOT_REFS, Store};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How often it is looked whether the work was stopped.
+const TICK: Duration = Duration::from_millis(100);
+/// The first and the longest wait for new tasks.
+const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often the remote may fail in a row before a worker that is to end by itself gives up.
+const FAILURES: u32 = 3;
+/// The longest name that is made out of a title.
+const NAME_LEN: usize = 22;
+
+pub(super) struct Shift {
+    pub(super) worker: Worker,
+    pub(super) store: Store,
+    surroundings: Surroundings,
+    desk: Arc<Desk>,
+    address: Option<String>,
+    plans: mpsc::Sender<Plan>,
+    ends: Receiver<Finished>,
+    asks: mpsc::Sender<Request>,
+    progress: mpsc::Sender<Progress>,
+    /// What runs, by agent.
+    pub(super) running: HashMap<Id, Job>,
+    /// What is over and could not be published yet.
+    pub(super) unpublished: Vec<(Finished, Job)>,
+    /// What never started.
+    unstarted: Vec<Finished>,
+    /// Whether the state has something that the remote does not.
+    pub(super) unsynced: bool,
+    pub(super) synced: Option<Instant>,
+    heard: Instant,
+    claim_at: Instant,
+    idle: Duration,
+    failures: u32,
+    /// The snapshot that the remote has of each agent.
+    snapshots: HashMap<Id, ObjectId>,
+}
+
+impl Shift {
+    #[expect(clippy::too_many_arguments, reason = "the two ends of five channels")]
+    pub(super) fn new(
+        worker: Worker,
+        surroundings: Surroundings,
+        desk: Arc<Desk>,
+        address: Option<String>,
+        plans: mpsc::Sender<Plan>,
+        ends: Receiver<Finished>,
+        asks: mpsc::Sender<Request>,
+        progress: mpsc::Sender<Progress>,
+    ) -> Self {
+        let store = worker.queue.store().clone();
+        let now = Instant::now();
+        Self {
+            worker,
+            store,
+            surroundings,
+            desk,
+            address,
+            plans,
+            ends,
+            asks,
+            progress,
+            running: HashMap::new(),
+            unpublished: Vec::new(),
+            unstarted: Vec::new(),
+            unsynced: true,
+            synced: None,
+            heard: now,
+            claim_at: now,
+            idle: IDLE.0,
+            failures: 0,
+            snapshots: HashMap::new(),
+        }
+    }
+
+    /// Works to the end. Returns what never started, and what went wrong.
+    pub(super) fn run(mut self) -> (Vec<Finished>, Result<(), Error>) {
+        let worked = self.tidy().and_then(|()| self.turns());
+        // No more plans: the supervisor ends when what runs is over.
+        let (none, _) = mpsc::channel(1);
+        self.plans = none;
+        while let Ok(one) = self.ends.recv() {
+            self.over(one);
+            self.publish();
+        }
+        let flushed = self.flush();
+        (std::mem::take(&mut self.unstarted), worked.and(flushed))
+    }
+
+    fn turns(&mut self) -> Result<(), Error> {
+        let mut begun = false;
+        while !self.plans.is_closed() {
+            let free = self.worker.jobs.saturating_sub(self.running.len());
+            if free > 0 && Instant::now() >= self.claim_at && !(begun && self.worker.until == Until::Once) {
+                let claimed = self.claim(free)?;
+                begun |= claimed.is_some();
+                let ends = self.worker.until != Until::Stopped && claimed == Some(0);
+                if ends && self.running.is_empty() && self.unpublished.is_empty() {
+                    return Ok(());
+                }
+            }
+            if begun && self.worker.until == Until::Once && self.running.is_empty() {
+                return Ok(());
+            }
+            self.wait();
+            self.say_all();
+            self.sync_if_due(false);
+            if self.heard.elapsed() >= self.worker.ttl / 4 {
+                self.beat();
+            }
+        }
+        Ok(())
+    }
+
+    /// Claims and starts; `None` if the remote did not say what there is.
+    fn claim(&mut self, free: usize) -> Result<Option<usize>, Error> {
+        let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false };
+        let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms) {
+            Ok(held) => held,
+            Err(error @ Error::Alarm { .. }) => return Err(error),
+            Err(error) => {
+                self.failures += 1;
+                if self.failures >= FAILURES && self.worker.until != Until::Stopped {
+                    return Err(error);
+                }
+                self.say(None, format!("failed to {}; trying again", chain(&error)));
+                self.put_off();
+                return Ok(None);
+            }
+        };
+        self.failures = 0;
+        self.heard = Instant::now();
+        if held.is_empty() {
+            self.put_off();
+        } else {
+            self.idle = IDLE.0;
+        }
+        let count = held.len();
+        let mut failed = None;
+        for (id, answer) in held {
+            let Claimed::Held { fence, from } = answer else { continue };
+            self.unsynced = true;
+            if self.plans.is_closed() || failed.is_some() {
+                self.release(&id);
+                continue;
+            }
+            if let Some(machine) = from {
+                let text = format!("took {} over from machine {machine}, which is silent", &id.as_str()[..6]);
+                self.say(None, text);
+            }
+            if let Err(error) = self.start(&id, fence) {
+                self.release(&id);
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(Some(count)), Err)
+    }
+
+    fn put_off(&mut self) {
+        // Between half and all of it, as the clock's small change has it: workers that began together part.
+        let part = u32::try_from(self.store.clock().now().as_millis() % 64).unwrap_or(0);
+        self.claim_at = Instant::now() + self.idle / 2 + self.idle / 2 * part / 64;
+        self.idle = (self.idle * 2).min(IDLE.1);
+    }
+
+    fn start(&mut self, id: &Id, fence: u64) -> Result<(), Error> {
+        let task: Task = self.store.state()?.require(id)?;
+        let request = SpawnRequest {
+            tasks: vec![*id],
+            prompt: None,
+            name: name(&task, fence),
+            base: None,
+            force: false,
+            outfit: self.worker.outfit.clone(),
+        };
+        for mut claim in spawn(&self.store, &request)?.claims {
+            self.desk.enter(claim.agent.id, &claim.agent.name, claim.run);
+            if let Some(address) = &self.address
+                && let Err(error) = claim.lease.answers_at(address)
+            {
+                tracing::warn!("{}", chain(&error));
+            }
+            self.hand_on(claim, *id, fence);
+        }
+        Ok(())
+    }
+
+    fn hand_on(&mut self, claim: Claim, task: Id, fence: u64) {
+        let agent = claim.agent.clone();
+        self.running.insert(agent.id, Job { task, fence, agent });
+        if let Some(one) = make(claim, &self.surroundings, &self.store, &self.desk, &self.plans) {
+            let told = Progress::Finished(Box::new(one.clone()));
+            self.desk.leave(&one.agent, &told);
+            let _ = self.progress.blocking_send(told);
+            self.unstarted.push(one.clone());
+            self.over(one);
+            self.publish();
+        }
+    }
+
+    /// Waits for a run to end, a claim to be due or a heartbeat; not long.
+    fn wait(&mut self) {
+        match self.ends.recv_timeout(TICK) {
+            Ok(one) => {
+                self.over(one);
+                while let Ok(one) = self.ends.try_recv() {
+                    self.over(one);
+                }
+                self.claim_at = Instant::now();
+                self.publish();
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(TICK),
+        }
+    }
+
+    fn over(&mut self, one: Finished) {
+        if let Some(job) = self.running.remove(&one.agent) {
+            self.unpublished.push((one, job));
+        }
+    }
+
+    pub(super) fn say(&self, agent: Option<Id>, text: String) {
+        let _ = self.progress.blocking_send(Progress::Notice { agent, text });
+    }
+
+    fn say_all(&self) {
+        for said in self.worker.queue.take_said() {
+            self.say(None, said);
+        }
+    }
+
+    /// Gives a claim back whose agent did not start.
+    pub(super) fn release(&mut self, id: &Id) {
+        self.unsynced = true;
+        if let Err(error) = self.worker.queue.release(&[*id]) {
+            self.say(None, format!("failed to give {} back: {}", &id.as_str()[..6], chain(&error)));
+        }
+    }
+
+    /// Says that this machine is alive, sends what its agents have not committed, and stops those whose tasks were
+    /// taken over.
+    pub(super) fn beat(&mut self) {
+        self.heard = Instant::now();
+        let mut made = Vec::new();
+        if self.worker.queue.remote().is_some() {
+            for (id, job) in &self.running {
+                match snapshot(&self.store, &job.agent) {
+                    Ok(Some(commit)) if self.is_news(id, &commit) => made.push((*id, commit)),
+                    Ok(_) => {}
+                    Err(error) => tracing::debug!("no snapshot of {}: {error}", job.agent.name),
+                }
+            }
+        }
+        let specs: Vec<LeasedSpec> =
+            made.iter().filter_map(|(id, new)| self.snapshot_spec(id, Some(new))).collect();
+        match self.worker.queue.beat(&specs) {
+            Ok(view) => {
+                self.snapshots.extend(made);
+                self.stop_ousted(&view);
+            }
+            Err(error) => self.say(None, format!("failed to {}; trying again", chain(&error))),
+        }
+        self.say_all();
+    }
+
+    /// Two snapshots of the same files differ by their time.
+    fn is_news(&self, agent: &Id, commit: &ObjectId) -> bool {
+        let repo = self.store.repo();
+        let content = |commit: &ObjectId| repo.read_commit(commit).map(|read| (read.tree, read.parents)).ok();
+        self.snapshots.get(agent).is_none_or(|last| last != commit && content(last) != content(commit))
+    }
+
+    pub(super) fn snapshot_spec(&self, agent: &Id, new: Option<&ObjectId>) -> Option<LeasedSpec> {
+        let remote = self.worker.queue.remote()?;
+        let name = remote.there(&format!("{SNAPSHOT_REFS}{agent}"));
+        let lease = self.snapshots.get(agent).cloned().map_or(Lease::Absent, Lease::At);
+        Some(LeasedSpec { name, new: new.cloned(), lease })
+    }
+
+    pub(super) fn has_snapshot(&self, agent: &Id) -> bool {
+        self.snapshots.contains_key(agent)
+    }
+
+    fn stop_ousted(&self, view: &View) {
+        let Ok(held) = self.worker.queue.held() else { return };
+        for (id, job) in &self.running {
+            let ours = held.iter().find(|(of, _)| *of == job.task).map(|(_, commit)| commit);
+            let theirs = view.claims.get(&job.task);
+            if theirs.is_some() && theirs != ours {
+                self.say(Some(*id), "another machine took its task over; it is stopped here".to_owned());
+                let by = "another machine".to_owned();
+                let _ = self.asks.try_send(Request::Stop { agent: Some(*id), by });
+            }
+        }
+    }
+
+    /// Puts in order what a worker that died left: what is over is published, what never began is given back.
+    fn tidy(&mut self) -> Result<(), Error> {
+        let state = self.store.state()?;
+        for (of, commit) in self.worker.queue.held()? {
+            let Some(claim) = self.store.read_claim(&commit, &of) else { continue };
+            let Some(task) = state.get::<Task>(&of)? else { continue };
+            if claim.over.is_some() || claim.ttl.is_none() || task.status != TaskStatus::Started {
+                continue;
+            }
+            let agent = task.assignee.map(|id| state.get::<Agent>(&id)).transpose()?.flatten();
+            let Some(agent) = agent else {
+                self.release(&of);
+                continue;
+            };
+            if lease::find_live(self.store.repo(), &agent.id).is_some() {
+                continue;
+            }
+            let fence = claim.fence;
+            if let Some(one) = words::finished(&self.store, &agent) {
+                self.say(None, format!("{} was over and not published: now it is", agent.name));
+                self.unpublished.push((one, Job { task: of, fence, agent }));
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+}
+
+/// A name that no other machine gives: two that have tasks of the same title must not push the same branch.
+fn name(task: &Task, fence: u64) -> Option<Name> {
+    let title =
+        Name::from_text(&task.title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
+    let again = if fence > 1 { format!("-{fence}") } else { String::new() };
+    format!("{title}-{}{again}", &task.id.as_str()[..6]).parse().ok()
+}

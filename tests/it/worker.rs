@@ -1,0 +1,229 @@
+//! Workers: machines that take tasks from one queue and run agents on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::claims::{claims, field, machine, remote, task};
+use crate::harness::{Output, Sandbox, sandbox, wait_for};
+
+/// A machine whose profile `hand` runs `script`, with what the remote has.
+pub(crate) fn workshop(remote: &Sandbox, script: &str) -> Sandbox {
+    let machine = machine(remote);
+    let file = machine.home().join(".config/git-orchestra/config.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let profile = format!(
+        "default-profile = 'hand'\n[profile.hand]\nprogram = 'command'\ncommand = ['sh', '-c', '''{script}''']\n"
+    );
+    fs::write(file, profile).unwrap();
+    machine.ok(&["sync"]);
+    machine
+}
+
+/// A worker in the background; its output goes to a file.
+pub(crate) struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn start(machine: &Sandbox, args: &[&str]) -> Self {
+        let log =
+            machine.root().join(format!("worker-{}.log", fs::read_dir(machine.root()).unwrap().count()));
+        let file = fs::File::create(&log).unwrap();
+        let mut command = machine.command(sandbox::ORCHESTRA);
+        command.arg("worker").args(args).stdin(Stdio::null());
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        Self { child: command.spawn().unwrap(), log }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        sandbox::kill(self.child.id(), signal);
+    }
+
+    pub(crate) fn end(mut self) -> Output {
+        let status = wait_for("the worker's end", || self.child.try_wait().unwrap());
+        let text = fs::read_to_string(&self.log).unwrap();
+        let output = std::process::Output { status, stdout: text.into_bytes(), stderr: Vec::new() };
+        Output::from(output)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// What programs wrote down: a line a run, `<task>`.
+fn runs(log: &Path) -> BTreeMap<String, usize> {
+    let mut runs = BTreeMap::new();
+    for line in fs::read_to_string(log).unwrap_or_default().lines() {
+        *runs.entry(line.to_owned()).or_default() += 1;
+    }
+    runs
+}
+
+#[test]
+fn two_workers_share_one_queue() {
+    let remote = remote();
+    let log = remote.root().join("runs");
+    let script = format!("echo $GIT_ORCHESTRA_TASK >>{}", log.display());
+    let ada = machine(&remote);
+    let ids: Vec<String> = (0..8).map(|n| task(&ada, &format!("Task {n}"))).collect();
+    ada.ok(&["sync"]);
+    let machines = [workshop(&remote, &script), workshop(&remote, &script)];
+    let workers = machines.each_ref().map(|one| Running::start(one, &["--until-empty", "--jobs", "2"]));
+    for worker in workers {
+        let out = worker.end();
+        assert_eq!(out.code, 0, "{out}");
+    }
+    let runs = runs(&log);
+    assert_eq!(runs, ids.iter().map(|id| (id.clone(), 1)).collect(), "each exactly once");
+    ada.ok(&["sync"]);
+    for id in &ids {
+        assert_eq!(field(&ada, id, "status"), "closed");
+        assert!(field(&ada, id, "result").as_str().unwrap().ends_with("without a change"));
+    }
+    for one in &machines {
+        one.ok(&["sync"]);
+        one.assert_sound();
+    }
+    assert!(claims(&remote).is_empty());
+    let beats = remote.git(&["for-each-ref", "refs/orchestra/machines"]);
+    assert_eq!(beats.lines().count(), 2, "{beats}");
+}
+
+#[test]
+fn work_arrives_with_the_end_of_its_claim() {
+    let remote = remote();
+    let bob = workshop(&remote, "echo done >\"$GIT_ORCHESTRA_AGENT_NAME.txt\"");
+    let (good, after) = (task(&bob, "Write it"), task(&bob, "Read it"));
+    bob.ok(&["task", "edit", &after, "--after", &good]);
+    bob.ok(&["sync"]);
+    let out = bob.orchestra(&["worker", "--until-empty"]);
+    assert_eq!(out.code, 0, "{out}");
+    let branch = format!("refs/heads/orchestra/write-it-{}", &good[..6]);
+    assert_eq!(remote.git(&["log", "-1", "--format=%s", &branch]), "Write it");
+    assert!(claims(&remote).is_empty(), "the remote's state says what became of it");
+    let ada = machine(&remote);
+    ada.ok(&["sync"]);
+    assert_eq!(field(&ada, &good, "status"), "started", "its work waits for a merge");
+    let result = field(&ada, &good, "result");
+    assert!(result.as_str().unwrap().contains("not merged yet"), "{result}");
+    assert_eq!(field(&ada, &after, "status"), "open", "so what comes after it waits too");
+    bob.ok(&["merge"]);
+    let out = bob.orchestra(&["worker", "--once"]);
+    assert_eq!(out.code, 0, "{out}");
+    ada.ok(&["sync"]);
+    assert!(field(&ada, &good, "result").as_str().unwrap().starts_with("merged as"));
+    assert_eq!(field(&ada, &after, "status"), "started");
+}
+
+#[test]
+fn what_fails_waits_for_a_person() {
+    let remote = remote();
+    let bob = workshop(&remote, "exit 3");
+    let id = task(&bob, "Try it");
+    let out = bob.orchestra(&["worker", "--until-empty"]);
+    assert_eq!(out.code, 4, "{out}");
+    assert_eq!(field(&bob, &id, "status"), "started");
+    assert_eq!(field(&bob, &id, "result"), "failed: exit 3");
+    let out = bob.orchestra(&["worker", "--until-empty"]);
+    assert_eq!(out.code, 0, "nothing is tried again by itself: {out}");
+    assert!(out.stderr.contains("no task was ready"), "{out}");
+    // Without a remote it is the same.
+    bob.ok(&["task", "reopen", &id]);
+    let out = bob.orchestra(&["worker", "--once", "--local"]);
+    assert_eq!(out.code, 4, "{out}");
+    assert_eq!(field(&bob, &id, "fence"), 2);
+}
+
+#[test]
+fn a_worker_that_slept_too_long_publishes_nothing() {
+    let remote = remote();
+    let ada = machine(&remote);
+    let id = task(&ada, "Slow");
+    ada.ok(&["sync"]);
+    let gate = remote.root().join("gate");
+    let script = format!("echo mine >mine.txt; while ! test -e {}; do sleep 0.05; done", gate.display());
+    let mut slow = workshop(&remote, &script);
+    slow.set_env("ORCHESTRA_CLAIM_TTL", "2s");
+    let quick = workshop(&remote, "echo theirs >theirs.txt");
+    let worker = Running::start(&slow, &["--once"]);
+    let snapshot = || remote.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/snapshots"]);
+    wait_for("a snapshot of its uncommitted work", || (!snapshot().is_empty()).then_some(()));
+    assert_eq!(remote.git(&["show", &format!("{}:mine.txt", snapshot())]), "mine");
+    worker.signal(Signal::SIGSTOP);
+    // By the clock of the other machine, from when it looks first.
+    let out = wait_for("a takeover", || {
+        let out = quick.orchestra(&["worker", "--once"]);
+        (!out.stderr.contains("no task was ready")).then_some(out)
+    });
+    assert!(out.code == 0 && out.stdout.contains("which is silent"), "{out}");
+    let theirs = format!("refs/heads/orchestra/slow-{}-2", &id[..6]);
+    assert_eq!(remote.git(&["show", &format!("{theirs}:theirs.txt")]), "theirs");
+    fs::write(gate, "").unwrap();
+    worker.signal(Signal::SIGCONT);
+    let out = worker.end();
+    assert!(out.stdout.contains("another machine took its task over"), "{out}");
+    let branches = remote.git(&["for-each-ref", "--format=%(refname)", "refs/heads/orchestra"]);
+    assert_eq!(branches, theirs, "nothing of the ousted one arrived");
+    let here = slow.git(&["for-each-ref", "--format=%(refname)", "refs/heads/orchestra"]);
+    assert!(here.lines().count() == 1, "its work is safe where it was done: {here}");
+    slow.ok(&["sync"]);
+    quick.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    for one in [&slow, &quick, &ada] {
+        assert_eq!(field(one, &id, "fence"), 2);
+        assert!(field(one, &id, "result").as_str().unwrap().contains(&format!("slow-{}-2", &id[..6])));
+    }
+}
+
+#[test]
+fn an_interrupted_worker_keeps_what_was_done_and_claims_nothing_more() {
+    let remote = remote();
+    let bob = workshop(&remote, "echo half >half.txt; exec sleep 600");
+    let ids = [task(&bob, "One"), task(&bob, "Two"), task(&bob, "Three")];
+    let worker = Running::start(&bob, &["--jobs", "1"]);
+    wait_for("a run", || {
+        let worktrees = bob.root().join("repo.orchestra");
+        fs::read_dir(worktrees).ok()?.flatten().find(|one| one.path().join("half.txt").exists())
+    });
+    worker.signal(Signal::SIGINT);
+    let out = worker.end();
+    assert_eq!(out.code, 130, "{out}");
+    let open = ids.iter().filter(|id| field(&bob, id, "status") == "open").count();
+    assert_eq!(open, 2, "{out}");
+    let begun = ids.iter().find(|id| field(&bob, id, "status") == "started").unwrap();
+    assert_eq!(field(&bob, begun, "result"), "stopped by interrupt");
+    let branch = remote.git(&["for-each-ref", "--format=%(refname)", "refs/heads/orchestra"]);
+    assert_eq!(remote.git(&["show", &format!("{branch}:half.txt")]), "half");
+    bob.ok(&["sync"]);
+    assert!(claims(&remote).is_empty());
+}
+
+#[test]
+fn what_a_killed_worker_left_is_published_by_the_next() {
+    let remote = remote();
+    let bob = workshop(&remote, "echo half >half.txt; git add -A; git commit -qm half; exec sleep 600");
+    let id = task(&bob, "One");
+    let worker = Running::start(&bob, &["--jobs", "1"]);
+    let branch = format!("refs/heads/orchestra/one-{}", &id[..6]);
+    wait_for("a commit", || {
+        let subject = bob.try_git_in(bob.repo(), &["log", "-1", "--format=%s", &branch], b"");
+        (subject.stdout == "half\n").then_some(())
+    });
+    worker.signal(Signal::SIGKILL);
+    drop(worker);
+    assert_eq!(claims(&remote), [id.as_str()]);
+    let out = bob.orchestra(&["worker", "--until-empty"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert_eq!(remote.git(&["show", &format!("{branch}:half.txt")]), "half");
+    assert_eq!(field(&bob, &id, "result"), "lost: whoever watched it died");
+    assert!(claims(&remote).is_empty());
+}
