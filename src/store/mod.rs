@@ -8,6 +8,8 @@ mod absorb;
 mod cache;
 mod care;
 mod claim;
+#[cfg(test)]
+mod converge_tests;
 mod entity;
 mod error;
 mod history;
