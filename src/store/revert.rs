@@ -47,9 +47,14 @@ pub struct Overtaken {
     pub why: String,
 }
 
-/// What a run was, and with which conversation it went: it happened, whatever is undone.
+/// What happened, whatever is undone: what a run was and with which conversation it went, and how often a task was
+/// claimed. (A claim's count that went back would lose against every machine that knows the claim.)
 fn is_history(kind: Kind, key: &str) -> bool {
-    kind == Kind::Agent && (key.starts_with("runs:") || key == "session")
+    match kind {
+        Kind::Agent => key.starts_with("runs:") || key == "session",
+        Kind::Task => key == "fence",
+        _ => false,
+    }
 }
 
 impl Reversal {
@@ -85,6 +90,11 @@ impl Reversal {
         self.writes.is_empty() && self.deleted.is_empty()
     }
 
+    /// Whether the operation wrote nothing that could go back.
+    pub const fn is_nothing(&self) -> bool {
+        self.is_empty() && self.conflicts.is_empty()
+    }
+
     fn plan_entity(&mut self, change: &EntityChange, record: &Record) {
         let (kind, id) = (change.kind, change.id);
         let now = record.values(fields(kind));
@@ -102,10 +112,9 @@ impl Reversal {
                 return;
             }
             overtaken.extend(now.into_keys().filter(|key| !change.fields.contains_key(key)));
-        } else {
-            // What only tells of runs stays, and is nobody's conflict.
-            overtaken.retain(|key| !is_history(kind, key));
         }
+        // Nobody's conflict.
+        overtaken.retain(|key| !is_history(kind, key));
         let mut names: Vec<String> = overtaken.into_iter().map(|key| words(&key)).collect();
         names.dedup();
         if change.created {

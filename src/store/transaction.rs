@@ -385,7 +385,8 @@ impl Store {
         Ok(commit)
     }
 
-    /// What the moves of refs amount to: those that go nowhere are left out.
+    /// What the moves of refs amount to: those that go nowhere are left out, and those that only say what this clone
+    /// knows (of claims, of machines).
     fn moves(&self, edits: &[RefEdit], mut moved: Vec<RefMove>) -> Result<Vec<RefMove>, Error> {
         for RefEdit { name, new, expected } in edits {
             let old = match expected {
@@ -395,7 +396,11 @@ impl Store {
             };
             moved.push(RefMove { name: name.clone(), old, new: new.clone() });
         }
-        moved.retain(|moved| moved.old != moved.new);
+        let tells = |name: &str| {
+            let ours = name.strip_prefix("refs/orchestra/");
+            ours.is_none_or(|name| name.starts_with("merges/") || name.starts_with("rescue/"))
+        };
+        moved.retain(|moved| moved.old != moved.new && tells(&moved.name));
         Ok(moved)
     }
 

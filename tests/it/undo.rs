@@ -38,8 +38,9 @@ fn visible(sandbox: &Sandbox) -> Value {
         if fields.contains_key("_d") {
             continue;
         }
-        // The stamps of a merge; what a run was and how its program called the conversation is history.
-        for key in ["_s", "_l", "_v", "runs", "session"] {
+        // The stamps of a merge; what a run was, how its program called the conversation, and how often a task was
+        // claimed is history.
+        for key in ["_s", "_l", "_v", "runs", "session", "fence"] {
             fields.remove(key);
         }
         records.push((path.to_owned(), record));
@@ -112,6 +113,7 @@ fn each_command_on_records_goes_back_and_forth() {
         &sandbox,
         &["task", "edit", &first, "--title", "Parse all dates", "--label", "api", "--priority", "3"],
     );
+    there_and_back(&sandbox, &["task", "claim", &first]);
     and_forth(&sandbox, &["task", "start", &first]);
     and_forth(&sandbox, &["task", "close", &first, "-m", "Done by hand."]);
     there_and_back(&sandbox, &["task", "reopen", &first]);
@@ -354,6 +356,24 @@ fn what_another_machine_did_is_undone_as_far_as_it_can_be_from_here() {
     );
     assert_eq!(ada.json(&["oplog", &edit])["data"]["undone"], true);
     assert!(worktree(&ada, "from-ada-edited").exists(), "what is local stays");
+}
+
+#[test]
+fn a_claim_that_is_undone_is_given_back_by_the_next_sync() {
+    let remote = Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() });
+    let (ada, bob) = (machine(remote.repo()), machine(remote.repo()));
+    let task = ada.ok(&["task", "add", "Wanted"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["task", "claim", &task]);
+    assert_ne!(bob.orchestra(&["task", "claim", &task]).code, 0, "it is Ada's");
+    let shown = ada.ok(&["undo", "--dry-run"]);
+    assert!(shown.contains("the claim of") && shown.contains("the next sync gives back"), "{shown}");
+    ada.ok(&["undo", "--yes"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["task", "claim", &task]);
+    // What a sync notes about claims is nothing to undo.
+    assert_eq!(ada.json(&["undo", "--dry-run"])["data"]["undoes"]["command"], "task add");
 }
 
 #[test]

@@ -17,10 +17,13 @@ use super::remove::keep;
 use super::{Error, next_rescue_ref};
 use crate::git::{Expected, RefEdit, Repository};
 use crate::model::{Agent, Name, ObjectId};
-use crate::store::{Logged, Operation, RefMove, Reversal, Store};
+use crate::store::{Logged, Operation, RESCUE_REFS, RefMove, Reversal, Store};
 use journal::{Journal, MovedCheckout, Restored};
 use plan::{named, refuse_overtaken};
 use std::path::Path;
+
+/// How many operations are looked at first for one that could be undone.
+const FIRST: usize = 32;
 
 /// What undoing did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,14 +37,29 @@ pub struct Undone {
 /// The operation that `undo` means when none is named: the newest of this machine that still holds, that is no undo
 /// itself, and that did something.
 pub fn find_last(store: &Store) -> Result<Option<Logged>, Error> {
-    let machine = store.machine()?;
-    Ok(store.state()?.find_operation(|logged| {
+    let (machine, state) = (store.machine()?, store.state()?);
+    let is_candidate = |logged: &Logged| {
         logged.machine.as_ref() == Some(&machine)
             && !logged.undone
             && logged.undoes.is_none()
             && logged.named
             && logged.command != "recover"
-    })?)
+    };
+    let mut count = FIRST;
+    loop {
+        let log = state.operations(count)?;
+        for logged in log.iter().filter(|logged| is_candidate(logged)) {
+            let moved = |moved: &RefMove| !moved.name.starts_with(RESCUE_REFS);
+            if logged.refs.iter().any(moved) || !Reversal::plan(&state, &state.changes(logged)?)?.is_nothing()
+            {
+                return Ok(Some(logged.clone()));
+            }
+        }
+        if log.len() < count {
+            return Ok(None);
+        }
+        count *= 8;
+    }
 }
 
 /// Does what `plan` says. Worktrees that come back are made under `root`. With `partial`, what others wrote since is

@@ -7,7 +7,7 @@ use super::notes;
 use crate::git::{Checkout, Repository};
 use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
-    EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, State, Store,
+    CLAIM_REFS, EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, State, Store,
 };
 use std::collections::BTreeSet;
 
@@ -92,7 +92,7 @@ impl Plan {
             }
         }
         plan.add_losses(store, &state)?;
-        if plan.reversal.is_empty() && plan.steps.is_empty() && plan.reversal.conflicts.is_empty() {
+        if plan.reversal.is_nothing() && plan.steps.is_empty() {
             let what = format!("undo {}: it only wrote down what had happened", named(operation));
             return Err(Error::refused(what, None));
         }
@@ -114,7 +114,7 @@ impl Plan {
                 let what = format!("undo {}: {} is running", named(&self.operation), info.name);
                 return Err(Error::refused(
                     what,
-                    "stop it first: Ctrl-C in the console that runs it".to_owned(),
+                    format!("stop it first: `git orchestra stop {}`", info.name),
                 ));
             }
         }
@@ -160,7 +160,8 @@ impl Plan {
             return Ok(());
         }
         if name.starts_with("refs/orchestra/") {
-            if now == moved.new && moved.old.as_ref().is_none_or(|old| repo.has_object(old)) {
+            let is_merge = name.starts_with("refs/orchestra/merges/");
+            if is_merge && now == moved.new && moved.old.as_ref().is_none_or(|old| repo.has_object(old)) {
                 self.steps.push(Step::Keep(moved.clone()));
             }
             return Ok(());
@@ -322,6 +323,13 @@ impl Plan {
             let names = spent.join(", ");
             self.losses.push(format!("the tokens and money that {names} spent, and its transcripts"));
             self.losses.push(format!("what {names} did outside of its worktree"));
+        }
+        for change in self.changes.iter().filter(|change| change.fields.contains_key("fence")) {
+            if store.repo().find_ref(&format!("{CLAIM_REFS}{}", change.id))?.is_some() {
+                let task = &change.id.as_str()[..6];
+                self.losses
+                    .push(format!("the claim of {task} on the remote, which the next sync gives back"));
+            }
         }
         let mut findings = Vec::new();
         for (_, id) in self.reversal.deleted.iter().filter(|(kind, _)| *kind == Kind::Finding) {
