@@ -32,10 +32,10 @@ impl Adapter for Command {
         let prompt = whole_prompt(request);
         let words = request.program.iter().chain(&request.extra_args);
         let argv = words.map(|word| fill(word, prompt.as_bytes())).collect();
-        Launch { argv, env: vec![(PROMPT_VARIABLE.into(), prompt.into())], input: None }
+        Launch { argv, env: vec![(PROMPT_VARIABLE.into(), prompt.into())], ..Launch::default() }
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(CommandDecoder)
     }
 
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn each_line_is_a_text() {
-        let mut decoder = Command.decoder();
+        let mut decoder = Command.decoder(&LaunchRequest::default());
         let mut events = Vec::new();
         for line in [&b"building"[..], b"caf\xe9\r", &vec![b'x'; MAX_LINE + 1]] {
             decoder.line(line, Timestamp(1), &mut events);

@@ -4,27 +4,34 @@
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
 mod claude;
+mod codex;
 mod command;
 mod error;
+mod gemini;
 mod lenient;
 mod partial;
 pub mod price;
 pub mod prompt;
 mod redact;
+mod refusal;
 mod replay;
 mod sanitise;
+#[cfg(test)]
+mod testing;
 pub mod tokens;
 mod tool;
 pub mod transcript;
 
 pub use claude::{Claude, ClaudeDecoder};
+pub use codex::{Codex, CodexDecoder};
 pub use command::Command;
 pub use error::AgentError;
+pub use gemini::{Gemini, GeminiDecoder};
 pub use redact::Redactor;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};
 
-use crate::model::{Event, Timestamp, Usage};
+use crate::model::{Event, EventKind, Timestamp, Usage};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -32,6 +39,8 @@ use std::path::PathBuf;
 pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
     match name {
         "claude" => Some(std::sync::Arc::new(Claude)),
+        "codex" => Some(std::sync::Arc::new(Codex)),
+        "gemini" => Some(std::sync::Arc::new(Gemini)),
         "replay" => Some(std::sync::Arc::new(Replay)),
         "command" => Some(std::sync::Arc::new(Command)),
         _ => None,
@@ -40,14 +49,19 @@ pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
 
 /// How a program is started, talked to and understood.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
-    /// The word that profiles use: `claude`, `replay`, `command`.
+    /// The word that profiles use: `claude`, `codex`, `gemini`, `replay`, `command`.
     fn name(&self) -> &'static str;
 
     /// The command line, environment additions and first input for a run.
     fn launch(&self, request: &LaunchRequest) -> Launch;
 
-    /// A fresh decoder for one run's stream.
-    fn decoder(&self) -> Box<dyn Decoder>;
+    /// A fresh decoder for the stream of the run that `request` starts.
+    fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder>;
+
+    /// Whether its commands do not see the user's git configuration, so that git must be told who commits.
+    fn hides_git_configuration(&self) -> bool {
+        false
+    }
 
     /// The bytes that send `text` to a running program; `None` if it cannot be talked to.
     fn message(&self, text: &str) -> Option<Vec<u8>>;
@@ -64,6 +78,17 @@ pub trait Decoder: Send {
     /// Decodes one line of standard output (without its newline), appending to `events`. Never fails: what it
     /// does not know is appended as unrecognised.
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>);
+
+    /// Decodes one line of standard error. Most programs say nothing there that is more than a notice.
+    fn error_line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
+        if !line.trim_ascii().is_empty() {
+            let text = String::from_utf8_lossy(line).into_owned();
+            events.push(Event { at, parent: None, kind: EventKind::Notice { text } });
+        }
+    }
+
+    /// The stream is over: appends what was still held back.
+    fn end(&mut self, _at: Timestamp, _events: &mut Vec<Event>) {}
 
     /// Whether the last line was a piece of something that a later line repeats whole. Such lines must not be
     /// stored, raw or decoded: a secret that is spread over several is not recognised in any of them.
@@ -106,6 +131,20 @@ pub struct LaunchRequest {
     pub max_cost_micro_usd: Option<u64>,
     /// Arguments that the profile adds, last.
     pub extra_args: Vec<OsString>,
+    /// What earlier runs of the same conversation took, for programs that count them in.
+    pub before: Usage,
+}
+
+impl LaunchRequest {
+    /// What is to be said of limits by a program that cannot keep any.
+    fn unkept_limits(&self) -> Vec<String> {
+        let turns = self.max_turns.map(|_| ("max-turns", "turns"));
+        let cost = self.max_cost_micro_usd.map(|_| ("max-cost", "money"));
+        let say = |(key, what)| {
+            format!("its program knows no limit on {what}: `{key}` is not in force, `timeout` would be")
+        };
+        turns.into_iter().chain(cost).map(say).collect()
+    }
 }
 
 /// What an agent may do without asking.
@@ -130,6 +169,10 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
     /// What is written to standard input at once; `None` gives it no input at all (`/dev/null`).
     pub input: Option<Vec<u8>>,
+    /// Whether its input stays open for messages and answers, until it says that it is done.
+    pub keeps_input: bool,
+    /// What whoever looks should know: wishes that the program cannot fulfil.
+    pub notices: Vec<String>,
 }
 
 /// The answer to a permission question.

@@ -40,10 +40,14 @@ impl Adapter for Replay {
         let mut argv = request.program.clone();
         argv.push("replay".into());
         argv.extend(request.extra_args.iter().cloned());
-        Launch { argv, env: vec![(PROMPT_VARIABLE.into(), whole_prompt(request).into())], input: None }
+        Launch {
+            argv,
+            env: vec![(PROMPT_VARIABLE.into(), whole_prompt(request).into())],
+            ..Launch::default()
+        }
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ReplayDecoder::default())
     }
 

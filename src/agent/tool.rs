@@ -17,6 +17,7 @@ struct Input<'a> {
     file_path: Scalar<'a>,
     notebook_path: Scalar<'a>,
     path: Scalar<'a>,
+    dir_path: Scalar<'a>,
     command: Scalar<'a>,
     pattern: Scalar<'a>,
     url: Scalar<'a>,
@@ -30,14 +31,17 @@ struct Input<'a> {
 /// relative to it; an input that is no JSON object summarises to nothing.
 pub(super) fn describe(tool: &str, input: &str, worktree: &str) -> (String, Option<ToolTarget>) {
     let input: Input<'_> = serde_json::from_str(input).unwrap_or_default();
-    let path = [&input.file_path, &input.notebook_path, &input.path].into_iter().find_map(Scalar::some_text);
+    let places = [&input.file_path, &input.notebook_path, &input.path, &input.dir_path];
+    let path = places.into_iter().find_map(Scalar::some_text);
     let path = path.map(|path| relative(path, worktree));
     let target = match tool.to_ascii_lowercase().as_str() {
-        "write" | "edit" | "multiedit" | "notebookedit" => {
+        "write" | "edit" | "multiedit" | "notebookedit" | "write_file" | "replace" => {
             path.map(|path| ToolTarget::Writes(path.to_owned()))
         }
-        "read" | "notebookread" | "ls" => path.map(|path| ToolTarget::Reads(path.to_owned())),
-        "bash" | "shell" => input
+        "read" | "notebookread" | "ls" | "read_file" | "list_directory" => {
+            path.map(|path| ToolTarget::Reads(path.to_owned()))
+        }
+        "bash" | "shell" | "run_shell_command" => input
             .command
             .some_text()
             .map(|command| ToolTarget::Runs(start_words(command, MAX_COMMAND).to_owned())),
@@ -57,6 +61,11 @@ pub(super) fn describe(tool: &str, input: &str, worktree: &str) -> (String, Opti
         }
     };
     (one_line(&summary), target)
+}
+
+/// The summary and the target of running `command`.
+pub(super) fn describe_command(command: &str) -> (String, ToolTarget) {
+    (one_line(command), ToolTarget::Runs(start_words(command, MAX_COMMAND).to_owned()))
 }
 
 /// `path` relative to `worktree` if it lies inside.

@@ -68,7 +68,7 @@ const fn restricted(pattern: &'static str, kind: Type, expected: &'static str, h
 }
 
 /// The programs that there are adapters for.
-const PROGRAMS: &[&str] = &["claude", "replay", "command"];
+const PROGRAMS: &[&str] = &["claude", "codex", "gemini", "replay", "command"];
 /// What an agent may do without asking.
 const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
 const A_LIST: &str = "a list of words";
@@ -97,7 +97,7 @@ const KEYS: &[Key] = &[
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),
-        "`claude`, `replay` or `command`",
+        "`claude`, `codex`, `gemini`, `replay` or `command`",
         "which kind of program it is",
     ),
     restricted("profile.*.command", Type::List, A_LIST, "the program's file and arguments that belong to it"),

@@ -16,6 +16,8 @@ jobs = 4
 default-profile = "claude"
 grace = "5s"
 profile.claude = { program = "claude", permissions = "accept-edits" }
+profile.codex = { program = "codex", permissions = "accept-edits" }
+profile.gemini = { program = "gemini", permissions = "accept-edits" }
 profile.replay.program = "replay"
 profile.command.program = "command"
 "#;
@@ -25,7 +27,7 @@ profile.command.program = "command"
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// The adapter that runs it: `claude`, `replay`, `command`.
+    /// The adapter that runs it: `claude`, `codex`, `gemini`, `replay`, `command`.
     pub program: String,
     /// The program's file and arguments that belong to it; empty where the adapter knows a default.
     pub command: Vec<OsString>,
@@ -141,6 +143,9 @@ mod tests {
         assert_eq!(profile.idle_timeout, Some(Duration::from_secs(600)));
         assert_eq!(profile.env["FOO"], "bar");
         let error = Settings::load(&Sources::default()).unwrap().profile("x").unwrap_err();
-        assert_eq!(error.to_string(), "find the profile `x`; there are claude, command, replay");
+        assert_eq!(
+            error.to_string(),
+            "find the profile `x`; there are claude, codex, command, gemini, replay"
+        );
     }
 }

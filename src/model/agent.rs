@@ -34,7 +34,8 @@ pub struct Agent {
     /// The machine (its actor) that made it.
     #[serde(default)]
     pub machine: String,
-    /// The conversation's id in the program's own terms, chosen before the first start.
+    /// The conversation's id in the program's own terms, chosen before the first start; some programs choose
+    /// another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// Every process life, by number from 1.
@@ -95,6 +96,9 @@ pub struct Run {
     /// The model that the program said it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// The conversation that the program said it is; absent while it confirmed none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// The tree with the run's redacted transcript, reachable from the machine's log ref.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<ObjectId>,

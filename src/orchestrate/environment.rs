@@ -53,10 +53,26 @@ const PASSED_PREFIXES: &[&str] = &["LC_"];
 /// Beginnings of names that one program needs: how it reaches its model and proves who the user is.
 ///
 /// Not what tells a program that it runs inside another session of its kind.
-const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[(
-    "claude",
-    &["ANTHROPIC_", "CLAUDE_", "DISABLE_", "MCP_", "BASH_DEFAULT_", "BASH_MAX_", "VERTEX_", "CLOUD_ML_"],
-)];
+const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[
+    (
+        "claude",
+        &["ANTHROPIC_", "CLAUDE_", "DISABLE_", "MCP_", "BASH_DEFAULT_", "BASH_MAX_", "VERTEX_", "CLOUD_ML_"],
+    ),
+    ("codex", &["OPENAI_", "CODEX_", "AZURE_OPENAI_", "RUST_LOG"]),
+    (
+        "gemini",
+        &[
+            "GEMINI_",
+            "GOOGLE_API_KEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "GOOGLE_CLOUD_",
+            "GOOGLE_GEMINI_",
+            "GOOGLE_GENAI_",
+            "GOOGLE_VERTEX_",
+            "CODE_ASSIST_ENDPOINT",
+        ],
+    ),
+];
 
 /// Beginnings of names that count only if another variable is set: clouds that host the model.
 const CLOUD_PREFIXES: &[(&str, &str, &str)] = &[
@@ -65,7 +81,22 @@ const CLOUD_PREFIXES: &[(&str, &str, &str)] = &[
     ("claude", "CLAUDE_CODE_USE_VERTEX", "GCLOUD_"),
 ];
 /// Variables of those that begin so which belong to a session that we may run in ourselves.
-const WITHHELD: &[&str] = &["CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID"];
+const WITHHELD: &[&str] = &[
+    "CLAUDE_CODE_ENTRYPOINT",
+    "CLAUDE_CODE_SSE_PORT",
+    "CLAUDE_CODE_SESSION_ID",
+    "CODEX_MANAGED_BY_NPM",
+    "CODEX_SANDBOX",
+    "CODEX_SANDBOX_NETWORK_DISABLED",
+    "CODEX_THREAD_ID",
+    "GEMINI_CLI",
+    "GEMINI_CLI_IDE_AUTH_TOKEN",
+    "GEMINI_CLI_IDE_PID",
+    "GEMINI_CLI_IDE_SERVER_PORT",
+    "GEMINI_CLI_IDE_WORKSPACE_PATH",
+    "GEMINI_PTY_INFO",
+    "GEMINI_SANDBOX",
+];
 
 /// Puts together the environment of a run of `agent`.
 ///

@@ -30,7 +30,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     }
     let number = agent.last_run().map_or(1, |(last, _)| last + 1);
     // Only a conversation that the program confirmed can be continued.
-    let begun = agent.runs.values().any(|run| run.model.is_some());
+    let begun = agent.runs.values().any(|run| run.session.is_some() || run.model.is_some());
     let ran = !agent.runs.is_empty();
     let answered = answers(&state.all::<Decision>()?, id);
     let title = match &agent.task {

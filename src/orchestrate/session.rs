@@ -6,7 +6,7 @@ use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
 use super::{Error, Slot, environment};
 use crate::agent::{Adapter, LaunchRequest};
 use crate::config::Profile;
-use crate::git::{NewWorktree, Repository, Worktree};
+use crate::git::{Identity, NewWorktree, Repository, Worktree};
 use crate::model::{Agent, ObjectId, Task, TaskStatus, Usage};
 use crate::store::Store;
 use std::collections::{BTreeMap, VecDeque};
@@ -155,7 +155,7 @@ pub(super) fn make(
         Ok(made) => made,
         Err(error) => return Some(take_back(store, claim, &error)),
     };
-    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings));
+    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings, store.repo()));
     let mpsc::error::SendError(plan) = sent.err()?;
     Some(forget(store, plan.agent, plan.run, plan.lease))
 }
@@ -182,11 +182,27 @@ fn worktree(
     Ok((repo.add_worktree(&new)?, agent.base.clone()))
 }
 
-fn plan(claim: Claim, worktree: Worktree, tip: ObjectId, surroundings: &Surroundings) -> Plan {
+fn plan(
+    claim: Claim,
+    worktree: Worktree,
+    tip: ObjectId,
+    surroundings: &Surroundings,
+    repo: &Repository,
+) -> Plan {
     let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title } = claim;
     let Outfit { profile, program, adapter } = outfit;
-    let env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
+    let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
+    if adapter.hides_git_configuration() {
+        let Identity { name, email } = repo.identity();
+        for person in ["AUTHOR", "COMMITTER"] {
+            for (part, value) in [("NAME", &name), ("EMAIL", &email)] {
+                env.entry(format!("GIT_{person}_{part}").into()).or_insert_with(|| value.into());
+            }
+        }
+    }
     let limits = Limits::of(&profile);
+    // A conversation that no run confirmed starts anew, and nothing was counted in it.
+    let before = if resume { agent.usage() } else { Usage::default() };
     let launch = LaunchRequest {
         program,
         worktree: worktree.path.clone(),
@@ -199,6 +215,7 @@ fn plan(claim: Claim, worktree: Worktree, tip: ObjectId, surroundings: &Surround
         max_turns: profile.max_turns,
         max_cost_micro_usd: profile.max_cost_micro_usd,
         extra_args: profile.args,
+        before,
     };
     Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, decided, title }
 }

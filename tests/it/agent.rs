@@ -29,7 +29,7 @@ impl Run {
         command.args(args).envs(launch.env);
         let mut run = Self {
             dialogue: Dialogue::start(command),
-            decoder: Claude.decoder(),
+            decoder: Claude.decoder(&LaunchRequest::default()),
             events: Vec::new(),
             decoded: 0,
         };

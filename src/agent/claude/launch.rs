@@ -40,10 +40,10 @@ impl Adapter for Claude {
         argv.extend(request.extra_args.iter().cloned());
         // A program that replaces itself while sixteen of its kind start is a program that hangs.
         let env = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
-        Launch { argv, env, input: self.message(&request.prompt) }
+        Launch { argv, env, input: self.message(&request.prompt), keeps_input: true, ..Launch::default() }
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ClaudeDecoder::default())
     }
 

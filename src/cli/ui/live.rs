@@ -302,7 +302,8 @@ impl Row {
                 self.doing = format!("asks to use {}", sanitise_line(tool));
             }
             EventKind::Retry { error, attempt, max, .. } => {
-                self.doing = format!("{}, attempt {attempt} of {max}", sanitise_line(error));
+                let of = if *max > 0 { format!(" of {max}") } else { String::new() };
+                self.doing = format!("{}, attempt {attempt}{of}", sanitise_line(error));
             }
             EventKind::Exited { .. } => "ending".clone_into(&mut self.doing),
             _ => {}

@@ -65,11 +65,13 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
         }
         EventKind::Retry { attempt, max, delay_ms, status, error } => {
             let status = status.map(|status| format!("{status} ")).unwrap_or_default();
-            let seconds = delay_ms.div_ceil(1000);
-            one(
-                Label::Attention,
-                &format!("{status}{error}: attempt {attempt} of {max} failed, the next one in {seconds}s"),
-            )
+            // Not every program says how often it tries, or how long it waits.
+            let of = if *max > 0 { format!(" of {max}") } else { String::new() };
+            let next = match delay_ms.div_ceil(1000) {
+                0 => String::new(),
+                seconds => format!(", the next one in {seconds}s"),
+            };
+            one(Label::Attention, &format!("{status}{error}: attempt {attempt}{of} failed{next}"))
         }
         EventKind::Result { subtype, error, text: _, usage } => {
             let mut line =

@@ -199,6 +199,7 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
             _ => {}
         }
     }
+    run.session.clone_from(&named);
     let earlier = agent.runs.range(..number).rev().find_map(|(_, run)| run.tip.clone());
     let start = earlier.unwrap_or_else(|| agent.base.clone());
     let commits = match &run.tip {

@@ -88,7 +88,7 @@ struct Live {
 
 impl Live {
     fn new(plan: Plan, context: RunContext, feed: Arc<Feed>) -> Self {
-        let (decoder, started) = (plan.adapter.decoder(), context.clock.now());
+        let (decoder, started) = (plan.adapter.decoder(&plan.launch), context.clock.now());
         Self {
             plan,
             context,
@@ -150,14 +150,20 @@ impl Live {
             streaming: launch.input.is_some(),
             ..ChildOptions::default()
         };
-        let child = command.start(&options).map_err(Error::Start)?;
+        let mut child = command.start(&options).map_err(Error::Start)?;
         plan.lease.started(Some(child.identity().clone()), self.started)?;
         if let Some(input) = launch.input {
             // A fresh pipe takes what it is given; a child that is gone already says so by its exit.
             let _ = child.write(input);
         }
+        if !launch.keeps_input {
+            child.close_input();
+        }
         let (agent, run, pid) = (plan.agent.id, plan.run, child.identity().pid);
         self.tell(None, Progress::Started { agent, run, pid }).await;
+        for notice in &launch.notices {
+            self.notice(notice).await;
+        }
         Ok(child)
     }
 
@@ -232,11 +238,7 @@ impl Live {
             let before = events.len();
             match source {
                 Source::Stdout => self.decoder.line(&line.bytes, at, &mut events),
-                Source::Stderr if text.trim().is_empty() => {}
-                Source::Stderr => {
-                    let text = text.clone().into_owned();
-                    events.push(Event { at, parent: None, kind: EventKind::Notice { text } });
-                }
+                Source::Stderr => self.decoder.error_line(&line.bytes, at, &mut events),
             }
             if line.cut > 0 {
                 let text = format!("a line was cut: {} bytes more", line.cut);
@@ -250,16 +252,7 @@ impl Live {
             }
             for event in &mut events[before..] {
                 self.learn(event);
-                let mut number = None;
-                if !is_partial(&event.kind) {
-                    let mut kept = event.clone();
-                    redact_event(&self.context.redactor, &mut kept);
-                    if let EventKind::PermissionAsked { input, .. } = &mut kept.kind {
-                        *input = redact_line(&self.context.redactor, input).into_owned();
-                    }
-                    number = self.write(&Entry::Event(kept));
-                }
-                numbers.push(number);
+                numbers.push(self.keep(event));
             }
         }
         self.journal.flush();
@@ -269,6 +262,19 @@ impl Live {
         if self.refused.is_some() && self.stopped_by.is_none() {
             child.stop();
         }
+    }
+
+    /// Writes an event to the journal, and returns its number there; what is only a piece of a whole has none.
+    fn keep(&mut self, event: &Event) -> Option<u64> {
+        if is_partial(&event.kind) {
+            return None;
+        }
+        let mut kept = event.clone();
+        redact_event(&self.context.redactor, &mut kept);
+        if let EventKind::PermissionAsked { input, .. } = &mut kept.kind {
+            *input = redact_line(&self.context.redactor, input).into_owned();
+        }
+        self.write(&Entry::Event(kept))
     }
 
     /// What an event says that the record needs. Nothing that decides about success.
@@ -429,8 +435,14 @@ impl Live {
     async fn exited(&mut self, exit: Exit) {
         let at = self.context.clock.now();
         let kind = EventKind::Exited { code: exit.code, signal: exit.signal };
-        let event = Event { at, parent: None, kind };
-        self.tell_event(event).await;
+        let mut events = Vec::new();
+        self.decoder.end(at, &mut events);
+        for mut event in events {
+            let number = self.keep(&event);
+            redact_event(&self.context.redactor, &mut event);
+            self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
+        }
+        self.tell_event(Event { at, parent: None, kind }).await;
         if exit.leaked > 0 {
             let word = if exit.leaked == 1 { "process" } else { "processes" };
             self.notice(&format!("it left {} {word} running; they were ended", exit.leaked)).await;
@@ -475,6 +487,7 @@ impl Live {
                 tip: Some(tip.clone()),
                 usage,
                 model: self.model,
+                session: self.session.clone(),
                 transcript: None,
             },
             session: self.session.filter(|session| Some(session) != plan.agent.session.as_ref()),

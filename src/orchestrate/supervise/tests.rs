@@ -32,10 +32,15 @@ impl Adapter for Shell {
 
     fn launch(&self, request: &LaunchRequest) -> Launch {
         let input = self.streaming.then(|| format!("{}\n", request.prompt).into_bytes());
-        Launch { argv: ["/bin/sh", "-c", &self.script].map(Into::into).into(), env: Vec::new(), input }
+        Launch {
+            argv: ["/bin/sh", "-c", &self.script].map(Into::into).into(),
+            input,
+            keeps_input: true,
+            ..Launch::default()
+        }
     }
 
-    fn decoder(&self) -> Box<dyn Decoder> {
+    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ShellDecoder::default())
     }
 

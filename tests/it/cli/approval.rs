@@ -23,7 +23,11 @@ fn settings_say_where_they_come_from() {
     profile.claude.max-turns = 30                                       git config (<root>/home/.gitconfig)
     profile.claude.permissions = accept-edits                           built in
     profile.claude.program = claude                                     built in
+    profile.codex.permissions = accept-edits                            built in
+    profile.codex.program = codex                                       built in
     profile.command.program = command                                   built in
+    profile.gemini.permissions = accept-edits                           built in
+    profile.gemini.program = gemini                                     built in
     profile.local.command = ["sh", "-c", "true"]  (waits for approval)  <root>/repo/orchestra.toml
     profile.local.program = command  (waits for approval)               <root>/repo/orchestra.toml
     profile.replay.program = replay                                     built in

@@ -1,0 +1,10 @@
+//! Codex: `codex exec --json`. Nothing here starts a process or reads a file.
+
+mod decode;
+mod launch;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use decode::CodexDecoder;
+pub use launch::Codex;
