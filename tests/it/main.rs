@@ -7,7 +7,9 @@
 )]
 
 mod acceptance;
+mod acceptance_codex;
 mod acceptance_findings;
+mod acceptance_gemini;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;

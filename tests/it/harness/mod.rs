@@ -9,13 +9,17 @@
 )]
 
 pub(crate) mod anthropic;
+pub(crate) mod gemini;
 mod http;
+pub(crate) mod openai;
 mod picture;
 pub(crate) mod programs;
 pub(crate) mod sandbox;
+pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod terminal;
 
 pub(crate) use anthropic::{Endpoint, Step};
 pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox, wait_for};
+pub(crate) use scripted::{Answer, Model};
 pub(crate) use terminal::Terminal;

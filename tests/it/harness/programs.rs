@@ -18,10 +18,24 @@ pub(crate) fn claude() -> PathBuf {
     FOUND.get_or_init(|| installed("claude")).clone()
 }
 
+/// The real Codex, as [`claude`].
+pub(crate) fn codex() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| installed("codex")).clone()
+}
+
+/// The real Gemini CLI, as [`claude`].
+pub(crate) fn gemini() -> PathBuf {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| installed("gemini")).clone()
+}
+
 fn installed(name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-agents");
-    let output =
-        Command::new(&script).output().unwrap_or_else(|error| panic!("{}: {error}", script.display()));
+    let output = Command::new(&script)
+        .arg(name)
+        .output()
+        .unwrap_or_else(|error| panic!("{}: {error}", script.display()));
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(
         output.status.success(),
