@@ -5,6 +5,7 @@
 //! below and shows what they answer.
 
 mod apart;
+mod attach;
 mod command;
 mod complete;
 mod context;

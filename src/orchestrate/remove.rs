@@ -134,7 +134,7 @@ pub(super) fn look(
     if lease::find_live(repo, &agent.id).is_some() {
         return refuse(
             "it is running".to_owned(),
-            Some("stop it first: Ctrl-C in the console that runs it".to_owned()),
+            Some(format!("`git orchestra stop {} --wait` ends it", agent.name)),
         );
     }
     // A name is that of the agent that lives under it: a record that came from elsewhere, or that of one removed

@@ -357,3 +357,128 @@ fn a_detached_agent_dies_with_the_process_that_watches_it() {
     assert!(!runs(&seconds));
     assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work");
 }
+
+#[test]
+fn whoever_attaches_sees_everything_once_whenever_they_come() {
+    let sandbox = sandbox(
+        "n=0; while [ ! -e stop ]; do n=$((n+1)); echo line $n; [ $((n % 50)) -eq 0 ] && sleep 0.02; done; rm stop; echo last $n",
+    );
+    sandbox.ok(&["spawn", "--detach", "-m", "Count", "--profile", "sh"]);
+    let viewers: Vec<Child> = (0..4)
+        .map(|_| {
+            let seen = poll(|| sandbox.ok(&["log", "count"]).contains("line 100").then_some(()));
+            assert!(seen.is_some());
+            console(&sandbox, &["attach", "count"])
+        })
+        .collect();
+    let mut json = console(&sandbox, &["attach", "count", "--json"]);
+    let readers: Vec<_> = viewers
+        .into_iter()
+        .map(|mut viewer| {
+            std::thread::spawn(move || {
+                let mut said = String::new();
+                viewer.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+                (said, viewer.wait().unwrap().code())
+            })
+        })
+        .collect();
+    let mut lines = BufReader::new(json.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("line 2000\"")));
+    let worktree = sandbox.git(&["worktree", "list", "--porcelain"]);
+    let worktree =
+        worktree.lines().filter_map(|line| line.strip_prefix("worktree ")).next_back().unwrap().to_owned();
+    std::fs::write(format!("{worktree}/stop"), "").unwrap();
+    let last = lines.last().unwrap();
+    let last: Value = serde_json::from_str(&last).unwrap();
+    assert_eq!(
+        (&last["data"]["is"], &last["data"]["outcome"]["is"]),
+        (&json!("finished"), &json!("succeeded"))
+    );
+    assert_eq!(json.wait().unwrap().code(), Some(0));
+    for reader in readers {
+        let (said, code) = reader.join().unwrap();
+        assert_eq!(code, Some(0), "{said}");
+        let numbers: Vec<u64> =
+            said.lines().filter_map(|line| line.strip_prefix("count  line ")?.parse().ok()).collect();
+        let count = u64::try_from(numbers.len()).unwrap();
+        assert!(count >= 2000, "{count}");
+        assert!(numbers.into_iter().eq(1..=count), "every line once, in order");
+        assert!(
+            said.contains(&format!("count  last {count}\n")) && said.ends_with("count  done\n"),
+            "{count}"
+        );
+    }
+    let late = sandbox.orchestra(&["attach", "count"]);
+    assert!(late.code == 1 && late.stderr.contains("count does not run (done)"), "{late}");
+}
+
+#[test]
+fn claude_is_spoken_to_and_answered_where_somebody_attached() {
+    let script = vec![
+        Step::read("README.md").saying("I begin.").behind("begin"),
+        Step::bash("sh -c 'date >marker'"),
+        Step::say("Finished."),
+    ];
+    let endpoint = Endpoint::start([("Touch the marker", script)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.ok(&["spawn", "--detach", "-m", "Touch the marker", "--name", "heron"]);
+    wait_for("the first request", || (endpoint.waiting_at("begin") > 0).then_some(()));
+    // The terminal is as it was afterwards.
+    let script = format!("{ORCHESTRA} attach heron; echo \"code $?\"; stty -a");
+    let mut terminal = Terminal::start(&sandbox, "sh", &["-c", &script], sandbox.repo(), 30, 100);
+    terminal.wait_for("say ›");
+    terminal.type_in("Mind the commaX\u{7f}s\r");
+    terminal.wait_for("a person told it: Mind the commas");
+    endpoint.open("begin");
+    terminal.wait_for("let it use Bash? y/n");
+    terminal.type_in("perhaps\r");
+    terminal.wait_for("y allows it this once");
+    terminal.type_in("y\r");
+    terminal.wait_for("it was allowed");
+    terminal.wait_for("code 0");
+    terminal.wait_for(" icanon");
+    assert!(terminal.screen().contains(" echo "), "{}", terminal.screen());
+    assert_eq!(terminal.end(), 0);
+    sandbox.git(&["cat-file", "-e", "orchestra/heron:marker"]);
+    assert!(format!("{:?}", endpoint.seen().pop().unwrap()).contains("Mind the commas"));
+}
+
+#[test]
+fn a_question_is_kept_for_later_when_everybody_has_gone() {
+    let script = vec![
+        Step::read("README.md").saying("I begin.").behind("begin"),
+        Step::bash("sh -c 'date >marker'"),
+        Step::say("Finished."),
+    ];
+    let endpoint = Endpoint::start([("Touch the marker", script)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.ok(&["spawn", "--detach", "-m", "Touch the marker", "--name", "heron"]);
+    wait_for("the first request", || (endpoint.waiting_at("begin") > 0).then_some(()));
+    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "heron"], 30, 100);
+    terminal.wait_for("say ›");
+    endpoint.open("begin");
+    terminal.wait_for("let it use Bash? y/n");
+    assert_eq!(sandbox.orchestra(&["wait", "heron", "--timeout", "0"]).code, 7, "it waits for us");
+    terminal.type_in("\u{3}");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(terminal.screen().contains("heron works on"), "{}", terminal.screen());
+    assert_eq!(sandbox.orchestra(&["wait", "heron"]).code, 3, "a decision waits");
+    let decisions = sandbox.json(&["decide"]);
+    assert_eq!(decisions["data"].as_array().unwrap().len(), 1, "{decisions}");
+}
+
+#[test]
+fn one_attaches_to_an_agent_of_another_terminal_and_stops_it_from_a_third() {
+    let sandbox = sandbox("echo ready; exec sleep 600");
+    let mut console = Terminal::orchestra(&sandbox, &["spawn", "-m", "Work", "--profile", "sh"], 24, 80);
+    console.wait_for("ready");
+    let mut other = Terminal::orchestra(&sandbox, &["attach", "work"], 24, 80);
+    other.wait_for("ready");
+    other.type_in("hello\r");
+    other.wait_for("takes no messages while it runs");
+    sandbox.ok(&["stop", "work", "--wait"]);
+    assert_eq!((other.end(), console.end()), (4, 4), "{}", other.screen());
+    assert!(other.screen().contains("stopped by stop"), "{}", other.screen());
+}

@@ -62,6 +62,16 @@ fn several_machines_are_as_the_readme_shows_them() {
     run_session(&sandbox, "machines");
 }
 
+#[test]
+fn agents_in_the_background_are_as_the_readme_shows_them() {
+    let mut sandbox = Sandbox::new();
+    let held = vec![Step::read("README.md").saying("I will look first.").behind("for ever")];
+    let endpoint =
+        Endpoint::start([("Go on", vec![Step::say("They are sorted.")]), ("Sort the imports", held)]);
+    use_claude(&mut sandbox, &endpoint);
+    run_session(&sandbox, "background");
+}
+
 const DATES: &str = "\
 # Prints the date that its argument means, as year-month-day.
 parse() {

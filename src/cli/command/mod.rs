@@ -54,6 +54,7 @@ commands! {
     "Agents" {
         Spawn => spawn,
         Resume => resume,
+        Attach => attach,
         Send => send,
         Interrupt => interrupt,
         Stop => stop,

@@ -61,6 +61,8 @@ pub(crate) struct Live {
     bars: Option<MultiProgress>,
     /// Counts those that wait for their turn, where they have no lines.
     queued: Option<ProgressBar>,
+    /// What is being typed, below everything else.
+    input: Option<ProgressBar>,
     held: Option<Vec<String>>,
     frame: usize,
     out_is_gone: bool,
@@ -84,6 +86,7 @@ impl Live {
             width: width.min(NAME_WIDTH),
             bars,
             queued,
+            input: None,
             held: None,
             frame: 0,
             out_is_gone: false,
@@ -162,6 +165,39 @@ impl Live {
         self.say(Some(&finished.agent), label, &text);
         if let Some(error) = &finished.error {
             self.say(Some(&finished.agent), Label::Bad, &format!("failed to {}", sanitise_line(error)));
+        }
+    }
+
+    /// Whether a line can be typed below what is shown.
+    pub(crate) const fn takes_input(&self) -> bool {
+        self.bars.is_some()
+    }
+
+    /// Shows what is being typed behind `prompt`, as far as it fits.
+    pub(crate) fn show_input(&mut self, prompt: &str, text: &str) {
+        let Some(bars) = &self.bars else { return };
+        let input = self.input.get_or_insert_with(|| bars.add(plain_bar()));
+        let paint = self.ui.err_painter();
+        let room = self.ui.columns().unwrap_or(COLUMNS).max(40) - measure_text_width(prompt) - 4;
+        // The end is where the typing happens.
+        let mut shown = text;
+        while measure_text_width(shown) > room {
+            let mut rest = shown.chars();
+            rest.next();
+            shown = rest.as_str();
+        }
+        input.set_message(format!(
+            "{} {}▏",
+            paint.paint(Label::Title, prompt),
+            paint.paint(Label::Plain, shown)
+        ));
+    }
+
+    /// Says that an agent has been running for `ago` already.
+    pub(crate) fn began(&mut self, agent: &Id, ago: Duration) {
+        if let Some(row) = self.rows.get_mut(agent) {
+            row.phase = Phase::Running;
+            row.since = Instant::now().checked_sub(ago).unwrap_or_else(Instant::now);
         }
     }
 

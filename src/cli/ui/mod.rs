@@ -4,6 +4,7 @@
 //! this program passes [`printable`] before it reaches the terminal.
 
 pub(crate) mod diff;
+mod keys;
 mod live;
 mod pager;
 mod prompt;
@@ -11,6 +12,7 @@ mod style;
 mod table;
 mod wrap;
 
+pub(crate) use keys::{Key, Keyboard};
 pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};

@@ -168,7 +168,7 @@ impl Queue {
             }
             let lease = task.assignee.and_then(|agent| lease::find_live(self.store.repo(), &agent));
             if let Some(lease) = lease {
-                let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
+                let hint = format!("`git orchestra stop {} --wait` ends it", lease.name);
                 return Err(Error::refused(format!("release {short}: {} runs", lease.name), hint));
             }
         }

@@ -137,7 +137,10 @@ impl Feed {
 
     /// Says which questions wait for an answer.
     pub(in crate::orchestrate) fn set_questions(&self, questions: Vec<Question>) {
+        let line = Answer::Asks { questions: questions.clone() }.line();
         *self.questions.lock().unwrap_or_else(PoisonError::into_inner) = questions;
+        // With nobody looking it is kept for whoever comes.
+        let _ = self.said.send(line.into());
     }
 
     /// What is said from now on, and where things stand. Whatever the journal holds by the time that this returns is

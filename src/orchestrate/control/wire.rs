@@ -80,6 +80,11 @@ pub enum Answer {
         /// What.
         progress: Progress,
     },
+    /// These permission questions wait for an answer now, oldest first.
+    Asks {
+        /// The questions.
+        questions: Vec<Question>,
+    },
     /// More happened than this connection could take: the journal has it.
     Behind,
 }

@@ -54,7 +54,7 @@ pub fn recover_all(store: &Store, options: &RecoverOptions) -> Result<Vec<Recove
         let wanted = options.recreate.contains(&agent.id);
         if live.iter().any(|lease| lease.agent == agent.id) {
             if wanted {
-                let hint = "stop it first: Ctrl-C in the console that runs it".to_owned();
+                let hint = format!("`git orchestra stop {} --wait` ends it", agent.name);
                 return Err(Error::refused(format!("make {} again: it is running", agent.name), hint));
             }
             continue;

@@ -74,6 +74,8 @@ struct Live {
     overdue: bool,
     /// Whether a message was sent that no result has followed.
     unanswered: bool,
+    /// Until when its input stays open though its turn is over: a message that came late in it begins another one.
+    listens_until: Option<Instant>,
     /// Whether its turn was interrupted, and nothing was said to it since.
     interrupted: bool,
     /// Why its model does not serve it, if it never will.
@@ -101,6 +103,7 @@ impl Live {
             stopped_by: None,
             overdue: false,
             unanswered: false,
+            listens_until: None,
             interrupted: false,
             refused: None,
             done_since: None,
@@ -199,7 +202,7 @@ impl Live {
                 }
                 () = due(limit.as_ref().map(|(at, _)| *at)) => {
                     let reason = limit.map_or("", |(_, reason)| reason);
-                    self.over(&child, reason).await;
+                    self.over(&mut child, reason).await;
                 }
             }
         }
@@ -214,10 +217,15 @@ impl Live {
         let idle = limits.idle.filter(|_| self.open.is_empty()).map(|span| (heard + span, "idle"));
         let total = limits.total.map(|span| (begun + span, "deadline"));
         let done = self.done_since.map(|since| (since + limits.after_result, "done"));
-        [idle, total, done].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let listening = self.listens_until.map(|at| (at, "listening"));
+        [idle, total, done, listening].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
-    async fn over(&mut self, child: &Child, reason: &'static str) {
+    async fn over(&mut self, child: &mut Child, reason: &'static str) {
+        if reason == "listening" {
+            self.listens_until = None;
+            return self.settle(child);
+        }
         if reason == "done" {
             self.overdue = true;
             self.notice("it said that it was done and did not end; it was ended").await;
@@ -284,7 +292,10 @@ impl Live {
                 self.model = model.clone().or(self.model.take());
                 self.session = session.clone().or(self.session.take());
             }
-            EventKind::Result { .. } if event.parent.is_none() => self.unanswered = false,
+            EventKind::Result { .. } if event.parent.is_none() && self.unanswered => {
+                self.unanswered = false;
+                self.listens_until = Some(Instant::now() + self.plan.limits.after_result / 3);
+            }
             // The program would try for minutes, and nothing changes meanwhile.
             EventKind::Retry { attempt, status: Some(status @ (401 | 403)), error, .. }
                 if *attempt >= REFUSALS && event.parent.is_none() =>
@@ -298,6 +309,7 @@ impl Live {
     }
 
     async fn show(&mut self, child: &Child, mut event: Event, number: Option<u64>) {
+        let mut opened = false;
         if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
             let subject = permission_subject(tool, input);
             let known = self.plan.decided.get(&subject).copied();
@@ -314,7 +326,7 @@ impl Live {
                 let open = Open { request, tool, summary: redact(summary), input: input.clone(), subject };
                 if self.context.interactive || *self.feed.askers().borrow() > 0 {
                     self.open.push(open);
-                    self.feed.set_questions(self.open.iter().map(Open::question).collect());
+                    opened = true;
                 } else {
                     self.defer(child, open).await;
                 }
@@ -322,6 +334,13 @@ impl Live {
         }
         redact_event(&self.context.redactor, &mut event);
         self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
+        if opened {
+            self.show_questions();
+        }
+    }
+
+    fn show_questions(&self) {
+        self.feed.set_questions(self.open.iter().map(Open::question).collect());
     }
 
     async fn reply(&mut self, child: &Child, request: &str, reply: &PermissionReply) {
@@ -359,12 +378,17 @@ impl Live {
         for open in std::mem::take(&mut self.open) {
             self.defer(child, open).await;
         }
-        self.feed.set_questions(Vec::new());
+        self.show_questions();
     }
 
     /// Closes the input of a program that is done, and notes since when it is.
     fn settle(&mut self, child: &mut Child) {
-        if self.decoder.is_idle() && !self.unanswered && !self.interrupted && self.open.is_empty() {
+        let idle = self.decoder.is_idle();
+        if !idle {
+            self.listens_until = None;
+        }
+        let listens = self.unanswered || self.interrupted || self.listens_until.is_some();
+        if idle && !listens && self.open.is_empty() {
             if child.is_input_open() {
                 child.close_input();
             }
@@ -393,11 +417,7 @@ impl Live {
             }
             Request::Message { text, .. } => {
                 let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
-                let sent = bytes.and_then(|bytes| child.write(bytes).map_err(refusal));
-                if let Err(why) = sent {
-                    self.notice(&format!("it was not told: {why}")).await;
-                    return Err(why);
-                }
+                bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
                 (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
                 let text = redact_line(&self.context.redactor, text).into_owned();
                 self.notice(&format!("a person told it: {text}")).await;
@@ -405,11 +425,7 @@ impl Live {
             }
             Request::Interrupt { .. } => {
                 let bytes = self.plan.adapter.interrupt().ok_or(Refusal::KnowsNoInterrupt);
-                let sent = bytes.and_then(|bytes| child.write(bytes).map_err(refusal));
-                if let Err(why) = sent {
-                    self.notice(&format!("it was not interrupted: {why}")).await;
-                    return Err(why);
-                }
+                bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
                 // Its input stays open: whoever interrupts has something to say.
                 self.interrupted = true;
                 self.notice("a person interrupted it; it waits for a message").await;
@@ -424,7 +440,7 @@ impl Live {
                     PermissionReply::Deny { message: "The person at the console refused this.".to_owned() }
                 };
                 self.reply(child, request, &reply).await;
-                self.feed.set_questions(self.open.iter().map(Open::question).collect());
+                self.show_questions();
                 let (agent, request) = (self.plan.agent.id, request.clone());
                 self.tell(None, Progress::Answered { agent, request, allowed: *allow }).await;
                 Ok(())

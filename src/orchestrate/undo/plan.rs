@@ -114,7 +114,7 @@ impl Plan {
                 let what = format!("undo {}: {} is running", named(&self.operation), info.name);
                 return Err(Error::refused(
                     what,
-                    format!("stop it first: `git orchestra stop {}`", info.name),
+                    format!("`git orchestra stop {} --wait` ends it", info.name),
                 ));
             }
         }

@@ -58,7 +58,7 @@ impl From<Error> for CliError {
             Error::OpenAlready { .. } => {
                 "`git orchestra merge --continue` goes on with it, `git orchestra merge --abort` gives it up"
             }
-            Error::Running(_) => "wait until they are done, or end them with Ctrl-C in the console that runs them",
+            Error::Running(_) => "`git orchestra wait` returns when they are done, `git orchestra stop` ends them",
             Error::ManyTargets(_) => "say it with `--into BRANCH`",
             Error::AtWork(_) => "wait for it, or end it with Ctrl-C where it runs",
             Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
