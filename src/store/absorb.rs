@@ -421,6 +421,10 @@ pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'stati
             if !matches!(name, Some(Ok(_))) {
                 return Err("its branch is not one of agents");
             }
+            // It becomes an argument of the agent's program.
+            if !agent.session.as_deref().is_none_or(|session| is_plain(session.as_bytes())) {
+                return Err("its conversation is none");
+            }
             if !agent.target.as_deref().is_none_or(is_branch) {
                 return Err("its target is no branch");
             }

@@ -10,7 +10,8 @@ pub enum Field {
     Scalar(&'static str),
     /// An array of strings: the newest write of each element wins.
     Set(&'static str),
-    /// An object: the newest write of each key wins.
+    /// An object: the newest write of each key wins. A counter is one whose keys are machines, each of which counts
+    /// for itself: its value is the sum.
     Map(&'static str),
 }
 

@@ -25,6 +25,7 @@ enum Step {
     Status(u8),
     Label(u8, bool),
     Foreign(u8),
+    Count(u8),
     Fence,
     Delete(bool),
     Pull(usize),
@@ -37,6 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         2 => (0..3_u8).prop_map(Step::Status),
         3 => (0..4_u8, any::<bool>()).prop_map(|(label, there)| Step::Label(label, there)),
         1 => any::<u8>().prop_map(Step::Foreign),
+        2 => (1..4_u8).prop_map(Step::Count),
         1 => Just(Step::Fence),
         1 => any::<bool>().prop_map(Step::Delete),
         4 => (0..5_usize).prop_map(Step::Pull),
@@ -70,6 +72,14 @@ fn play(clones: usize, steps: &[(usize, u64, Step)]) -> (Vec<Record>, BTreeMap<S
                 let stamp = Stamp::after(now, &actor, records[who].stamp("foreign"));
                 records[who].stamps.insert("foreign".into(), stamp);
                 records[who].fields.insert("foreign".into(), json!({"a": n}));
+            }
+            // A counter is a map in which each machine counts for itself; its value is the sum.
+            Step::Count(n) => {
+                let key = format!("tries:{actor}");
+                let stamp = Stamp::after(now, &actor, records[who].stamp(&key));
+                records[who].stamps.insert(key, stamp);
+                let tries = records[who].fields.entry("tries").or_insert_with(|| json!({}));
+                tries[&actor] = json!(tries[&actor].as_u64().unwrap_or(0) + u64::from(*n));
             }
             Step::Fence => {
                 let fence = records[who].fields.get("fence").and_then(serde_json::Value::as_i64).unwrap_or(0);
@@ -142,6 +152,10 @@ proptest! {
             if key != "status" && key != "fence" {
                 prop_assert_eq!(end.stamp(key), Some(stamp), "{}", key);
             }
+        }
+        for actor in (0..clones).map(|who| format!("m{who}")) {
+            let count = |record: &Record| record.fields.get("tries").and_then(|tries| tries[&actor].as_u64());
+            prop_assert_eq!(count(&end), records.iter().filter_map(count).max(), "no count is lost");
         }
         prop_assert!(end.entity::<Task>().is_ok());
     }

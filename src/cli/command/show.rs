@@ -92,7 +92,14 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
         Kind::Decision => view::decision::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),
     };
-    if let Some(deleted) = state.record(kind, &id)?.and_then(|record| record.deleted()) {
+    let record = state.record(kind, &id)?;
+    let own = ctx.store()?.machine()?;
+    if let Some(stamp) = record.as_ref().and_then(|record| record.stamp("id")).filter(|stamp| stamp.actor != own) {
+        // Whoever can write to the remote can write any name into a record.
+        let machine = paint.paint(Label::Plain, &stamp.actor);
+        let _ = writeln!(page, "\nfrom machine {machine}, {}", paint.paint(Label::Attention, "unverified"));
+    }
+    if let Some(deleted) = record.and_then(|record| record.deleted()) {
         let by = format!("{}, {}", deleted.by, view::when(deleted.at, now));
         let _ = writeln!(page, "\n{} by {}", paint.paint(Label::Attention, "deleted"), paint.paint(Label::Plain, by));
         if let Some(operation) = &deleted.operation {

@@ -230,7 +230,8 @@ pub(crate) fn page(
     let own = ctx.store()?.machine()?;
     match &logged.machine {
         Some(machine) if *machine == own => field("machine", Label::Plain, &format!("{machine}, this one")),
-        Some(machine) => field("machine", Label::Plain, machine),
+        // Nothing signs what other machines say.
+        Some(machine) => field("machine", Label::Plain, &format!("{machine}, unverified")),
         None => {}
     }
     field("when", Label::Dim, &when(logged.at, ctx.clock().now()));

@@ -53,10 +53,8 @@ impl Repository {
             command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
         let found = pushed_lines(&output);
         if found.is_empty() && !output.status.success() {
-            if let Some(line) = output.stderr.lines().find(|line| line.contains_str(UNKNOWN)) {
-                let words = line.to_str_lossy();
-                let words = words.trim_start_matches("fatal: ").to_owned();
-                return Ok(vec![PushAnswer::Refused(words); trials.len()]);
+            if output.stderr.contains_str(UNKNOWN) {
+                return Ok(vec![PushAnswer::Refused("not supported".to_owned()); trials.len()]);
             }
             if never_began(&output) {
                 return Err(trouble::of_words(remote, &command, &output));

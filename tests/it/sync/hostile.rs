@@ -305,3 +305,64 @@ fn stamps_that_nobody_could_outdo_are_left_out() {
     assert!(out.stderr.contains("in a time that never comes"), "{out}");
     assert!(titles(&ada).contains(&"From Ada".to_owned()));
 }
+
+#[test]
+fn records_are_data_whatever_they_name() {
+    let (stage, ada, bob, _server) = stage();
+    let profiles = |machine: &Sandbox| {
+        let file = machine.home().join(".config/git-orchestra/config.toml");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        let text = "[profile.worker]\nprogram = 'command'\ncommand = ['sh', '-c', 'echo done >work.txt']\n";
+        std::fs::write(file, text).unwrap();
+    };
+    profiles(&bob);
+    profiles(&ada);
+    bob.ok(&["spawn", "--profile", "worker", "--name", "blue-heron", &id_of(&bob, "From Bob")]);
+    bob.ok(&["push", "--branches"]);
+    let canary = ada.root().join("canary");
+    let touch = format!("touch {}", canary.display());
+    let agent = bob.json(&["show", "blue-heron"])["data"]["id"].as_str().unwrap().to_owned();
+    let path = format!("agents/{}/{}/{agent}.json", &agent[..1], &agent[1..2]);
+    let text = stage.remote.git(&["show", &format!("{STATE}:{path}")]);
+    let tampered = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        change(&mut record);
+        let forged = blob(&stage, record.to_string().as_bytes());
+        publish(&stage, &replaced(&stage, &format!("{STATE}^{{tree}}"), &path, &forged));
+    };
+    tampered(&|record| record["session"] = "--dangerously-skip-permissions".into());
+    let out = within_limits(&ada, &["sync"]);
+    assert!(out.code == 0 && out.stderr.contains("its conversation is none"), "{out}");
+    tampered(&|record| {
+        for key in ["program", "profile", "machine", "prompt"] {
+            record[key] = format!("$({touch})").into();
+        }
+        record["env"] = serde_json::json!({"GIT_SSH_COMMAND": touch, "LD_PRELOAD": canary});
+        record["command"] = serde_json::json!(["sh", "-c", touch]);
+        record["permissions"] = "bypass".into();
+    });
+    within_limits(&ada, &["sync"]);
+    for command in [
+        &["status", "--all"][..],
+        &["show", &agent],
+        &["log", &agent],
+        &["resume", &agent],
+        &["overlap"],
+        &["merge", "--dry-run"],
+        &["merge", "--yes"],
+        &["recover"],
+        &["doctor"],
+        &["prune"],
+        &["remove", &agent],
+        &["spawn", "--name", "grey-owl", "--profile", "worker", "Do it"],
+        &["sync"],
+    ] {
+        let out = ada.orchestra(command);
+        assert!((0..=6).contains(&out.code), "{command:?}\n{out}");
+        assert!(!canary.exists(), "{command:?} ran what a record names\n{out}");
+        assert_calm(&out);
+    }
+    let shown = ada.ok(&["show", &id_of(&ada, "From Bob")]);
+    assert!(shown.contains("unverified"), "{shown}");
+    assert!(!ada.ok(&["show", &id_of(&ada, "From Ada")]).contains("unverified"));
+}

@@ -76,7 +76,7 @@ fn what_a_host_takes_is_tried_and_nothing_stays() {
     deleting refs     yes    claims that end
     compare-and-swap  yes    claims
     all or nothing    yes    several claims at once
-    push options      no     nothing yet              the receiving end does not support push options
+    push options      no     nothing yet              not supported
     --- stderr
     state goes to refs/orchestra/ and notes on origin; nothing needs to be set
     ");
@@ -104,7 +104,7 @@ fn a_prefix_is_proposed_and_set_only_when_the_user_agrees() {
     deleting refs     yes    claims that end
     compare-and-swap  yes    claims
     all or nothing    yes    several claims at once
-    push options      no     nothing yet              the receiving end does not support push options
+    push options      no     nothing yet              not supported
     --- stderr
     origin takes only branches: state can live in refs/heads/orchestra-state/ there
     hint: nothing was set; `git config orchestra.remotePrefix refs/heads/orchestra-state/` does it

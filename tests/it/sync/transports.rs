@@ -135,6 +135,32 @@ fn machines_meet_over_ssh() {
 }
 
 #[test]
+fn an_old_git_is_refused_in_one_sentence() {
+    let stage = Stage::new();
+    let mut ada = machine(&stage.path());
+    ada.ok(&["task", "add", "One"]);
+    let bin = ada.root().join("old");
+    std::fs::create_dir(&bin).unwrap();
+    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .map(|dir| dir.join("git"))
+        .find(|file| file.exists())
+        .unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n*--porcelain*refs/orchestra/remotes*) echo \"error: unknown option \\`porcelain'\" >&2; \
+         exit 129 ;;\nversion) echo git version 2.39.5 ;;\n*) exec {} \"$@\" ;;\nesac\n",
+        real.display()
+    );
+    std::fs::write(bin.join("git"), script).unwrap();
+    std::fs::set_permissions(bin.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::iter::once(bin).chain(std::env::split_paths(&path));
+    ada.set_env("PATH", std::env::join_paths(path).unwrap());
+    let out = ada.orchestra(&["sync"]);
+    let words = "error: failed to sync with `git version 2.39.5`: git 2.41 or newer is needed\n";
+    assert_eq!((out.code, out.stderr.as_str()), (1, words), "{out}");
+}
+
+#[test]
 fn who_signs_in_is_told_by_the_user_alone() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let ada = machine(&format!("http://127.0.0.1:{}/repo.git", listener.local_addr().unwrap().port()));
