@@ -4,7 +4,7 @@
 //! what it prints. Three formats are played and read, and may be mixed line by line:
 //!
 //! - the project's own script (see `wire`): `{"type":"tool_call","tool":"bash","args":{"command":"make"}}`;
-//! - a recorded stream of Claude Code;
+//! - a recorded stream of Claude Code, Codex or Gemini CLI (what `git orchestra log --raw` prints);
 //! - a transcript of normalised events, as `transcript` writes it.
 
 mod play;
@@ -15,7 +15,9 @@ mod wire;
 pub use play::{Stage, play};
 
 use super::claude::ClaudeDecoder;
+use super::codex::CodexDecoder;
 use super::command::{PROMPT_VARIABLE, whole_prompt};
+use super::gemini::GeminiDecoder;
 use super::lenient::Scalar;
 use super::tool::{self, few_lines};
 use super::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, transcript};
@@ -68,6 +70,8 @@ impl Adapter for Replay {
 #[derive(Debug, Default)]
 pub struct ReplayDecoder {
     claude: ClaudeDecoder,
+    codex: CodexDecoder,
+    gemini: GeminiDecoder,
     own: Usage,
     piece: bool,
     failure: Option<String>,
@@ -88,6 +92,14 @@ impl Decoder for ReplayDecoder {
             self.claude.line(line, at, events);
             self.piece = self.claude.was_piece();
             return;
+        }
+        if parsed.is_gemini() {
+            self.gemini.line(line, at, events);
+            self.piece = self.gemini.was_piece();
+            return;
+        }
+        if parsed.is_codex() {
+            return self.codex.line(line, at, events);
         }
         if parsed.is_event() {
             match transcript::decode(&text) {
@@ -112,22 +124,30 @@ impl Decoder for ReplayDecoder {
         }
     }
 
+    fn end(&mut self, at: Timestamp, events: &mut Vec<Event>) {
+        self.codex.end(at, events);
+        self.gemini.end(at, events);
+    }
+
     fn was_piece(&self) -> bool {
         self.piece
     }
 
     fn usage(&self) -> Usage {
         let mut usage = self.own;
-        usage += self.claude.usage();
+        for one in [self.claude.usage(), self.codex.usage(), self.gemini.usage()] {
+            usage += one;
+        }
         usage
     }
 
     fn is_idle(&self) -> bool {
-        self.claude.is_idle()
+        self.claude.is_idle() || self.codex.is_idle() || self.gemini.is_idle()
     }
 
     fn reported_failure(&self) -> Option<String> {
-        self.failure.clone().or_else(|| self.claude.reported_failure())
+        let own = self.failure.clone().or_else(|| self.claude.reported_failure());
+        own.or_else(|| self.codex.reported_failure()).or_else(|| self.gemini.reported_failure())
     }
 }
 

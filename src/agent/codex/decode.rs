@@ -296,7 +296,7 @@ fn reconnecting(words: &str) -> Option<(u64, u64, &str)> {
 }
 
 /// The command inside `/bin/bash -lc '…'`, as the model wrote it; anything else as it is.
-fn without_shell(command: &str) -> String {
+pub(in crate::agent) fn without_shell(command: &str) -> String {
     let inner = [" -lc ", " -c "].into_iter().find_map(|flag| {
         let (shell, word) = command.split_once(flag)?;
         (shell.ends_with("sh") && !shell.contains(' ')).then_some(word)

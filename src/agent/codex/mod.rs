@@ -7,4 +7,5 @@ mod tests;
 mod wire;
 
 pub use decode::CodexDecoder;
+pub(super) use decode::without_shell;
 pub use launch::Codex;

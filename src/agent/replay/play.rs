@@ -5,6 +5,8 @@
 
 use super::wire::{Args, Assistant, Line};
 use crate::agent::AgentError;
+use crate::agent::codex::without_shell;
+use crate::agent::lenient::Object;
 use crate::process::Command;
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -35,8 +37,9 @@ pub struct Stage {
 /// none.
 ///
 /// A tool that fails is told in its `tool_result`, or in a `notice` if a recorded result follows anyway; the script
-/// goes on, as a model would. Of a recorded stream of Claude Code the Write, Edit and Bash calls are performed; of a
-/// transcript of events nothing is, as it does not hold what was written.
+/// goes on, as a model would. Of a recorded stream of Claude Code the Write, Edit and Bash calls are performed; of
+/// Gemini CLI's the calls to write, replace and run; of Codex's the commands only, as it does not tell what it wrote; of
+/// a transcript of events nothing, for the same reason.
 pub fn play(script: impl BufRead, out: &mut impl Write, stage: &Stage) -> Result<u8, AgentError> {
     let mut player = Player { out, stage, calls: 0, recorded_in: String::new(), last: None };
     for line in script.split(b'\n') {
@@ -72,6 +75,9 @@ impl<W: Write> Player<'_, W> {
         if line.is_claude() {
             self.print(text)?;
             self.recorded(text, &line)?;
+        } else if line.is_gemini() || line.is_codex() {
+            self.print(text)?;
+            self.recorded_elsewhere(&line)?;
         } else if line.is_event() {
             let pause = self.last.map_or(0, |last| line.at().saturating_sub(last).min(MAX_PAUSE));
             self.last = Some(line.at());
@@ -145,12 +151,39 @@ impl<W: Write> Player<'_, W> {
             if block.kind.text() != "tool_use" || !matches!(name, "Write" | "Edit" | "Bash") {
                 continue;
             }
-            if let Err(why) = self.perform(name, block.input.map_or("{}", RawValue::get)) {
-                let content = format!("playing {name}: {why}");
-                self.print(&json!({"type": "notice", "content": content}).to_string())?;
-            }
+            let outcome = self.perform(name, block.input.map_or("{}", RawValue::get));
+            self.complain(name, outcome)?;
         }
         Ok(())
+    }
+
+    /// Performs what a recorded line of Gemini CLI or Codex calls, once: where its call begins.
+    fn recorded_elsewhere(&mut self, line: &Line<'_>) -> Result<(), AgentError> {
+        let name = line.tool_name.text();
+        let ours = match name {
+            "write_file" => "write",
+            "replace" => "edit",
+            "run_shell_command" => "bash",
+            _ => "",
+        };
+        if line.kind.text() == "tool_use" && !ours.is_empty() {
+            let outcome = self.perform(ours, line.parameters.map_or("{}", RawValue::get));
+            return self.complain(name, outcome);
+        }
+        if let Object(Some(item)) = &line.item
+            && line.kind.text() == "item.started"
+            && item.kind.text() == "command_execution"
+        {
+            let outcome = self.shell(&without_shell(item.command.text()));
+            return self.complain("command_execution", outcome);
+        }
+        Ok(())
+    }
+
+    fn complain(&mut self, name: &str, outcome: Result<String, String>) -> Result<(), AgentError> {
+        let Err(why) = outcome else { return Ok(()) };
+        let content = format!("playing {name}: {why}");
+        self.print(&json!({"type": "notice", "content": content}).to_string())
     }
 
     fn perform(&self, tool: &str, args: &str) -> Result<String, String> {

@@ -131,6 +131,44 @@ fn a_recorded_stream_is_performed_where_it_is_played() {
 }
 
 #[test]
+fn recorded_streams_of_other_programs_are_played_as_they_were() {
+    for (recorded, decoder) in [
+        (
+            include_str!("../../../fixtures/agents/codex/tools.jsonl"),
+            &mut CodexDecoder::default() as &mut dyn Decoder,
+        ),
+        (include_str!("../../../fixtures/agents/gemini/tools.jsonl"), &mut GeminiDecoder::default()),
+        (include_str!("../../../fixtures/agents/codex/retry-401.jsonl"), &mut CodexDecoder::default()),
+        (include_str!("../../../fixtures/agents/gemini/refused-401.jsonl"), &mut GeminiDecoder::default()),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let script = recorded.replace("/repo/", "");
+        let direct = crate::agent::testing::decode(decoder, script.as_bytes(), b"");
+        let (_, mut told, player) = play_in(dir.path(), &script);
+        told.retain(|kind| !matches!(kind, EventKind::Notice { text } if text.starts_with("playing ")));
+        assert_eq!(told, direct.into_iter().map(|event| event.kind).collect::<Vec<_>>());
+        assert_eq!(player.usage(), decoder.usage());
+        assert_eq!(player.reported_failure(), decoder.reported_failure());
+        assert_eq!(player.is_idle(), decoder.is_idle());
+    }
+    // Files are written and commands run where the recording tells what.
+    let dir = tempfile::tempdir().unwrap();
+    let line = |tool: &str, parameters: serde_json::Value| {
+        let line = serde_json::json!({"type": "tool_use", "timestamp": "t", "tool_name": tool, "parameters": parameters});
+        format!("{line}\n")
+    };
+    let script = [
+        line("write_file", serde_json::json!({"file_path": "a.txt", "content": "one\n"})),
+        line("replace", serde_json::json!({"file_path": "a.txt", "old_string": "one", "new_string": "two"})),
+        line("run_shell_command", serde_json::json!({"command": "cp a.txt b.txt"})),
+        r#"{"type":"item.started","item":{"type":"command_execution","command":"/bin/bash -lc 'cat b.txt > c.txt'"}}"#
+            .to_owned(),
+    ];
+    play_in(dir.path(), &script.concat());
+    assert_eq!(std::fs::read_to_string(dir.path().join("c.txt")).unwrap(), "two\n");
+}
+
+#[test]
 fn a_transcript_of_events_is_told_again() {
     let dir = tempfile::tempdir().unwrap();
     let usage = Usage { input: 5, turns: 1, ..Usage::default() };

@@ -12,7 +12,7 @@
 //! | `{"type":"result","content":"…","error":false}` | its last words |
 //! | `{"type":"exit","code":1}` | the end |
 
-use crate::agent::lenient::Scalar;
+use crate::agent::lenient::{Object, Scalar};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -49,6 +49,14 @@ pub(super) struct Line<'a> {
     subtype: Scalar<'a>,
     /// Where a recorded stream of Claude Code was recorded.
     pub(super) cwd: Scalar<'a>,
+    /// Only lines of Gemini CLI have it.
+    timestamp: Scalar<'a>,
+    /// A call of Gemini CLI.
+    pub(super) tool_name: Scalar<'a>,
+    #[serde(borrow)]
+    pub(super) parameters: Option<&'a RawValue>,
+    /// Something that Codex does.
+    pub(super) item: Object<Item<'a>>,
 }
 
 impl Line<'_> {
@@ -59,6 +67,18 @@ impl Line<'_> {
             "result" => self.subtype != Scalar::Absent && self.at == Scalar::Absent,
             kind => kind.starts_with("control_"),
         }
+    }
+
+    /// Whether it is a line of Codex's stream.
+    pub(super) fn is_codex(&self) -> bool {
+        let kind = self.kind.text();
+        ["thread.", "turn.", "item."].iter().any(|prefix| kind.starts_with(prefix))
+            || kind == "error" && self.timestamp == Scalar::Absent && self.message.some_text().is_some()
+    }
+
+    /// Whether it is a line of Gemini CLI's stream.
+    pub(super) fn is_gemini(&self) -> bool {
+        self.timestamp.some_text().is_some()
     }
 
     /// Whether it is a normalised event.
@@ -87,6 +107,15 @@ pub(super) struct Args<'a> {
     pub(super) new: Scalar<'a>,
     #[serde(alias = "replace_all")]
     pub(super) all: Scalar<'a>,
+}
+
+/// An item of Codex's stream.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Scalar<'a>,
+    pub(super) command: Scalar<'a>,
 }
 
 /// An assistant's line of Claude Code's stream, for the tools in it.

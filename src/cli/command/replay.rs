@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra replay fix-dates.jsonl")]
 pub(crate) struct Args {
-    /// JSON lines: a script, a stream of Claude Code, or a transcript; in a directory, the file NAME.jsonl of the
+    /// JSON lines: a script, a recorded stream (`log --raw`), or a transcript; in a directory, the file NAME.jsonl of the
     /// agent that plays it
     #[arg(value_hint = clap::ValueHint::FilePath)]
     file: PathBuf,
