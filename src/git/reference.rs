@@ -209,7 +209,7 @@ impl Mover<'_> {
         }
         let output = self.talk.end()?;
         if prepared && output.status.success() {
-            return self.repo.sync_refs(&self.edits);
+            return self.repo.sync_moved(&self.edits);
         }
         // It may have been killed or have failed, with some of the refs moved.
         if output.status.signal().is_some()
@@ -218,7 +218,7 @@ impl Mover<'_> {
             self.repo.mend_after(&self.edits, note);
         }
         if prepared && self.repo.finish_moves(&self.edits)? {
-            return self.repo.sync_refs(&self.edits);
+            return self.repo.sync_moved(&self.edits);
         }
         Err(self.repo.refused(&self.edits, &self.command, &output))
     }
@@ -255,17 +255,25 @@ impl Repository {
         command.failed(output).into()
     }
 
-    /// Waits until the names of refs that moved are on disk for good. git syncs what a ref says, but not the
-    /// directory that it puts it into.
-    fn sync_refs(&self, edits: &[RefEdit]) -> Result<(), Error> {
+    /// Waits until the names of refs are on disk for good, whoever moved them.
+    pub fn sync_ref_names(&self, names: &[&str]) -> Result<(), Error> {
+        self.sync_directories(names.iter().map(|name| (*name, false)))
+    }
+
+    fn sync_moved(&self, edits: &[RefEdit]) -> Result<(), Error> {
+        self.sync_directories(edits.iter().map(|edit| (edit.name.as_str(), edit.new.is_none())))
+    }
+
+    /// git syncs what a ref says, but not the directory that it puts it into.
+    fn sync_directories<'n>(&self, moved: impl Iterator<Item = (&'n str, bool)>) -> Result<(), Error> {
         let mut directories = BTreeSet::new();
         if self.refs == RefFormat::Files {
-            for edit in edits {
-                let path = self.common_dir().join(&edit.name);
+            for (name, deleted) in moved {
+                let path = self.common_dir().join(name);
                 directories.extend(
                     path.ancestors().skip(1).take_while(|dir| *dir != self.common_dir()).map(Path::to_owned),
                 );
-                if edit.new.is_none() {
+                if deleted {
                     // `packed-refs` was written anew.
                     directories.insert(self.common_dir().to_owned());
                 }

@@ -2,7 +2,7 @@
 
 use super::Error;
 use crate::git::Repository;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -26,16 +26,52 @@ pub(super) fn create_private(dir: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::local("create", dir, e))
 }
 
-/// Takes the one lock under which the state is written. Held until the file is dropped; the kernel releases it
-/// when a process dies.
-pub(super) fn lock(repo: &Repository) -> Result<File, Error> {
-    let path = directory(repo)?.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| Error::local("open", &path, e))?;
+/// Both locks of the state: whoever holds them is alone.
+#[derive(Debug)]
+pub(super) struct Alone {
+    #[expect(dead_code, reason = "held, never read")]
+    publishing: File,
+    #[expect(dead_code, reason = "held, never read")]
+    writing: File,
+}
+
+/// Takes both locks. While they are held nobody else makes changes of the state, or moves its ref.
+pub(super) fn lock(repo: &Repository) -> Result<Alone, Error> {
+    // In this order everywhere: whoever holds the second never waits for the first.
+    Ok(Alone { publishing: publishing(repo)?, writing: writing(repo)? })
+}
+
+/// Waits for the lock under which changes are made, one on top of the other. The kernel releases it when its holder
+/// dies.
+pub(super) fn writing(repo: &Repository) -> Result<File, Error> {
+    wait(repo, "lock")
+}
+
+/// Waits for the lock under which changes get to disk and refs are moved.
+pub(super) fn publishing(repo: &Repository) -> Result<File, Error> {
+    wait(repo, "publish")
+}
+
+/// The same, if nobody holds it.
+pub(super) fn try_publishing(repo: &Repository) -> Result<Option<File>, Error> {
+    let (file, path) = open(repo, "publish")?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(Error::local("lock", &path, e)),
+    }
+}
+
+fn wait(repo: &Repository, name: &str) -> Result<File, Error> {
+    let (file, path) = open(repo, name)?;
     file.lock().map_err(|e| Error::local("lock", &path, e))?;
-    // Whoever held it last may have been killed between two refs: the others move before anything else does.
-    repo.mend_locks()?;
     Ok(file)
+}
+
+fn open(repo: &Repository, name: &str) -> Result<(File, PathBuf), Error> {
+    let path = directory(repo)?.join(name);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    Ok((file.map_err(|e| Error::local("open", &path, e))?, path))
 }
 
 /// Keeps that an operation moved refs here, before it does: what a state that came from elsewhere says of refs is

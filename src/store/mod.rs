@@ -20,6 +20,10 @@ mod merge;
 #[cfg(test)]
 mod merge_tests;
 mod operation;
+mod pending;
+#[cfg(test)]
+mod pending_tests;
+mod publish;
 mod record;
 mod revert;
 mod stamp;

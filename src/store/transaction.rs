@@ -1,8 +1,11 @@
-//! Writing the state: lock, read the tip, write objects, sync them, compare-and-swap, acknowledge.
+//! Making a change of the state: lock, read the tip, call the change, write objects. [`super::publish`] gets them to
+//! disk and moves the ref.
 
 use super::absorb::fields;
 use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
+use super::pending::{Change, Queue};
+use super::publish::{REASON, is_ours};
 use super::state::Format;
 use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
 use crate::git::{
@@ -10,16 +13,9 @@ use crate::git::{
 };
 use crate::model::{Id, Kind, ObjectId, Timestamp};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 /// How often a transaction is tried again when others that do not take our lock (a fetch, a person) moved a ref.
 const ATTEMPTS: u32 = 16;
-/// How long a ref's lock may stay unchanged, while we hold the lock that every writer of ours takes, before it is
-/// a dead process's. git itself holds such a lock for a few milliseconds.
-const STALE_AFTER: Duration = Duration::from_secs(2);
-/// What the reflog says, where the user keeps one for all refs.
-const REASON: &str = "git orchestra";
-const LOCK_POLL: Duration = Duration::from_millis(40);
 
 /// One change of the state, as it is being made.
 ///
@@ -194,14 +190,44 @@ impl Transaction<'_> {
             && self.transcripts.is_empty()
             && self.moved.iter().all(|moved| moved.old == moved.new)
     }
+
+    /// Whether the state's ref moves, and no other.
+    fn moves_the_state_alone(&self) -> bool {
+        !self.changes.is_empty()
+            && self.notes.is_empty()
+            && self.refs.is_empty()
+            && self.moved.is_empty()
+            && self.transcripts.is_empty()
+    }
+}
+
+/// How far a change has come that is made on top of others.
+enum Queued<T> {
+    /// It is on disk.
+    Done(Committed<T>),
+    /// The state went another way: it is to be made again.
+    Again,
+    /// It is not to be made together with others.
+    Alone,
+}
+
+/// What was written for a change.
+struct Made {
+    commit: ObjectId,
+    written: Vec<ObjectId>,
+    refs: Vec<RefEdit>,
+    /// Whether other refs than the state's, its notes' and its log's move.
+    moves: bool,
+    /// Whether it has a commit of the state.
+    logged: bool,
 }
 
 impl Store {
     /// Makes one change of the state: all of it or nothing, on disk when this returns.
     ///
-    /// Safe to call from any number of processes at once: they queue on one lock file. `change` is called again if
-    /// something that does not take that lock moved the state meanwhile. A change that writes nothing makes no
-    /// commit.
+    /// Safe to call from any number of processes at once: each makes its change on top of the last one under a lock,
+    /// and whoever is next to publish gets all that were made meanwhile to disk and moves the ref once. `change` is
+    /// called again if the state went another way. A change that writes nothing makes no commit.
     ///
     /// # Errors
     /// Whatever `change` returns, and then nothing was written; otherwise [`Error`].
@@ -210,36 +236,109 @@ impl Store {
         mut change: impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<Committed<T>, E> {
         let actor = self.machine()?;
-        let _lock = local::lock(self.repo())?;
         for _ in 0..ATTEMPTS {
-            let base = self.state()?;
-            if let Some(format) = base.format()?
-                && format.min_write > FORMAT
-            {
-                return Err(Error::Format { what: "write", found: format.min_write, known: FORMAT }.into());
+            match self.transact_queued(&actor, &mut change)? {
+                Queued::Done(committed) => return Ok(committed),
+                Queued::Again => {}
+                Queued::Alone => break,
             }
-            let mut transaction = Transaction {
-                repo: self.repo(),
-                base,
-                now: self.clock().now(),
-                actor: &actor,
-                records: BTreeMap::new(),
-                changes: BTreeMap::new(),
-                subject: None,
-                notes: BTreeMap::new(),
-                transcripts: Vec::new(),
-                refs: Vec::new(),
-                moved: Vec::new(),
-                written: Vec::new(),
+        }
+        self.transact_alone(&actor, &mut change)
+    }
+
+    fn begin<'s>(&'s self, base: State, actor: &'s str) -> Result<Transaction<'s>, Error> {
+        if let Some(format) = base.format()?
+            && format.min_write > FORMAT
+        {
+            return Err(Error::Format { what: "write", found: format.min_write, known: FORMAT });
+        }
+        Ok(Transaction {
+            repo: self.repo(),
+            base,
+            now: self.clock().now(),
+            actor,
+            records: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            subject: None,
+            notes: BTreeMap::new(),
+            transcripts: Vec::new(),
+            refs: Vec::new(),
+            moved: Vec::new(),
+            written: Vec::new(),
+        })
+    }
+
+    /// Makes a change on top of those that wait to be published, and has it published with them.
+    fn transact_queued<T, E: From<Error>>(
+        &self,
+        actor: &str,
+        change: &mut impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<Queued<T>, E> {
+        let repo = self.repo();
+        let writing = local::writing(repo)?;
+        let Some(tip) = repo.find_ref(STATE_REF).map_err(Error::from)? else { return Ok(Queued::Alone) };
+        let (queue, before) = Queue::join(repo, &tip)?;
+        if !before.is_empty() && queue.is_full()? {
+            drop(writing);
+            self.settle(&queue)?;
+            return Ok(Queued::Again);
+        }
+        let parent = before.last().map_or(tip, |last| last.commit.clone());
+        let mut transaction = self.begin(State::at(repo, Some(parent.clone()))?, actor)?;
+        let made = change(&mut transaction);
+        if !before.is_empty() && (made.is_err() || !transaction.moves_the_state_alone()) {
+            // An answer must not rest on what is not on disk, nor other refs move with it.
+            drop(writing);
+            self.settle(&queue)?;
+            return Ok(Queued::Alone);
+        }
+        let value = made?;
+        if transaction.is_empty() {
+            return Ok(Queued::Done(Committed { value, commit: Some(parent), initialised: false }));
+        }
+        let publishing = local::try_publishing(repo)?;
+        if !transaction.moves_the_state_alone() {
+            if publishing.is_none() {
+                return Ok(Queued::Alone);
+            }
+            return match self.commit(transaction) {
+                Ok(commit) => Ok(Queued::Done(Committed { value, commit: Some(commit), initialised: false })),
+                Err(Error::Git(git::Error::RefMoved { name })) if is_ours(&name) => Ok(Queued::Again),
+                Err(e) => Err(e.into()),
             };
+        }
+        // git starts while the objects are written.
+        let git = publishing.as_ref().map(|_| repo.begin_moving(REASON)).transpose().map_err(Error::from)?;
+        let Made { commit, written, .. } = self.make(transaction)?;
+        queue.append(&Change { parent, commit: commit.clone(), written })?;
+        drop(writing);
+        let _publishing = match publishing {
+            Some(publishing) => publishing,
+            None => local::publishing(repo)?,
+        };
+        if !self.publish(&queue, Some(&commit), git)? {
+            return Ok(Queued::Again);
+        }
+        if let Some(operation) = &self.operation {
+            operation.count_part();
+        }
+        Ok(Queued::Done(Committed { value, commit: Some(commit), initialised: false }))
+    }
+
+    /// Makes a change with nobody else at it. Changes that wait meanwhile are made again after it.
+    fn transact_alone<T, E: From<Error>>(
+        &self,
+        actor: &str,
+        change: &mut impl FnMut(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<Committed<T>, E> {
+        let _alone = local::lock(self.repo())?;
+        for _ in 0..ATTEMPTS {
+            let mut transaction = self.begin(self.state()?, actor)?;
             let value = change(&mut transaction)?;
             let initialised = transaction.base.commit().is_none();
             if transaction.is_empty() {
-                return Ok(Committed {
-                    value,
-                    commit: transaction.base.commit().cloned(),
-                    initialised: false,
-                });
+                let commit = transaction.base.commit().cloned();
+                return Ok(Committed { value, commit, initialised: false });
             }
             match self.commit(transaction) {
                 Ok(commit) => return Ok(Committed { value, commit: Some(commit), initialised }),
@@ -309,10 +408,30 @@ impl Store {
         Ok(commit)
     }
 
-    fn commit(&self, mut transaction: Transaction<'_>) -> Result<ObjectId, Error> {
+    /// Makes a change and moves everything that moves with it. Call with both locks held.
+    fn commit(&self, transaction: Transaction<'_>) -> Result<ObjectId, Error> {
         let repo = self.repo();
         // git starts while the objects are written, and locks the refs while they get to disk.
         let mut git = repo.begin_moving(REASON)?;
+        let Made { commit, written, refs, moves, logged } = self.make(transaction)?;
+        git.prepare(&refs);
+        repo.sync_objects(&written)?;
+        if let (Some(operation), true) = (&self.operation, moves) {
+            local::remember_operation(repo, &operation.id())?;
+        }
+        match git.finish() {
+            Err(git::Error::RefLocked { .. }) => self.move_refs(&refs)?,
+            done => done?,
+        }
+        if let (Some(operation), true) = (&self.operation, logged) {
+            operation.count_part();
+        }
+        Ok(commit)
+    }
+
+    /// Writes what a change consists of. It is not on disk for good yet, and no ref has moved.
+    fn make(&self, mut transaction: Transaction<'_>) -> Result<Made, Error> {
+        let repo = self.repo();
         let (actor, now) = (transaction.actor, transaction.now);
         let mut written = std::mem::take(&mut transaction.written);
         let old = transaction.base.commit().cloned();
@@ -370,19 +489,7 @@ impl Store {
             let new = self.write_commit(actor, now, &tree, &parents, &message, &mut written)?;
             refs.push(RefEdit { name, new: Some(new), expected: tip.into() });
         }
-        git.prepare(&refs);
-        repo.sync_objects(&written)?;
-        if let (Some(operation), false) = (&self.operation, moved.is_empty()) {
-            local::remember_operation(repo, &operation.id())?;
-        }
-        match git.finish() {
-            Err(git::Error::RefLocked { .. }) => self.move_refs(&refs)?,
-            done => done?,
-        }
-        if let (Some(operation), true) = (&self.operation, logged) {
-            operation.count_part();
-        }
-        Ok(commit)
+        Ok(Made { commit, written, refs, moves: !moved.is_empty(), logged })
     }
 
     /// What the moves of refs amount to: those that go nowhere are left out, and those that only say what this clone
@@ -433,37 +540,6 @@ impl Store {
         trailer("Orchestra-Nonce", &format_args!("{:032x}", local::random_u128()?));
         Ok(message)
     }
-
-    /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under our lock only.
-    pub(super) fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
-        let repo = self.repo();
-        let mut watched: Option<(std::path::PathBuf, Instant)> = None;
-        loop {
-            let name = match repo.update_refs(refs, REASON) {
-                Ok(()) => return Ok(()),
-                Err(git::Error::RefLocked { name }) => name,
-                Err(e) => return Err(e.into()),
-            };
-            let lock = repo.common_dir().join(format!("{name}.lock"));
-            let since = match &watched {
-                Some((path, since)) if *path == lock => *since,
-                _ => watched.insert((lock.clone(), Instant::now())).1,
-            };
-            if since.elapsed() >= STALE_AFTER {
-                // Only refs that nobody but us writes: the user's own locks are the user's.
-                if !is_ours(&name) || std::fs::remove_file(&lock).is_err() {
-                    return Err(Error::Locked { lock });
-                }
-                tracing::warn!("removed {}, which a dead process left behind", lock.display());
-                watched = None;
-            }
-            std::thread::sleep(LOCK_POLL);
-        }
-    }
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
 }
 
 /// Plain data on one line.

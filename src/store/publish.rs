@@ -1,0 +1,113 @@
+//! Getting changes to disk for good and moving the refs: one sync and one move for all that wait.
+
+use super::pending::{Queue, Standing};
+use super::{Error, STATE_REF, Store, local};
+use crate::git::{self, Expected, Mover, RefEdit};
+use crate::model::ObjectId;
+use std::time::{Duration, Instant};
+
+/// How long a ref's lock may stay unchanged, while we hold the lock that every writer of ours takes, before it is
+/// a dead process's. git itself holds such a lock for a few milliseconds.
+const STALE_AFTER: Duration = Duration::from_secs(2);
+/// What the reflog says, where the user keeps one for all refs.
+pub(super) const REASON: &str = "git orchestra";
+const LOCK_POLL: Duration = Duration::from_millis(40);
+
+impl Store {
+    /// Publishes what waits in the queue, whoever made it.
+    pub(super) fn settle(&self, queue: &Queue) -> Result<(), Error> {
+        let _publishing = local::publishing(self.repo())?;
+        self.publish(queue, None, None).map(drop)
+    }
+
+    /// Publishes what waits in the queue, unless `mine` (or all of it) is published already. `false` if it never will
+    /// be. Call under the lock for publishing; `git` is one that was started for this.
+    pub(super) fn publish(
+        &self,
+        queue: &Queue,
+        mine: Option<&ObjectId>,
+        mut git: Option<Mover<'_>>,
+    ) -> Result<bool, Error> {
+        let repo = self.repo();
+        loop {
+            let tip = repo.find_ref(STATE_REF)?;
+            let waiting = match queue.standing(tip.as_ref(), mine)? {
+                Standing::Waiting(waiting) => waiting,
+                standing => {
+                    let published = match (standing, mine, &tip) {
+                        (Standing::Published, ..) => true,
+                        // Others may have gone on from it.
+                        (_, Some(mine), Some(tip)) => repo.is_ancestor(mine, tip)?,
+                        _ => false,
+                    };
+                    if published {
+                        // Whoever moved the ref may have died before its name was on disk.
+                        repo.sync_ref_names(&[STATE_REF])?;
+                    }
+                    return Ok(published);
+                }
+            };
+            let last = waiting.last().map(|change| change.commit.clone());
+            let edits = [RefEdit { name: STATE_REF.to_owned(), new: last, expected: Expected::from(tip) }];
+            let mover = match git.take() {
+                Some(git) => git,
+                None => repo.begin_moving(REASON)?,
+            };
+            match self.get_to_disk(
+                &waiting.iter().flat_map(|c| &c.written).collect::<Vec<_>>(),
+                &edits,
+                mover,
+            ) {
+                Ok(()) => return Ok(true),
+                // By somebody who does not take our lock, or by a git whose parent died.
+                Err(Error::Git(git::Error::RefMoved { .. })) => {}
+                Err(e) => {
+                    // Nobody may publish what was refused here: whoever made it is told that it failed.
+                    queue.give_up()?;
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    fn get_to_disk(&self, objects: &[&ObjectId], edits: &[RefEdit], mut git: Mover<'_>) -> Result<(), Error> {
+        git.prepare(edits);
+        self.repo().sync_objects(objects.iter().copied())?;
+        match git.finish() {
+            Err(git::Error::RefLocked { .. }) => self.move_refs(edits),
+            done => Ok(done?),
+        }
+    }
+
+    /// Moves refs, waiting out locks, and breaking one that a dead process left behind. Call under the lock for publishing.
+    pub(super) fn move_refs(&self, refs: &[RefEdit]) -> Result<(), Error> {
+        let repo = self.repo();
+        let mut watched: Option<(std::path::PathBuf, Instant)> = None;
+        loop {
+            let name = match repo.update_refs(refs, REASON) {
+                Ok(()) => return Ok(()),
+                Err(git::Error::RefLocked { name }) => name,
+                Err(e) => return Err(e.into()),
+            };
+            let lock = repo.common_dir().join(format!("{name}.lock"));
+            let since = match &watched {
+                Some((path, since)) if *path == lock => *since,
+                _ => watched.insert((lock.clone(), Instant::now())).1,
+            };
+            if since.elapsed() >= STALE_AFTER {
+                // Only refs that nobody but us writes: the user's own locks are the user's.
+                if !is_ours(&name) || std::fs::remove_file(&lock).is_err() {
+                    return Err(Error::Locked { lock });
+                }
+                tracing::warn!("removed {}, which a dead process left behind", lock.display());
+                watched = None;
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
+    }
+}
+
+/// Whether a ref is one that only we write.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
+}
