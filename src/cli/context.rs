@@ -88,6 +88,11 @@ impl Context {
         Ok(self.repo.get_or_init(|| repo))
     }
 
+    /// The repository whose state this command opened, if it did.
+    pub(crate) fn opened(&self) -> Option<&Repository> {
+        self.store.get().and(self.repo.get())
+    }
+
     /// The state's store. Whoever runs the command writes: the agent that `spawn` started with its id in the
     /// environment, otherwise the user as git knows them.
     pub(crate) fn store(&self) -> Result<&Store, CliError> {

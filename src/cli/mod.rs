@@ -98,7 +98,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
         Ok(context) => context,
         Err(error) => return error::report(&ui::Ui::plain(), &error).into(),
     };
-    match cli.command.run(&context) {
+    let done = cli.command.run(&context);
+    command::gc::start_if_due(&context);
+    match done {
         Ok(exit) => exit.into(),
         Err(error) => error::report(context.ui(), &error).into(),
     }

@@ -16,6 +16,7 @@ mod mend;
 mod merge;
 mod note;
 mod object;
+mod pack;
 mod path;
 mod reference;
 mod remote;

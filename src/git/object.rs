@@ -147,7 +147,8 @@ impl Repository {
 
     /// Writes a blob. It is not on disk for good until [`Repository::sync_objects`].
     pub fn write_blob(&self, content: &[u8]) -> Result<ObjectId, Error> {
-        self.gix.write_blob(content).map(|id| from_gix(&id)).map_err(|e| Error::write("blob", e))
+        let id = persist(|| self.gix.write_blob(content)).map_err(|e| Error::write("blob", e))?;
+        Ok(from_gix(&id))
     }
 
     /// Applies `edits` to `root` (an empty tree if `None`) and writes every tree that changed. Returns the new
@@ -179,7 +180,7 @@ impl Repository {
         let mut written = Vec::new();
         let root = editor
             .write(|tree| {
-                let id = self.gix.write_object(tree)?.detach();
+                let id = persist(|| self.gix.write_object(tree))?.detach();
                 written.push(from_gix(&id));
                 Ok::<_, gix::Error>(id)
             })
@@ -188,7 +189,8 @@ impl Repository {
     }
 
     pub(super) fn write_raw_commit(&self, content: &[u8]) -> Result<ObjectId, Error> {
-        let id = self.gix.objects.write_buf(Kind::Commit, content).map_err(|e| Error::write("commit", e))?;
+        let id = persist(|| self.gix.objects.write_buf(Kind::Commit, content));
+        let id = id.map_err(|e| Error::write("commit", e))?;
         Ok(from_gix(&id))
     }
 
@@ -226,6 +228,22 @@ impl Repository {
         paths.append(&mut directories);
         sync_all(&paths.into_iter().collect::<Vec<_>>()).map_err(|(path, e)| Error::file("sync", path, e))
     }
+}
+
+/// How often an object is written again whose directory went meanwhile.
+const ATTEMPTS: u32 = 10;
+
+/// Writes an object, and again when it failed: `git gc` removes empty directories of objects, also the one that gix
+/// has just made for this very object. What cannot be written at all fails as often.
+fn persist<T, E>(mut write: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let mut written = write();
+    for _ in 1..ATTEMPTS {
+        if written.is_ok() {
+            break;
+        }
+        written = write();
+    }
+    written
 }
 
 fn entries(tree: TreeRefIter<'_>, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {

@@ -8,6 +8,7 @@ mod error;
 mod handover;
 mod heartbeat;
 pub mod lease;
+pub mod maintain;
 pub mod measure;
 pub mod merge;
 pub mod overlap;

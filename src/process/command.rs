@@ -303,6 +303,21 @@ impl Command {
         Ok(Output { status: output.status, stdout: output.stdout, stderr: output.stderr })
     }
 
+    /// Starts it away from our terminal and our output, and does not wait for it: it goes on when we have gone.
+    pub fn start_and_leave(&self) -> Result<(), CommandError> {
+        let by_way = SETSID.iter().map(Path::new).find(|path| path.exists()).zip(self.find_program());
+        let mut command = match by_way {
+            Some((setsid, program)) => {
+                let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
+                by_way.arg(program).args(&self.args).prepared()
+            }
+            None => self.prepared(),
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let started = command.spawn();
+        started.map(drop).map_err(|source| CommandError::Start { program: self.program_name(), source })
+    }
+
     /// Runs it to its end and returns what it printed; any exit status but 0 is an error with its words.
     pub fn read(&self) -> Result<Vec<u8>, CommandError> {
         let output = self.output()?;

@@ -12,6 +12,8 @@ mod claim;
 mod converge_tests;
 mod entity;
 mod error;
+#[cfg(test)]
+mod fixtures_tests;
 mod history;
 pub mod journal;
 mod layout;

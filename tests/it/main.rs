@@ -20,6 +20,7 @@ mod doctor;
 mod drain;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
+mod gc;
 mod generated;
 mod harness;
 mod kill;

@@ -86,6 +86,7 @@ commands! {
         Recover => recover,
         Doctor => doctor,
         Prune => prune,
+        Gc => gc,
     }
     "Set up" {
         Init => init,

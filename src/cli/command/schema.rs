@@ -29,6 +29,7 @@ const KINDS: &[(&str, &str)] = &[
     ("fetch", include_str!("../../../fixtures/schema/fetch.json")),
     ("finding", include_str!("../../../fixtures/schema/finding.json")),
     ("finding-list", include_str!("../../../fixtures/schema/finding-list.json")),
+    ("gc", include_str!("../../../fixtures/schema/gc.json")),
     ("log", include_str!("../../../fixtures/schema/log.json")),
     ("log-event", include_str!("../../../fixtures/schema/log-event.json")),
     ("merge", include_str!("../../../fixtures/schema/merge.json")),

@@ -147,6 +147,7 @@ fn every_document_is_what_its_schema_says() {
     let doctor = seen.run(&sandbox, &["doctor", "--fix", "--json"]);
     assert_eq!(doctor["data"]["fixed"][0]["fault"], "half-made-worktree");
     seen.run(&sandbox, &["prune", "--json"]);
+    seen.run(&sandbox, &["gc", "--json"]);
     seen.run(&sandbox, &["remove", names[0], "--json"]);
     let log = seen.run(&sandbox, &["oplog", "-n", "50", "--json"]);
     for operation in log["data"].as_array().unwrap() {

@@ -1,0 +1,193 @@
+//! Records of every kind with every field, as builds of the past wrote them: they must read for ever.
+//!
+//! `fixtures/records/v1` was written by the first build of format 1 and is never written again. A field that is added
+//! later gets a file of its own, in the directory of the build that added it; `BLESS=1` writes what is not there.
+
+use super::absorb::check;
+use super::state::Format;
+use super::{Entity, Record};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task, Timestamp};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/records")
+}
+
+fn id(number: u128) -> String {
+    Id::from_random(number).to_string()
+}
+
+fn oid(digit: &str) -> String {
+    digit.repeat(40)
+}
+
+/// A record that two machines wrote, one after the other, so that it has stamps of both.
+fn written<T: Entity>(entity: &Value) -> Record {
+    let entity: T =
+        serde_json::from_value(entity.clone()).unwrap_or_else(|error| panic!("{error}: {entity:#}"));
+    let mut record = Record::default();
+    record.update(&entity, Timestamp(1_795_000_000_000), "g3mvk8");
+    record
+}
+
+/// What this build writes, by file.
+fn samples() -> Vec<(&'static str, Record)> {
+    let usage = json!({"input": 1210, "output": 64, "cache_read": 3, "cache_write": 14200, "estimated_output": 60,
+        "turns": 2, "cost": {"micro_usd": 12_345, "source": "reported"}});
+    let task = json!({"id": id(1), "title": "Parse dates", "body": "RFC 3339 only.\n\nNothing else.",
+        "status": "started", "priority": 2, "after": [id(11), id(12)], "touches": ["src/date/**", "tests/**"],
+        "labels": ["parser"], "zone": "core", "assignee": id(2), "holder": "g3mvk8", "fence": 3,
+        "result": "half done", "created": 1_795_000_000_000_u64, "changed": 1_795_000_000_500_u64});
+    let run = |outcome: Value| {
+        json!({"started": 1_795_000_000_000_u64, "ended": 1_795_000_060_000_u64, "outcome": outcome,
+            "tip": oid("a"), "usage": usage, "model": "opus", "transcript": oid("b")})
+    };
+    let agent = json!({"id": id(2), "name": "parse-dates", "profile": "careful", "program": "claude",
+        "task": id(1), "prompt": "Parse dates.", "branch": "refs/heads/orchestra/parse-dates", "base": oid("c"),
+        "target": "refs/heads/main", "machine": "g3mvk8", "session": "0b6b2f9e-8f5e-4a49-9f4c-0d4d1f5a7a10",
+        "runs": {"1": run(json!({"is": "failed", "reason": "exit 1"})),
+            "2": run(json!({"is": "stopped", "by": "interrupt"})),
+            "3": run(json!({"is": "lost"})), "4": run(json!({"is": "succeeded"})),
+            "5": {"started": 1_795_000_070_000_u64}},
+        "removed": 1_795_000_080_000_u64, "merged": oid("d"), "created": 1_795_000_000_000_u64});
+    let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
+        "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",
+        "task": id(1), "resolution": "uses awk now", "created": 1_795_000_000_000_u64});
+    let decision = json!({"id": id(4), "kind": "conflict", "status": "answered", "question": "Which side?",
+        "detail": "both changed one line", "choices": [{"key": "ours", "label": "keep main"},
+            {"key": "theirs", "label": "take parse-dates"}],
+        "merge": id(5), "agent": id(2), "subject": "src/dates.sh", "paths": ["src/dates.sh"],
+        "answers": {"src/dates.sh": {"key": "theirs", "text": "both lines", "by": "Ada", "at": 1_795_000_000_000_u64}},
+        "answer": {"key": "theirs", "by": "Ada", "at": 1_795_000_000_000_u64}, "created": 1_795_000_000_000_u64});
+    let merge = json!({"id": id(5), "target": "refs/heads/main", "target_tip": oid("f"), "status": "landed",
+        "steps": [{"agent": id(2), "name": "parse-dates", "task": id(1), "after": [id(11)], "tip": oid("a"),
+            "status": "resolved", "commit": oid("1"), "reason": "a reason",
+            "resolutions": [{"path": "src/dates.sh", "side": "theirs", "decision": id(4), "by": "Ada"}]}],
+        "score": {"branches": 3, "before_person": 2, "conflict_steps": 1, "naive_before_person": 1,
+            "naive_conflict_steps": 2},
+        "head": oid("1"), "landed": oid("1"), "created": 1_795_000_000_000_u64});
+    let mut contested = written::<Task>(&task);
+    let mut other = contested.clone();
+    let mut edited: Task = contested.entity().unwrap();
+    edited.title = "Parse dates and times".to_owned();
+    contested.update(&edited, Timestamp(1_795_000_001_000), "g3mvk8");
+    edited.title = "Parse all dates".to_owned();
+    edited.labels.clear();
+    other.update(&edited, Timestamp(1_795_000_002_000), "h7qqq2");
+    let contested = super::merge::merge(Task::FIELDS, &contested, &other);
+    let mut deleted = written::<Finding>(&finding);
+    let by = json!({"by": "Ada <ada@example.org>", "at": 1_795_000_003_000_u64, "operation": id(9)});
+    deleted.write(Finding::FIELDS, super::record::DELETED, Some(by), Timestamp(1_795_000_003_000), "g3mvk8");
+    vec![
+        ("task", written::<Task>(&task)),
+        ("task-contested", contested),
+        ("agent", written::<Agent>(&agent)),
+        ("finding", written::<Finding>(&finding)),
+        ("finding-deleted", deleted),
+        ("decision", written::<Decision>(&decision)),
+        ("merge", written::<Merge>(&merge)),
+    ]
+}
+
+fn kind_of(file: &Path) -> Kind {
+    let stem = file.file_stem().unwrap().to_str().unwrap();
+    let noun = stem.split('-').next().unwrap();
+    Kind::ALL.into_iter().find(|kind| kind.noun() == noun).unwrap_or_else(|| panic!("{stem} is of no kind"))
+}
+
+fn files() -> Vec<PathBuf> {
+    let builds = std::fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
+    let files = builds.flat_map(|dir| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()));
+    let mut files: Vec<PathBuf> = files.filter(|file| !file.ends_with("format.json")).collect();
+    files.sort();
+    files
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test's switch, as in the other generated files")]
+fn records_of_every_build_read_for_ever() {
+    if std::env::var_os("BLESS").is_some() {
+        let dir = root().join("v1");
+        std::fs::create_dir_all(&dir).unwrap();
+        for (name, record) in samples() {
+            let file = dir.join(format!("{name}.json"));
+            if !file.exists() {
+                std::fs::write(file, record.to_bytes()).unwrap();
+            }
+        }
+    }
+    let mut seen: BTreeSet<(Kind, String)> = BTreeSet::new();
+    for file in files() {
+        let shown = file.display();
+        let bytes = std::fs::read(&file).unwrap();
+        let kind = kind_of(&file);
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        let id: Id = value["id"].as_str().unwrap().parse().unwrap();
+        let record = check(kind, &id, &bytes).unwrap_or_else(|reason| panic!("{shown}: {reason}"));
+        assert_eq!(record.to_bytes(), bytes, "{shown} is written as it was");
+        seen.extend(record.fields.keys().map(|field| (kind, field.clone())));
+    }
+    for (kind, fields) in [
+        (Kind::Task, Task::FIELDS),
+        (Kind::Agent, Agent::FIELDS),
+        (Kind::Finding, Finding::FIELDS),
+        (Kind::Decision, Decision::FIELDS),
+        (Kind::Merge, Merge::FIELDS),
+    ] {
+        for field in fields {
+            let known = seen.contains(&(kind, field.name().to_owned()));
+            assert!(known, "{} of {kind} is in no record of fixtures/records", field.name());
+        }
+    }
+}
+
+/// The entity of `kind` in a record, written again over the record: what a change by this build does to it.
+fn rewritten(kind: Kind, record: &Record) -> Record {
+    fn again<T: Entity>(record: &Record) -> Record {
+        let mut again = record.clone();
+        let changed = again.update(&record.entity::<T>().unwrap(), Timestamp(u64::MAX / 2), "zzzzzz");
+        assert!(changed.is_empty(), "reading and writing changes nothing: {changed:?}");
+        again
+    }
+    match kind {
+        Kind::Task => again::<Task>(record),
+        Kind::Agent => again::<Agent>(record),
+        Kind::Finding => again::<Finding>(record),
+        Kind::Decision => again::<Decision>(record),
+        Kind::Merge => again::<Merge>(record),
+    }
+}
+
+#[test]
+fn what_a_newer_build_added_survives_reading_writing_and_merging() {
+    for file in files() {
+        let kind = kind_of(&file);
+        let mut value: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        value["from_the_future"] = json!({"a": [1, {"b": null}]});
+        value["_s"]["1795000009000-0-futur3"] = json!(["from_the_future"]);
+        let text = format!("{}\n", serde_json::to_string_pretty(&value).unwrap());
+        let record = Record::parse(text.as_bytes()).unwrap();
+        assert_eq!(
+            String::from_utf8(rewritten(kind, &record).to_bytes()).unwrap(),
+            text,
+            "{}",
+            file.display()
+        );
+        let old = Record::parse(&std::fs::read(&file).unwrap()).unwrap();
+        for merged in [super::merge::merge(&[], &record, &old), super::merge::merge(&[], &old, &record)] {
+            assert_eq!(merged.fields["from_the_future"], value["from_the_future"], "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn the_gates_of_the_first_build_read() {
+    let bytes = std::fs::read(root().join("v1/format.json")).unwrap();
+    let format: Format = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(
+        (format.number, format.min_read, format.min_write, format.epoch, format.floor),
+        (1, 1, 1, 0, 0)
+    );
+}
