@@ -47,7 +47,7 @@ fn it_edits_runs_commands_is_counted_and_continued() {
     let user = sandbox.fingerprint();
     sandbox.ok(&["finding", "add", "Mind the gap", "--path", "README.md:1"]);
     let task = sandbox.ok(&["task", "add", "Write it [script:work]", "--touches", "README.md"]);
-    let spawned = sandbox.orchestra(&["spawn", &task, "--name", "scribe"]);
+    let spawned = sandbox.orchestra(&["spawn", &task, "--name", "scribe", "--record", "../record.jsonl"]);
     assert_eq!(spawned.code, 0, "{spawned}");
     assert_eq!(sandbox.fingerprint(), user);
 
@@ -83,6 +83,15 @@ fn it_edits_runs_commands_is_counted_and_continued() {
     assert_eq!(again.session, agent.session);
     assert_eq!(figures(&again, 2), [200, 1_300, 7, 1]);
     assert_eq!(outcome(&sandbox, "scribe"), Outcome::Succeeded);
+
+    // What was recorded can be played as an agent, without the program and its model.
+    configure(&sandbox, "[profile.again]\nprogram = 'replay'\nargs = ['../../record.jsonl']\n");
+    let replayed = sandbox.orchestra(&["spawn", "--profile", "again", "-m", "Again", "--name", "player"]);
+    assert_eq!(replayed.code, 0, "{replayed}");
+    assert_eq!(sandbox.git(&["show", "orchestra/player:second.txt"]), "two");
+    let log = sandbox.ok(&["log", "player"]);
+    assert!(log.contains("I will write a file.") && log.contains("replace README.md"), "{log}");
+    assert_eq!(figures(&the_agent(&sandbox, "player"), 1), [1_600, 3_000, 155, 4]);
     sandbox.assert_sound();
 }
 

@@ -6,7 +6,7 @@ use crate::cli::json;
 use crate::cli::ui::{Label, Painter, Ui};
 use crate::cli::view::{agent::outcome_words, event, span};
 use crate::git::Repository;
-use crate::model::{Agent, Event, Run, Timestamp};
+use crate::model::{Agent, Event, EventKind, Id, Run, Timestamp};
 use crate::orchestrate::lease;
 use crate::store::State;
 use crate::store::journal::{self, Entry, Tail};
@@ -106,6 +106,29 @@ fn entries(repo: &Repository, state: &State, agent: &Agent, number: u32, run: &R
         (Err(_), Some(tree)) => Ok(journal::parse(&state.transcript(repo, tree)?).collect()),
         (Err(_), None) => Ok(Vec::new()),
     }
+}
+
+/// A run as `replay` can play it: what its program printed, and the texts that it printed in pieces only.
+pub(super) fn recording(ctx: &Context, id: &Id, number: u32) -> Result<String, CliError> {
+    let state = ctx.store()?.state()?;
+    let agent: Agent = state.require(id)?;
+    let Some(run) = agent.runs.get(&number) else { return Ok(String::new()) };
+    let in_pieces = agent.program == "gemini";
+    let mut text = String::new();
+    for entry in entries(ctx.repo()?, &state, &agent, number, run)? {
+        match &entry {
+            // As the program would have printed it, had it not printed pieces, which are not kept.
+            Entry::Event(Event { at, kind: EventKind::Text { text: words, partial: false }, .. })
+                if in_pieces =>
+            {
+                let at = at.to_string();
+                let line = serde_json::json!({"type": "message", "timestamp": at, "role": "assistant", "content": words});
+                let _ = writeln!(text, "{line}");
+            }
+            entry => text.extend(raw(entry)),
+        }
+    }
+    Ok(text)
 }
 
 fn raw(entry: &Entry) -> Option<String> {

@@ -1,6 +1,7 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
 use crate::cli::apart;
+use super::log;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
@@ -9,6 +10,8 @@ use crate::cli::view::agent::branch_name;
 use crate::model::{Id, Kind, Name, Task, TaskStatus};
 use crate::orchestrate::{self, Base, SpawnRequest};
 use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// Spawn agents: a worktree, a branch and a run for each task
 ///
@@ -50,6 +53,9 @@ pub(crate) struct Args {
     /// answer are kept for `decide`.
     #[arg(short, long)]
     detach: bool,
+    /// Keep the lines that the program prints in FILE, for `replay`; of several agents, in FILE/NAME.jsonl
+    #[arg(long, value_name = "FILE", conflicts_with = "detach", value_hint = clap::ValueHint::FilePath)]
+    record: Option<PathBuf>,
     /// Print events as JSON, one document a line; with --detach, one document (`git orchestra schema`)
     #[arg(long)]
     json: bool,
@@ -59,6 +65,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let outfit = session::outfit(ctx, args.profile.as_deref())?;
     let tasks = tasks(ctx, args)?;
+    let several = tasks.len() > 1;
+    let record = args.record.as_ref().map(|file| ctx.dir().join(file));
+    if let Some(record) = &record {
+        // Now, not when the work is done, it is said that there is no such place.
+        let made = if several { fs::create_dir_all(record) } else { fs::write(record, "") };
+        made.map_err(|error| not_kept(record, error))?;
+    }
     let request = SpawnRequest {
         tasks,
         prompt: args.message.clone(),
@@ -76,7 +89,20 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return apart::detach(ctx, spawned.claims, args.jobs, args.json);
     }
     let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
-    Ok(session::run(ctx, spawned.claims, options)?.exit())
+    let session = session::run(ctx, spawned.claims, options)?;
+    for one in &session.finished {
+        if let Some(record) = &record {
+            let file =
+                if several { record.join(format!("{}.jsonl", one.name)) } else { record.clone() };
+            fs::write(&file, log::recording(ctx, &one.agent, one.run)?)
+                .map_err(|error| not_kept(&file, error))?;
+        }
+    }
+    Ok(session.exit())
+}
+
+fn not_kept(file: &Path, error: std::io::Error) -> CliError {
+    CliError::failed(format!("failed to write the record `{}`", file.display()), error)
 }
 
 /// The tasks that were named; every ready one if nothing was named at all.
