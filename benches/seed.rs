@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     base: base.clone(),
                     target: Some("refs/heads/main".to_owned()),
                     machine: String::new(),
+                    taken: None,
                     session: None,
                     runs: BTreeMap::from([(1, run(number, now))]),
                     removed: None,

@@ -8,6 +8,7 @@ mod codex;
 mod command;
 mod error;
 mod gemini;
+pub mod handoff;
 mod lenient;
 mod partial;
 pub mod price;

@@ -89,6 +89,12 @@ const KEYS: &[Key] = &[
     ),
     key("remote-timeout", Type::Duration, A_SPAN, "how long a remote may take for one step"),
     key(
+        "transcripts",
+        Type::Choice(&["local", "remote"]),
+        "`local` or `remote`",
+        "whether workers send what their agents said to the remote",
+    ),
+    key(
         "claim-ttl",
         Type::Duration,
         A_SPAN,

@@ -217,6 +217,11 @@ impl Settings {
         }
     }
 
+    /// Whether workers send transcripts to the remote.
+    pub fn sends_transcripts(&self) -> bool {
+        self.text("transcripts") == Some("remote")
+    }
+
     /// After which silence of this machine others may take over what its agents work on.
     pub fn claim_ttl(&self) -> std::time::Duration {
         match self.setting("claim-ttl").map(|setting| &setting.value) {

@@ -34,6 +34,9 @@ pub struct Agent {
     /// The machine (its actor) that made it.
     #[serde(default)]
     pub machine: String,
+    /// The first run on that machine, if it was taken over from another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<u32>,
     /// The conversation's id in the program's own terms, chosen before the first start; some programs choose
     /// another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ pub mod control;
 pub mod doctor;
 mod environment;
 mod error;
+pub mod fleet;
 mod handover;
 mod heartbeat;
 pub mod lease;
@@ -27,6 +28,7 @@ mod spawn_tests;
 pub mod status;
 pub mod supervise;
 pub mod sync;
+pub mod take;
 #[cfg(test)]
 mod testing;
 pub mod trust;
@@ -60,6 +62,7 @@ pub(crate) fn testing_agent(name: &str) -> crate::model::Agent {
         base: "0".repeat(40).parse().expect("an id"),
         target: None,
         machine: String::new(),
+        taken: None,
         session: None,
         runs: std::collections::BTreeMap::new(),
         removed: None,

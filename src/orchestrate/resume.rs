@@ -28,9 +28,17 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         let what = format!("resume {}: its branch {:?} is not its own", agent.name, agent.branch);
         return Err(Error::refused(what, hint));
     }
+    if !agent.machine.is_empty() && agent.machine != store.machine()? {
+        let what = format!("resume {}: it is of machine {}", agent.name, agent.machine);
+        return Err(Error::refused(
+            what,
+            format!("`git orchestra take {}` goes on with it here", agent.name),
+        ));
+    }
     let number = agent.last_run().map_or(1, |(last, _)| last + 1);
     // Only a conversation that the program confirmed can be continued.
-    let begun = agent.runs.values().any(|run| run.session.is_some() || run.model.is_some());
+    let since_taken = agent.runs.range(agent.taken.unwrap_or(0)..);
+    let begun = since_taken.map(|(_, run)| run).any(|run| run.session.is_some() || run.model.is_some());
     let ran = !agent.runs.is_empty();
     let answered = answers(&state.all::<Decision>()?, id);
     let title = match &agent.task {

@@ -174,6 +174,7 @@ fn new_agent(
         base: base.commit.clone(),
         target: base.target.clone(),
         machine: machine.to_owned(),
+        taken: None,
         session: Some(uuid::Uuid::new_v4().to_string()),
         runs: [(1, Run { started: now, ..Run::default() })].into(),
         removed: None,
@@ -331,7 +332,7 @@ fn choose_name(wanted: Option<&Name>, title: &str, taken: &mut BTreeSet<String>)
 
 /// The open findings that an agent should know before it begins: those about paths that its task touches or about
 /// the task itself; without paths to go by, those that nobody should begin without.
-fn findings_for(findings: &[Finding], task: Option<&Task>) -> Vec<Finding> {
+pub(super) fn findings_for(findings: &[Finding], task: Option<&Task>) -> Vec<Finding> {
     let touches = task.map(|task| &task.touches).filter(|touches| !touches.is_empty());
     let globs = touches.map(glob_set);
     let concerns = |finding: &Finding| {

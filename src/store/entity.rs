@@ -75,6 +75,7 @@ impl Entity for Agent {
         Scalar("base"),
         Scalar("target"),
         Scalar("machine"),
+        Scalar("taken"),
         Scalar("session"),
         Map("runs"),
         Scalar("removed"),

@@ -34,5 +34,6 @@ mod replay;
 mod spawn;
 mod streams;
 mod sync;
+mod take;
 mod undo;
 mod worker;

@@ -78,6 +78,7 @@ commands! {
     }
     "Several machines" {
         Worker => worker,
+        Take => take,
         Fetch => fetch,
         Push => push,
         Sync => sync,

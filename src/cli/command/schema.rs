@@ -30,6 +30,7 @@ const KINDS: &[(&str, &str)] = &[
     ("finding", include_str!("../../../fixtures/schema/finding.json")),
     ("finding-list", include_str!("../../../fixtures/schema/finding-list.json")),
     ("gc", include_str!("../../../fixtures/schema/gc.json")),
+    ("fleet", include_str!("../../../fixtures/schema/fleet.json")),
     ("log", include_str!("../../../fixtures/schema/log.json")),
     ("log-event", include_str!("../../../fixtures/schema/log-event.json")),
     ("merge", include_str!("../../../fixtures/schema/merge.json")),

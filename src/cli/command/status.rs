@@ -17,14 +17,20 @@ use std::collections::HashMap;
 /// "running" is said only while somebody alive watches the agent. A `*` behind the number of changed files means
 /// that some are not committed yet; a `~` before a figure, that it is an estimate.
 ///
+/// --all shows the fleet too: the machines that share this state, what each of them said that it runs, and for how
+/// long its heartbeat was seen unchanged by this machine's own clock.
+///
 /// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths, tokens,
 /// cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra status\n  git orchestra status --json | jq '.data[] | select(.state == \"failed\")'")]
 pub(crate) struct Args {
-    /// Removed agents too
+    /// Removed agents too, and the machines
     #[arg(short, long)]
     all: bool,
+    /// The machines alone
+    #[arg(long, conflicts_with = "all")]
+    machines: bool,
     #[command(flatten)]
     format: ListFormat,
 }
@@ -55,6 +61,15 @@ struct Row<'a> {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    if args.machines {
+        return machines(ctx, args);
+    }
+    // What other machines have said meanwhile is shown as well.
+    let fleet = if args.all && !args.format.json && !args.format.is_porcelain() {
+        view::machine::load(ctx)?
+    } else {
+        Vec::new()
+    };
     let store = ctx.store()?;
     let state = store.state()?;
     let agents = status::agents(store, &state, args.all)?;
@@ -70,6 +85,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.format.json {
         let rows: Vec<Row<'_>> = agents.iter().map(|status| row(status, title(status), ids)).collect();
         json::print(ctx, "status", &rows)?;
+        return Ok(Exit::Done);
+    }
+    if agents.is_empty() && !fleet.is_empty() {
+        ctx.ui().page(&view::machine::table(ctx, &fleet)?)?;
         return Ok(Exit::Done);
     }
     if agents.is_empty() {
@@ -99,12 +118,38 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for status in &agents {
         table.row(cells(status, title(status), ids, paint, now));
     }
-    ctx.ui().page(&table.render(ctx.ui().columns()))?;
+    let mut text = table.render(ctx.ui().columns());
+    if !fleet.is_empty() {
+        text.push('\n');
+        text.push_str(&view::machine::table(ctx, &fleet)?);
+    }
+    ctx.ui().page(&text)?;
     let open = state.all::<Decision>()?.iter().filter(|asked| asked.status == DecisionStatus::Open).count();
     match open {
         0 => {}
         1 => ctx.ui().hint("a decision waits for an answer: `git orchestra decide`"),
         open => ctx.ui().hint(format!("{open} decisions wait for an answer: `git orchestra decide`")),
+    }
+    Ok(Exit::Done)
+}
+
+/// The machines alone.
+fn machines(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    let fleet = view::machine::load(ctx)?;
+    if args.format.json {
+        let rows: Vec<_> = fleet.iter().map(view::machine::Row::of).collect();
+        json::print(ctx, "fleet", &rows)?;
+    } else if args.format.is_porcelain() {
+        args.format.print(ctx, fleet.iter().map(|one| {
+            let unchanged = one.presence.unchanged().map(|span| span.as_secs().to_string());
+            let names: Vec<&str> = one.agents.iter().map(|agent| agent.name.as_str()).collect();
+            let word = one.presence.word().to_owned();
+            [one.name.clone(), one.host.clone(), word, unchanged.unwrap_or_default(), names.join(",")]
+        }))?;
+    } else if fleet.is_empty() {
+        ctx.ui().note("no other machine is known: `git orchestra sync` exchanges state with a remote");
+    } else {
+        ctx.ui().page(&view::machine::table(ctx, &fleet)?)?;
     }
     Ok(Exit::Done)
 }

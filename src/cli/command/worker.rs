@@ -56,6 +56,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             (_, true) => Until::Empty,
             _ => Until::Stopped,
         },
+        transcripts: settings.sends_transcripts(),
         ttl: settings.claim_ttl(),
     };
     let options = SessionOptions { jobs: Some(jobs), json: args.json, inner: false };

@@ -202,7 +202,8 @@ impl Queue {
         };
         let free = match &claim.over {
             Some(over) => {
-                over.outcome == OverOutcome::Released
+                terms.force
+                    || over.outcome == OverOutcome::Released
                     || task.fence >= claim.fence && task.status == TaskStatus::Open
             }
             None => claim.machine == machine || terms.force || self.is_silent(view, id, claim),

@@ -5,7 +5,9 @@ use crate::model::{Id, ObjectId};
 use crate::orchestrate::heartbeat::Watch;
 use crate::orchestrate::sync::{self, Remote};
 use crate::orchestrate::{Error, claim::retrying};
-use crate::store::{CLAIM_REFS, ClaimRecord, Heartbeat, MACHINE_REFS, SNAPSHOT_REFS, STATE_REF, Store};
+use crate::store::{
+    CLAIM_REFS, ClaimRecord, Heartbeat, LOG_REFS, MACHINE_REFS, SNAPSHOT_REFS, STATE_REF, Store,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ pub struct View {
     pub machines: BTreeMap<String, ObjectId>,
     /// Snapshots of agents' uncommitted work.
     pub snapshots: BTreeMap<Id, ObjectId>,
+    /// Transcripts, by our names of their refs.
+    pub logs: Vec<String>,
     /// Names under ours that are none, escaped; nothing is done with them.
     pub quarantined: Vec<String>,
 }
@@ -29,6 +33,10 @@ impl View {
         let [claims, machines, snapshots] =
             [CLAIM_REFS, MACHINE_REFS, SNAPSHOT_REFS].map(|prefix| remote.there(prefix));
         for (name, commit) in listed {
+            if let Some(log) = log_name(remote, &name) {
+                view.logs.push(log);
+                continue;
+            }
             let fits = if let Some(rest) = name.strip_prefix(&claims) {
                 rest.parse().map(|id| view.claims.insert(id, commit)).is_ok()
             } else if let Some(rest) = name.strip_prefix(&machines) {
@@ -47,6 +55,14 @@ impl View {
         }
         view
     }
+}
+
+/// Our name of a ref with transcripts: a machine and a week.
+fn log_name(remote: &Remote, name: &str) -> Option<String> {
+    let rest = name.strip_prefix(&remote.there(LOG_REFS))?;
+    let (machine, week) = rest.split_once('/')?;
+    let plain = !week.is_empty() && week.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'W');
+    (Store::is_machine(machine) && plain).then(|| format!("{LOG_REFS}{rest}"))
 }
 
 impl Queue {

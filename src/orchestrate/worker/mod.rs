@@ -29,6 +29,8 @@ pub struct Worker {
     pub jobs: usize,
     /// When it ends by itself.
     pub until: Until,
+    /// Whether what agents said is sent to the remote.
+    pub transcripts: bool,
     /// After which silence of this machine others may take over.
     pub ttl: Duration,
 }

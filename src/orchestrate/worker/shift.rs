@@ -10,7 +10,7 @@ use crate::orchestrate::session::{Claim, Surroundings, make};
 use crate::orchestrate::snapshot::snapshot;
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
 use crate::orchestrate::{Error, SpawnRequest, lease, spawn};
-use crate::store::{SNAPSHOT_REFS, Store};
+use crate::store::{LOG_REFS, SNAPSHOT_REFS, Store};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -271,6 +271,7 @@ impl Shift {
         }
         let specs: Vec<LeasedSpec> =
             made.iter().filter_map(|(id, new)| self.snapshot_spec(id, Some(new))).collect();
+        let specs = [specs, self.logs()].concat();
         match self.worker.queue.beat(&specs) {
             Ok(view) => {
                 self.snapshots.extend(made);
@@ -279,6 +280,21 @@ impl Shift {
             Err(error) => self.say(None, format!("failed to {}; trying again", chain(&error))),
         }
         self.say_all();
+    }
+
+    /// The transcripts of this machine, where they are to be sent: most of them the remote has already.
+    fn logs(&self) -> Vec<LeasedSpec> {
+        let (Some(remote), true) = (self.worker.queue.remote(), self.worker.transcripts) else {
+            return Vec::new();
+        };
+        let Ok(machine) = self.store.machine() else { return Vec::new() };
+        let logs = self.store.repo().list_refs(&format!("{LOG_REFS}{machine}/")).unwrap_or_default();
+        let spec = |(name, new): (String, ObjectId)| LeasedSpec {
+            name: remote.there(&name),
+            new: Some(new),
+            lease: Lease::Forward,
+        };
+        logs.into_iter().map(spec).collect()
     }
 
     /// Two snapshots of the same files differ by their time.

@@ -165,6 +165,7 @@ fn every_document_is_what_its_schema_says() {
     sandbox.ok(&["task", "add", "Claim this"]);
     seen.run(&sandbox, &["task", "claim", "--next", "--json"]);
     seen.run(&sandbox, &["status", "--all", "--json"]);
+    seen.run(&sandbox, &["status", "--machines", "--json"]);
     seen.run(
         &sandbox,
         &["spawn", "-m", "More", "--name", "more", "--profile", "worker", "--detach", "--json"],

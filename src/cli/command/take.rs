@@ -1,0 +1,73 @@
+//! `git orchestra take`: an agent of another machine goes on here.
+
+use super::task::claim::QueueArgs;
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, Exit};
+use crate::cli::session::{self, SessionOptions};
+use crate::model::Agent;
+use crate::orchestrate;
+use crate::orchestrate::take::TakeOptions;
+
+/// Go on here with an agent of another machine
+///
+/// Its claim, its branch and what a worker's agent had not committed come along; the latter as the last commit of its
+/// branch. Its conversation lives where its program kept it, so another one begins here, with its task, the open
+/// findings, what it changed, and what it said if that machine sends transcripts (orchestra.transcripts).
+///
+/// Only what nobody works on is taken: a run that is over, or a machine that was seen silent for its time, by the
+/// clock here. --force takes it all the same; what it did since it was last heard of is lost then, and so is what it
+/// still does there.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  git orchestra take blue-heron")]
+pub(crate) struct Args {
+    /// The agent
+    #[arg(value_name = "AGENT")]
+    agent: String,
+    /// What to tell it beside that
+    #[arg(short, long, value_name = "TEXT")]
+    message: Option<String>,
+    /// The profile to run it with [default: the one it was made with]
+    #[arg(short, long, value_name = "PROFILE")]
+    profile: Option<String>,
+    /// Take it from a machine that may still work on it
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    queue: QueueArgs,
+    /// Print events as JSON, one document a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    ctx.recover()?;
+    let queue = args.queue.open(ctx)?;
+    let mut state = ctx.state()?;
+    if state.require_named::<Agent>(&args.agent).is_err() {
+        // It may be newer than what is known here.
+        queue.look()?;
+        state = ctx.state()?;
+    }
+    let agent: Agent = state.require_named(&args.agent)?;
+    let outfit = session::outfit(ctx, Some(args.profile.as_deref().unwrap_or(&agent.profile)))?;
+    let options = TakeOptions { force: args.force, extra: args.message.clone(), ttl: None };
+    let taken = orchestrate::take::take(&queue, &agent.id, &options, &outfit)?;
+    for said in queue.take_said() {
+        ctx.ui().warn(said);
+    }
+    let mut came = vec!["its branch"];
+    if taken.uncommitted {
+        came.push("what it had not committed (as the last commit)");
+    }
+    if taken.events > 0 {
+        came.push("its transcript");
+    }
+    ctx.ui().note(format!(
+        "took {} from machine {}: {}; a new conversation begins with a handoff",
+        agent.name,
+        taken.from,
+        came.join(", ")
+    ));
+    let options = SessionOptions { jobs: None, json: args.json, inner: false };
+    Ok(session::run(ctx, vec![taken.claim], options)?.exit())
+}
