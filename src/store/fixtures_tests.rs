@@ -1,7 +1,7 @@
 //! Records of every kind with every field, as builds of the past wrote them: they must read for ever.
 //!
 //! `fixtures/records/v1` was written by the first build of format 1 and is never written again. A field that is added
-//! later gets a file of its own, in the directory of the build that added it; `BLESS=1` writes what is not there.
+//! later gets a file of its own, in the directory of the build that added it.
 
 use super::absorb::check;
 use super::state::Format;
@@ -106,18 +106,20 @@ fn files() -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test's switch, as in the other generated files")]
-fn records_of_every_build_read_for_ever() {
-    if std::env::var_os("BLESS").is_some() {
-        let dir = root().join("v1");
-        std::fs::create_dir_all(&dir).unwrap();
-        for (name, record) in samples() {
-            let file = dir.join(format!("{name}.json"));
-            if !file.exists() {
-                std::fs::write(file, record.to_bytes()).unwrap();
-            }
+#[ignore = "writes fixtures/records/v1 where a file is missing: cargo test --lib fixtures -- --ignored"]
+fn write_what_is_missing() {
+    let dir = root().join("v1");
+    std::fs::create_dir_all(&dir).unwrap();
+    for (name, record) in samples() {
+        let file = dir.join(format!("{name}.json"));
+        if !file.exists() {
+            std::fs::write(file, record.to_bytes()).unwrap();
         }
     }
+}
+
+#[test]
+fn records_of_every_build_read_for_ever() {
     let mut seen: BTreeSet<(Kind, String)> = BTreeSet::new();
     for file in files() {
         let shown = file.display();
