@@ -50,9 +50,7 @@ impl Repository {
         let options = format!("branch.{branch}.mergeOptions=");
         let args =
             ["-c", &options, "merge", "--ff-only", "--quiet", "--no-stat", "--no-autostash", commit.as_str()];
-        let output = self.git_at(&git_dir, Some(&checkout.path), args).output()?;
-        let words = output.stderr.trim().to_str_lossy().into_owned();
-        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+        self.move_checkout(checkout, &git_dir, commit, self.git_at(&git_dir, Some(&checkout.path), args))
     }
 
     /// Moves a checkout, its files and its branch to another commit, as `git reset --keep` does: what is not committed
@@ -60,9 +58,7 @@ impl Repository {
     pub fn reset_keep(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Result<(), String>, Error> {
         let git_dir = self.checkout_git_dir(checkout)?;
         let args = ["reset", "--keep", "--quiet", "--no-recurse-submodules", commit.as_str()];
-        let output = self.git_at(&git_dir, Some(&checkout.path), args).output()?;
-        let words = output.stderr.trim().to_str_lossy().into_owned();
-        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+        self.move_checkout(checkout, &git_dir, commit, self.git_at(&git_dir, Some(&checkout.path), args))
     }
 
     /// The remote-tracking branches that have a commit, as far as was fetched.

@@ -195,7 +195,8 @@ impl Repository {
             at: new.at,
             message: new.message,
         })?;
-        self.sync_objects([&commit])?;
+        // Also what git put there for us.
+        self.sync_history(&commit, &head.commit.iter().collect::<Vec<_>>())?;
         let plain = head.branch.as_deref() == Some(new.branch)
             && !["MERGE_HEAD", "rebase-merge", "rebase-apply"]
                 .iter()

@@ -80,7 +80,7 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    fn at(path: PathBuf) -> Option<Self> {
+    pub(super) fn at(path: PathBuf) -> Option<Self> {
         let meta = path.symlink_metadata().ok()?;
         let millis = meta.mtime().saturating_mul(1000).saturating_add(meta.mtime_nsec() / 1_000_000);
         Some(Self { since: u64::try_from(millis).unwrap_or(0), inode: (meta.dev(), meta.ino()), path })
@@ -328,7 +328,7 @@ fn write_pointer(file: &Path, prefix: &[u8], target: &Path) -> Result<(), Error>
 }
 
 /// Every `.lock` below a directory of refs.
-fn locks_below(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn locks_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut queue = vec![dir.to_owned()];
     while let Some(dir) = queue.pop() {
@@ -345,13 +345,18 @@ fn locks_below(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// Removes a file that stays the same for as long as no living git leaves a lock alone.
-fn remove_stale(path: PathBuf) -> Result<Option<PathBuf>, Error> {
+pub(super) fn remove_stale(path: PathBuf) -> Result<Option<PathBuf>, Error> {
     let Some(lock) = LockFile::at(path) else { return Ok(None) };
     if !is_unchanged(&lock) {
         return Ok(None);
     }
     remove_file(&lock.path)?;
     Ok(Some(lock.path))
+}
+
+/// Whether a file stays as it is for as long as no living process of ours leaves one unfinished.
+pub(super) fn is_left(path: &Path) -> bool {
+    LockFile::at(path.to_owned()).is_some_and(|file| is_unchanged(&file))
 }
 
 /// Watches a file until it is gone or another one, or has been what it is for long enough.

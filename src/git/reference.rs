@@ -284,4 +284,32 @@ impl Repository {
         sync_all(&directories.into_iter().collect::<Vec<_>>())
             .map_err(|(path, e)| Error::file("sync", path, e))
     }
+
+    /// Waits until a commit and everything that it has and `known` commits have not are on disk for good, whoever's
+    /// git wrote them: by itself git syncs no loose object.
+    pub fn sync_history(&self, commit: &ObjectId, known: &[&ObjectId]) -> Result<(), Error> {
+        self.sync_objects(&self.new_objects(commit, known)?)
+    }
+
+    /// The same for a branch, and for the branch itself.
+    pub fn sync_branch(&self, name: &str, tip: &ObjectId, known: &[&ObjectId]) -> Result<(), Error> {
+        self.sync_history(tip, known)?;
+        let files = match self.refs {
+            RefFormat::Files => vec![self.common_dir().join(name)],
+            RefFormat::Other => {
+                let tables = std::fs::read_dir(self.common_dir().join("reftable")).into_iter().flatten();
+                tables.flatten().map(|table| table.path()).collect()
+            }
+        };
+        sync_all(&files).map_err(|(path, e)| Error::file("sync", path, e))?;
+        self.sync_ref_names(&[name])
+    }
+
+    /// The objects that `head` brings beside what `known` commits have.
+    pub fn new_objects(&self, head: &ObjectId, known: &[&ObjectId]) -> Result<Vec<ObjectId>, Error> {
+        let mut args = vec!["rev-list", "--objects", "--no-object-names", head.as_str(), "--not"];
+        // One that is not here (a record from elsewhere names it) has nothing.
+        args.extend(known.iter().filter(|id| self.has_object(id)).map(|id| id.as_str()));
+        Ok(self.read(args)?.lines().filter_map(|line| line.parse().ok()).collect())
+    }
 }

@@ -7,9 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 /// Configuration that no repository may choose for the git processes that we start: nothing here runs a program
-/// that an agent or a remote could have named.
+/// that an agent or a remote could have named, and refs reach the disk.
 const PINNED: &[(&str, &str)] = &[
     ("core.fsmonitor", "false"),
+    // Before a ref takes the place of the one before it: a power cut must not leave an empty one.
+    ("core.fsync", "reference"),
     ("core.hooksPath", "/dev/null"),
     ("core.pager", "cat"),
     ("core.editor", ":"),

@@ -5,15 +5,17 @@
 //! the same. Its own `.git` file is never trusted, because whoever works in it can write it.
 
 use super::repository::RefFormat;
+use super::sync::sync_all;
 use super::{Error, Expected, Head, RefEdit, Repository};
 use crate::model::{Name, ObjectId};
-use crate::process::{FileLock, end_orphans};
+use crate::process::{CommandError, FileLock, end_orphans};
 use bstr::{BStr, ByteSlice};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -250,6 +252,12 @@ impl Repository {
         let mark = self.mark(&intent.name);
         let command = self.git(["worktree", "add", "--quiet", "--no-checkout"]).args(options);
         let added = command.arg(&intent.path).arg(start).env(MARK, &mark).read();
+        if let Err(CommandError::Failed { status, .. }) = &added
+            && status.signal().is_some()
+        {
+            // Killed: it did not clean up.
+            self.settle(intent)?;
+        }
         if let Err(error) = added {
             // git cleans up behind itself when it fails; what it did not make (a branch that was there) stays.
             remove_held(held, &file)?;
@@ -269,6 +277,7 @@ impl Repository {
             remove_held(held, &file)?;
             return Err(error.into());
         }
+        self.sync_registration(&worktree)?;
         remove_held(held, &file)?;
         Ok(worktree)
     }
@@ -396,6 +405,7 @@ impl Repository {
         let file = dir.join(format!("{}.json", intent.name));
         let bytes = serde_json::to_vec(intent).map_err(|e| Error::file("write", &file, e.into()))?;
         std::fs::write(&file, bytes).map_err(|e| Error::file("write", &file, e))?;
+        sync_all(&[file.clone(), dir]).map_err(|(path, e)| Error::file("sync", path, e))?;
         let held = FileLock::wait(&file).map_err(|e| Error::file("lock", &file, e))?;
         Ok((file, held))
     }

@@ -141,6 +141,12 @@ pub fn environment(
         ("GIT_EDITOR", ":"),
         ("GIT_TERMINAL_PROMPT", "0"),
         ("NO_COLOR", "1"),
+        // By itself git syncs neither loose objects nor refs: a power cut would leave a branch that cannot be read.
+        ("GIT_CONFIG_COUNT", "2"),
+        ("GIT_CONFIG_KEY_0", "core.fsync"),
+        ("GIT_CONFIG_VALUE_0", "committed,reference"),
+        ("GIT_CONFIG_KEY_1", "core.fsyncMethod"),
+        ("GIT_CONFIG_VALUE_1", "batch"),
     ] {
         set(key, value.as_ref());
     }

@@ -53,7 +53,6 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
         Some(commit) => {
             let name = next_rescue_ref(repo, &agent.name)?;
             let edit = RefEdit { name: name.clone(), new: Some(commit.clone()), expected: Expected::Absent };
-            repo.sync_objects([&commit])?;
             repo.update_refs(&[edit], "orchestra: kept before its agent is removed")?;
             Some((name, commit))
         }
@@ -175,6 +174,9 @@ pub(super) fn keep(store: &Store, agent: &Agent, leaving: &Leaving) -> Result<Op
         && !is_merged(store, agent, tip)?
     {
         rescue = Some(tip.clone());
+    }
+    if let Some(commit) = &rescue {
+        store.repo().sync_history(commit, &[&agent.base])?;
     }
     Ok(rescue)
 }

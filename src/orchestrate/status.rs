@@ -137,7 +137,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         let target = targets.get(agent.target.as_ref()?)?.as_ref()?;
         Some((tips.get(&agent.branch)?.clone(), target.clone()))
     };
-    let positions = positions(repo, &agents.iter().filter_map(&pair).collect())?;
+    let positions = positions(repo, &agents.iter().filter_map(&pair).collect());
     let uncommitted = uncommitted(repo, &agents, &leases);
     let mut all: Vec<AgentStatus> = agents
         .into_iter()
@@ -246,15 +246,23 @@ fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseIn
 type Positions = BTreeMap<(ObjectId, ObjectId), Position>;
 
 /// Where each pair's first commit stands beside its second.
-fn positions(repo: &Repository, pairs: &BTreeSet<(ObjectId, ObjectId)>) -> Result<Positions, Error> {
+fn positions(repo: &Repository, pairs: &BTreeSet<(ObjectId, ObjectId)>) -> Positions {
     let mut known: Positions = read_cache(repo);
     let missing: BTreeSet<&(ObjectId, ObjectId)> =
         pairs.iter().filter(|pair| pair.0 != pair.1 && !known.contains_key(*pair)).collect();
     if !missing.is_empty() {
         let targets: BTreeSet<&ObjectId> = missing.iter().map(|pair| &pair.1).collect();
         for target in targets {
-            let tips = missing.iter().filter(|pair| pair.1 == *target).map(|pair| &pair.0);
-            measure(repo, target, &tips.collect::<Vec<_>>(), &mut known)?;
+            let tips: Vec<_> = missing.iter().filter(|pair| pair.1 == *target).map(|pair| &pair.0).collect();
+            if let Err(error) = measure(repo, target, &tips, &mut known) {
+                // One branch that cannot be read does not hide the others.
+                tracing::warn!("{error}");
+                for tip in tips {
+                    if measure(repo, target, &[tip], &mut known).is_err() {
+                        known.insert((tip.clone(), target.clone()), Position::default());
+                    }
+                }
+            }
         }
         // Pairs that nobody asks for any more are forgotten.
         known.retain(|pair, _| pairs.contains(pair));
@@ -262,7 +270,7 @@ fn positions(repo: &Repository, pairs: &BTreeSet<(ObjectId, ObjectId)>) -> Resul
     }
     known
         .extend(pairs.iter().filter(|pair| pair.0 == pair.1).map(|pair| (pair.clone(), Position::default())));
-    Ok(known)
+    known
 }
 
 /// Three processes for any number of tips.
@@ -351,13 +359,13 @@ mod tests {
         let target = id("target");
         let pairs: BTreeSet<_> =
             ["one", "two", "target"].map(|name| (id(name), target.clone())).into_iter().collect();
-        let first = positions(&repo, &pairs).unwrap();
+        let first = positions(&repo, &pairs);
         assert_eq!(first[&(id("one"), target.clone())], Position { ahead: 2, behind: 1, files: 2 });
         assert_eq!(first[&(id("two"), target.clone())], Position { ahead: 1, behind: 1, files: 1 });
         assert_eq!(first[&(target.clone(), target.clone())], Position::default());
         assert_eq!(read_cache(&repo).len(), 2);
-        assert_eq!(positions(&repo, &pairs).unwrap(), first);
+        assert_eq!(positions(&repo, &pairs), first);
         std::fs::write(cache_path(&repo), "nonsense\n\0").unwrap();
-        assert_eq!(positions(&repo, &pairs).unwrap(), first);
+        assert_eq!(positions(&repo, &pairs), first);
     }
 }

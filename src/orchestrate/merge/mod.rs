@@ -48,7 +48,5 @@ pub fn short_branch(full: &str) -> &str {
 
 /// The objects that `head` brings beside what `known` commits have: to be synced before a ref names it.
 fn new_objects(repo: &Repository, head: &ObjectId, known: &[&ObjectId]) -> Result<Vec<ObjectId>, Error> {
-    let mut args = vec!["rev-list", "--objects", "--no-object-names", head.as_str(), "--not"];
-    args.extend(known.iter().map(|id| id.as_str()));
-    Ok(repo.read(args)?.lines().filter_map(|line| line.parse().ok()).collect())
+    Ok(repo.new_objects(head, known)?)
 }

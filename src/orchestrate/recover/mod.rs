@@ -31,6 +31,10 @@ pub enum Fault {
     HalfMadeUndo,
     /// A process was killed while it held a lock of git's.
     StaleLock,
+    /// A process was killed while it moved somebody's checkout.
+    HalfMovedCheckout,
+    /// The power went while something was written.
+    EmptyFile,
     /// Whoever watched a run died.
     LostRun,
     /// A run was claimed, and whoever claimed it died before it started.
@@ -54,6 +58,8 @@ impl Fault {
             Self::HalfMadeWorktree => "half-made worktree",
             Self::HalfMadeUndo => "half-made undo",
             Self::StaleLock => "stale lock",
+            Self::HalfMovedCheckout => "half-moved checkout",
+            Self::EmptyFile => "empty file",
             Self::LostRun => "lost run",
             Self::UnstartedRun => "unstarted run",
             Self::MovedWorktree => "moved worktree",
@@ -104,7 +110,14 @@ impl Recovered {
 /// listings. Safe to run any number of times at once, and to be killed.
 pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
     let repo = store.repo();
-    let mut found: Vec<Recovered> = repo.mend_locks()?.iter().map(|lock| stale_lock(repo, lock)).collect();
+    let mut found: Vec<Recovered> =
+        repo.mend_after_boot()?.iter().map(|path| empty_file(repo, path)).collect();
+    found.extend(repo.mend_locks()?.iter().map(|lock| stale_lock(repo, lock)));
+    found.extend(repo.mend_checkouts()?.iter().map(|path| {
+        let shown = path.display().to_string();
+        let text = format!("put {shown} back, which a dead process had begun to move");
+        Recovered::mended(Fault::HalfMovedCheckout, shown, text)
+    }));
     found.extend(
         repo.mend_worktrees()?
             .iter()
@@ -119,6 +132,15 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
     }
     trust::forget(repo);
     Ok(found)
+}
+
+fn empty_file(repo: &Repository, path: &Path) -> Recovered {
+    if path.extension().is_some_and(|end| end == "lock") {
+        return stale_lock(repo, path);
+    }
+    let shown = path.strip_prefix(repo.common_dir()).unwrap_or(path).display().to_string();
+    let text = format!("removed {shown}, which was empty: the power went while it was written");
+    Recovered::mended(Fault::EmptyFile, shown, text)
 }
 
 fn stale_lock(repo: &Repository, lock: &Path) -> Recovered {
@@ -203,7 +225,8 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
     let earlier = agent.runs.range(..number).rev().find_map(|(_, run)| run.tip.clone());
     let start = earlier.unwrap_or_else(|| agent.base.clone());
     let commits = match &run.tip {
-        Some(tip) => own_commits(repo, agent, &start, tip)?,
+        // A power cut can leave a branch that cannot be read: then nothing is known of it.
+        Some(tip) => own_commits(repo, agent, &start, tip).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(RunRecord {

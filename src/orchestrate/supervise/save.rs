@@ -63,6 +63,10 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         Err(e) => saved.notices.push(chain(&e)),
     }
     if let Some(tip) = &saved.tip {
+        // Before it is said to be done: what its git wrote is not on disk for good.
+        if let Err(e) = repo.sync_branch(&plan.agent.branch, tip, &[&plan.tip]) {
+            saved.error.get_or_insert(format!("sync its work to disk: {}", chain(&e)));
+        }
         match own_commits(repo, &plan.agent, &plan.tip, tip) {
             Ok(commits) => saved.commits = commits,
             Err(e) => saved.notices.push(format!("failed to list its commits: {}", chain(&e))),

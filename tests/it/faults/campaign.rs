@@ -94,7 +94,7 @@ impl Stage {
             let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
             let (name, struck) = (self.case.name, traced.struck.as_deref().unwrap_or("nothing"));
             let Fault { whose, calls, at, act } = fault;
-            figures.failures.push(format!(
+            figures.fail(format!(
                 "{name}: {act:?} at {calls:?} call {at} of {whose:?} ({struck})\n{}\nthen: {}",
                 traced.output,
                 words.unwrap_or_default()
@@ -140,7 +140,7 @@ impl Stage {
         }));
         if let Err(panic) = sound {
             let words = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            figures.failures.push(format!(
+            figures.fail(format!(
                 "{}: killed at {}, then in {args:?} at {at} ({:?})\n{}\nthen: {words}",
                 self.case.name, first.at, traced.struck, traced.output
             ));
@@ -162,10 +162,12 @@ impl Figures {
         self.failures.extend(other.failures);
     }
 
+    fn fail(&mut self, failure: String) {
+        println!("---- {failure}\n");
+        self.failures.push(failure);
+    }
+
     pub(super) fn conclude(&self, what: &str) {
-        for failure in &self.failures {
-            println!("---- {failure}\n");
-        }
         println!(
             "{what}: {} points, {} struck, {} acknowledged, {} failed",
             self.points,
@@ -177,9 +179,14 @@ impl Figures {
     }
 }
 
-/// Whether every point is taken.
-pub(super) fn is_long() -> bool {
-    std::env::var("ORCHESTRA_FAULTS").is_ok_and(|which| which == "all")
+/// How many points are taken of each command and each way: all of them, so many, or the few of the short form.
+fn wish() -> Option<usize> {
+    let wish = std::env::var("ORCHESTRA_FAULTS").ok()?;
+    Some(if wish == "all" {
+        usize::MAX
+    } else {
+        wish.parse().expect("ORCHESTRA_FAULTS is `all` or a number")
+    })
 }
 
 /// The commands that are struck: those that `ORCHESTRA_FAULT_COMMAND` names (`spawn,merge`), otherwise all in the long
@@ -188,18 +195,18 @@ pub(super) fn wanted(few: &[&'static str]) -> Vec<(usize, &'static str)> {
     let only = std::env::var("ORCHESTRA_FAULT_COMMAND").ok();
     let is_wanted = |name: &str| match &only {
         Some(only) => only.split(',').any(|only| only == name),
-        None => is_long() || few.contains(&name),
+        None => wish().is_some() || few.contains(&name),
     };
     super::cases::NAMES.iter().copied().enumerate().filter(|(_, name)| is_wanted(name)).collect()
 }
 
-/// All of `1..=count`, or `few` of them, spread evenly and shifted by `turn`.
+/// Points of `1..=count`: as many as are wished for, otherwise `few`, spread evenly and shifted by `turn`.
 pub(super) fn points(count: usize, few: usize, turn: usize) -> Vec<usize> {
-    if is_long() {
-        let only = std::env::var("ORCHESTRA_FAULT_POINT").ok().and_then(|only| only.parse().ok());
-        return (1..=count).filter(|at| only.is_none_or(|only: usize| only == *at)).collect();
+    if let Ok(only) = std::env::var("ORCHESTRA_FAULT_POINT") {
+        return vec![only.parse().expect("ORCHESTRA_FAULT_POINT is a number")];
     }
-    (0..few.min(count)).map(|n| (n * count / few.min(count) + turn) % count + 1).collect()
+    let wanted = wish().unwrap_or(few).min(count);
+    (0..wanted).map(|n| (n * count / wanted + turn) % count + 1).collect()
 }
 
 fn duplicate(from: &Path, to: &Path) {

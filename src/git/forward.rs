@@ -1,0 +1,277 @@
+//! Moving somebody's checkout: its files, its index and its branch, and taking a move back that was cut short.
+//!
+//! git writes the files one by one, then the index, then the branch. Killed in between, it leaves a checkout that looks
+//! as if somebody had edited it. Whoever comes next puts back what git had written, and only that: a file that holds
+//! anything else is its owner's.
+
+use super::mend::{LockFile, is_left, remove_stale};
+use super::worktree::{create_private, remove_file};
+use super::{Checkout, Error, Repository};
+use crate::model::ObjectId;
+use crate::process::{Command, Identity, end_orphans};
+use bstr::{BStr, BString, ByteSlice};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The variable by which a git that moves a checkout is recognised when it outlived us.
+const MARK: &str = "GIT_ORCHESTRA_FORWARDS";
+/// How long such a git may take to end.
+const GRACE: Duration = Duration::from_secs(5);
+/// The locks that it takes in the git directory of the checkout.
+const LOCKS: [&str; 4] = ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "AUTO_MERGE.lock"];
+
+/// A checkout that is being moved: written before git begins, gone when git is done.
+#[derive(Debug, Serialize, Deserialize)]
+struct Forward {
+    owner: Identity,
+    path: PathBuf,
+    git_dir: PathBuf,
+    branch: Option<String>,
+    from: ObjectId,
+    to: ObjectId,
+}
+
+impl Repository {
+    /// Runs a git that moves `checkout` to `to`. The inner error holds git's words when it refuses; nothing has moved
+    /// then.
+    pub(super) fn move_checkout(
+        &self,
+        checkout: &Checkout,
+        git_dir: &Path,
+        to: &ObjectId,
+        command: Command,
+    ) -> Result<Result<(), String>, Error> {
+        let note = match &checkout.commit {
+            Some(from) => Some(self.note_forward(&Forward {
+                owner: Identity::own(),
+                path: checkout.path.clone(),
+                git_dir: git_dir.to_owned(),
+                branch: checkout.branch.clone(),
+                from: from.clone(),
+                to: to.clone(),
+            })?),
+            None => None,
+        };
+        let mark = note.as_deref().map(|note| self.forward_mark(note)).unwrap_or_default();
+        let command = command.env(MARK, mark);
+        let output = command.output()?;
+        if output.status.signal().is_some() {
+            // Killed alone: what it had written goes back, now or with the next command.
+            if let Some(note) = &note {
+                self.mend_forward(note, true)?;
+            }
+            return Err(command.failed(&output).into());
+        }
+        if let Some(note) = note {
+            remove_file(&note)?;
+        }
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+    }
+
+    /// Takes back what processes of ours that are dead had begun to move. Returns the checkouts. One directory listing
+    /// when there is none.
+    pub fn mend_checkouts(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut mended = Vec::new();
+        for entry in std::fs::read_dir(self.forwards()).into_iter().flatten().flatten() {
+            mended.extend(self.mend_forward(&entry.path(), false)?);
+        }
+        Ok(mended)
+    }
+
+    fn mend_forward(&self, note: &Path, ours: bool) -> Result<Option<PathBuf>, Error> {
+        let Ok(bytes) = std::fs::read(note) else { return Ok(None) };
+        let Ok(forward) = serde_json::from_slice::<Forward>(&bytes) else {
+            // Never written whole: git had not begun.
+            if is_left(note) {
+                remove_file(note)?;
+            }
+            return Ok(None);
+        };
+        if !ours && forward.owner.is_alive() {
+            return Ok(None);
+        }
+        end_orphans(None, &format!("{MARK}={}", self.forward_mark(note)), GRACE);
+        if self.is_busy() {
+            // Somebody's git is at work there: a lock may be theirs. The next command looks again.
+            return Ok(None);
+        }
+        let since = LockFile::at(note.to_owned()).map_or(0, |note| note.since);
+        let branch = forward.branch.iter().map(|branch| self.common_dir().join(format!("{branch}.lock")));
+        for lock in LOCKS.map(|lock| forward.git_dir.join(lock)).into_iter().chain(branch) {
+            if LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since) {
+                remove_stale(lock)?;
+            }
+        }
+        let taken_back = self.take_back(&forward)?;
+        remove_file(note)?;
+        Ok(taken_back.then_some(forward.path))
+    }
+
+    /// Puts the files and the index back to where the branch is. Returns whether there was anything to put back.
+    fn take_back(&self, forward: &Forward) -> Result<bool, Error> {
+        let Forward { path, git_dir, from, to, .. } = forward;
+        let git = |args: &[&str]| self.git_at(git_dir, Some(path), args);
+        let head = git(&["rev-parse", "--verify", "--quiet", "HEAD"]).output()?.stdout;
+        if !path.is_dir() || head.trim() != from.as_str().as_bytes() {
+            return Ok(false);
+        }
+        let diff = ["diff-tree", "-r", "-z", "--no-renames", "--name-status", from.as_str(), to.as_str()];
+        let out = git(&diff).read()?;
+        let fields: Vec<&BStr> =
+            out.split(|&b| b == 0).filter(|field| !field.is_empty()).map(BStr::new).collect();
+        let (mut all, mut old, mut new) = (Vec::new(), Vec::<BString>::new(), Vec::<BString>::new());
+        for pair in fields.chunks_exact(2) {
+            let (status, name) = (pair[0], pair[1]);
+            all.push(name.to_owned());
+            let list = if status == "A" { &mut new } else { &mut old };
+            list.push(name.to_owned());
+            if !self.is_gits(forward, name)? {
+                // Its owner's: it looks as if it was edited, and it was.
+                return Ok(false);
+            }
+        }
+        let clean = git(&["diff", "--quiet", "--no-ext-diff", "--ignore-submodules", "HEAD"]).output()?;
+        let any_new = new.iter().any(|name| path.join(OsStr::from_bytes(name)).symlink_metadata().is_ok());
+        if clean.status.success() && !any_new {
+            return Ok(false);
+        }
+        let put = ["reset", "--quiet", from.as_str(), "--pathspec-from-file=-", "--pathspec-file-nul"];
+        git(&put).env("GIT_LITERAL_PATHSPECS", "1").stdin(bstr::join("\0", &all)).read()?;
+        if !old.is_empty() {
+            let mut names = bstr::join("\0", &old);
+            names.push(0);
+            git(&["checkout-index", "--force", "--quiet", "-z", "--stdin"]).stdin(names).read()?;
+        }
+        for name in new {
+            let file = path.join(OsStr::from_bytes(&name));
+            remove_file(&file)?;
+            // Directories that are empty now were made for it.
+            for dir in file.ancestors().skip(1).take_while(|dir| *dir != path) {
+                if std::fs::remove_dir(dir).is_err() {
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a path of the checkout holds what git may have left there: the old version, the new one, the beginning
+    /// of the new one, or nothing.
+    fn is_gits(&self, forward: &Forward, name: &BStr) -> Result<bool, Error> {
+        let file = forward.path.join(OsStr::from_bytes(name));
+        let Ok(meta) = file.symlink_metadata() else { return Ok(true) };
+        if meta.is_dir() {
+            return Ok(true);
+        }
+        let content = if meta.is_symlink() {
+            std::fs::read_link(&file).map(|target| target.as_os_str().as_bytes().to_owned())
+        } else {
+            std::fs::read(&file)
+        };
+        let content = content.map_err(|e| Error::file("read", &file, e))?;
+        for (commit, in_part) in [(&forward.from, false), (&forward.to, true)] {
+            let tree = self.read_commit(commit)?.tree;
+            let Some(entry) = self.find_in_tree(&tree, name)? else { continue };
+            let blob = self.read_blob(&entry.id).unwrap_or_default();
+            if blob == content || in_part && blob.starts_with(&content) {
+                return Ok(true);
+            }
+            // As git would store it: line ends and filters.
+            let path = format!("--path={}", name.to_str_lossy());
+            let stored =
+                self.git_at(&forward.git_dir, Some(&forward.path), ["hash-object", &path, "--stdin"]);
+            if !meta.is_symlink()
+                && stored.stdin(content.clone()).read()?.trim() == entry.id.as_str().as_bytes()
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn note_forward(&self, forward: &Forward) -> Result<PathBuf, Error> {
+        let dir = self.forwards();
+        create_private(&dir)?;
+        let path = dir.join(format!("{}.json", std::process::id()));
+        let bytes = serde_json::to_vec(forward).map_err(|e| Error::file("write", &path, e.into()))?;
+        std::fs::write(&path, bytes)
+            .and_then(|()| std::fs::File::open(&path)?.sync_all())
+            .map_err(|e| Error::file("write", &path, e))?;
+        Ok(path)
+    }
+
+    fn forward_mark(&self, note: &Path) -> String {
+        format!("{}@{}", note.file_stem().unwrap_or_default().to_string_lossy(), self.common_dir().display())
+    }
+
+    fn forwards(&self) -> PathBuf {
+        self.local_dir().join("forwards")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+
+    #[test]
+    fn a_half_moved_checkout_goes_back_unless_somebody_edited_it() {
+        let sandbox = Sandbox::new(&[]);
+        let write = |name: &str, text: &str| {
+            let path = sandbox.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("a", "old a\n");
+        write("b", "old b\n");
+        sandbox.git(&["add", "-A"]);
+        sandbox.git(&["commit", "-q", "-m", "old"]);
+        write("a", "new a\n");
+        write("b", "new b\n");
+        write("dir/c", "new c\n");
+        sandbox.git(&["add", "-A"]);
+        sandbox.git(&["commit", "-q", "-m", "new"]);
+        let repository = sandbox.open();
+        let (from, to) =
+            (repository.resolve_commit("HEAD~").unwrap(), repository.resolve_commit("HEAD").unwrap());
+        sandbox.git(&["reset", "-q", "--hard", "HEAD~"]);
+        let note = || {
+            let owner = Identity { pid: 1, started: 1, boot: "another".to_owned() };
+            let (path, git_dir) = (sandbox.path().clone(), repository.common_dir().to_owned());
+            let branch = repository.head().unwrap().branch;
+            repository
+                .note_forward(&Forward { owner, path, git_dir, branch, from: from.clone(), to: to.clone() })
+                .unwrap()
+        };
+
+        // One file is new, one is half written, one was made, and the index is locked.
+        write("a", "new a\n");
+        write("b", "new");
+        write("dir/c", "new c\n");
+        let file = note();
+        std::fs::write(repository.common_dir().join("index.lock"), "").unwrap();
+        assert_eq!(repository.mend_checkouts().unwrap(), [sandbox.path()]);
+        assert!(!file.exists() && !sandbox.path().join("dir").exists());
+        assert_eq!(sandbox.git(&["status", "--porcelain"]), "");
+
+        // Somebody has edited one since.
+        write("a", "new a\n");
+        write("b", "mine\n");
+        note();
+        assert!(repository.mend_checkouts().unwrap().is_empty());
+        assert_eq!(std::fs::read_to_string(sandbox.path().join("b")).unwrap(), "mine\n");
+        sandbox.git(&["reset", "-q", "--hard"]);
+
+        // Files and index are new, the branch is not.
+        sandbox.git(&["reset", "-q", "--hard", to.as_str()]);
+        sandbox.git(&["update-ref", "HEAD", from.as_str()]);
+        note();
+        assert_eq!(repository.mend_checkouts().unwrap(), [sandbox.path()]);
+        assert_eq!(sandbox.git(&["status", "--porcelain"]), "");
+    }
+}
