@@ -9,4 +9,6 @@ mod campaign;
 mod cases;
 mod errors;
 mod kills;
+mod layouts;
 mod tracer;
+mod writers;
