@@ -6,6 +6,7 @@ use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
 use gix::objs::{FindExt, Kind, TreeRefIter, Write, tree::EntryKind};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// One entry of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,8 @@ impl Repository {
     /// The content of a blob.
     pub fn read_blob(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        self.gix.objects.find_blob(&to_gix(id), &mut buffer).map_err(|e| Error::read("blob", id, e))?;
+        again(|| self.gix.objects.find_blob(&to_gix(id), &mut buffer).map(|_| ()))
+            .map_err(|e| Error::read("blob", id, e))?;
         // `find_blob` leaves exactly the object's bytes in the buffer.
         Ok(buffer)
     }
@@ -99,13 +101,15 @@ impl Repository {
 
     /// The entries of a tree, in git's order.
     pub fn read_tree(&self, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {
+        let bytes = self.read_raw_tree(id)?;
+        entries(TreeRefIter::from_bytes(&bytes, self.gix.object_hash()), id)
+    }
+
+    fn read_raw_tree(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        let tree = self
-            .gix
-            .objects
-            .find_tree_iter(&to_gix(id), &mut buffer)
+        again(|| self.gix.objects.find_tree_iter(&to_gix(id), &mut buffer).map(|_| ()))
             .map_err(|e| Error::read("tree", id, e))?;
-        entries(tree, id)
+        Ok(buffer)
     }
 
     /// The object at `path` below a tree; `None` if there is none.
@@ -113,12 +117,8 @@ impl Repository {
         let mut at = tree.clone();
         let mut parts = path.as_ref().split_str("/").peekable();
         while let Some(part) = parts.next() {
-            let mut buffer = Vec::new();
-            let iter = self
-                .gix
-                .objects
-                .find_tree_iter(&to_gix(&at), &mut buffer)
-                .map_err(|e| Error::read("tree", &at, e))?;
+            let bytes = self.read_raw_tree(&at)?;
+            let iter = TreeRefIter::from_bytes(&bytes, self.gix.object_hash());
             let mut found = None;
             for entry in iter {
                 let entry = entry.map_err(|e| Error::read("tree", &at, e))?;
@@ -160,6 +160,14 @@ impl Repository {
         root: Option<&ObjectId>,
         edits: &[(P, Option<(EntryMode, ObjectId)>)],
     ) -> Result<(ObjectId, Vec<ObjectId>), Error> {
+        again(|| self.edit_tree_once(root, edits))
+    }
+
+    fn edit_tree_once<P: AsRef<[u8]>>(
+        &self,
+        root: Option<&ObjectId>,
+        edits: &[(P, Option<(EntryMode, ObjectId)>)],
+    ) -> Result<(ObjectId, Vec<ObjectId>), Error> {
         let failed = |e: gix::Error| Error::write("tree", e);
         let root = match root {
             Some(id) => {
@@ -197,7 +205,8 @@ impl Repository {
     /// The bytes of a commit object.
     pub(super) fn read_raw_commit(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        self.gix.objects.find_commit(&to_gix(id), &mut buffer).map_err(|e| Error::read("commit", id, e))?;
+        again(|| self.gix.objects.find_commit(&to_gix(id), &mut buffer).map(|_| ()))
+            .map_err(|e| Error::read("commit", id, e))?;
         Ok(buffer)
     }
 
@@ -244,6 +253,20 @@ fn persist<T, E>(mut write: impl FnMut() -> Result<T, E>) -> Result<T, E> {
         written = write();
     }
     written
+}
+
+/// Reads again what is not there, for a tenth of a second: a `git gc` that moves objects from one pack to another hides
+/// them from whoever knows the first one and does not know the second one yet.
+fn again<T, E>(mut read: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let mut pause = Duration::from_millis(3);
+    while pause < Duration::from_millis(60) {
+        if let Ok(found) = read() {
+            return Ok(found);
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+    read()
 }
 
 fn entries(tree: TreeRefIter<'_>, id: &ObjectId) -> Result<Vec<TreeEntry>, Error> {
