@@ -147,6 +147,16 @@ impl Context {
         Ok(done.value)
     }
 
+    /// Says which records could not be read and were left out of what was shown and done.
+    pub(super) fn say_left_out(&self) {
+        let left_out = self.store.get().map(Store::left_out).unwrap_or_default();
+        let Some((first, why)) = left_out.first() else { return };
+        let more =
+            if left_out.len() > 1 { format!(" and {} more", left_out.len() - 1) } else { String::new() };
+        self.ui.warn(format!("left out what cannot be read in the state: {first}{more} ({why})"));
+        self.ui.hint("`git orchestra doctor` looks at every record");
+    }
+
     /// Says that the state was made, and that nothing else was.
     pub(crate) fn note_init(&self) -> Result<(), CliError> {
         self.ui.note(format!(

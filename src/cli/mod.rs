@@ -99,6 +99,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
         Err(error) => return error::report(&ui::Ui::plain(), &error).into(),
     };
     let done = cli.command.run(&context);
+    context.say_left_out();
     command::gc::start_if_due(&context);
     match done {
         Ok(exit) => exit.into(),

@@ -61,12 +61,13 @@ pub struct Store {
     clock: Arc<dyn Clock>,
     author: Identity,
     operation: Option<Operation>,
+    left_out: state::LeftOut,
 }
 
 impl Store {
     /// Opens the state of `repo` for `author`, who is written into every commit. Touches nothing.
     pub fn open(repo: Repository, clock: Arc<dyn Clock>, author: Identity) -> Self {
-        Self { repo, clock, author, operation: None }
+        Self { repo, clock, author, operation: None, left_out: state::LeftOut::default() }
     }
 
     /// The repository.
@@ -103,7 +104,14 @@ impl Store {
 
     /// The state as it is now; what happens later does not show in it. A repository without state is empty.
     pub fn state(&self) -> Result<State, Error> {
-        State::load(&self.repo)
+        Ok(State::load(&self.repo)?.saying(Arc::clone(&self.left_out)))
+    }
+
+    /// The paths of records that could not be read and were left out of lists, here and in clones of this, with what
+    /// is wrong with each.
+    pub fn left_out(&self) -> Vec<(String, String)> {
+        let left_out = self.left_out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        left_out.iter().map(|(path, why)| (path.clone(), why.clone())).collect()
     }
 
     /// The state as it was, or as another machine has it: at a commit that is in the repository.

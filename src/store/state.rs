@@ -7,7 +7,8 @@ use crate::git::Repository;
 use crate::model::{Agent, Id, Kind, ObjectId};
 use bstr::ByteSlice;
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Up to so many records are read one by one rather than from the cache.
 const FEW: usize = 16;
@@ -17,7 +18,11 @@ pub struct State {
     repo: Repository,
     tip: Option<(ObjectId, ObjectId)>,
     ids: OnceCell<ShortIds>,
+    left_out: LeftOut,
 }
+
+/// What could not be read and was left out of lists, by its path: shared by all who read one store.
+pub(super) type LeftOut = Arc<Mutex<BTreeMap<String, String>>>;
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,13 +64,19 @@ impl State {
             }
             None => None,
         };
-        let state = Self { repo: repo.clone(), tip, ids: OnceCell::new() };
+        let state = Self { repo: repo.clone(), tip, ids: OnceCell::new(), left_out: LeftOut::default() };
         if let Some(format) = state.format()?
             && format.min_read > FORMAT
         {
             return Err(Error::Format { what: "read", found: format.min_read, known: FORMAT });
         }
         Ok(state)
+    }
+
+    /// The same, which says there what it leaves out of lists.
+    pub(super) fn saying(mut self, left_out: LeftOut) -> Self {
+        self.left_out = left_out;
+        self
     }
 
     /// The state's commit; `None` if the repository has no state yet.
@@ -134,30 +145,43 @@ impl State {
         }
     }
 
-    /// Every entity of a kind, by id. Served from the cache where it is right; a file that cannot be read is an
-    /// error that names it.
+    /// Every entity of a kind, by id. Served from the cache where it is right. What cannot be read is left out, so that
+    /// one bad record hides no other, and [`super::Store::left_out`] names it.
     pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
         let cached = Cached::load(&self.repo, T::KIND, &tree, Part::Whole)?;
-        cached.entries().filter(|entry| !is_deleted(entry.body)).map(|entry| self.cached(entry)).collect()
+        let living = cached.entries().filter(|entry| !is_deleted(entry.body));
+        Ok(living.filter_map(|entry| self.cached(entry)).collect())
     }
 
     /// Those of `ids` that are there, by id. A few are read one by one, more from the cache.
     pub fn several<T: Entity>(&self, ids: &BTreeSet<Id>) -> Result<Vec<T>, Error> {
         if ids.len() <= FEW {
-            return ids.iter().filter_map(|id| self.get(id).transpose()).collect();
+            let readable = |id| match self.get(id) {
+                Err(Error::Broken { path, source, .. }) => {
+                    self.leave_out(path, &source);
+                    None
+                }
+                read => read.transpose(),
+            };
+            return ids.iter().filter_map(readable).collect();
         }
         let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
         let wanted: BTreeSet<u8> = ids.iter().map(|id| id.as_str().as_bytes()[0]).collect();
         let wanted = |name| wanted.contains(&name);
         let cached = Cached::load_some(&self.repo, T::KIND, &tree, Part::Whole, wanted)?;
         let there = cached.entries().filter(|entry| ids.contains(entry.id) && !is_deleted(entry.body));
-        there.map(|entry| self.cached(entry)).collect()
+        Ok(there.filter_map(|entry| self.cached(entry)).collect())
     }
 
-    fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Result<T, Error> {
-        let failed = |e| self.broken(&super::layout::entity_path(T::KIND, entry.id), e);
-        serde_json::from_slice(entry.body).map_err(failed)
+    fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Option<T> {
+        let path = || super::layout::entity_path(T::KIND, entry.id);
+        serde_json::from_slice(entry.body).map_err(|error| self.leave_out(path(), &error)).ok()
+    }
+
+    fn leave_out(&self, path: String, why: &serde_json::Error) {
+        let mut left_out = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.insert(path, why.to_string());
     }
 
     /// The titles of tasks or the names of agents, on one line each, without reading their records.

@@ -184,8 +184,17 @@ fn foreign_files_survive_and_broken_ones_are_named() {
     replace(&store, &path, b"{ not json");
     let state = store.state().unwrap();
     assert!(state.get::<Task>(&second).unwrap().is_some());
-    for error in [state.get::<Task>(&id).unwrap_err(), state.all::<Task>().unwrap_err()] {
-        assert!(error.to_string().contains(&path), "{error}");
+    let error = state.get::<Task>(&id).unwrap_err();
+    assert!(error.to_string().contains(&path), "{error}");
+    // One bad record hides no other, whether it is no JSON or no task.
+    for content in [&b"{ not json"[..], b"{\"id\": 7}\n"] {
+        replace(&store, &path, content);
+        let state = store.state().unwrap();
+        let listed: Vec<Id> = state.all::<Task>().unwrap().into_iter().map(|task| task.id).collect();
+        assert_eq!(listed, [second]);
+        assert_eq!(state.several::<Task>(&[id, second].into()).unwrap().len(), 1);
+        let left_out: Vec<String> = store.left_out().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(left_out, [path.as_str()]);
     }
 }
 

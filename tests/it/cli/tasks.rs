@@ -268,3 +268,20 @@ fn a_description_comes_from_a_file() {
     let id = stage.add("<a>", &["task", "add", "Read it", "-F", "notes.md"]);
     assert_eq!(stage.sandbox.json(&["show", &id])["data"]["body"], "  From a file.");
 }
+
+#[test]
+fn one_record_that_cannot_be_read_hides_no_other() {
+    let sandbox = crate::harness::Sandbox::new();
+    sandbox.ok(&["task", "add", "Good"]);
+    let bad = sandbox.ok(&["task", "add", "Bad"]);
+    let id = sandbox.json(&["show", &bad])["data"]["id"].as_str().unwrap().to_owned();
+    let path = format!("tasks/{}/{}/{id}.json", &id[..1], &id[1..2]);
+    sandbox.plumb_commit("refs/orchestra/state", "somebody else", &[(&path, "{ no record")]);
+    let out = sandbox.orchestra(&["task", "list"]);
+    assert!(out.code == 0 && out.stdout.contains("Good") && !out.stdout.contains("Bad"), "{out}");
+    assert!(out.stderr.contains(&format!("left out what cannot be read in the state: {path}")), "{out}");
+    // What is not needed for it goes on; what is named is an error.
+    sandbox.ok(&["task", "add", "Another"]);
+    let out = sandbox.orchestra(&["task", "edit", &id, "--title", "x"]);
+    assert!(out.code == 1 && out.stderr.contains(&path), "{out}");
+}
