@@ -1,6 +1,6 @@
 //! Any program as an agent: its lines become text, its exit status tells how it went.
 
-use super::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, tool};
+use super::{Adapter, Decoder, Launch, LaunchRequest, tool};
 use crate::model::{Event, EventKind, Timestamp, Usage};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,18 +37,6 @@ impl Adapter for Command {
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(CommandDecoder)
-    }
-
-    fn message(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn interrupt(&self) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn permission_reply(&self, _: &str, _: &PermissionReply) -> Option<Vec<u8>> {
-        None
     }
 }
 

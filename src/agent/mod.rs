@@ -65,13 +65,21 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     }
 
     /// The bytes that send `text` to a running program; `None` if it cannot be talked to.
-    fn message(&self, text: &str) -> Option<Vec<u8>>;
+    fn message(&self, text: &str) -> Option<Vec<u8>> {
+        let _ = text;
+        None
+    }
 
     /// The bytes that stop the current turn; `None` if the program knows no such request.
-    fn interrupt(&self) -> Option<Vec<u8>>;
+    fn interrupt(&self) -> Option<Vec<u8>> {
+        None
+    }
 
     /// The bytes that answer a permission question; `None` if the program asks none.
-    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>>;
+    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
+        let _ = (request, reply);
+        None
+    }
 }
 
 /// The stream side of a program: lines in, events out.

@@ -20,7 +20,7 @@ use super::command::{PROMPT_VARIABLE, whole_prompt};
 use super::gemini::GeminiDecoder;
 use super::lenient::Scalar;
 use super::tool::{self, few_lines};
-use super::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, transcript};
+use super::{Adapter, Decoder, Launch, LaunchRequest, transcript};
 use crate::model::{Cost, Event, EventKind, Timestamp, Usage};
 use serde_json::value::RawValue;
 use wire::Line;
@@ -51,18 +51,6 @@ impl Adapter for Replay {
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ReplayDecoder::default())
-    }
-
-    fn message(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn interrupt(&self) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn permission_reply(&self, _: &str, _: &PermissionReply) -> Option<Vec<u8>> {
-        None
     }
 }
 

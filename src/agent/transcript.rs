@@ -1,22 +1,71 @@
-//! One line of a transcript: an event as JSON, redacted. The lines' frame (sequence, CRC) is the journal's.
+//! Events without secrets, and as the lines of a transcript. The lines' frame (sequence, CRC) is the journal's.
 
 use super::{AgentError, Redactor};
-use crate::model::Event;
-use serde_json::Value;
+use crate::model::{Event, EventKind, ToolTarget};
+use std::borrow::Cow;
 
-/// `event` as one line of JSON without its newline, every string in it redacted.
+/// `event` as one line of JSON without its newline, every text in it redacted.
 ///
 /// Pieces of streamed text (`partial`) are split between words at best, so a secret of several lines can be spread
 /// over two of them: keep the whole texts, not the pieces.
 pub fn encode(event: &Event, redactor: &Redactor) -> String {
-    let line = serde_json::to_string(event).expect("events are plain data with string keys");
-    // Without an escape the line holds its strings as they are: what is clean as a whole is clean in its parts.
-    if !line.contains('\\') && redactor.is_clean(&line) {
-        return line;
+    let mut event = event.clone();
+    redact(&mut event, redactor);
+    serde_json::to_string(&event).expect("events are plain data with string keys")
+}
+
+/// Takes secrets out of every text of an event: to be kept.
+pub fn redact(event: &mut Event, redactor: &Redactor) {
+    redact_shown(event, redactor);
+    let one = |text: &mut String| clean(text, redactor);
+    event.parent.iter_mut().for_each(one);
+    match &mut event.kind {
+        EventKind::PermissionAsked { request, input, .. } => {
+            one(request);
+            one(input);
+        }
+        EventKind::ToolCall { call, .. } | EventKind::ToolResult { call, .. } => one(call),
+        _ => {}
     }
-    let mut value: Value = serde_json::from_str(&line).expect("it was written just now");
-    redact(&mut value, redactor);
-    value.to_string()
+}
+
+/// Takes secrets out of what is shown of an event, and leaves what it takes to answer it: the request and its input.
+pub fn redact_shown(event: &mut Event, redactor: &Redactor) {
+    let one = |text: &mut String| clean(text, redactor);
+    match &mut event.kind {
+        EventKind::Ready { model, session, version, permissions } => {
+            [model, session, version, permissions].into_iter().flatten().for_each(one);
+        }
+        EventKind::Text { text, .. } | EventKind::Thinking { text, .. } | EventKind::Notice { text } => {
+            one(text);
+        }
+        EventKind::ToolCall { tool, summary, target, .. } => {
+            one(tool);
+            one(summary);
+            if let Some(ToolTarget::Reads(text) | ToolTarget::Writes(text) | ToolTarget::Runs(text)) = target
+            {
+                one(text);
+            }
+        }
+        EventKind::ToolResult { output, .. } => one(output),
+        EventKind::PermissionAsked { tool, summary, .. } | EventKind::PermissionDenied { tool, summary } => {
+            one(tool);
+            one(summary);
+        }
+        EventKind::Retry { error, .. } => one(error),
+        EventKind::Result { subtype, text, .. } => {
+            one(subtype);
+            one(text);
+        }
+        EventKind::Unrecognised { raw } => one(raw),
+        EventKind::Turn { .. } | EventKind::Usage { .. } | EventKind::Exited { .. } => {}
+    }
+}
+
+fn clean(text: &mut String, redactor: &Redactor) {
+    if let (Cow::Owned(clean), _) = redactor.redact(text) {
+        *text = clean;
+    }
 }
 
 /// The event that a line holds.
@@ -24,23 +73,11 @@ pub fn decode(line: &str) -> Result<Event, AgentError> {
     serde_json::from_str(line).map_err(AgentError::Transcript)
 }
 
-fn redact(value: &mut Value, redactor: &Redactor) {
-    match value {
-        Value::String(text) => {
-            if let (std::borrow::Cow::Owned(redacted), _) = redactor.redact(text) {
-                *text = redacted;
-            }
-        }
-        Value::Array(values) => values.iter_mut().for_each(|value| redact(value, redactor)),
-        Value::Object(fields) => fields.values_mut().for_each(|value| redact(value, redactor)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cost, CostSource, EventKind, Timestamp, ToolTarget, Usage};
+    use crate::model::{Cost, CostSource, Timestamp, Usage};
+    use serde_json::Value;
 
     fn kinds() -> Vec<EventKind> {
         let usage = Usage {

@@ -1,6 +1,6 @@
 //! `git orchestra fetch`: what a remote has, into tracking refs alone.
 
-use super::sync::{remote, seen, short};
+use super::sync::{With, remote, seen, short};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
@@ -15,16 +15,12 @@ use crate::orchestrate;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra fetch")]
 pub(crate) struct Args {
-    /// The remote
-    #[arg(value_name = "REMOTE")]
-    remote: Option<String>,
-    /// Print JSON (`git orchestra schema`)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    with: With,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let remote = remote(ctx, args.remote.as_deref())?;
+    let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
     let found = orchestrate::sync::fetch(ctx.store()?, &remote)?;
     let name = printable(&remote.name);
@@ -33,7 +29,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().warn(printable(&format!("{} of {name} was not taken in: {reason}", short(&one.name))));
         exit = Exit::Error;
     }
-    if args.json {
+    if args.with.json {
         json::print(ctx, "fetch", &seen(&remote, &found))?;
         return Ok(exit);
     }

@@ -46,6 +46,24 @@ macro_rules! commands {
     };
 }
 
+/// Makes a command that only holds others: its arguments, described by what stands before them, and its dispatch.
+macro_rules! noun {
+    ($(#[$attribute:meta])* { $($list:tt)* }) => {
+        commands! { $($list)* }
+
+        #[derive(Debug, clap::Args)]
+        $(#[$attribute])*
+        pub(crate) struct Args {
+            #[command(subcommand)]
+            command: Command,
+        }
+
+        pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+            args.command.run(ctx)
+        }
+    };
+}
+
 commands! {
     "Tasks and findings" {
         Task => task,

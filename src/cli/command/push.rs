@@ -1,6 +1,6 @@
 //! `git orchestra push`: state and notes to a remote, only forward.
 
-use super::sync::{Report, remote, settle};
+use super::sync::{Report, With, remote, settle};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::orchestrate;
@@ -12,22 +12,18 @@ use crate::orchestrate;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra push\n  git orchestra push --branches origin")]
 pub(crate) struct Args {
-    /// The remote
-    #[arg(value_name = "REMOTE")]
-    remote: Option<String>,
     /// Push the branches of agents too, in the same connection
     #[arg(long)]
     branches: bool,
-    /// Print JSON (`git orchestra schema`)
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    with: With,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let remote = remote(ctx, args.remote.as_deref())?;
+    let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
     let synced = orchestrate::sync::push(ctx.store()?, &remote, args.branches)?;
-    let exit = Report::new(&remote, &synced).show(ctx, args.json)?;
+    let exit = Report::new(&remote, &synced).show(ctx, args.with.json)?;
     settle(ctx, remote)?;
     Ok(exit)
 }

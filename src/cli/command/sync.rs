@@ -18,19 +18,26 @@ use serde::Serialize;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra sync\n  git orchestra sync upstream")]
 pub(crate) struct Args {
+    #[command(flatten)]
+    with: With,
+}
+
+/// With which remote, and how it is told.
+#[derive(Debug, clap::Args)]
+pub(super) struct With {
     /// The remote
     #[arg(value_name = "REMOTE")]
-    remote: Option<String>,
+    pub(super) remote: Option<String>,
     /// Print JSON (`git orchestra schema`)
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let remote = remote(ctx, args.remote.as_deref())?;
+    let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
     let synced = crate::orchestrate::sync::sync(ctx.store()?, &remote)?;
-    let exit = Report::new(&remote, &synced).show(ctx, args.json)?;
+    let exit = Report::new(&remote, &synced).show(ctx, args.with.json)?;
     settle(ctx, remote)?;
     Ok(exit)
 }

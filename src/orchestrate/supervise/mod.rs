@@ -10,7 +10,6 @@ mod outcome;
 mod progress;
 mod question;
 mod record;
-mod redact;
 mod request;
 mod run;
 mod save;

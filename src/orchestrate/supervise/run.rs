@@ -4,10 +4,9 @@ use super::notebook::Notebook;
 use super::outcome::outcome;
 use super::question::{Open, permission_subject, record_question};
 use super::record::{Ended, RunRecord, chain};
-use super::redact::{redact_event, redact_line};
 use super::save::save;
 use super::{Finished, Plan, Progress, Request};
-use crate::agent::{Decoder, PermissionReply, Redactor};
+use crate::agent::{Decoder, PermissionReply, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Timestamp};
 use crate::orchestrate::Error;
@@ -255,7 +254,7 @@ impl Live {
             let stderr = source == Source::Stderr;
             // The whole text follows, and is redacted as a whole.
             if stderr || !self.decoder.was_piece() {
-                let raw = redact_line(&self.context.redactor, &text).into_owned();
+                let raw = self.context.redactor.redact(&text).0.into_owned();
                 self.write(&Entry::Raw { raw, stderr });
             }
             for event in &mut events[before..] {
@@ -278,10 +277,7 @@ impl Live {
             return None;
         }
         let mut kept = event.clone();
-        redact_event(&self.context.redactor, &mut kept);
-        if let EventKind::PermissionAsked { input, .. } = &mut kept.kind {
-            *input = redact_line(&self.context.redactor, input).into_owned();
-        }
+        transcript::redact(&mut kept, &self.context.redactor);
         self.write(&Entry::Event(kept))
     }
 
@@ -322,7 +318,7 @@ impl Live {
                 self.reply(child, request, &reply).await;
             } else {
                 let (request, tool) = (request.clone(), tool.clone());
-                let redact = |text: &str| redact_line(&self.context.redactor, text).into_owned();
+                let redact = |text: &str| self.context.redactor.redact(text).0.into_owned();
                 let open = Open { request, tool, summary: redact(summary), input: input.clone(), subject };
                 if self.context.interactive || *self.feed.askers().borrow() > 0 {
                     self.open.push(open);
@@ -332,7 +328,7 @@ impl Live {
                 }
             }
         }
-        redact_event(&self.context.redactor, &mut event);
+        transcript::redact_shown(&mut event, &self.context.redactor);
         self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
         if opened {
             self.show_questions();
@@ -419,7 +415,7 @@ impl Live {
                 let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
                 bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
                 (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
-                let text = redact_line(&self.context.redactor, text).into_owned();
+                let text = self.context.redactor.redact(text).0.into_owned();
                 self.notice(&format!("a person told it: {text}")).await;
                 Ok(())
             }
@@ -455,7 +451,7 @@ impl Live {
         self.decoder.end(at, &mut events);
         for mut event in events {
             let number = self.keep(&event);
-            redact_event(&self.context.redactor, &mut event);
+            transcript::redact_shown(&mut event, &self.context.redactor);
             self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
         }
         self.tell_event(Event { at, parent: None, kind }).await;
