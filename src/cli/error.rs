@@ -194,7 +194,7 @@ impl CliError {
             ErrorKind::Ambiguous => Some("give more characters"),
             ErrorKind::NoRepository => Some("go to a git repository, or name one with `-C DIR`"),
             ErrorKind::NoProgram => Some(
-                "install it, or name its file: CLAUDE_CLI_PATH, or `git config --global orchestra.profile.NAME.command FILE`",
+                "install it, or name its file: `git config --global orchestra.profile.NAME.command FILE`; of Claude Code CLAUDE_CLI_PATH does, too",
             ),
             ErrorKind::NotApproved => {
                 Some("`git orchestra config approve` shows what the repository wants to run, and asks")
