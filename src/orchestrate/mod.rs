@@ -5,6 +5,7 @@ pub mod control;
 pub mod doctor;
 mod environment;
 mod error;
+mod evidence;
 pub mod fleet;
 mod handover;
 mod heartbeat;

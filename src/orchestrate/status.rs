@@ -3,18 +3,23 @@
 //! No git process is started for an agent that does not run: where branches stand is kept in a cache keyed by the
 //! two commits, which can never be wrong about them.
 
+use super::evidence::Evidence;
+pub use super::evidence::{Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
 use super::{Error, trust};
 use crate::git::{Ancestry, Repository};
-use crate::model::{
-    Agent, Decision, DecisionStatus, Event, EventKind, Id, ObjectId, Outcome, Timestamp, Usage,
-};
-use crate::store::journal::{self, Entry};
+use crate::model::{Agent, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::io::{Read, Seek, SeekFrom, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long what a process left may take to be saved after it is gone.
+const SAVING: Duration = Duration::from_secs(60);
+/// After how much silence something is wrong.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How one agent stands.
 #[derive(Debug, Clone)]
@@ -55,9 +60,23 @@ pub enum Activity {
     Running {
         /// The agent's process.
         pid: Option<u32>,
+        /// The tool that it runs.
+        tool: Option<Tool>,
     },
     /// It runs, and asked something that is not answered.
     Asking(Id),
+    /// It runs, and waits.
+    Waiting(Waits),
+    /// It runs no tool, waits for nothing that we know of, and has been silent for long.
+    Stuck {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// Its process is gone, and whoever watches it has not said how it ended.
+    Unknown {
+        /// The process.
+        pid: u32,
+    },
     /// It was made and never ran.
     New,
     /// Its last run ended so.
@@ -76,7 +95,9 @@ impl Activity {
         match self {
             Self::Queued => "queued",
             Self::Running { .. } => "running",
-            Self::Asking(_) => "asking",
+            Self::Asking(_) | Self::Waiting(_) => "waiting",
+            Self::Stuck { .. } => "stuck",
+            Self::Unknown { .. } => "unknown",
             Self::New => "new",
             Self::Ended(outcome) => outcome.word(),
             Self::Unwatched => "lost",
@@ -86,11 +107,22 @@ impl Activity {
     }
 
     /// What shows it, in a few words; empty if the word says it all.
-    pub fn evidence(&self) -> String {
+    pub fn evidence(&self, now: Timestamp) -> String {
         match self {
             Self::Queued => "waits for its turn".to_owned(),
-            Self::Running { pid: Some(pid) } => format!("pid {pid}"),
-            Self::Running { pid: None } => "being started".to_owned(),
+            Self::Running { tool: Some(Tool { name, summary, since }), .. } => {
+                format!("{name} {summary}, {}", span(now.since(*since)))
+            }
+            Self::Running { pid: Some(pid), .. } => format!("pid {pid}"),
+            Self::Running { pid: None, .. } => "being started".to_owned(),
+            Self::Waiting(Waits::Permission { what }) => format!("may it use {what}"),
+            Self::Waiting(Waits::Limit { error, until }) if *until > now => {
+                format!("{error}, again in {}", span(until.since(now)))
+            }
+            Self::Waiting(Waits::Limit { error, .. }) => error.clone(),
+            Self::Waiting(Waits::Message) => "for a message".to_owned(),
+            Self::Stuck { since } => format!("silent for {}", span(now.since(*since))),
+            Self::Unknown { pid } => format!("pid {pid} is gone"),
             Self::Asking(decision) => format!("decision {}", &decision.as_str()[..Id::MIN_PREFIX]),
             Self::Ended(Outcome::Succeeded) => "exit 0".to_owned(),
             Self::Ended(Outcome::Failed { reason }) => reason.clone(),
@@ -102,14 +134,35 @@ impl Activity {
         }
     }
 
+    /// The same in less room: of a tool its name.
+    pub fn brief(&self, now: Timestamp) -> String {
+        match self {
+            Self::Running { tool: Some(Tool { name, since, .. }), .. } => {
+                format!("{name} {}", span(now.since(*since)))
+            }
+            Self::Waiting(Waits::Permission { what }) => {
+                format!("may it use {}", what.split(' ').next().unwrap_or_default())
+            }
+            other => other.evidence(now),
+        }
+    }
+
     /// Whether it waits for a person, or for a limit of its model to pass.
     pub const fn is_waiting(&self) -> bool {
-        matches!(self, Self::Asking(_))
+        matches!(self, Self::Asking(_) | Self::Waiting(_))
     }
 
     /// Whether somebody alive watches it.
     pub const fn is_live(&self) -> bool {
-        matches!(self, Self::Queued | Self::Running { .. } | Self::Asking(_))
+        matches!(
+            self,
+            Self::Queued
+                | Self::Running { .. }
+                | Self::Asking(_)
+                | Self::Waiting(_)
+                | Self::Stuck { .. }
+                | Self::Unknown { .. }
+        )
     }
 }
 
@@ -139,12 +192,16 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
     };
     let positions = positions(repo, &agents.iter().filter_map(&pair).collect());
     let uncommitted = uncommitted(repo, &agents, &leases);
+    let now = store.clock().now();
     let mut all: Vec<AgentStatus> = agents
         .into_iter()
         .map(|agent| {
-            let activity = activity(&agent, leases.get(&agent.id), asking.get(&agent.id));
+            let lease = leases.get(&agent.id);
+            let evidence = lease.map(|lease| Evidence::read(repo, &agent.id, lease.run)).unwrap_or_default();
+            let activity = activity(&agent, lease, asking.get(&agent.id), &evidence, now);
             let position = pair(&agent).and_then(|pair| positions.get(&pair)).copied();
-            let (usage, last_event) = if activity.is_live() { live(repo, &agent) } else { recorded(&agent) };
+            let (usage, last_event) =
+                if activity.is_live() { live(&agent, &evidence) } else { recorded(&agent) };
             AgentStatus {
                 tip: tips.get(&agent.branch).cloned(),
                 position,
@@ -172,14 +229,22 @@ pub fn activity_of(store: &Store, agent: &Agent) -> Result<Activity, Error> {
         lease.iter().map(|_| state.all::<Decision>()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let mut open = open.filter(|asked| asked.status == DecisionStatus::Open);
     let asking = open.find(|asked| asked.agent == Some(agent.id)).map(|asked| asked.id);
-    Ok(activity(&agent, lease.as_ref(), asking.as_ref()))
+    let evidence = lease.as_ref().map(|lease| Evidence::read(store.repo(), &agent.id, lease.run));
+    let evidence = evidence.unwrap_or_default();
+    Ok(activity(&agent, lease.as_ref(), asking.as_ref(), &evidence, store.clock().now()))
 }
 
-fn activity(agent: &Agent, lease: Option<&LeaseInfo>, asking: Option<&Id>) -> Activity {
+fn activity(
+    agent: &Agent,
+    lease: Option<&LeaseInfo>,
+    asking: Option<&Id>,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Activity {
     match (lease, asking) {
         (Some(lease), _) if lease.state == LeaseState::Queued => return Activity::Queued,
         (Some(_), Some(decision)) => return Activity::Asking(*decision),
-        (Some(lease), None) => return Activity::Running { pid: lease.child.as_ref().map(|child| child.pid) },
+        (Some(lease), None) => return running(agent, lease, evidence, now),
         (None, _) => {}
     }
     if agent.removed.is_some() {
@@ -193,6 +258,23 @@ fn activity(agent: &Agent, lease: Option<&LeaseInfo>, asking: Option<&Id>) -> Ac
     }
 }
 
+/// What a run does that was started and asks nothing.
+fn running(agent: &Agent, lease: &LeaseInfo, evidence: &Evidence, now: Timestamp) -> Activity {
+    let heard = evidence.last.map_or(lease.since, |last| last.max(lease.since));
+    let silent = now.since(heard);
+    if let Some(child) = lease.child.as_ref().filter(|child| silent > SAVING && !child.is_alive()) {
+        return Activity::Unknown { pid: child.pid };
+    }
+    if let Some(waits) = evidence.waits(now) {
+        return Activity::Waiting(waits);
+    }
+    // Of a program that tells nothing but its output, silence says nothing.
+    if evidence.tool().is_none() && silent > PATIENCE && agent.program != "command" {
+        return Activity::Stuck { since: heard };
+    }
+    Activity::Running { pid: lease.child.as_ref().map(|child| child.pid), tool: evidence.tool().cloned() }
+}
+
 /// What the state recorded.
 fn recorded(agent: &Agent) -> (Usage, Timestamp) {
     let last = agent.last_run().map(|(_, run)| run.ended.unwrap_or(run.started));
@@ -200,37 +282,12 @@ fn recorded(agent: &Agent) -> (Usage, Timestamp) {
 }
 
 /// What the journal of a run that is not over says, added to what the runs before it consumed.
-fn live(repo: &Repository, agent: &Agent) -> (Usage, Timestamp) {
-    /// The end of a journal that holds the last figures.
-    const TAIL: u64 = 256 << 10;
-    let (mut usage, mut last) = recorded(agent);
-    let Some((number, _)) = agent.last_run() else { return (usage, last) };
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(journal::path(repo, &agent.id, number))?;
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL).read_to_end(&mut bytes)?;
-        if len > TAIL {
-            // The first line was cut.
-            let first = memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1);
-            bytes.drain(..first);
-        }
-        Ok(bytes)
-    };
-    let mut reported = None;
-    for entry in journal::parse(&read().unwrap_or_default()) {
-        if let Entry::Event(Event { at, kind, .. }) = entry {
-            last = last.max(at);
-            if let EventKind::Usage { usage } | EventKind::Result { usage, .. } = kind {
-                reported = Some(usage);
-            }
-        }
-    }
-    if let Some(reported) = reported {
+fn live(agent: &Agent, evidence: &Evidence) -> (Usage, Timestamp) {
+    let (mut usage, last) = recorded(agent);
+    if let Some(reported) = evidence.usage {
         usage += reported;
     }
-    (usage, last)
+    (usage, evidence.last.map_or(last, |heard| heard.max(last)))
 }
 
 /// Uncommitted paths of live agents. None where one cannot be looked at: it is at work, and the next look may do.
@@ -329,6 +386,15 @@ fn write_cache(repo: &Repository, positions: &Positions) {
     });
     if let Err(error) = written {
         tracing::debug!("cannot keep the cache {}: {error}", path.display());
+    }
+}
+
+/// `40s`, `3m`, `2h`.
+fn span(span: Duration) -> String {
+    match span.as_secs() {
+        secs @ ..60 => format!("{secs}s"),
+        secs @ ..3600 => format!("{}m", secs / 60),
+        secs => format!("{}h", secs / 3600),
     }
 }
 

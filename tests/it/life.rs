@@ -482,3 +482,31 @@ fn one_attaches_to_an_agent_of_another_terminal_and_stops_it_from_a_third() {
     assert_eq!((other.end(), console.end()), (4, 4), "{}", other.screen());
     assert!(other.screen().contains("stopped by stop"), "{}", other.screen());
 }
+
+#[test]
+fn what_an_agent_does_is_said_with_its_evidence() {
+    let script = vec![Step::bash("mkdir started; exec tail -f /dev/null"), Step::say("Never.")];
+    let busy = Step::say("Here I am.").failing(100, 429, None);
+    let endpoint = Endpoint::start([("Run it", script), ("busy", vec![busy])]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    let config = "[profile.claude]\nargs = [\"--allowed-tools\", \"Bash\"]\n";
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    sandbox.set_env("CLAUDE_CODE_MAX_RETRIES", "10");
+    sandbox.ok(&["spawn", "--detach", "-m", "Run it", "--name", "heron"]);
+    sandbox.ok(&["spawn", "--detach", "-m", "Say something [script:busy]", "--name", "patient"]);
+    let shown = |name: &str, words: &str| {
+        let found = poll(|| state(&sandbox, name)["evidence"].as_str()?.contains(words).then_some(()));
+        assert!(found.is_some(), "{}", state(&sandbox, name));
+    };
+    shown("heron", "Bash mkdir started");
+    assert_eq!(state(&sandbox, "heron")["state"], "running");
+    shown("patient", "429 rate_limit, again in");
+    assert_eq!(state(&sandbox, "patient")["state"], "waiting");
+    assert_eq!(sandbox.orchestra(&["wait", "patient", "--for", "waiting"]).code, 0);
+    let mut wide = sandbox.command(ORCHESTRA);
+    let out = wide.args(["status"]).env("COLUMNS", "80").output().unwrap();
+    let out = String::from_utf8(out.stdout).unwrap();
+    assert!(out.contains("(Bash ") && out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    sandbox.ok(&["stop", "--all", "--now", "--wait"]);
+}

@@ -14,7 +14,9 @@ use std::collections::HashMap;
 
 /// Show how the agents stand
 ///
-/// "running" is said only while somebody alive watches the agent. A `*` behind the number of changed files means
+/// "running" is said only while somebody alive watches the agent, with the tool that runs and since when. "waiting" says
+/// for what: a decision, a person, its model's limit; "stuck" is one that has been silent for ten minutes for no reason
+/// that we know of, "unknown" one whose process is gone without a word. A `*` behind the number of changed files means
 /// that some are not committed yet; a `~` before a figure, that it is an estimate.
 ///
 /// --all shows the fleet too: the machines that share this state, what each of them said that it runs, and for how
@@ -77,13 +79,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let titles: HashMap<Id, String> = if has_task { state.titles::<Task>()? } else { HashMap::new() };
     let title = |status: &AgentStatus| titles.get(status.agent.task.as_ref()?).map(String::as_str);
 
+    let now = ctx.clock().now();
     if args.format.is_porcelain() {
-        args.format.print(ctx, agents.iter().map(porcelain))?;
+        args.format.print(ctx, agents.iter().map(|status| porcelain(status, now)))?;
         return Ok(Exit::Done);
     }
     let ids = state.short_ids()?;
     if args.format.json {
-        let rows: Vec<Row<'_>> = agents.iter().map(|status| row(status, title(status), ids)).collect();
+        let rows: Vec<Row<'_>> = agents.iter().map(|status| row(status, title(status), ids, now)).collect();
         json::print(ctx, "status", &rows)?;
         return Ok(Exit::Done);
     }
@@ -99,7 +102,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         });
         return Ok(Exit::Done);
     }
-    let (paint, now) = (ctx.ui().painter(), ctx.clock().now());
+    let paint = ctx.ui().painter();
     let mut table = Table::new(
         paint,
         &[
@@ -158,7 +161,7 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     let agent = &status.agent;
     let evidence = match &status.activity {
         Activity::Asking(decision) => format!("decision {}", ids.shorten(decision)),
-        activity => activity.evidence(),
+        activity => activity.brief(now),
     };
     let mut state = paint.paint(label(&status.activity), status.activity.word());
     if !evidence.is_empty() {
@@ -214,22 +217,22 @@ fn label(activity: &Activity) -> Label {
     match activity {
         Activity::Running { .. } => Label::Running,
         Activity::Queued | Activity::New => Label::Waiting,
-        Activity::Asking(_) => Label::Attention,
+        Activity::Asking(_) | Activity::Waiting(_) | Activity::Stuck { .. } => Label::Attention,
         Activity::Ended(outcome) => outcome_label(outcome),
-        Activity::Unwatched => Label::Bad,
+        Activity::Unwatched | Activity::Unknown { .. } => Label::Bad,
         Activity::Merged(_) => Label::Good,
         Activity::Removed => Label::Dim,
     }
 }
 
-fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds) -> Row<'a> {
+fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now: Timestamp) -> Row<'a> {
     let agent = &status.agent;
     Row {
         id: agent.id,
         short: ids.shorten(&agent.id),
         name: &agent.name,
         state: status.activity.word(),
-        evidence: status.activity.evidence(),
+        evidence: status.activity.evidence(now),
         profile: &agent.profile,
         task: agent.task,
         title,
@@ -244,7 +247,7 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds) -> R
     }
 }
 
-fn porcelain(status: &AgentStatus) -> [String; 13] {
+fn porcelain(status: &AgentStatus, now: Timestamp) -> [String; 13] {
     let agent = &status.agent;
     let position = |of: fn(&status::Position) -> u32| {
         status.position.as_ref().map(|position| of(position).to_string()).unwrap_or_default()
@@ -262,6 +265,6 @@ fn porcelain(status: &AgentStatus) -> [String; 13] {
         status.usage.cost.map(|cost| cost.micro_usd.to_string()).unwrap_or_default(),
         status.last_event.as_millis().to_string(),
         agent.task.map(|task| task.to_string()).unwrap_or_default(),
-        status.activity.evidence(),
+        status.activity.evidence(now),
     ]
 }

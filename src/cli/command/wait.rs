@@ -173,6 +173,7 @@ fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, 
 }
 
 fn show(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<(), CliError> {
+    let now = ctx.clock().now();
     if args.json {
         let shown: Vec<Shown<'_>> = seen
             .iter()
@@ -180,7 +181,7 @@ fn show(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<(), Cl
                 agent: &agent.id,
                 name: &agent.name,
                 state: activity.word(),
-                evidence: activity.evidence(),
+                evidence: activity.evidence(now),
                 reached: args.state.standing(activity) == Standing::Reached,
             })
             .collect();
@@ -191,7 +192,7 @@ fn show(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<(), Cl
     for (agent, activity) in seen {
         let name = paint.paint(Label::Agent, format!("{:<width$}", agent.name.as_str()));
         let mut line = format!("{name}  {}", activity.word());
-        let evidence = activity.evidence();
+        let evidence = activity.evidence(now);
         if !evidence.is_empty() {
             line = format!("{line} {}", paint.paint(Label::Dim, format!("({evidence})")));
         }
