@@ -244,6 +244,7 @@ mod tests {
             let Some(name) = value_name(arg) else { return };
             // What is taken from the repository, and what cannot be completed or is known to clap.
             let free = [
+                "AGE",
                 "ANSWER",
                 "BODY",
                 "DIR",

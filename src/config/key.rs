@@ -233,7 +233,7 @@ mod tests {
         for (path, text) in [
             ("profile.a.max-cost", "-1"),
             ("profile.a.max-cost", "1e3"),
-            ("profile.a.timeout", "2d"),
+            ("profile.a.timeout", "2y"),
             ("jobs", "0"),
             ("profile.a.permissions", "root"),
             ("default-profile", "../x"),

@@ -107,6 +107,7 @@ impl Repository {
                 remove_stale(lock)?;
             }
         }
+        self.remove_shared_locks(since)?;
         let taken_back = self.take_back(&forward)?;
         remove_file(note)?;
         Ok(taken_back.then_some(forward.path))

@@ -144,7 +144,14 @@ impl Repository {
         for edit in edits {
             removed.extend(remove_stale(self.common_dir().join(format!("{}.lock", edit.name)))?);
         }
-        // These anybody takes: ours is younger than the note, and nobody's git is at work.
+        removed.extend(self.remove_shared_locks(since)?);
+        Ok(removed)
+    }
+
+    /// Removes the locks that anybody's git takes, if they are younger than `since`, when a git of ours that is dead
+    /// was about to begin, and nobody's git is at work. `git reset` takes one, too: it deletes `AUTO_MERGE`.
+    pub(super) fn remove_shared_locks(&self, since: u64) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = Vec::new();
         for place in ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"] {
             let lock = self.common_dir().join(place);
             let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);

@@ -4,6 +4,7 @@
 //! A worktree has a name: its directory's last component and its entry in `worktrees/` of the repository, always
 //! the same. Its own `.git` file is never trusted, because whoever works in it can write it.
 
+use super::mend::LockFile;
 use super::repository::RefFormat;
 use super::sync::sync_all;
 use super::{Error, Expected, Head, RefEdit, Repository};
@@ -347,6 +348,8 @@ impl Repository {
     fn settle(&self, intent: &Intent) -> Result<Mended, Error> {
         // git may have outlived whoever started it, and be at it still.
         end_orphans(None, &format!("{MARK}={}", self.mark(&intent.name)), Duration::from_secs(5));
+        let written = LockFile::at(self.intent_file(&intent.name));
+        self.remove_shared_locks(written.map_or(u64::MAX, |file| file.since))?;
         let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
         if intent.action == Action::Remove {
             self.finish_removal(&intent.path, &git_dir)?;
@@ -398,11 +401,15 @@ impl Repository {
         self.local_dir().join("intents")
     }
 
+    fn intent_file(&self, name: &Name) -> PathBuf {
+        self.intents().join(format!("{name}.json"))
+    }
+
     /// Writes an intent down and holds it: as long as its writer lives, nobody else settles it. Call under the lock.
     fn write_intent(&self, intent: &Intent) -> Result<(PathBuf, FileLock), Error> {
         let dir = self.intents();
         create_private(&dir)?;
-        let file = dir.join(format!("{}.json", intent.name));
+        let file = self.intent_file(&intent.name);
         let bytes = serde_json::to_vec(intent).map_err(|e| Error::file("write", &file, e.into()))?;
         std::fs::write(&file, bytes).map_err(|e| Error::file("write", &file, e))?;
         sync_all(&[file.clone(), dir]).map_err(|(path, e)| Error::file("sync", path, e))?;

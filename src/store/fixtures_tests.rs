@@ -52,6 +52,9 @@ fn samples() -> Vec<(&'static str, Record)> {
             "3": run(json!({"is": "lost"})), "4": run(json!({"is": "succeeded"})),
             "5": {"started": 1_795_000_070_000_u64}},
         "removed": 1_795_000_080_000_u64, "merged": oid("d"), "created": 1_795_000_000_000_u64});
+    let mut taken = agent.clone();
+    taken["taken"] = json!(5);
+    taken["runs"]["5"]["session"] = json!("0b6b2f9e-8f5e-4a49-9f4c-0d4d1f5a7a10");
     let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
         "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",
         "task": id(1), "resolution": "uses awk now", "created": 1_795_000_000_000_u64});
@@ -84,6 +87,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("task", written::<Task>(&task)),
         ("task-contested", contested),
         ("agent", written::<Agent>(&agent)),
+        ("agent-taken", written::<Agent>(&taken)),
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),

@@ -241,6 +241,7 @@ fn shape(lines: &[String]) -> Vec<String> {
         (r"\b\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4} \+0000", "TIME"),
         (r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2})?Z?)?", "TIME"),
         (r"\b\d+(\.\d+)? ?(ms|s|m|h|seconds?|minutes?)\b", "SPAN"),
+        (r"\bpid \d+", "pid N"),
         (r"\(\d in the order given\)", "(N in the order given)"),
         (r"^ *\d\.? +NAME", "N NAME"),
         (r" +", " "),

@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-/// Look at everything that could be wrong here, and say what would help
+/// Look at everything that could be wrong, and say what helps
 ///
 /// Git, the repository, every record of the state, notes, transcripts, worktrees, branches, leases, locks, settings,
 /// what git is told to run, agents' programs, room on the disk. Changes nothing. With --fix it first puts in order

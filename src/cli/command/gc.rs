@@ -9,7 +9,7 @@ use crate::orchestrate::measure::bytes;
 use crate::process::Command;
 use std::fmt::Write as _;
 
-/// Pack what git orchestra wrote, so that it is small and quick to read
+/// Pack what git orchestra wrote: smaller, and quicker to read
 ///
 /// Packs the objects that the state, transcripts and notes reach, and adds their commits to git's commit-graph. Your
 /// own `git gc`, its settings and your objects are left alone; both may run at once. It runs by itself, in the

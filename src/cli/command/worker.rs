@@ -6,7 +6,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
 use crate::orchestrate::worker::{Until, Worker};
 
-/// Work on the queue that machines share: claim ready tasks and run an agent for each
+/// Claim ready tasks of all machines, and run an agent for each
 ///
 /// Of all workers that want a task exactly one gets it. A run's branch is pushed to the remote together with the end
 /// of its claim; an agent that changed nothing closes its task, what it changed waits for `merge`, what failed waits

@@ -55,7 +55,7 @@ fn bash_completes_both_spellings() {
     let scripts: Vec<&Path> = gits.iter().copied().chain([ours.as_path()]).collect();
     let mut bash = Bash::start(&stage, &scripts);
 
-    bash.completes("git-orchestra ta\t", "git-orchestra task ");
+    bash.completes("git-orchestra tas\t", "git-orchestra task ");
     bash.completes("git-orchestra task sh\t", "git-orchestra task show ");
     bash.completes("git-orchestra task show \t", &format!("git-orchestra task show {task} "));
     bash.completes("git-orchestra task list --po\t", "git-orchestra task list --porcelain ");
@@ -75,7 +75,7 @@ fn bash_completes_both_spellings() {
         return;
     }
     bash.completes("git orches\t", "git orchestra ");
-    bash.completes("git orchestra ta\t", "git orchestra task ");
+    bash.completes("git orchestra tas\t", "git orchestra task ");
     bash.completes("git orchestra task show \t", &format!("git orchestra task show {task} "));
     bash.completes("git orchestra --color=al\t", "git orchestra --color=always ");
     bash.completes(

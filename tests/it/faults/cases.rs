@@ -196,7 +196,10 @@ fn toml_array(words: &[&str]) -> String {
 
 fn agent_of(sandbox: &Sandbox, task: &str) -> Option<Agent> {
     let mut agents: Vec<Agent> = records(sandbox, "agents");
-    agents.retain(|agent| agent.task.is_some_and(|id| id.as_str().starts_with(task)));
+    // One that could not be started was taken back as a whole, and its task is free.
+    agents.retain(|agent| {
+        agent.removed.is_none() && agent.task.is_some_and(|id| id.as_str().starts_with(task))
+    });
     assert!(agents.len() <= 1, "{agents:#?}");
     agents.pop()
 }
