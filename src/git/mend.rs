@@ -210,11 +210,7 @@ impl Repository {
     /// Removes the locks on refs below `prefix` (`refs/orchestra`) that stay as they are for two seconds. Call it
     /// only while nobody who moves such refs can be at it.
     pub fn break_locks_below(&self, prefix: &str) -> Result<Vec<PathBuf>, Error> {
-        let mut removed = Vec::new();
-        for lock in locks_below(&self.common_dir().join(prefix)) {
-            removed.extend(remove_stale(lock)?);
-        }
-        Ok(removed)
+        remove_all_stale(locks_below(&self.common_dir().join(prefix)))
     }
 
     /// Every lock file of git's in this repository, whoever holds it.
@@ -257,11 +253,7 @@ impl Repository {
 
     /// Removes a lock that a dead process left in the private git directory of a worktree in which nobody works.
     pub fn break_worktree_locks(&self, worktree: &Worktree) -> Result<Vec<PathBuf>, Error> {
-        let mut removed = Vec::new();
-        for name in ["index.lock", "HEAD.lock"] {
-            removed.extend(remove_stale(worktree.git_dir.join(name))?);
-        }
-        Ok(removed)
+        remove_all_stale(worktree_locks(worktree))
     }
 
     /// Links a worktree of ours and the repository again after one of them was moved: the worktree stays where it
@@ -351,14 +343,33 @@ pub(super) fn locks_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The locks in the private git directory of a worktree.
+pub(super) fn worktree_locks(worktree: &Worktree) -> Vec<PathBuf> {
+    ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "AUTO_MERGE.lock"]
+        .map(|name| worktree.git_dir.join(name))
+        .into()
+}
+
 /// Removes a file that stays the same for as long as no living git leaves a lock alone.
 pub(super) fn remove_stale(path: PathBuf) -> Result<Option<PathBuf>, Error> {
-    let Some(lock) = LockFile::at(path) else { return Ok(None) };
-    if !is_unchanged(&lock) {
-        return Ok(None);
+    Ok(remove_all_stale(vec![path])?.pop())
+}
+
+/// The same for several files, watched at once. Returns those that it removed.
+pub(super) fn remove_all_stale(paths: Vec<PathBuf>) -> Result<Vec<PathBuf>, Error> {
+    let mut locks: Vec<LockFile> = paths.into_iter().filter_map(LockFile::at).collect();
+    let start = Instant::now();
+    loop {
+        locks.retain(|lock| LockFile::at(lock.path.clone()).as_ref() == Some(lock));
+        if locks.is_empty() || start.elapsed() >= STALE_AFTER {
+            break;
+        }
+        std::thread::sleep(POLL);
     }
-    remove_file(&lock.path)?;
-    Ok(Some(lock.path))
+    for lock in &locks {
+        remove_file(&lock.path)?;
+    }
+    Ok(locks.into_iter().map(|lock| lock.path).collect())
 }
 
 /// Whether a file stays as it is for as long as no living process of ours leaves one unfinished.

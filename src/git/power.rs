@@ -3,7 +3,7 @@
 //! What we acknowledge is synced before. What was being written when the power went is not, and an empty object or
 //! ref stops the user's own `git gc` until it is gone. Nothing is removed here that could be read.
 
-use super::mend::{locks_below, remove_stale};
+use super::mend::{locks_below, remove_all_stale, worktree_locks};
 use super::sync::sync_all;
 use super::worktree::{create_private, remove_file};
 use super::{Error, Repository, Worktree};
@@ -20,8 +20,8 @@ const RECENT: Duration = Duration::from_secs(600);
 const BLOCK: usize = 4096;
 
 impl Repository {
-    /// Removes loose objects without content, and empty refs of ours and locks on them, once after each start of the
-    /// machine. Returns them. Reads one small file at any other time.
+    /// Removes loose objects without content, empty refs of ours, and the locks on these refs and in our worktrees,
+    /// once after each start of the machine. Returns them. Reads one small file at any other time.
     pub fn mend_after_boot(&self) -> Result<Vec<PathBuf>, Error> {
         let boot = Identity::own().boot;
         let mark = self.local_dir().join("boot");
@@ -52,11 +52,13 @@ impl Repository {
         for path in &removed {
             remove_file(path)?;
         }
-        for place in OUR_REFS {
-            for lock in locks_below(&self.common_dir().join(place)) {
-                removed.extend(remove_stale(lock)?);
-            }
+        let below = |place: &str| locks_below(&self.common_dir().join(place));
+        let mut locks: Vec<PathBuf> = OUR_REFS.into_iter().flat_map(below).collect();
+        // Whoever worked in an agent's worktree is as dead as the machine was; but somebody may have begun since.
+        if !self.is_busy() {
+            locks.extend(self.own_worktrees()?.iter().flat_map(worktree_locks));
         }
+        removed.extend(remove_all_stale(locks)?);
         create_private(&self.local_dir())?;
         std::fs::write(&mark, boot).map_err(|e| Error::file("write", &mark, e))?;
         Ok(removed)
@@ -97,7 +99,8 @@ fn is_hollow(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::testing::Sandbox;
+    use crate::git::NewWorktree;
+    use crate::git::testing::{FORMATS, Sandbox};
 
     #[test]
     fn empty_objects_and_refs_of_ours_go_once_after_a_boot() {
@@ -119,5 +122,31 @@ mod tests {
         std::fs::remove_file(at(theirs)).unwrap();
         assert_eq!(sandbox.git(&["fsck"]), "");
         sandbox.git(&["gc", "--quiet"]);
+    }
+
+    #[test]
+    fn locks_in_our_worktrees_go_after_a_boot_and_those_of_the_user_stay() {
+        for format in FORMATS {
+            let sandbox = Sandbox::new(&format);
+            let repository = sandbox.open();
+            let (name, base) = ("heron".parse().unwrap(), repository.resolve_commit("HEAD").unwrap());
+            let root = sandbox.dir.path().join("worktrees");
+            let branch = "refs/heads/orchestra/heron";
+            let new = NewWorktree { name: &name, root: &root, branch, base: &base };
+            let ours = repository.add_worktree(&new).unwrap();
+            let theirs = sandbox.dir.path().join("theirs");
+            sandbox.git(&["worktree", "add", "-q", "-b", "theirs", theirs.to_str().unwrap()]);
+            let user = repository.common_dir().join("worktrees/theirs/index.lock");
+            let locks = ["index.lock", "HEAD.lock"].map(|lock| ours.git_dir.join(lock));
+            for lock in locks.iter().chain([&user]) {
+                std::fs::write(lock, "").unwrap();
+            }
+            std::fs::write(repository.local_dir().join("boot"), "another").unwrap();
+            assert_eq!(repository.mend_after_boot().unwrap(), locks);
+            std::fs::write(ours.path.join("f"), "f\n").unwrap();
+            sandbox.git_in(&ours.path, &["add", "f"]);
+            sandbox.git_in(&ours.path, &["commit", "-q", "-m", "works again"]);
+            assert!(user.exists());
+        }
     }
 }
