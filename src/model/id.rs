@@ -45,6 +45,11 @@ impl Id {
         std::str::from_utf8(&self.0).expect("ids are ASCII")
     }
 
+    /// How many of its first characters `other` has too.
+    pub fn shared(&self, other: &[u8]) -> usize {
+        self.0.iter().zip(other).take_while(|(a, b)| a == b).count()
+    }
+
     /// Whether `text` could be a prefix of an id: right characters, right length.
     pub fn is_prefix(text: &str) -> bool {
         (Self::MIN_PREFIX..=Self::LEN).contains(&text.len()) && has_grammar(text)

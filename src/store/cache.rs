@@ -40,7 +40,7 @@ pub(super) struct Cached(Vec<Shard>);
 /// A record as it is cached.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry<'a> {
-    pub(super) id: &'a Id,
+    pub(super) id: Id,
     /// The title of a task, the name of an agent, and nothing of others; on one line.
     pub(super) title: &'a [u8],
     /// JSON without stamps; empty where only the index was asked for.
@@ -75,39 +75,60 @@ impl Cached {
 
     /// Every record.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.0.iter().flat_map(|shard| shard.lines.iter().map(|line| shard.entry(line)))
+        self.0.iter().flat_map(|shard| (0..shard.starts.len()).filter_map(|at| shard.entry(at)))
+    }
+
+    /// The record with this id, found without reading the others.
+    pub(super) fn find(&self, id: &Id) -> Option<Entry<'_>> {
+        let shard = self.0.iter().find(|shard| shard.name == id.as_str().as_bytes()[0])?;
+        let at = shard.at(id);
+        shard.entry(at).filter(|entry| entry.id == *id)
+    }
+
+    /// How many of its first characters `id` has in common with another one here, at the most.
+    pub(super) fn shared(&self, id: &Id) -> usize {
+        let Some(shard) = self.0.iter().find(|shard| shard.name == id.as_str().as_bytes()[0]) else {
+            return 0;
+        };
+        let at = shard.at(id);
+        let next = if shard.id(at) == Some(id.as_str().as_bytes()) { at + 1 } else { at };
+        let alike = |at: Option<usize>| at.and_then(|at| shard.id(at)).map_or(0, |other| id.shared(other));
+        alike(at.checked_sub(1)).max(alike(Some(next)))
     }
 
     /// The records that come after `id`.
-    pub(super) fn after(&self, id: &Id) -> impl Iterator<Item = &Id> {
+    pub(super) fn after(&self, id: &Id) -> impl Iterator<Item = Id> {
         let finder = memchr::memmem::Finder::new(id.as_str().as_bytes()).into_owned();
         self.0.iter().flat_map(move |shard| {
             let mentions = finder.find_iter(&shard.bytes[shard.index.clone()]);
             let at: Vec<usize> = mentions.map(|at| at + shard.index.start).collect();
             at.into_iter().filter_map(|at| {
-                let line =
-                    shard.lines[..shard.lines.partition_point(|line| line.after.start <= at)].last()?;
-                line.after.contains(&at).then_some(&line.id)
+                let line = shard.line(shard.starts.partition_point(|start| *start <= at).checked_sub(1)?)?;
+                line.after.contains(&at).then_some(line.id)
             })
         })
     }
 }
 
-/// One file of the cache.
+/// One file of the cache. What its index says of a record is read when it is asked for: most commands want a few.
 #[derive(Debug)]
 struct Shard {
+    name: u8,
     bytes: Vec<u8>,
     index: Range<usize>,
     leaves: Vec<Leaf>,
-    lines: Vec<Line>,
+    /// Where the line of each record starts.
+    starts: Vec<usize>,
+    /// Where the body of each record starts, and where the last one ends; empty where only the index was asked for.
+    bodies: Vec<usize>,
 }
 
-/// A directory of the second level: its name, its tree, and which lines are its.
+/// A directory of the second level: its name, its tree, and which records are its.
 #[derive(Debug)]
 struct Leaf {
     name: u8,
     tree: Range<usize>,
-    lines: Range<usize>,
+    records: Range<usize>,
 }
 
 /// A record: where its parts lie in the file.
@@ -115,25 +136,26 @@ struct Leaf {
 struct Line {
     id: Id,
     blob: Range<usize>,
+    /// Bytes of the body.
+    len: usize,
     after: Range<usize>,
     title: Range<usize>,
-    body: Range<usize>,
 }
 
 impl Shard {
     fn load(repo: &Repository, path: &Path, name: u8, tree: &ObjectId, part: Part) -> Result<Self, Error> {
-        if let Some(shard) = Self::read(path, Some(tree), part) {
+        if let Some(shard) = Self::read(path, name, Some(tree), part) {
             return Ok(shard);
         }
-        let old = Self::read(path, None, Part::Whole);
+        let old = Self::read(path, name, None, Part::Whole);
         let bytes = build(repo, name, tree, old.as_ref())?;
         store(repo, path, &bytes);
         let header = Header::parse(&bytes).expect("what was just built parses");
-        Ok(Self::parse(bytes, &header, Part::Whole).expect("what was just built parses"))
+        Ok(Self::parse(bytes, name, &header, Part::Whole).expect("what was just built parses"))
     }
 
     /// `None` on any doubt.
-    fn read(path: &Path, tree: Option<&ObjectId>, part: Part) -> Option<Self> {
+    fn read(path: &Path, name: u8, tree: Option<&ObjectId>, part: Part) -> Option<Self> {
         let mut file = File::open(path).ok()?;
         let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
         let mut bytes = vec![0; len.min(HEADER)];
@@ -150,55 +172,81 @@ impl Shard {
             file.take(u64::try_from(wanted - have).ok()?).read_to_end(&mut bytes).ok()?;
         }
         bytes.truncate(wanted);
-        Self::parse(bytes, &header, part)
+        Self::parse(bytes, name, &header, part)
     }
 
-    fn parse(bytes: Vec<u8>, header: &Header, part: Part) -> Option<Self> {
+    /// Finds the lines; the checksums say that they are what [`build`] wrote.
+    fn parse(bytes: Vec<u8>, name: u8, header: &Header, part: Part) -> Option<Self> {
         let index = header.len..header.len + header.index;
         if crc32fast::hash(bytes.get(index.clone())?) != header.index_crc {
             return None;
         }
-        let bodies = bytes.get(index.end..)?;
-        if part == Part::Whole && (bodies.len() != header.body || crc32fast::hash(bodies) != header.body_crc)
-        {
-            return None;
-        }
-        let (mut leaves, mut lines) = (Vec::<Leaf>::new(), Vec::new());
-        let (mut start, mut body) = (index.start, index.end);
-        for line in bytes[index.clone()].lines_with_terminator() {
-            let from = start;
-            start += line.len();
-            let line = line.strip_suffix(b"\n")?;
-            if let [b'/', name, b' ', ..] = line {
-                leaves.push(Leaf { name: *name, tree: from + 3..start - 1, lines: lines.len()..lines.len() });
-                continue;
+        let (mut leaves, mut starts) = (Vec::<Leaf>::new(), Vec::new());
+        let mut start = index.start;
+        for end in memchr::memchr_iter(b'\n', &bytes[index.clone()]).map(|at| at + index.start) {
+            if let [b'/', name, b' ', ..] = bytes[start..end] {
+                leaves.push(Leaf { name, tree: start + 3..end, records: starts.len()..starts.len() });
+            } else {
+                starts.push(start);
+                leaves.last_mut()?.records.end = starts.len();
             }
-            let id = line.get(..Id::LEN)?.to_str().ok()?.parse().ok()?;
-            let mut at = Id::LEN + 1;
-            let mut word = || {
-                let end = at + line.get(at..)?.find_byte(b' ')?;
-                let range = from + at..from + end;
-                at = end + 1;
-                Some(range)
-            };
-            let (blob, len, after) = (word()?, word()?, word()?);
-            let len: usize = bytes[len].to_str().ok()?.parse().ok()?;
-            lines.push(Line {
-                id,
-                blob,
-                after,
-                title: from + at..start - 1,
-                body: body..body.checked_add(len)?,
-            });
-            body += len;
-            leaves.last_mut()?.lines.end = lines.len();
+            start = end + 1;
         }
-        (body == index.end + header.body).then_some(Self { bytes, index, leaves, lines })
+        let mut shard = Self { name, bytes, index, leaves, starts, bodies: Vec::new() };
+        if part == Part::Whole {
+            let bodies = &shard.bytes[shard.index.end..];
+            if bodies.len() != header.body || crc32fast::hash(bodies) != header.body_crc {
+                return None;
+            }
+            let mut ends = vec![shard.index.end];
+            for at in 0..shard.starts.len() {
+                ends.push(ends[at].checked_add(shard.line(at)?.len)?);
+            }
+            if ends.last() != Some(&shard.bytes.len()) {
+                return None;
+            }
+            shard.bodies = ends;
+        }
+        Some(shard)
     }
 
-    fn entry<'a>(&'a self, line: &'a Line) -> Entry<'a> {
-        let body = self.bytes.get(line.body.clone()).unwrap_or_default();
-        Entry { id: &line.id, title: &self.bytes[line.title.clone()], body }
+    /// The first record whose id is not smaller than `id`.
+    fn at(&self, id: &Id) -> usize {
+        let id = id.as_str().as_bytes();
+        self.starts
+            .partition_point(|start| self.bytes.get(*start..*start + Id::LEN).is_some_and(|other| other < id))
+    }
+
+    fn id(&self, at: usize) -> Option<&[u8]> {
+        let start = *self.starts.get(at)?;
+        self.bytes.get(start..start + Id::LEN)
+    }
+
+    fn line(&self, at: usize) -> Option<Line> {
+        let id = self.id(at)?.to_str().ok()?.parse().ok()?;
+        let mut start = self.starts[at] + Id::LEN + 1;
+        let mut word = || {
+            let end = start + self.bytes.get(start..self.index.end)?.find_byte(b' ')?;
+            let range = start..end;
+            start = end + 1;
+            Some(range)
+        };
+        let (blob, len, after) = (word()?, word()?, word()?);
+        let len = self.bytes[len].to_str().ok()?.parse().ok()?;
+        let title = start..start + self.bytes[start..self.index.end].find_byte(b'\n')?;
+        Some(Line { id, blob, len, after, title })
+    }
+
+    fn entry(&self, at: usize) -> Option<Entry<'_>> {
+        let line = self.line(at)?;
+        Some(Entry { id: line.id, title: &self.bytes[line.title], body: self.body(at) })
+    }
+
+    fn body(&self, at: usize) -> &[u8] {
+        match (self.bodies.get(at), self.bodies.get(at + 1)) {
+            (Some(start), Some(end)) => &self.bytes[*start..*end],
+            _ => &[],
+        }
     }
 }
 
@@ -228,8 +276,8 @@ impl Header {
 /// The file for `tree`, the directory `name` of the first level. What `old` has of the same trees and blobs is taken
 /// over.
 fn build(repo: &Repository, name: u8, tree: &ObjectId, old: Option<&Shard>) -> Result<Vec<u8>, Error> {
-    let text = |shard: &Shard, range: &Range<usize>| BString::from(&shard.bytes[range.clone()]);
-    let mut known: Option<HashMap<BString, &Line>> = None;
+    let text = |shard: &Shard, range: Range<usize>| BString::from(&shard.bytes[range]);
+    let mut known: Option<HashMap<BString, (usize, Line)>> = None;
     let (mut index, mut bodies) = (Vec::new(), Vec::new());
     for leaf in repo.read_tree(tree)? {
         if leaf.mode != EntryMode::Tree || leaf.name.len() != 1 {
@@ -237,16 +285,18 @@ fn build(repo: &Repository, name: u8, tree: &ObjectId, old: Option<&Shard>) -> R
         }
         writeln!(index, "/{} {}", leaf.name, leaf.id).expect("writing to memory");
         let same = old.and_then(|old| {
-            let is_same = |one: &&Leaf| one.name == leaf.name[0] && text(old, &one.tree) == leaf.id.as_str();
+            let is_same = |one: &&Leaf| {
+                one.name == leaf.name[0] && old.bytes[one.tree.clone()] == *leaf.id.as_str().as_bytes()
+            };
             Some((old, old.leaves.iter().find(is_same)?))
         });
         if let Some((old, same)) = same {
-            let lines = &old.lines[same.lines.clone()];
-            if let [first, .., last] | [first @ last] = lines {
+            if let Some(last) = same.records.clone().next_back().and_then(|last| old.line(last)) {
                 // From the start of the first line to the end of the last one.
-                let start = first.blob.start - Id::LEN - 1;
-                index.extend_from_slice(&old.bytes[start..=last.title.end]);
-                bodies.extend_from_slice(&old.bytes[first.body.start..last.body.end]);
+                index.extend_from_slice(&old.bytes[old.starts[same.records.start]..=last.title.end]);
+                bodies.extend_from_slice(
+                    &old.bytes[old.bodies[same.records.start]..old.bodies[same.records.end]],
+                );
             }
             continue;
         }
@@ -256,14 +306,15 @@ fn build(repo: &Repository, name: u8, tree: &ObjectId, old: Option<&Shard>) -> R
                 continue;
             }
             let known = known.get_or_insert_with(|| {
-                let lines = old.into_iter().flat_map(|old| old.lines.iter().map(move |line| (old, line)));
-                lines.map(|(old, line)| (text(old, &line.blob), line)).collect()
+                let records = old.into_iter().flat_map(|old| (0..old.starts.len()).map(move |at| (old, at)));
+                let lines = records.filter_map(|(old, at)| Some((old, at, old.line(at)?)));
+                lines.map(|(old, at, line)| (text(old, line.blob.clone()), (at, line))).collect()
             });
             let start = bodies.len();
             let (after, title) = match (old, known.get(file.id.as_str().as_bytes().as_bstr())) {
-                (Some(old), Some(line)) => {
-                    bodies.extend_from_slice(&old.bytes[line.body.clone()]);
-                    (text(old, &line.after), text(old, &line.title))
+                (Some(old), Some((at, line))) => {
+                    bodies.extend_from_slice(old.body(*at));
+                    (text(old, line.after.clone()), text(old, line.title.clone()))
                 }
                 _ => compact(&repo.read_blob(&file.id)?, &mut bodies),
             };

@@ -17,6 +17,7 @@ const FEW: usize = 16;
 pub struct State {
     repo: Repository,
     tip: Option<(ObjectId, ObjectId)>,
+    indexes: [OnceCell<Option<Arc<Cached>>>; Kind::ALL.len()],
     ids: OnceCell<ShortIds>,
     left_out: LeftOut,
 }
@@ -64,7 +65,13 @@ impl State {
             }
             None => None,
         };
-        let state = Self { repo: repo.clone(), tip, ids: OnceCell::new(), left_out: LeftOut::default() };
+        let state = Self {
+            repo: repo.clone(),
+            tip,
+            indexes: Default::default(),
+            ids: OnceCell::new(),
+            left_out: LeftOut::default(),
+        };
         if let Some(format) = state.format()?
             && format.min_read > FORMAT
         {
@@ -170,12 +177,12 @@ impl State {
         let wanted: BTreeSet<u8> = ids.iter().map(|id| id.as_str().as_bytes()[0]).collect();
         let wanted = |name| wanted.contains(&name);
         let cached = Cached::load_some(&self.repo, T::KIND, &tree, Part::Whole, wanted)?;
-        let there = cached.entries().filter(|entry| ids.contains(entry.id) && !is_deleted(entry.body));
+        let there = cached.entries().filter(|entry| ids.contains(&entry.id) && !is_deleted(entry.body));
         Ok(there.filter_map(|entry| self.cached(entry)).collect())
     }
 
     fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Option<T> {
-        let path = || super::layout::entity_path(T::KIND, entry.id);
+        let path = || super::layout::entity_path(T::KIND, &entry.id);
         serde_json::from_slice(entry.body).map_err(|error| self.leave_out(path(), &error)).ok()
     }
 
@@ -184,17 +191,35 @@ impl State {
         left_out.insert(path, why.to_string());
     }
 
-    /// The titles of tasks or the names of agents, on one line each, without reading their records.
+    /// The title of a task or the name of an agent, on one line, without reading its record.
+    pub fn title<T: Entity>(&self, id: &Id) -> Result<Option<String>, Error> {
+        let index = self.index(T::KIND)?;
+        Ok(index.and_then(|index| Some(index.find(id)?.title.to_str_lossy().into_owned())))
+    }
+
+    /// The titles of all tasks or the names of all agents.
     pub fn titles<T: Entity>(&self) -> Result<HashMap<Id, String>, Error> {
-        let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(HashMap::new()) };
-        let cached = Cached::load(&self.repo, T::KIND, &tree, Part::Index)?;
-        Ok(cached.entries().map(|entry| (*entry.id, entry.title.to_str_lossy().into_owned())).collect())
+        let title = |entry: cache::Entry<'_>| (entry.id, entry.title.to_str_lossy().into_owned());
+        Ok(self.index(T::KIND)?.map(|index| index.entries().map(title).collect()).unwrap_or_default())
     }
 
     /// The tasks that come after `id`, without reading their records.
     pub fn tasks_after(&self, id: &Id) -> Result<BTreeSet<Id>, Error> {
-        let Some(tree) = self.kind_tree(Kind::Task)? else { return Ok(BTreeSet::new()) };
-        Ok(Cached::load(&self.repo, Kind::Task, &tree, Part::Index)?.after(id).copied().collect())
+        Ok(self.index(Kind::Task)?.map(|index| index.after(id).collect()).unwrap_or_default())
+    }
+
+    /// What is cached of a kind but for its records; read once.
+    fn index(&self, kind: Kind) -> Result<Option<&Arc<Cached>>, Error> {
+        let index = &self.indexes[kind as usize];
+        if index.get().is_none() {
+            let cached = match self.kind_tree(kind)? {
+                Some(tree) => Some(Arc::new(Cached::load(&self.repo, kind, &tree, Part::Index)?)),
+                None => None,
+            };
+            // Nobody else can have set it: this is one thread's.
+            index.set(cached).expect("it was empty");
+        }
+        Ok(index.get().and_then(Option::as_ref))
     }
 
     fn kind_tree(&self, kind: Kind) -> Result<Option<ObjectId>, Error> {
@@ -262,16 +287,11 @@ impl State {
         if let Some(ids) = self.ids.get() {
             return Ok(ids);
         }
-        let mut all = Vec::new();
+        let mut indexes = Vec::new();
         for kind in Kind::ALL {
-            if let Some(tree) = self.kind_tree(kind)? {
-                let cached = Cached::load(&self.repo, kind, &tree, Part::Index)?;
-                all.extend(cached.entries().map(|entry| *entry.id));
-            }
+            indexes.extend(self.index(kind)?.cloned());
         }
-        // A run of ids in order for each kind: the stable sort merges them.
-        all.sort();
-        Ok(self.ids.get_or_init(|| ShortIds(all)))
+        Ok(self.ids.get_or_init(|| ShortIds { ids: Vec::new(), indexes }))
     }
 
     /// The same for some ids only, which is right for them alone. Reads one directory a kind and id.
@@ -282,7 +302,7 @@ impl State {
             all.extend(self.beside(shard, None)?.into_iter().map(|found| found.id));
         }
         all.sort_unstable();
-        Ok(ShortIds(all))
+        Ok(ShortIds { ids: all, indexes: Vec::new() })
     }
 }
 
@@ -293,20 +313,20 @@ fn is_deleted(json: &[u8]) -> bool {
 
 /// Shortens ids to what people type.
 #[derive(Debug, Clone, Default)]
-pub struct ShortIds(Vec<Id>);
+pub struct ShortIds {
+    /// In order.
+    ids: Vec<Id>,
+    indexes: Vec<Arc<Cached>>,
+}
 
 impl ShortIds {
     /// The shortest prefix of `id`, of at least [`Id::MIN_PREFIX`] characters, that names nothing else.
     pub fn shorten(&self, id: &Id) -> String {
-        let at = self.0.partition_point(|other| other < id);
-        let shared = |other: Option<&Id>| {
-            other.map_or(0, |other| {
-                id.as_str().bytes().zip(other.as_str().bytes()).take_while(|(a, b)| a == b).count()
-            })
-        };
-        let before = at.checked_sub(1).and_then(|before| self.0.get(before));
-        let after = self.0[at..].iter().find(|other| *other != id);
-        let len = (shared(before).max(shared(after)) + 1).clamp(Id::MIN_PREFIX, Id::LEN);
-        id.as_str()[..len].to_owned()
+        let at = self.ids.partition_point(|other| other < id);
+        let next = self.ids[at..].iter().find(|other| *other != id);
+        let beside = at.checked_sub(1).and_then(|before| self.ids.get(before)).into_iter().chain(next);
+        let among = beside.map(|other| id.shared(other.as_str().as_bytes()));
+        let shared = among.chain(self.indexes.iter().map(|index| index.shared(id))).max().unwrap_or(0);
+        id.as_str()[..(shared + 1).clamp(Id::MIN_PREFIX, Id::LEN)].to_owned()
     }
 }

@@ -10,7 +10,6 @@ use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
 use serde::Serialize;
-use std::collections::HashMap;
 
 /// Show how the agents stand
 ///
@@ -75,18 +74,20 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let store = ctx.store()?;
     let state = store.state()?;
     let agents = status::agents(store, &state, args.all)?;
-    let has_task = agents.iter().any(|status| status.agent.task.is_some());
-    let titles: HashMap<Id, String> = if has_task { state.titles::<Task>()? } else { HashMap::new() };
-    let title = |status: &AgentStatus| titles.get(status.agent.task.as_ref()?).map(String::as_str);
-
     let now = ctx.clock().now();
     if args.format.is_porcelain() {
         args.format.print(ctx, agents.iter().map(|status| porcelain(status, now)))?;
         return Ok(Exit::Done);
     }
     let ids = state.short_ids()?;
+    let title = |status: &AgentStatus| match &status.agent.task {
+        Some(task) => state.title::<Task>(task),
+        None => Ok(None),
+    };
+    let titles = agents.iter().map(title).collect::<Result<Vec<_>, _>>()?;
+    let rows = agents.iter().zip(titles.iter().map(Option::as_deref));
     if args.format.json {
-        let rows: Vec<Row<'_>> = agents.iter().map(|status| row(status, title(status), ids, now)).collect();
+        let rows: Vec<Row<'_>> = rows.map(|(status, title)| row(status, title, ids, now)).collect();
         json::print(ctx, "status", &rows)?;
         return Ok(Exit::Done);
     }
@@ -118,8 +119,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ],
         2,
     );
-    for status in &agents {
-        table.row(cells(status, title(status), ids, paint, now));
+    for (status, title) in rows {
+        table.row(cells(status, title, ids, paint, now));
     }
     let mut text = table.render(ctx.ui().columns());
     if !fleet.is_empty() {
