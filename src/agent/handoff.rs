@@ -63,6 +63,19 @@ pub fn handoff(work: &Handoff<'_>) -> String {
     text
 }
 
+/// What an agent is told whose own conversation goes on.
+pub fn moved(extra: Option<&str>, uncommitted: bool) -> String {
+    let last =
+        if uncommitted { " What you had not committed is the last commit of your branch." } else { "" };
+    let extra = sanitise_text(extra.unwrap_or("Go on where you stopped."));
+    format!(
+        "You are on another machine now: your branch is checked out in your working directory, and nothing else of the \
+         former machine is here. What you did last there may be missing.{last} Look at what there is before you change \
+         anything.\n\n{}",
+        extra.trim()
+    )
+}
+
 /// The last things that were said and done, a line or a few each.
 fn said(events: &[Event]) -> String {
     let mut lines = VecDeque::new();

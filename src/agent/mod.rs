@@ -6,6 +6,7 @@
 mod claude;
 mod codex;
 mod command;
+pub mod conversation;
 mod error;
 mod gemini;
 pub mod handoff;
@@ -33,6 +34,8 @@ pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};
 
 use crate::model::{Event, EventKind, Timestamp, Usage};
+use conversation::{ConversationFile, Place, Turn};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -62,6 +65,25 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// Whether its commands do not see the user's git configuration, so that git must be told who commits.
     fn hides_git_configuration(&self) -> bool {
         false
+    }
+
+    /// Where the program keeps its conversations, by its environment: each in a file somewhere below whose name ends
+    /// with its id and `.jsonl`. `None` for a program whose conversations cannot be taken to another machine.
+    fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+        let _ = env;
+        None
+    }
+
+    /// What was said in a conversation, from the program's own file of it.
+    fn read_conversation(&self, file: &[u8]) -> Vec<Turn> {
+        let _ = file;
+        Vec::new()
+    }
+
+    /// A file that the program takes for its own and goes on with; `None` if there is no such file.
+    fn write_conversation(&self, turns: &[Turn], place: &Place<'_>) -> Option<ConversationFile> {
+        let _ = (turns, place);
+        None
     }
 
     /// The bytes that send `text` to a running program; `None` if it cannot be talked to.

@@ -186,14 +186,19 @@ pub(crate) fn stage(
         interactive,
         sweep: true,
     };
-    let surroundings = Surroundings {
+    let surroundings = surroundings(ctx)?;
+    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
+    Ok(Staged { supervisor, surroundings, store })
+}
+
+/// What agents find around them.
+pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
+    Ok(Surroundings {
         env: ctx.env().share(),
         program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
         worktree_root: worktree_root(ctx)?,
         slot: None,
-    };
-    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
-    Ok(Staged { supervisor, surroundings, store })
+    })
 }
 
 async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Session, CliError> {

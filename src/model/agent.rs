@@ -70,6 +70,14 @@ impl Agent {
         self.runs.last_key_value().map(|(&number, run)| (number, run))
     }
 
+    /// What the runs of the present conversation consumed: those since it was taken over, if it was.
+    pub fn usage_here(&self) -> Usage {
+        self.runs.range(self.taken.unwrap_or(0)..).fold(Usage::default(), |mut sum, (_, run)| {
+            sum += run.usage;
+            sum
+        })
+    }
+
     /// What all runs consumed together.
     pub fn usage(&self) -> Usage {
         self.runs.values().fold(Usage::default(), |mut sum, run| {

@@ -20,6 +20,7 @@ mod recover;
 mod remove;
 mod rescue;
 mod resume;
+mod said;
 mod session;
 mod slots;
 mod snapshot;

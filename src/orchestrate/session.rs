@@ -161,7 +161,7 @@ pub(super) fn make(
 }
 
 /// The agent's worktree and its branch's tip, made if they are missing.
-fn worktree(
+pub(super) fn worktree(
     repo: &Repository,
     surroundings: &Surroundings,
     agent: &Agent,
@@ -202,7 +202,7 @@ fn plan(
     }
     let limits = Limits::of(&profile);
     // A conversation that no run confirmed starts anew, and nothing was counted in it.
-    let before = if resume { agent.usage() } else { Usage::default() };
+    let before = if resume { agent.usage_here() } else { Usage::default() };
     let launch = LaunchRequest {
         program,
         worktree: worktree.path.clone(),

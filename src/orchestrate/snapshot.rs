@@ -27,18 +27,21 @@ pub(super) fn snapshot(store: &Store, agent: &Agent) -> Result<Option<ObjectId>,
     if tree == repo.read_commit(&tip)?.tree {
         return Ok(done);
     }
-    let message = format!(
-        "Uncommitted work of {}\n\nWhat was in its worktree while it ran.\n\nOrchestra-Agent: {}\n",
-        agent.name, agent.id
-    );
+    let subject = format!("Uncommitted work of {}\n\nWhat was in its worktree while it ran.", agent.name);
+    commit(store, agent, &tree, &[tip], &subject).map(Some)
+}
+
+/// A commit in an agent's name, to be sent.
+pub(super) fn commit(
+    store: &Store,
+    agent: &Agent,
+    tree: &ObjectId,
+    parents: &[ObjectId],
+    text: &str,
+) -> Result<ObjectId, Error> {
+    let message = format!("{text}\n\nOrchestra-Agent: {}\n", agent.id);
     let author = Identity::agent(&agent.name);
-    let new = NewCommit {
-        tree: &tree,
-        parents: &[tip],
-        author: &author,
-        committer: &author,
-        at: store.clock().now(),
-        message: &message,
-    };
-    Ok(Some(repo.write_commit(&new)?))
+    let at = store.clock().now();
+    let new = NewCommit { tree, parents, author: &author, committer: &author, at, message: &message };
+    Ok(store.repo().write_commit(&new)?)
 }

@@ -116,6 +116,12 @@ pub(super) fn claim(
     title: String,
     findings: &[Finding],
 ) -> Result<Claim, Error> {
+    let lease = take_lease(store, &agent, number)?;
+    claim_with(store, lease, agent, number, outfit, title, findings)
+}
+
+/// Takes the lease of an agent for its run `number`.
+pub(super) fn take_lease(store: &Store, agent: &Agent, number: u32) -> Result<Lease, Error> {
     let info = LeaseInfo {
         agent: agent.id,
         name: agent.name.clone(),
@@ -126,9 +132,20 @@ pub(super) fn claim(
         since: store.clock().now(),
         control: None,
     };
-    let Some(lease) = Lease::take(store.repo(), info)? else {
-        return Err(Error::refused(format!("start {}: it is running", agent.name), None));
-    };
+    Lease::take(store.repo(), info)?
+        .ok_or_else(|| Error::refused(format!("start {}: it is running", agent.name), None))
+}
+
+/// The same as [`claim`] with a lease that is held already.
+pub(super) fn claim_with(
+    store: &Store,
+    lease: Lease,
+    agent: Agent,
+    number: u32,
+    outfit: &Outfit,
+    title: String,
+    findings: &[Finding],
+) -> Result<Claim, Error> {
     let fence = store.new_id()?.to_string();
     let system_prompt = prompt::system(&prompt::Brief {
         agent: agent.name.as_str(),

@@ -1,18 +1,21 @@
 //! Taking an agent over from another machine: its claim, its branch, what it had not committed, its transcript.
 //!
-//! The conversation itself lives where its program kept it, on that machine: here another one begins with a written
+//! The conversation goes on where it travelled and its program allows that; otherwise another one begins with a written
 //! handoff. Nothing is taken from a machine that is heard of, unless somebody says so who was told what may be lost.
 
 use super::claim::{Claimed, Queue, Terms, View};
 use super::remove::is_name_of_another;
-use super::session::{Claim, Outfit};
-use super::spawn::{claim, findings_for};
-use super::{Error, trust};
-use crate::agent::handoff::{Handoff, handoff};
+use super::session::{Claim, Outfit, Surroundings, worktree};
+use super::spawn::{claim_with, findings_for, take_lease};
+use super::supervise::chain;
+use super::{Error, environment, said, trust};
+use crate::agent::conversation::Conversation;
+use crate::agent::handoff::{Handoff, handoff, moved};
 use crate::git::{Expected, RefEdit};
 use crate::model::{Agent, Event, Finding, FindingStatus, Id, ObjectId, Run, Task, TaskStatus};
 use crate::store::journal::{self, Entry};
-use crate::store::{LOG_REFS, SNAPSHOT_REFS, Store};
+use crate::store::{LOG_REFS, SAID_REFS, SNAPSHOT_REFS, Store};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How an agent is taken.
@@ -37,6 +40,10 @@ pub struct Taken {
     pub uncommitted: bool,
     /// How many events of its transcript came along.
     pub events: usize,
+    /// Whether its conversation goes on; or why another one begins, with a handoff.
+    pub conversation: Result<(), String>,
+    /// The fence of its task's claim; 0 if it has none.
+    pub fence: u64,
 }
 
 /// Takes an agent over: claims its task, brings its work here, and makes its next run.
@@ -44,7 +51,13 @@ pub struct Taken {
 /// # Errors
 /// If it is this machine's own, if its machine may still work on it (and `force` is not given), or if its work cannot
 /// be had. Nothing was changed here then; its task may be claimed by this machine.
-pub fn take(queue: &Queue, id: &Id, options: &TakeOptions, outfit: &Outfit) -> Result<Taken, Error> {
+pub fn take(
+    queue: &Queue,
+    id: &Id,
+    options: &TakeOptions,
+    outfit: &Outfit,
+    surroundings: &Surroundings,
+) -> Result<Taken, Error> {
     let store = queue.store();
     trust::require_unchanged(store.repo())?;
     if queue.remote().is_none() {
@@ -68,14 +81,50 @@ pub fn take(queue: &Queue, id: &Id, options: &TakeOptions, outfit: &Outfit) -> R
     if !options.force {
         require_free(queue, &view, &agent)?;
     }
+    // Held before the claim is: a worker that begins here meanwhile must not think it a dead one's.
+    let number = agent.last_run().map_or(1, |(last, _)| last + 1);
+    let lease = take_lease(store, &agent, number)?;
+    let (started, work, said) = match come(queue, &view, &agent, options, outfit, number) {
+        Ok(come) => come,
+        Err(error) => {
+            lease.release()?;
+            return Err(error);
+        }
+    };
+    let conversation = said.conversation.and_then(|conversation| {
+        let (session, run) = (started.session.as_deref().unwrap_or_default(), number);
+        let env = environment(&surroundings.env, &outfit.profile, &started, run, None);
+        let (worktree, _) = worktree(store.repo(), surroundings, &started).map_err(|error| chain(&error))?;
+        said::put(store, conversation, outfit, &env, session, &worktree.path)
+    });
+    let fence = match &started.task {
+        Some(task) => store.state()?.get::<Task>(task)?.map_or(0, |task| task.fence),
+        None => 0,
+    };
+    let (next, title, touching) = brief(store, &started, options, &work, &said.events)?;
+    let mut claim = claim_with(store, lease, started, number, outfit, title, &touching)?;
+    claim.resume = conversation.is_ok();
+    claim.prompt = if claim.resume { moved(options.extra.as_deref(), work.uncommitted) } else { next };
+    let events = said.events.len();
+    Ok(Taken { claim, from: agent.machine, uncommitted: work.uncommitted, events, conversation, fence })
+}
+
+/// Claims an agent's task, brings all that there is of it here, and makes it this machine's.
+fn come(
+    queue: &Queue,
+    view: &View,
+    agent: &Agent,
+    options: &TakeOptions,
+    outfit: &Outfit,
+    number: u32,
+) -> Result<(Agent, Work, Came), Error> {
     if let Some(task) = &agent.task {
-        claim_task(queue, &agent, task, options)?;
+        claim_task(queue, agent, task, options)?;
     }
-    let work = bring(queue, &view, &agent)?;
-    let events = transcript(queue, &view, &agent);
-    let started = move_here(store, &agent, &here, &work)?;
-    let claimed = next_run(store, started, outfit, options, &work, &events)?;
-    Ok(Taken { claim: claimed, from: agent.machine, uncommitted: work.uncommitted, events: events.len() })
+    let work = bring(queue, view, agent)?;
+    let came = what_it_said(queue, view, agent, outfit);
+    let started = move_here(queue.store(), agent, number, outfit, &work)?;
+    Ok((started, work, came))
 }
 
 /// Refuses an agent whose machine may still work on it.
@@ -171,37 +220,82 @@ fn bring(queue: &Queue, view: &View, agent: &Agent) -> Result<Work, Error> {
     Ok(Work { tip, uncommitted })
 }
 
-/// What an agent said and did, if its machine sends transcripts.
-fn transcript(queue: &Queue, view: &View, agent: &Agent) -> Vec<Event> {
-    let (store, Some(remote)) = (queue.store(), queue.remote()) else { return Vec::new() };
-    let logs = format!("{LOG_REFS}{}/", agent.machine);
-    let names: Vec<String> =
-        view.logs.iter().filter(|name| name.starts_with(&logs)).map(|name| remote.there(name)).collect();
-    for name in &names {
-        if let Err(error) = store.repo().fetch_work(&remote.name, &[name.as_str()], remote.deadline) {
-            tracing::warn!("no transcript from {name}: {error}");
-        }
-    }
-    let Ok(state) = store.state() else { return Vec::new() };
-    let kept = agent.runs.values().filter_map(|run| run.transcript.as_ref());
-    let read = kept
-        .filter(|tree| store.repo().has_object(tree))
-        .filter_map(|tree| state.transcript(store.repo(), tree).ok());
-    read.flat_map(|bytes| journal::parse(&bytes).collect::<Vec<_>>())
-        .filter_map(|entry| match entry {
-            Entry::Event(event) => Some(event),
-            Entry::Raw { .. } => None,
-        })
-        .collect()
+/// What came of what an agent said.
+struct Came {
+    conversation: Result<Conversation, String>,
+    /// The last that it said and did.
+    events: Vec<Event>,
 }
 
-/// Makes the agent this machine's: its branch, its record, a conversation of its own, and its next run.
-fn move_here(store: &Store, agent: &Agent, here: &str, work: &Work) -> Result<Agent, Error> {
-    let session = uuid::Uuid::new_v4().to_string();
+/// What an agent said and did, if its machine sends that.
+fn what_it_said(queue: &Queue, view: &View, agent: &Agent, outfit: &Outfit) -> Came {
+    let (store, Some(remote)) = (queue.store(), queue.remote()) else {
+        return Came { conversation: Err("there is no remote".to_owned()), events: Vec::new() };
+    };
+    let fetch = |name: &str| {
+        let fetched = store.repo().fetch_work(&remote.name, &[name], remote.deadline);
+        fetched.inspect_err(|error| tracing::warn!("no transcript from {name}: {error}")).is_ok()
+    };
+    let logs = format!("{LOG_REFS}{}/", agent.machine);
+    for name in view.logs.iter().filter(|name| name.starts_with(&logs)) {
+        fetch(&remote.there(name));
+    }
+    let sent = view.said.get(&agent.id).filter(|_| fetch(&remote.there(&format!("{SAID_REFS}{}", agent.id))));
+    let sent = sent.map(|commit| said::read(store, commit));
+    let last = agent.last_run().map_or(0, |(run, _)| run);
+    let mut journals = Vec::new();
+    if let Ok(state) = store.state() {
+        let kept = agent.runs.values().filter_map(|run| run.transcript.as_ref());
+        let kept = kept.filter(|tree| store.repo().has_object(tree));
+        journals.extend(kept.filter_map(|tree| state.transcript(store.repo(), tree).ok()));
+    }
+    // A run that nobody saw the end of is in no transcript.
+    if agent.runs.get(&last).is_none_or(|run| run.transcript.is_none()) {
+        journals.extend(sent.as_ref().map(|sent| sent.journal.clone()));
+    }
+    let entries = journals.iter().flat_map(|bytes| journal::parse(bytes).collect::<Vec<_>>());
+    let events = entries.filter_map(|entry| match entry {
+        Entry::Event(event) => Some(event),
+        Entry::Raw { .. } => None,
+    });
+    Came { events: events.collect(), conversation: conversation(agent, outfit, sent, last) }
+}
+
+/// The conversation that goes on, or why none does.
+fn conversation(
+    agent: &Agent,
+    outfit: &Outfit,
+    sent: Option<said::Said>,
+    last: u32,
+) -> Result<Conversation, String> {
+    let program = outfit.adapter.name();
+    if outfit.adapter.conversation_home(&BTreeMap::from([("HOME".into(), "/".into())])).is_none() {
+        return Err(format!("{program} goes on with no conversation of another machine"));
+    }
+    let machine = &agent.machine;
+    let sent = sent.ok_or_else(|| format!("machine {machine} sent none (orchestra.transcripts)"))?;
+    let conversation = sent.conversation.ok_or_else(|| format!("machine {machine} could send none"))?;
+    if conversation.run < last {
+        return Err(format!("what machine {machine} sent of it is older than its last run"));
+    }
+    Ok(conversation)
+}
+
+/// Makes the agent this machine's: its branch, its record, a conversation's id of its own, and its next run.
+fn move_here(
+    store: &Store,
+    agent: &Agent,
+    number: u32,
+    outfit: &Outfit,
+    work: &Work,
+) -> Result<Agent, Error> {
+    let (session, here) = (uuid::Uuid::new_v4().to_string(), store.machine()?);
     let old = store.repo().find_ref(&agent.branch)?;
     let committed = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(&agent.id)?;
-        let number = agent.last_run().map_or(1, |(last, _)| last + 1);
+        if agent.runs.contains_key(&number) {
+            return Err(Error::refused(format!("take {}: it changed meanwhile", agent.name), None));
+        }
         if old.as_ref() != Some(&work.tip) {
             let expected = Expected::from(old.clone());
             transaction.move_ref(RefEdit {
@@ -210,6 +304,8 @@ fn move_here(store: &Store, agent: &Agent, here: &str, work: &Work) -> Result<Ag
                 expected,
             });
         }
+        agent.profile.clone_from(&outfit.profile.name);
+        agent.program.clone_from(&outfit.profile.program);
         here.clone_into(&mut agent.machine);
         agent.taken = Some(number);
         agent.session = Some(session.clone());
@@ -230,15 +326,14 @@ fn move_here(store: &Store, agent: &Agent, here: &str, work: &Work) -> Result<Ag
     Ok(committed.value)
 }
 
-/// The run that goes on, with its handoff.
-fn next_run(
+/// What the run that goes on is told if it begins anew, what its work is called, and which findings concern it.
+fn brief(
     store: &Store,
-    agent: Agent,
-    outfit: &Outfit,
+    agent: &Agent,
     options: &TakeOptions,
     work: &Work,
     events: &[Event],
-) -> Result<Claim, Error> {
+) -> Result<(String, String, Vec<Finding>), Error> {
     let state = store.state()?;
     let task = agent.task.map(|task| state.get::<Task>(&task)).transpose()?.flatten();
     let open: Vec<Finding> =
@@ -275,7 +370,5 @@ fn next_run(
         events,
         fence: &fence,
     });
-    let mut next = claim(store, agent, number, outfit, title, &touching)?;
-    next.prompt = prompt;
-    Ok(next)
+    Ok((prompt, title, touching))
 }

@@ -14,6 +14,8 @@ pub const CLAIM_REFS: &str = "refs/orchestra/claims/";
 pub const MACHINE_REFS: &str = "refs/orchestra/machines/";
 /// What agents had not committed yet when their machine was last heard of: the agent's id follows.
 pub const SNAPSHOT_REFS: &str = "refs/orchestra/snapshots/";
+/// What agents said when their machine was last heard of, where that may travel: the agent's id follows.
+pub const SAID_REFS: &str = "refs/orchestra/said/";
 
 const CLAIM: &str = "Orchestra-Claim";
 const MACHINE: &str = "Orchestra-Machine";

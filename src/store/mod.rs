@@ -35,7 +35,7 @@ mod verify;
 
 pub use absorb::{Absorbed, Incoming, Quarantined};
 pub use claim::{
-    CLAIM_REFS, ClaimRecord, Heartbeat, LiveAgent, MACHINE_REFS, Over, OverOutcome, SNAPSHOT_REFS,
+    CLAIM_REFS, ClaimRecord, Heartbeat, LiveAgent, MACHINE_REFS, Over, OverOutcome, SAID_REFS, SNAPSHOT_REFS,
 };
 pub use entity::{Entity, Field};
 pub use error::Error;

@@ -2,8 +2,10 @@
 
 use nix::sys::signal::Signal;
 
+use crate::acceptance_codex::{configure, figures, the_agent};
 use crate::claims::{claims, field, machine, remote, task};
-use crate::harness::wait_for;
+use crate::harness::programs::{codex, use_claude};
+use crate::harness::{Answer, Endpoint, Sandbox, Step, openai, wait_for};
 use crate::worker::{Running, workshop};
 
 #[test]
@@ -50,8 +52,9 @@ fn an_agent_of_a_dead_machine_goes_on_here() {
     let subjects = bob.git(&["log", "--format=%s", "-3", &branch]);
     assert_eq!(subjects, format!("Slow\nUncommitted work of {name}\none"));
     assert_eq!(field(&bob, &id, "fence"), 2);
-    assert_eq!(claims(&remote), [id.as_str()]);
-    bob.ok(&["sync"]);
+    assert!(out.stderr.contains("command goes on with no conversation of another machine"), "{out}");
+    assert_eq!(remote.git(&["show", &format!("{branch}:two.txt")]), "two", "its result arrived");
+    assert!(claims(&remote).is_empty(), "and the claim is over");
     // The machine that was dead comes back: it is not its agent any more.
     ada.orchestra(&["recover"]);
     ada.ok(&["sync"]);
@@ -100,4 +103,125 @@ fn machines_are_as_old_as_we_know_them_to_be() {
     ]);
     let text = bob.ok(&["status", "--all"]);
     assert!(text.contains("unseen") && text.contains("this one"), "{text}");
+}
+
+/// A machine whose agents are the real Claude Code.
+fn with_claude(remote: &Sandbox, endpoint: &Endpoint) -> Sandbox {
+    let mut machine = machine(remote);
+    use_claude(&mut machine, endpoint);
+    machine.set_env("ORCHESTRA_TRANSCRIPTS", "remote");
+    machine.set_env("ORCHESTRA_CLAIM_TTL", "2s");
+    machine.ok(&["sync"]);
+    machine
+}
+
+#[test]
+fn a_conversation_goes_on_on_another_machine_and_is_nobody_elses_meanwhile() {
+    const SECRET: &str = "sk-ant-api03-ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let endpoint = Endpoint::start([
+        (
+            "begin",
+            vec![
+                Step::write("one.txt", "one\n").saying("The word is heron."),
+                Step::read("one.txt").saying(&format!("The key is {SECRET}.")),
+                Step::say("Never said.").behind("never"),
+            ],
+        ),
+        ("more", vec![Step::write("two.txt", "two\n").behind("gate"), Step::say("It was heron.")]),
+    ]);
+    let remote = remote();
+    let ada = with_claude(&remote, &endpoint);
+    let id = task(&ada, "Remember [script:begin]");
+    ada.ok(&["sync"]);
+    let worker = Running::start(&ada, &["--once"]);
+    wait_for("the third request", || (endpoint.seen_by("begin").len() >= 3).then_some(()));
+    let said = || remote.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/said"]);
+    wait_for("what it said", || {
+        let file = format!("{}:conversation.jsonl", said());
+        let text = remote.try_git_in(remote.repo(), &["show", &file], b"").stdout;
+        assert!(!text.contains("ABCDEFGHIJ"), "a secret travelled: {text}");
+        text.contains("[redacted:").then_some(())
+    });
+    worker.signal(Signal::SIGKILL);
+    drop(worker);
+
+    let (bob, eve) = (with_claude(&remote, &endpoint), with_claude(&remote, &endpoint));
+    let agents = bob.json(&["status", "--all"]);
+    let name = agents["data"][0]["name"].as_str().unwrap_or_else(|| panic!("{agents}")).to_owned();
+    let taking = std::thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            wait_for("the time to pass", || {
+                let out = bob.orchestra(&["take", &name, "-m", "[script:more]"]);
+                (!out.stderr.contains("by this machine's clock")).then_some(out)
+            })
+        });
+        wait_for("Bob's request", || (endpoint.waiting_at("gate") > 0).then_some(()));
+        // Longer than its time: it is heard of, so it keeps it.
+        let beats = || remote.git(&["for-each-ref", "refs/orchestra/machines"]);
+        for _ in 0..6 {
+            let (out, before) = (eve.orchestra(&["take", &name]), beats());
+            assert!(out.code == 1 && out.stderr.contains("by this machine's clock"), "{out}");
+            wait_for("another heartbeat", || (beats() != before).then_some(()));
+        }
+        endpoint.open("gate");
+        taking.join().unwrap()
+    });
+    assert_eq!(taking.code, 0, "{taking}");
+    assert!(taking.stderr.contains("its conversation goes on"), "{taking}");
+    let request = &endpoint.seen_by("more")[0].body["messages"].to_string();
+    for words in
+        ["Remember", "The word is heron.", "tool_result", "The key is [redacted:", "another machine now"]
+    {
+        assert!(request.contains(words), "{words}: {request}");
+    }
+    assert!(!request.contains(ada.root().to_str().unwrap()), "paths of the other machine: {request}");
+    assert!(request.contains("one.txt"), "{request}");
+    let branch = format!("refs/heads/orchestra/{name}");
+    assert_eq!(remote.git(&["show", &format!("{branch}:two.txt")]), "two", "its result arrived");
+    assert_eq!(remote.git(&["show", &format!("{branch}:one.txt")]), "one");
+    assert!(claims(&remote).is_empty(), "and the claim is over");
+    assert_eq!(field(&bob, &id, "fence"), 2);
+    // The one that it was taken from publishes nothing any more.
+    let tip = remote.git(&["rev-parse", &branch]);
+    let out = ada.orchestra(&["worker", "--until-empty"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert_eq!(remote.git(&["rev-parse", &branch]), tip);
+    // Here it is one conversation from now on.
+    let out = bob.orchestra(&["resume", &name, "-m", "[script:more] again"]);
+    assert_eq!(out.code, 0, "{out}");
+    let last = endpoint.seen_by("more").pop().unwrap().body["messages"].to_string();
+    assert!(last.contains("The word is heron.") && last.contains("It was heron."), "{last}");
+}
+
+#[test]
+fn a_conversation_of_codex_goes_on_too() {
+    let model = openai::start([
+        ("begin", vec![Answer::write("one.txt", "one\n").saying("The word is heron."), Answer::say("Done.")]),
+        ("more", vec![Answer::run("cat one.txt").tokens([70, 0, 7, 0]), Answer::say("It was heron.")]),
+    ]);
+    let remote = remote();
+    let [ada, bob] = [(), ()].map(|()| {
+        let mut machine = machine(&remote);
+        openai::use_model(&mut machine, &model);
+        let profile = format!("[profile.codex]\ncommand = ['{}']\n", codex().display());
+        configure(&machine, &format!("default-profile = 'codex'\ntranscripts = 'remote'\n{profile}"));
+        machine
+    });
+    let id = task(&ada, "Remember [script:begin]");
+    let out = ada.orchestra(&["worker", "--once"]);
+    assert_eq!(out.code, 0, "{out}");
+    bob.ok(&["sync"]);
+    let agents = bob.json(&["status", "--all"]);
+    let name = agents["data"][0]["name"].as_str().unwrap();
+    let out = bob.orchestra(&["take", name, "-m", "[script:more]"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stderr.contains("its conversation goes on"), "{out}");
+    let request = model.asked_by("more")[0].body["input"].to_string();
+    for words in ["Remember", "The word is heron.", "one.txt", "another machine now"] {
+        assert!(request.contains(words), "{words}: {request}");
+    }
+    assert!(!request.contains(ada.root().to_str().unwrap()), "paths of the other machine: {request}");
+    assert_eq!(field(&bob, &id, "fence"), 2);
+    let agent = the_agent(&bob, name);
+    assert_eq!(figures(&agent, 2)[0], 70 + 100, "only its own tokens: {:?}", agent.runs);
 }

@@ -1,10 +1,13 @@
 //! How Claude Code is started and talked to.
 
-use super::ClaudeDecoder;
+use super::{ClaudeDecoder, conversation};
+use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Adapter for Claude Code.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,6 +48,18 @@ impl Adapter for Claude {
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ClaudeDecoder::default())
+    }
+
+    fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+        conversation_home(env, "CLAUDE_CONFIG_DIR", ".claude")
+    }
+
+    fn read_conversation(&self, file: &[u8]) -> Vec<Turn> {
+        conversation::read(file)
+    }
+
+    fn write_conversation(&self, turns: &[Turn], place: &Place<'_>) -> Option<ConversationFile> {
+        conversation::write(turns, place)
     }
 
     fn message(&self, text: &str) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Claude Code: `claude -p` with streams of JSON both ways. Nothing here starts a process or reads a file.
 
+mod conversation;
 mod decode;
 mod launch;
 mod tally;

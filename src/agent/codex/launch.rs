@@ -1,8 +1,11 @@
 //! How Codex is started.
 
-use super::CodexDecoder;
+use super::{CodexDecoder, conversation};
+use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Longer instructions go in with the prompt: Linux takes no argument longer than 128 KiB.
 const MAX_INSTRUCTIONS: usize = 100 * 1024;
@@ -61,6 +64,18 @@ impl Adapter for Codex {
 
     fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(CodexDecoder::new(&request.worktree, request.before))
+    }
+
+    fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+        conversation_home(env, "CODEX_HOME", ".codex")
+    }
+
+    fn read_conversation(&self, file: &[u8]) -> Vec<Turn> {
+        conversation::read(file)
+    }
+
+    fn write_conversation(&self, turns: &[Turn], place: &Place<'_>) -> Option<ConversationFile> {
+        conversation::write(turns, place)
     }
 
     fn message(&self, _: &str) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Codex: `codex exec --json`. Nothing here starts a process or reads a file.
 
+mod conversation;
 mod decode;
 mod launch;
 #[cfg(test)]

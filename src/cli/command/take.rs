@@ -4,15 +4,20 @@ use super::task::claim::QueueArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
+use crate::cli::ui::printable;
 use crate::model::Agent;
 use crate::orchestrate;
 use crate::orchestrate::take::TakeOptions;
+use crate::orchestrate::worker::{Given, Until, Worker};
 
 /// Go on here with an agent of another machine
 ///
 /// Its claim, its branch and what a worker's agent had not committed come along; the latter as the last commit of its
-/// branch. Its conversation lives where its program kept it, so another one begins here, with its task, the open
-/// findings, what it changed, and what it said if that machine sends transcripts (orchestra.transcripts).
+/// branch. Its conversation goes on here if its program is Claude Code or Codex and its machine sends what agents said
+/// (orchestra.transcripts = remote: redacted, without what they thought, at most 8 MiB). Otherwise another one begins,
+/// with a written handoff: its task, the open findings, what it changed, and what is known of what it said.
+///
+/// Its run is like a worker's: this machine says that it is alive, and its branch is pushed with the end of its claim.
 ///
 /// Only what nobody works on is taken: a run that is over, or a machine that was seen silent for its time, by the
 /// clock here. --force takes it all the same; what it did since it was last heard of is lost then, and so is what it
@@ -50,8 +55,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     let agent: Agent = state.require_named(&args.agent)?;
     let outfit = session::outfit(ctx, Some(args.profile.as_deref().unwrap_or(&agent.profile)))?;
-    let options = TakeOptions { force: args.force, extra: args.message.clone(), ttl: None };
-    let taken = orchestrate::take::take(&queue, &agent.id, &options, &outfit)?;
+    let settings = ctx.settings()?;
+    let (ttl, transcripts) = (settings.claim_ttl(), settings.sends_transcripts());
+    let options = TakeOptions { force: args.force, extra: args.message.clone(), ttl: Some(ttl) };
+    let surroundings = session::surroundings(ctx)?;
+    let taken = orchestrate::take::take(&queue, &agent.id, &options, &outfit, &surroundings)?;
     for said in queue.take_said() {
         ctx.ui().warn(said);
     }
@@ -62,12 +70,18 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if taken.events > 0 {
         came.push("its transcript");
     }
-    ctx.ui().note(format!(
-        "took {} from machine {}: {}; a new conversation begins with a handoff",
-        agent.name,
-        taken.from,
-        came.join(", ")
-    ));
-    let options = SessionOptions { jobs: None, json: args.json, inner: false };
-    Ok(session::run(ctx, vec![taken.claim], options)?.exit())
+    let goes_on = match &taken.conversation {
+        Ok(()) => {
+            came.push("its conversation");
+            "its conversation goes on".to_owned()
+        }
+        Err(why) => format!("a new conversation begins with a handoff: {}", printable(why)),
+    };
+    ctx.ui().note(format!("took {} from machine {}: {}", agent.name, taken.from, came.join(", ")));
+    ctx.ui().note(goes_on);
+    let given = Given { claim: taken.claim, task: agent.task, fence: taken.fence };
+    let (zone, until, jobs) = (None, Until::Once, 1);
+    let worker = Worker { queue, outfit, zone, jobs, until, transcripts, ttl, given: Some(given) };
+    let options = SessionOptions { jobs: Some(1), json: args.json, inner: false };
+    Ok(session::run_worker(ctx, worker, options)?.exit())
 }

@@ -58,6 +58,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         },
         transcripts: settings.sends_transcripts(),
         ttl: settings.claim_ttl(),
+        given: None,
     };
     let options = SessionOptions { jobs: Some(jobs), json: args.json, inner: false };
     let session = session::run_worker(ctx, worker, options)?;

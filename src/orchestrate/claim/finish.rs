@@ -11,6 +11,8 @@ use crate::store::{CLAIM_REFS, OverOutcome};
 pub struct Finish {
     /// The task, or the agent.
     pub of: Id,
+    /// Whether it is the agent: one without a task.
+    pub is_agent: bool,
     /// What became of it.
     pub outcome: OverOutcome,
     /// The same in words.
@@ -43,14 +45,21 @@ impl Queue {
         let mut answers = Vec::new();
         for one in work {
             let Some((_, commit)) = self.held()?.into_iter().find(|(of, _)| *of == one.of) else {
-                // It was never claimed over a remote.
-                answers.push(Published::Done);
+                answers.push(self.finish_unclaimed(one)?);
                 continue;
             };
             answers.push(retrying(&self.store, || self.finish_one(one, &commit))?);
         }
         tracing::debug!("finished {} on {}", work.len(), remote.name);
         Ok(answers)
+    }
+
+    /// Work that was never claimed over a remote. Of an agent without a task the branch arrives all the same.
+    fn finish_unclaimed(&self, work: &Finish) -> Result<Published, Error> {
+        let Some((name, tip)) = work.branch.clone().filter(|_| work.is_agent) else {
+            return Ok(Published::Done);
+        };
+        self.push_branch(Some(LeasedSpec { name, new: Some(tip), lease: Lease::Forward }))
     }
 
     fn finish_one(&self, work: &Finish, commit: &ObjectId) -> Result<Published, Error> {
@@ -127,9 +136,9 @@ impl Queue {
         Ok(())
     }
 
-    /// Says that this machine is alive, with whatever else waits to be sent and `more`; and looks who took over what
+    /// Says that this machine is alive, with whatever else waits to be sent and `more`, by what the remote has; and looks who took over what
     /// is ours. Returns what was seen after it.
-    pub fn beat(&self, more: &[LeasedSpec]) -> Result<View, Error> {
+    pub fn beat(&self, more: impl FnOnce(&View) -> Vec<LeasedSpec>) -> Result<View, Error> {
         if self.remote.is_none() {
             return Ok(View::default());
         }
@@ -139,7 +148,7 @@ impl Queue {
         let mut specs: Vec<LeasedSpec> = settling.specs().collect();
         specs.extend(self.heartbeat_spec(&view)?);
         specs.extend(self.extra.borrow_mut().drain(..));
-        specs.extend(more.iter().cloned());
+        specs.extend(more(&view));
         self.push(&specs, false)?;
         if settling.is_empty() {
             return Ok(view);

@@ -6,7 +6,7 @@ use crate::orchestrate::heartbeat::Watch;
 use crate::orchestrate::sync::{self, Remote};
 use crate::orchestrate::{Error, claim::retrying};
 use crate::store::{
-    CLAIM_REFS, ClaimRecord, Heartbeat, LOG_REFS, MACHINE_REFS, SNAPSHOT_REFS, STATE_REF, Store,
+    CLAIM_REFS, ClaimRecord, Heartbeat, LOG_REFS, MACHINE_REFS, SAID_REFS, SNAPSHOT_REFS, STATE_REF, Store,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct View {
     pub machines: BTreeMap<String, ObjectId>,
     /// Snapshots of agents' uncommitted work.
     pub snapshots: BTreeMap<Id, ObjectId>,
+    /// What agents said.
+    pub said: BTreeMap<Id, ObjectId>,
     /// Transcripts, by our names of their refs.
     pub logs: Vec<String>,
     /// Names under ours that are none, escaped; nothing is done with them.
@@ -30,8 +32,8 @@ impl View {
     /// Sorts what a remote listed; names that do not fit the grammar are kept out.
     fn of(remote: &Remote, listed: BTreeMap<String, ObjectId>) -> Self {
         let mut view = Self::default();
-        let [claims, machines, snapshots] =
-            [CLAIM_REFS, MACHINE_REFS, SNAPSHOT_REFS].map(|prefix| remote.there(prefix));
+        let [claims, machines, snapshots, said] =
+            [CLAIM_REFS, MACHINE_REFS, SNAPSHOT_REFS, SAID_REFS].map(|prefix| remote.there(prefix));
         for (name, commit) in listed {
             if let Some(log) = log_name(remote, &name) {
                 view.logs.push(log);
@@ -46,6 +48,8 @@ impl View {
                 }
             } else if let Some(rest) = name.strip_prefix(&snapshots) {
                 rest.parse().map(|id| view.snapshots.insert(id, commit)).is_ok()
+            } else if let Some(rest) = name.strip_prefix(&said) {
+                rest.parse().map(|id| view.said.insert(id, commit)).is_ok()
             } else {
                 true
             };

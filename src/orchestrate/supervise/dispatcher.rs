@@ -53,6 +53,11 @@ impl Supervisor {
         Self { store, redactor, options, desk, asked }
     }
 
+    /// What takes secrets out of what its agents say.
+    pub(in crate::orchestrate) fn redactor(&self) -> Arc<Redactor> {
+        Arc::clone(&self.redactor)
+    }
+
     /// Where others find out about its runs, and ask for things.
     pub(in crate::orchestrate) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.desk)

@@ -3,13 +3,15 @@
 //! The runs are the supervisor's, as those of `spawn`; beside them one thread speaks with the remote. What the
 //! remote does not take now is kept and sent again; nothing of a task that another machine took over is sent.
 
+mod carry;
 mod publish;
 mod shift;
 
 use super::claim::Queue;
-use super::session::{Outfit, Surroundings};
+use super::session::{Claim, Outfit, Surroundings};
 use super::supervise::{Finished, Progress, Request, Supervisor};
 use super::{Error, control::Desk};
+use crate::model::Id;
 use crate::process::FileLock;
 use shift::Shift;
 use std::sync::Arc;
@@ -33,6 +35,19 @@ pub struct Worker {
     pub transcripts: bool,
     /// After which silence of this machine others may take over.
     pub ttl: Duration,
+    /// What was claimed before, and is all that it works on.
+    pub given: Option<Given>,
+}
+
+/// An agent that a worker is given instead of looking for tasks.
+#[derive(Debug)]
+pub struct Given {
+    /// The agent, with its run.
+    pub claim: Claim,
+    /// Its task, if it has one, claimed by this machine.
+    pub task: Option<Id>,
+    /// The claim's fence.
+    pub fence: u64,
 }
 
 /// When a worker ends by itself.
@@ -62,10 +77,12 @@ pub async fn work(
     asks: mpsc::Sender<Request>,
     progress: mpsc::Sender<Progress>,
 ) -> (Vec<Finished>, Result<(), Error>) {
-    let lock = match only_one(&worker.queue) {
+    // Whoever is given its work looks for no other, and gives back nothing of anybody's.
+    let lock = match worker.given.is_none().then(|| only_one(&worker.queue)).transpose() {
         Ok(lock) => lock,
         Err(error) => return (Vec::new(), Err(error)),
     };
+    let redactor = supervisor.redactor();
     let (server, desk): (_, Arc<Desk>) = (supervisor.listen(), supervisor.desk());
     let address = server.as_ref().map(|server| server.name().to_owned());
     let (sender, plans) = mpsc::channel(1);
@@ -81,7 +98,7 @@ pub async fn work(
             let _ = shown.send(next).await;
         }
     });
-    let shift = Shift::new(worker, surroundings, desk, address, sender, ends, asks, progress);
+    let shift = Shift::new(worker, surroundings, desk, address, sender, ends, asks, progress, redactor);
     let shift = tokio::task::spawn_blocking(move || shift.run());
     let mut finished = supervisor.supervise(plans, requests, inner).await;
     let _ = forward.await;

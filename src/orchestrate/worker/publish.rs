@@ -34,8 +34,13 @@ impl Shift {
         for (one, job) in over {
             let end = words::end(&one, &job.agent);
             let branch = (one.tip != job.agent.base).then(|| (job.agent.branch.clone(), one.tip.clone()));
-            let finish =
-                Finish { of: job.task, outcome: end.outcome, result: Some(end.result.clone()), branch };
+            let finish = Finish {
+                of: job.task,
+                is_agent: job.task == job.agent.id,
+                outcome: end.outcome,
+                result: Some(end.result.clone()),
+                branch,
+            };
             let published = match self.worker.queue.finish(std::slice::from_ref(&finish)) {
                 Ok(mut answers) => answers.pop().unwrap_or(Published::Done),
                 Err(error) => {
@@ -44,10 +49,8 @@ impl Shift {
                     continue;
                 }
             };
-            if self.has_snapshot(&one.agent) {
-                self.snapshot_spec(&one.agent, None)
-                    .into_iter()
-                    .for_each(|spec| self.worker.queue.send_along(spec));
+            if published != Published::Ousted {
+                self.carry_end(&job);
             }
             match published {
                 Published::Ousted => {
@@ -72,7 +75,9 @@ impl Shift {
 
     /// An agent that never began: its task is anybody's again.
     fn forget(&mut self, job: &Job) {
-        self.release(&job.task);
+        if job.task != job.agent.id {
+            self.release(&job.task);
+        }
         let forgotten = self.store.transact(|transaction| {
             let Some(mut agent) = transaction.get::<Agent>(&job.agent.id)? else { return Ok(()) };
             if agent.runs.is_empty() && agent.removed.is_none() {

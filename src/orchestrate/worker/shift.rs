@@ -1,16 +1,16 @@
 //! What a worker does between the runs: claim, start, wait, publish, be heard of.
 
+use super::carry::Carried;
 use super::publish::{Job, words};
-use super::{Until, Worker};
-use crate::git::{Lease, LeasedSpec};
-use crate::model::{Agent, Id, Name, ObjectId, Task, TaskStatus};
+use super::{Given, Until, Worker};
+use crate::agent::Redactor;
+use crate::model::{Agent, Id, Name, Task, TaskStatus};
 use crate::orchestrate::claim::{Claimed, Terms, View};
 use crate::orchestrate::control::Desk;
 use crate::orchestrate::session::{Claim, Surroundings, make};
-use crate::orchestrate::snapshot::snapshot;
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
 use crate::orchestrate::{Error, SpawnRequest, lease, spawn};
-use crate::store::{LOG_REFS, SNAPSHOT_REFS, Store};
+use crate::store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -29,7 +29,7 @@ const NAME_LEN: usize = 22;
 pub(super) struct Shift {
     pub(super) worker: Worker,
     pub(super) store: Store,
-    surroundings: Surroundings,
+    pub(super) surroundings: Surroundings,
     desk: Arc<Desk>,
     address: Option<String>,
     plans: mpsc::Sender<Plan>,
@@ -49,8 +49,9 @@ pub(super) struct Shift {
     claim_at: Instant,
     idle: Duration,
     failures: u32,
-    /// The snapshot that the remote has of each agent.
-    snapshots: HashMap<Id, ObjectId>,
+    /// What the remote has of agents beside their branches.
+    pub(super) carried: Carried,
+    pub(super) redactor: Arc<Redactor>,
 }
 
 impl Shift {
@@ -64,6 +65,7 @@ impl Shift {
         ends: Receiver<Finished>,
         asks: mpsc::Sender<Request>,
         progress: mpsc::Sender<Progress>,
+        redactor: Arc<Redactor>,
     ) -> Self {
         let store = worker.queue.store().clone();
         let now = Instant::now();
@@ -86,13 +88,20 @@ impl Shift {
             claim_at: now,
             idle: IDLE.0,
             failures: 0,
-            snapshots: HashMap::new(),
+            carried: Carried::default(),
+            redactor,
         }
     }
 
     /// Works to the end. Returns what never started, and what went wrong.
     pub(super) fn run(mut self) -> (Vec<Finished>, Result<(), Error>) {
-        let worked = self.tidy().and_then(|()| self.turns());
+        let worked = match self.worker.given.take() {
+            Some(given) => {
+                self.begin(given);
+                self.turns(true)
+            }
+            None => self.tidy().and_then(|()| self.turns(false)),
+        };
         // No more plans: the supervisor ends when what runs is over.
         let (none, _) = mpsc::channel(1);
         self.plans = none;
@@ -104,8 +113,16 @@ impl Shift {
         (std::mem::take(&mut self.unstarted), worked.and(flushed))
     }
 
-    fn turns(&mut self) -> Result<(), Error> {
-        let mut begun = false;
+    /// Starts what was claimed before, and says at once that it runs.
+    fn begin(&mut self, given: Given) {
+        let Given { mut claim, task, fence } = given;
+        self.announce(&mut claim);
+        let of = task.unwrap_or(claim.agent.id);
+        self.hand_on(claim, of, fence);
+        self.beat();
+    }
+
+    fn turns(&mut self, mut begun: bool) -> Result<(), Error> {
         while !self.plans.is_closed() {
             let free = self.worker.jobs.saturating_sub(self.running.len());
             if free > 0 && Instant::now() >= self.claim_at && !(begun && self.worker.until == Until::Once) {
@@ -191,15 +208,19 @@ impl Shift {
             outfit: self.worker.outfit.clone(),
         };
         for mut claim in spawn(&self.store, &request)?.claims {
-            self.desk.enter(claim.agent.id, &claim.agent.name, claim.run);
-            if let Some(address) = &self.address
-                && let Err(error) = claim.lease.answers_at(address)
-            {
-                tracing::warn!("{}", chain(&error));
-            }
+            self.announce(&mut claim);
             self.hand_on(claim, *id, fence);
         }
         Ok(())
+    }
+
+    fn announce(&self, claim: &mut Claim) {
+        self.desk.enter(claim.agent.id, &claim.agent.name, claim.run);
+        if let Some(address) = &self.address
+            && let Err(error) = claim.lease.answers_at(address)
+        {
+            tracing::warn!("{}", chain(&error));
+        }
     }
 
     fn hand_on(&mut self, claim: Claim, task: Id, fence: u64) {
@@ -255,64 +276,23 @@ impl Shift {
         }
     }
 
-    /// Says that this machine is alive, sends what its agents have not committed, and stops those whose tasks were
-    /// taken over.
+    /// Says that this machine is alive, sends what its agents have not committed and where asked for what they said,
+    /// and stops those whose tasks were taken over.
     pub(super) fn beat(&mut self) {
         self.heard = Instant::now();
-        let mut made = Vec::new();
-        if self.worker.queue.remote().is_some() {
-            for (id, job) in &self.running {
-                match snapshot(&self.store, &job.agent) {
-                    Ok(Some(commit)) if self.is_news(id, &commit) => made.push((*id, commit)),
-                    Ok(_) => {}
-                    Err(error) => tracing::debug!("no snapshot of {}: {error}", job.agent.name),
-                }
-            }
-        }
-        let specs: Vec<LeasedSpec> =
-            made.iter().filter_map(|(id, new)| self.snapshot_spec(id, Some(new))).collect();
-        let specs = [specs, self.logs()].concat();
-        match self.worker.queue.beat(&specs) {
+        let mut carried = Carried::default();
+        let beaten = self.worker.queue.beat(|view| {
+            carried = self.carried(view);
+            carried.specs()
+        });
+        match beaten {
             Ok(view) => {
-                self.snapshots.extend(made);
+                self.carried = carried;
                 self.stop_ousted(&view);
             }
             Err(error) => self.say(None, format!("failed to {}; trying again", chain(&error))),
         }
         self.say_all();
-    }
-
-    /// The transcripts of this machine, where they are to be sent: most of them the remote has already.
-    fn logs(&self) -> Vec<LeasedSpec> {
-        let (Some(remote), true) = (self.worker.queue.remote(), self.worker.transcripts) else {
-            return Vec::new();
-        };
-        let Ok(machine) = self.store.machine() else { return Vec::new() };
-        let logs = self.store.repo().list_refs(&format!("{LOG_REFS}{machine}/")).unwrap_or_default();
-        let spec = |(name, new): (String, ObjectId)| LeasedSpec {
-            name: remote.there(&name),
-            new: Some(new),
-            lease: Lease::Forward,
-        };
-        logs.into_iter().map(spec).collect()
-    }
-
-    /// Two snapshots of the same files differ by their time.
-    fn is_news(&self, agent: &Id, commit: &ObjectId) -> bool {
-        let repo = self.store.repo();
-        let content = |commit: &ObjectId| repo.read_commit(commit).map(|read| (read.tree, read.parents)).ok();
-        self.snapshots.get(agent).is_none_or(|last| last != commit && content(last) != content(commit))
-    }
-
-    pub(super) fn snapshot_spec(&self, agent: &Id, new: Option<&ObjectId>) -> Option<LeasedSpec> {
-        let remote = self.worker.queue.remote()?;
-        let name = remote.there(&format!("{SNAPSHOT_REFS}{agent}"));
-        let lease = self.snapshots.get(agent).cloned().map_or(Lease::Absent, Lease::At);
-        Some(LeasedSpec { name, new: new.cloned(), lease })
-    }
-
-    pub(super) fn has_snapshot(&self, agent: &Id) -> bool {
-        self.snapshots.contains_key(agent)
     }
 
     fn stop_ousted(&self, view: &View) {
