@@ -206,6 +206,9 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
         let closed = what == What::ClosedTasks;
         let wanted = |task: &&Task| any || (task.status == TaskStatus::Closed) == closed;
         state.all::<Task>()?.iter().filter(wanted).for_each(|task| add(&task.id, &task.title));
+        if closed {
+            state.archived_titles::<Task>()?.iter().for_each(|(id, title)| add(id, title));
+        }
     }
     if any || what == What::Findings {
         let open = |finding: &&Finding| any || finding.status == FindingStatus::Open;

@@ -100,6 +100,12 @@ const KEYS: &[Key] = &[
         A_SPAN,
         "after which silence of this machine others may take over its agents",
     ),
+    key(
+        "archive-after",
+        Type::Duration,
+        A_SPAN,
+        "for how long nobody touched a closed task that `gc` archives",
+    ),
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),

@@ -230,6 +230,14 @@ impl Settings {
         }
     }
 
+    /// For how long nobody touched a closed task that is archived.
+    pub fn archive_after(&self) -> std::time::Duration {
+        match self.setting("archive-after").map(|setting| &setting.value) {
+            Some(Value::Duration(age)) => *age,
+            _ => std::time::Duration::from_secs(90 * 24 * 3600),
+        }
+    }
+
     /// The name of the profile that is used where none is named.
     pub fn default_profile(&self) -> Result<&str, Error> {
         match self.value("default-profile")? {

@@ -1,5 +1,6 @@
 //! The use cases: spawn, supervise, overlap, merge, sync.
 
+pub mod archive;
 pub mod claim;
 pub mod control;
 pub mod doctor;

@@ -4,7 +4,8 @@
 //! two. What the other side sends is not trusted: what is no record under an id of its own, or would name refs that
 //! are not ours, is left out and said.
 
-use super::layout::{FORMAT, FORMAT_PATH, entity_path};
+use super::archive::{Versions, entity_at};
+use super::layout::{FORMAT, FORMAT_PATH};
 use super::state::Format;
 use super::{
     Entity, Error, FINDINGS_NOTES, Field, PROVENANCE_NOTES, Record, STATE_REF, Stamp, State, Store, local,
@@ -214,11 +215,12 @@ fn merger() -> Identity {
 
 /// The merge of two trees of state.
 pub(super) struct Trees<'r> {
-    repo: &'r Repository,
+    pub(super) repo: &'r Repository,
     edits: Vec<TreeEdit>,
     pub(super) written: Vec<ObjectId>,
     pub(super) entities: BTreeSet<(Kind, Id)>,
     pub(super) quarantined: Vec<Quarantined>,
+    pub(super) versions: BTreeMap<(Kind, Id), Versions>,
 }
 
 impl<'r> Trees<'r> {
@@ -229,12 +231,14 @@ impl<'r> Trees<'r> {
             written: Vec::new(),
             entities: BTreeSet::new(),
             quarantined: Vec::new(),
+            versions: BTreeMap::new(),
         }
     }
 
     /// The tree that holds what `ours` and `theirs` hold. Directories that are equal are not read.
     pub(super) fn merge(&mut self, ours: Option<&ObjectId>, theirs: &ObjectId) -> Result<ObjectId, Error> {
         self.directory("", ours, theirs, 0)?;
+        self.settle(ours)?;
         if self.edits.is_empty()
             && let Some(ours) = ours
         {
@@ -307,9 +311,8 @@ impl<'r> Trees<'r> {
     }
 
     fn file(&mut self, path: &str, ours: Option<&ObjectId>, theirs: &ObjectId) -> Result<(), Error> {
-        let first = path.split('/').next().unwrap_or_default();
-        if let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.directory() == first) {
-            return self.entity(kind, path, ours, theirs);
+        if let Some((kind, id)) = entity_at(path) {
+            return self.entity(kind, id, path, ours, theirs);
         }
         let Some(ours) = ours else {
             self.put(path, theirs.clone());
@@ -341,15 +344,16 @@ impl<'r> Trees<'r> {
         Ok(())
     }
 
+    /// Takes a record of theirs for what [`Trees::settle`] merges.
     fn entity(
         &mut self,
         kind: Kind,
+        id: Option<Id>,
         path: &str,
         ours: Option<&ObjectId>,
         theirs: &ObjectId,
     ) -> Result<(), Error> {
-        let id = path.rsplit('/').next().and_then(|name| super::cache::id_of_file(name.as_bytes()));
-        let Some(id) = id.filter(|id| entity_path(kind, id) == path) else {
+        let Some(id) = id else {
             self.quarantine(path, "it is not where an entity belongs");
             return Ok(());
         };
@@ -357,36 +361,25 @@ impl<'r> Trees<'r> {
             self.quarantine(path, "it is larger than a record can be");
             return Ok(());
         }
-        let their_record = match check(kind, &id, &self.repo.read_blob(theirs)?) {
-            Ok(record) => record,
-            Err(reason) => {
-                self.quarantine(path, reason);
-                return Ok(());
-            }
-        };
-        let our_record =
-            ours.map(|ours| self.repo.read_blob(ours)).transpose()?.and_then(|b| check(kind, &id, &b).ok());
-        let blob = match &our_record {
-            Some(our_record) => {
-                self.write(&merge::merge(fields(kind), our_record, &their_record).to_bytes())?
-            }
-            None => theirs.clone(),
-        };
-        if Some(&blob) != ours {
-            self.entities.insert((kind, id));
-            self.put(path, blob);
+        match check(kind, &id, &self.repo.read_blob(theirs)?) {
+            Ok(_) => self.versions.entry((kind, id)).or_default().add(path, ours, theirs),
+            Err(reason) => self.quarantine(path, reason),
         }
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<ObjectId, Error> {
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<ObjectId, Error> {
         let blob = self.repo.write_blob(bytes)?;
         self.written.push(blob.clone());
         Ok(blob)
     }
 
-    fn put(&mut self, path: &str, blob: ObjectId) {
+    pub(super) fn put(&mut self, path: &str, blob: ObjectId) {
         self.edits.push((path.to_owned(), Some((EntryMode::Blob, blob))));
+    }
+
+    pub(super) fn remove(&mut self, path: &str) {
+        self.edits.push((path.to_owned(), None));
     }
 }
 

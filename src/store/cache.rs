@@ -6,7 +6,7 @@
 
 use super::{Error, local};
 use crate::git::{EntryMode, Repository};
-use crate::model::{Id, Kind, ObjectId};
+use crate::model::{Id, ObjectId};
 use bstr::{BString, ByteSlice};
 use std::collections::HashMap;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::Path;
 
 /// The first words of a cache file; a file of another build starts differently and is not read.
-const MAGIC: &str = "git-orchestra cache 2";
+const MAGIC: &str = "git-orchestra cache 3";
 /// No header is longer.
 const HEADER: usize = 256;
 
@@ -48,26 +48,26 @@ pub(super) struct Entry<'a> {
 }
 
 impl Cached {
-    /// The records of `tree`, the directory of `kind` in a state.
-    pub(super) fn load(repo: &Repository, kind: Kind, tree: &ObjectId, part: Part) -> Result<Self, Error> {
-        Self::load_some(repo, kind, tree, part, |_| true)
+    /// The records of `tree`, which is the directory `dir` of a state.
+    pub(super) fn load(repo: &Repository, dir: &str, tree: &ObjectId, part: Part) -> Result<Self, Error> {
+        Self::load_some(repo, dir, tree, part, |_| true)
     }
 
     /// The same, of the directories of the first level that are `wanted`.
     pub(super) fn load_some(
         repo: &Repository,
-        kind: Kind,
+        dir: &str,
         tree: &ObjectId,
         part: Part,
         wanted: impl Fn(u8) -> bool,
     ) -> Result<Self, Error> {
-        let dir = repo.local_dir().join("cache");
+        let (cache, name) = (repo.local_dir().join("cache"), dir.replace('/', "-"));
         let mut shards = Vec::new();
         for entry in repo.read_tree(tree)? {
             if entry.mode != EntryMode::Tree || entry.name.len() != 1 || !wanted(entry.name[0]) {
                 continue;
             }
-            let path = dir.join(format!("{}-{}", kind.directory(), entry.name));
+            let path = cache.join(format!("{name}-{}", entry.name));
             shards.push(Shard::load(repo, &path, entry.name[0], &entry.id, part)?);
         }
         Ok(Self(shards))
@@ -338,7 +338,7 @@ fn compact(record: &[u8], out: &mut Vec<u8>) -> (BString, BString) {
         out.extend_from_slice(b"\"unreadable\"");
         return (BString::default(), BString::default());
     };
-    for merging in ["_s", "_l", "_v"] {
+    for merging in ["_s", "_l", "_v", "_a"] {
         fields.remove(merging);
     }
     if fields.contains_key("_d") {

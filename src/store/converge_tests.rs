@@ -42,6 +42,8 @@ enum Step {
     Take(usize),
     Result(usize, u8),
     Delete(usize),
+    /// Archives the task if it is closed, as this clone has it.
+    Archive(usize),
     Note(u8),
     Sync,
     Push,
@@ -57,7 +59,8 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         2 => (task.clone(), 0..3_u8, any::<bool>()).prop_map(|(task, n, there)| Step::Label(task, n, there)),
         2 => task.clone().prop_map(Step::Take),
         1 => (task.clone(), any::<u8>()).prop_map(|(task, n)| Step::Result(task, n)),
-        1 => task.prop_map(Step::Delete),
+        1 => task.clone().prop_map(Step::Delete),
+        3 => task.prop_map(Step::Archive),
         1 => any::<u8>().prop_map(Step::Note),
         4 => Just(Step::Sync),
         1 => Just(Step::Push),
@@ -128,6 +131,14 @@ impl Fleet {
                 let deleted = json!({"by": "Ada", "at": 1});
                 vec![(DELETED, deleted)]
             }),
+            Step::Archive(task) => {
+                let Some(id) = self.tasks.get(*task) else { return };
+                let archive = |tx: &mut Transaction<'_>| match tx.get::<Task>(id)? {
+                    Some(task) if task.status == TaskStatus::Closed => tx.archive(id),
+                    _ => Ok(()),
+                };
+                self.clones[who].store.transact::<_, Error>(archive).unwrap();
+            }
             Step::Note(n) => {
                 let store = &self.clones[who].store;
                 let commit: ObjectId = self.clones[0].sandbox.git(&["rev-parse", "HEAD"]).parse().unwrap();
@@ -288,6 +299,13 @@ proptest! {
             // One that was only ever on its own clone is there too.
             prop_assert!(state.record(Kind::Task, id).unwrap().is_some());
         }
+        // Each is in the place that its record says, and in no other.
+        let verified = state.verify(Timestamp(u64::MAX / 2)).unwrap();
+        prop_assert_eq!((&verified.broken, &verified.unknown), (&vec![], &vec![]));
+        prop_assert_eq!(verified.entities.get(&Kind::Task).copied(), Some(fleet.tasks.len()));
+        for task in state.archived::<Task>().unwrap() {
+            prop_assert_eq!(task.status, TaskStatus::Closed);
+        }
     }
 }
 
@@ -335,5 +353,43 @@ fn what_was_deleted_stays_deleted_and_an_edit_elsewhere_is_not_lost() {
         let record = state.record(Kind::Task, &fleet.tasks[0]).unwrap().unwrap();
         assert!(record.is_deleted());
         assert_eq!(record.fields["title"], json!("title 9"), "it is there for whoever brings it back");
+    }
+}
+
+#[test]
+fn what_one_archives_while_another_edits_comes_back_with_the_edit() {
+    // Whichever clock is ahead: that of who archives (1) or that of who edits (0).
+    for (archives, edits) in [(1, 0), (0, 1)] {
+        let mut fleet = Fleet::new(2);
+        fleet.step(0, &Step::Add);
+        fleet.step(0, &Step::Status(0, 2));
+        for who in [0, 1] {
+            fleet.step(who, &Step::Sync);
+        }
+        fleet.step(archives, &Step::Archive(0));
+        let id = fleet.tasks[0];
+        let state = fleet.clones[archives].store.state().unwrap();
+        assert!(state.all::<Task>().unwrap().is_empty() && state.get::<Task>(&id).unwrap().is_some());
+        fleet.step(edits, &Step::Label(0, 1, true));
+        for who in [archives, edits, archives] {
+            fleet.step(who, &Step::Sync);
+        }
+        for clone in &fleet.clones {
+            let state = clone.store.state().unwrap();
+            assert_eq!(state.all::<Task>().unwrap()[0].labels.len(), 1);
+            assert!(state.archived::<Task>().unwrap().is_empty());
+        }
+        // Archived once more, by both at once: both have it there, and a change of either brings it back.
+        for who in [0, 1] {
+            fleet.step(who, &Step::Archive(0));
+        }
+        for who in [0, 1, 0] {
+            fleet.step(who, &Step::Sync);
+        }
+        let (a, b) = (fleet.tips(0), fleet.tips(1));
+        assert_eq!(a.state, b.state);
+        assert_eq!(fleet.clones[0].store.state().unwrap().archived::<Task>().unwrap().len(), 1);
+        fleet.step(1, &Step::Status(0, 0));
+        assert_eq!(fleet.clones[1].store.state().unwrap().all::<Task>().unwrap().len(), 1);
     }
 }

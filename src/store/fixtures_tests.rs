@@ -83,9 +83,19 @@ fn samples() -> Vec<(&'static str, Record)> {
     let mut deleted = written::<Finding>(&finding);
     let by = json!({"by": "Ada <ada@example.org>", "at": 1_795_000_003_000_u64, "operation": id(9)});
     deleted.write(Finding::FIELDS, super::record::DELETED, Some(by), Timestamp(1_795_000_003_000), "g3mvk8");
+    let mut archived = written::<Task>(&json!({"id": id(6), "title": "Over", "status": "closed"}));
+    let mark = archived.mark(Timestamp(1_795_000_004_000));
+    archived.write(
+        Task::FIELDS,
+        super::archive::ARCHIVED,
+        Some(mark),
+        Timestamp(1_795_000_004_000),
+        "g3mvk8",
+    );
     vec![
         ("task", written::<Task>(&task)),
         ("task-contested", contested),
+        ("task-archived", archived),
         ("agent", written::<Agent>(&agent)),
         ("agent-taken", written::<Agent>(&taken)),
         ("finding", written::<Finding>(&finding)),
@@ -196,4 +206,10 @@ fn the_gates_of_the_first_build_read() {
         (format.number, format.min_read, format.min_write, format.epoch, format.floor),
         (1, 1, 1, 0, 0)
     );
+}
+
+#[test]
+fn what_a_past_build_archived_stays_archived() {
+    let record = Record::parse(&std::fs::read(root().join("v1/task-archived.json")).unwrap()).unwrap();
+    assert_eq!(record.archived(), Some(Timestamp(1_795_000_004_000)));
 }

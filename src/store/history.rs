@@ -5,7 +5,7 @@
 
 use super::absorb::fields;
 use super::operation::{OPERATION, Part, REF, RefMove};
-use super::{Error, Record, State, layout, local};
+use super::{Error, Record, State, archive, local};
 use crate::model::{Id, Kind, ObjectId, Timestamp};
 use bstr::ByteSlice;
 use serde_json::Value;
@@ -167,11 +167,13 @@ impl State {
 
     /// The record of an entity in a tree of the state.
     fn record_in(&self, tree: &ObjectId, kind: Kind, id: &Id) -> Result<Option<Record>, Error> {
-        let path = layout::entity_path(kind, id);
-        let Some(entry) = self.repo().find_in_tree(tree, &path)? else { return Ok(None) };
-        let bytes = self.repo().read_blob(&entry.id)?;
-        let broken = |source| Error::Broken { path, commit: tree.short().to_owned(), source };
-        Record::parse(&bytes).map(Some).map_err(broken)
+        for path in archive::places(kind, id) {
+            let Some(entry) = self.repo().find_in_tree(tree, &path)? else { continue };
+            let bytes = self.repo().read_blob(&entry.id)?;
+            let broken = |source| Error::Broken { path, commit: tree.short().to_owned(), source };
+            return Record::parse(&bytes).map(Some).map_err(broken);
+        }
+        Ok(None)
     }
 }
 

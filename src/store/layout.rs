@@ -18,6 +18,8 @@ pub const LOG_REFS: &str = "refs/orchestra/log/";
 pub(super) const FORMAT: u64 = 1;
 /// The gates of the format.
 pub(super) const FORMAT_PATH: &str = "format.json";
+/// Old closed tasks, below it as outside of it.
+pub(super) const ARCHIVE: &str = "archive";
 /// How to read the state with plain git.
 pub(super) const README_PATH: &str = "README.md";
 
@@ -30,6 +32,7 @@ Written by `git orchestra`. One JSON file an entity, one commit a change:
     git log refs/orchestra/state                                   what happened
     git ls-tree -r --name-only refs/orchestra/state                what there is
     git show refs/orchestra/state:tasks/k/3/k3….json               one task
+    git ls-tree -r --name-only refs/orchestra/state archive/       old closed tasks
     git log --notes='orchestra/*'                                  findings and provenance on commits
 
 `_s` holds the stamp (milliseconds-counter-machine) of each field's last write. Change nothing by hand:
@@ -41,6 +44,11 @@ Written by `git orchestra`. One JSON file an entity, one commit a change:
 pub(super) fn entity_path(kind: Kind, id: &Id) -> String {
     let text = id.as_str();
     format!("{}/{}/{}/{text}.json", kind.directory(), &text[..1], &text[1..2])
+}
+
+/// The path of an entity that is archived.
+pub(super) fn archive_path(kind: Kind, id: &Id) -> String {
+    format!("{ARCHIVE}/{}", entity_path(kind, id))
 }
 
 /// The ref that holds the transcripts of a machine's runs of one ISO week: `refs/orchestra/log/<machine>/2026-W47`.

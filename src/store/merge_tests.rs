@@ -28,6 +28,7 @@ enum Step {
     Count(u8),
     Fence,
     Delete(bool),
+    Archive,
     Pull(usize),
 }
 
@@ -41,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         2 => (1..4_u8).prop_map(Step::Count),
         1 => Just(Step::Fence),
         1 => any::<bool>().prop_map(Step::Delete),
+        2 => Just(Step::Archive),
         4 => (0..5_usize).prop_map(Step::Pull),
     ];
     proptest::collection::vec((0..5_usize, 0..50_u64, step), 1..40)
@@ -92,6 +94,12 @@ fn play(clones: usize, steps: &[(usize, u64, Step)]) -> (Vec<Record>, BTreeMap<S
                 let value = there.then(|| json!({"by": actor, "at": now}));
                 records[who].write(Task::FIELDS, "_d", value, now, &actor);
             }
+            Step::Archive => {
+                let mark = records[who].mark(now);
+                records[who].write(Task::FIELDS, "_a", Some(mark), now, &actor);
+                let closed = entity.status == TaskStatus::Closed && !records[who].is_deleted();
+                assert_eq!(records[who].is_archived(), closed);
+            }
             Step::Pull(from) => {
                 records[who] = merge(Task::FIELDS, &records[who], &records[from % clones].clone());
                 continue;
@@ -122,6 +130,7 @@ proptest! {
         prop_assert_eq!(m(&r[0], &r[0]).to_bytes(), r[0].to_bytes());
         let once = m(&r[0], &r[1]);
         prop_assert_eq!(m(&once, &r[1]).to_bytes(), once.to_bytes());
+        prop_assert_eq!(Record::parse(&once.to_bytes()).unwrap().is_archived(), once.is_archived());
         prop_assert_eq!(Record::parse(&once.to_bytes()).unwrap(), once);
     }
 

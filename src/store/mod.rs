@@ -5,6 +5,9 @@
 //! writes, [`journal`] keeps what a run says while it runs.
 
 mod absorb;
+mod archive;
+#[cfg(test)]
+mod archive_tests;
 mod cache;
 mod care;
 mod claim;

@@ -1,5 +1,6 @@
 //! Records: one entity as canonical JSON with a stamp for each field.
 
+use super::archive::ARCHIVED;
 use super::{Entity, Field, Stamp};
 use crate::model::Timestamp;
 use serde_json::{Map, Value};
@@ -256,7 +257,11 @@ impl Record {
                     self.supersede(key, actor);
                 }
                 self.put_back(key, value);
-                if key == DELETED { "deleted" } else { field.map_or("other", Field::name) }
+                match key {
+                    DELETED => "deleted",
+                    ARCHIVED => "archived",
+                    _ => field.map_or("other", Field::name),
+                }
             }
         };
         self.touch(key.to_owned(), now, actor);

@@ -5,6 +5,7 @@
 //! its record stays. Whatever is written gets new stamps, so it merges as any other change.
 
 use super::absorb::fields;
+use super::archive::ARCHIVED;
 use super::history::EntityChange;
 use super::record::DELETED;
 use super::{Deleted, Error, Record, State, Transaction};
@@ -144,7 +145,7 @@ impl Reversal {
                 held.push(Overtaken { kind, id, why });
             }
         };
-        for task in state.all::<Task>()? {
+        for task in state.everything::<Task>()? {
             for after in &task.after {
                 add(Kind::Task, Some(*after), format!("after:{after}"), (Kind::Task, task.id));
             }
@@ -190,6 +191,7 @@ impl Transaction<'_> {
 fn words(key: &str) -> String {
     match key.split_once(':') {
         _ if key == DELETED => "being deleted".to_owned(),
+        _ if key == ARCHIVED => "being archived".to_owned(),
         Some((name, _)) => name.to_owned(),
         None => key.to_owned(),
     }

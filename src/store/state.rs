@@ -1,9 +1,10 @@
 //! Reading the state: one tree, looked up directly.
 
+use super::archive::{self, Place};
 use super::cache::{self, Cached, Part};
 use super::layout::{FORMAT, FORMAT_PATH};
 use super::{Entity, Error, Record, STATE_REF};
-use crate::git::Repository;
+use crate::git::{EntryMode, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
 use bstr::ByteSlice;
 use std::cell::OnceCell;
@@ -17,7 +18,7 @@ const FEW: usize = 16;
 pub struct State {
     repo: Repository,
     tip: Option<(ObjectId, ObjectId)>,
-    indexes: [OnceCell<Option<Arc<Cached>>>; Kind::ALL.len()],
+    indexes: [[OnceCell<Option<Arc<Cached>>>; 2]; Kind::ALL.len()],
     ids: OnceCell<ShortIds>,
     left_out: LeftOut,
 }
@@ -125,11 +126,12 @@ impl State {
 
     /// The stored record of an entity.
     pub fn record(&self, kind: Kind, id: &Id) -> Result<Option<Record>, Error> {
-        let path = super::layout::entity_path(kind, id);
-        match self.read_path(&path)? {
-            Some(bytes) => Record::parse(&bytes).map(Some).map_err(|e| self.broken(&path, e)),
-            None => Ok(None),
+        for path in archive::places(kind, id) {
+            if let Some(bytes) = self.read_path(&path)? {
+                return Record::parse(&bytes).map(Some).map_err(|e| self.broken(&path, e));
+            }
         }
+        Ok(None)
     }
 
     /// The entity with this id.
@@ -152,11 +154,16 @@ impl State {
         }
     }
 
-    /// Every entity of a kind, by id. Served from the cache where it is right. What cannot be read is left out, so that
-    /// one bad record hides no other, and [`super::Store::left_out`] names it.
+    /// Every entity of a kind that is not archived, by id. Served from the cache where it is right. What cannot be read
+    /// is left out, so that one bad record hides no other, and [`super::Store::left_out`] names it.
     pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
-        let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
-        let cached = Cached::load(&self.repo, T::KIND, &tree, Part::Whole)?;
+        self.all_in(Place::Usual)
+    }
+
+    pub(super) fn all_in<T: Entity>(&self, place: Place) -> Result<Vec<T>, Error> {
+        let dir = place.directory(T::KIND);
+        let Some(tree) = self.tree_at(&dir)? else { return Ok(Vec::new()) };
+        let cached = Cached::load(&self.repo, &dir, &tree, Part::Whole)?;
         let living = cached.entries().filter(|entry| !is_deleted(entry.body));
         Ok(living.filter_map(|entry| self.cached(entry)).collect())
     }
@@ -173,12 +180,18 @@ impl State {
             };
             return ids.iter().filter_map(readable).collect();
         }
-        let Some(tree) = self.kind_tree(T::KIND)? else { return Ok(Vec::new()) };
-        let wanted: BTreeSet<u8> = ids.iter().map(|id| id.as_str().as_bytes()[0]).collect();
-        let wanted = |name| wanted.contains(&name);
-        let cached = Cached::load_some(&self.repo, T::KIND, &tree, Part::Whole, wanted)?;
-        let there = cached.entries().filter(|entry| ids.contains(&entry.id) && !is_deleted(entry.body));
-        Ok(there.filter_map(|entry| self.cached(entry)).collect())
+        let first: BTreeSet<u8> = ids.iter().map(|id| id.as_str().as_bytes()[0]).collect();
+        let mut found = Vec::new();
+        for dir in archive::places_of(T::KIND).map(|place| place.directory(T::KIND)) {
+            let Some(tree) = self.tree_at(&dir)? else { continue };
+            let wanted = |name| first.contains(&name);
+            let cached = Cached::load_some(&self.repo, &dir, &tree, Part::Whole, wanted)?;
+            let there = cached.entries().filter(|entry| ids.contains(&entry.id) && !is_deleted(entry.body));
+            found.extend(there.filter_map(|entry| self.cached::<T>(entry)));
+        }
+        found.sort_by_key(Entity::id);
+        found.dedup_by_key(|entity| entity.id());
+        Ok(found)
     }
 
     fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Option<T> {
@@ -193,27 +206,38 @@ impl State {
 
     /// The title of a task or the name of an agent, on one line, without reading its record.
     pub fn title<T: Entity>(&self, id: &Id) -> Result<Option<String>, Error> {
-        let index = self.index(T::KIND)?;
-        Ok(index.and_then(|index| Some(index.find(id)?.title.to_str_lossy().into_owned())))
+        for place in archive::places_of(T::KIND) {
+            let index = self.index(T::KIND, place)?;
+            if let Some(entry) = index.and_then(|index| index.find(id)) {
+                return Ok(Some(entry.title.to_str_lossy().into_owned()));
+            }
+        }
+        Ok(None)
     }
 
     /// The titles of all tasks or the names of all agents.
     pub fn titles<T: Entity>(&self) -> Result<HashMap<Id, String>, Error> {
-        let title = |entry: cache::Entry<'_>| (entry.id, entry.title.to_str_lossy().into_owned());
-        Ok(self.index(T::KIND)?.map(|index| index.entries().map(title).collect()).unwrap_or_default())
+        Ok(self.index(T::KIND, Place::Usual)?.map(titles).unwrap_or_default())
+    }
+
+    /// The same of what is archived.
+    pub fn archived_titles<T: Entity>(&self) -> Result<HashMap<Id, String>, Error> {
+        Ok(self.index(T::KIND, Place::Archive)?.map(titles).unwrap_or_default())
     }
 
     /// The tasks that come after `id`, without reading their records.
     pub fn tasks_after(&self, id: &Id) -> Result<BTreeSet<Id>, Error> {
-        Ok(self.index(Kind::Task)?.map(|index| index.after(id).collect()).unwrap_or_default())
+        Ok(self.index(Kind::Task, Place::Usual)?.map(|index| index.after(id).collect()).unwrap_or_default())
     }
 
-    /// What is cached of a kind but for its records; read once.
-    fn index(&self, kind: Kind) -> Result<Option<&Arc<Cached>>, Error> {
-        let index = &self.indexes[kind as usize];
+    /// What is cached of a kind in one place but for its records; read once.
+    fn index(&self, kind: Kind, place: Place) -> Result<Option<&Arc<Cached>>, Error> {
+        let index = &self.indexes[kind as usize][place as usize];
         if index.get().is_none() {
-            let cached = match self.kind_tree(kind)? {
-                Some(tree) => Some(Arc::new(Cached::load(&self.repo, kind, &tree, Part::Index)?)),
+            let cached = match self.tree_at(&place.directory(kind))? {
+                Some(tree) => {
+                    Some(Arc::new(Cached::load(&self.repo, &place.directory(kind), &tree, Part::Index)?))
+                }
                 None => None,
             };
             // Nobody else can have set it: this is one thread's.
@@ -222,9 +246,10 @@ impl State {
         Ok(index.get().and_then(Option::as_ref))
     }
 
-    fn kind_tree(&self, kind: Kind) -> Result<Option<ObjectId>, Error> {
+    fn tree_at(&self, dir: &str) -> Result<Option<ObjectId>, Error> {
         let Some(tree) = self.tree() else { return Ok(None) };
-        Ok(self.repo.find_in_tree(tree, kind.directory())?.map(|entry| entry.id))
+        let found = self.repo.find_in_tree(tree, dir)?.filter(|entry| entry.mode == EntryMode::Tree);
+        Ok(found.map(|entry| entry.id))
     }
 
     /// Everything whose id starts with `prefix`, of one kind or of any. Reads one directory a kind.
@@ -242,12 +267,17 @@ impl State {
         let mut found = Vec::new();
         let Some(tree) = self.tree() else { return Ok(found) };
         for kind in Kind::ALL.into_iter().filter(|k| kind.is_none_or(|wanted| wanted == *k)) {
-            let shard = format!("{}/{}/{}", kind.directory(), &prefix[..1], &prefix[1..2]);
-            let Some(entry) = self.repo.find_in_tree(tree, &shard)? else { continue };
-            let entries = self.repo.read_tree(&entry.id)?;
-            let ids = entries.iter().filter_map(|entry| cache::id_of_file(&entry.name));
-            found.extend(ids.map(|id| Found { kind, id }));
+            let start = found.len();
+            for dir in archive::places_of(kind).map(|place| place.directory(kind)) {
+                let shard = format!("{dir}/{}/{}", &prefix[..1], &prefix[1..2]);
+                let Some(entry) = self.repo.find_in_tree(tree, &shard)? else { continue };
+                let entries = self.repo.read_tree(&entry.id)?;
+                let ids = entries.iter().filter_map(|entry| cache::id_of_file(&entry.name));
+                found.extend(ids.map(|id| Found { kind, id }));
+            }
+            found[start..].sort_unstable();
         }
+        found.dedup();
         Ok(found)
     }
 
@@ -289,7 +319,9 @@ impl State {
         }
         let mut indexes = Vec::new();
         for kind in Kind::ALL {
-            indexes.extend(self.index(kind)?.cloned());
+            for place in archive::places_of(kind) {
+                indexes.extend(self.index(kind, place)?.cloned());
+            }
         }
         Ok(self.ids.get_or_init(|| ShortIds { ids: Vec::new(), indexes }))
     }
@@ -304,6 +336,10 @@ impl State {
         all.sort_unstable();
         Ok(ShortIds { ids: all, indexes: Vec::new() })
     }
+}
+
+fn titles(index: &Arc<Cached>) -> HashMap<Id, String> {
+    index.entries().map(|entry| (entry.id, entry.title.to_str_lossy().into_owned())).collect()
 }
 
 /// Whether a record without its stamps is that of a deleted entity: keys are sorted, and this one is the first.

@@ -7,7 +7,7 @@ use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
 use super::publish::{REASON, is_ours};
 use super::state::Format;
-use super::{Entity, Error, Record, STATE_REF, State, Store, journal, local};
+use super::{Entity, Error, Record, STATE_REF, State, Store, archive, journal, local};
 use crate::git::{
     self, EntryMode, Expected, Identity, NewCommit, NoteEdit, NoteLines, RefEdit, Repository, TreeEdit,
 };
@@ -79,7 +79,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Every entity of a kind, this change's own writes included.
+    /// Every entity of a kind that is not archived, this change's own writes included.
     pub fn all<T: Entity>(&self) -> Result<Vec<T>, Error> {
         let mut all: BTreeMap<Id, T> =
             self.base.all::<T>()?.into_iter().map(|entity| (entity.id(), entity)).collect();
@@ -87,13 +87,21 @@ impl Transaction<'_> {
             if *kind != T::KIND {
                 continue;
             }
-            if record.is_deleted() {
+            if record.is_deleted() || record.is_archived() {
                 all.remove(id);
             } else {
                 all.insert(*id, record.entity().expect("it was written from such an entity"));
             }
         }
         Ok(all.into_values().collect())
+    }
+
+    /// The record of an entity as this change has it.
+    pub(super) fn record(&self, kind: Kind, id: &Id) -> Result<Option<Record>, Error> {
+        match self.records.get(&(kind, *id)) {
+            Some(record) => Ok(Some(record.clone())),
+            None => self.base.record(kind, id),
+        }
     }
 
     /// Writes an entity: new, or whatever of it changed.
@@ -122,13 +130,8 @@ impl Transaction<'_> {
         key: &str,
         value: Option<serde_json::Value>,
     ) -> Result<(), Error> {
-        let mut record = match self.records.remove(&(kind, id)) {
-            Some(record) => record,
-            None => self
-                .base
-                .record(kind, &id)?
-                .ok_or_else(|| Error::NotFound { kind: Some(kind), text: id.to_string() })?,
-        };
+        let record = self.record(kind, &id)?;
+        let mut record = record.ok_or_else(|| Error::NotFound { kind: Some(kind), text: id.to_string() })?;
         let field = record.write(fields(kind), key, value, self.now, self.actor);
         self.records.insert((kind, id), record);
         let changed = self.changes.entry((kind, id)).or_default();
@@ -445,10 +448,19 @@ impl Store {
         };
 
         let mut edits = Vec::new();
+        let archive = transaction.base.has_archive()?;
         for (kind, id) in transaction.changes.keys() {
-            let blob = repo.write_blob(&transaction.records[&(*kind, *id)].to_bytes())?;
+            let record = &transaction.records[&(*kind, *id)];
+            let blob = repo.write_blob(&record.to_bytes())?;
             written.push(blob.clone());
-            edits.push((entity_path(*kind, id), Some((EntryMode::Blob, blob))));
+            let place = archive::place(*kind, id, record);
+            for other in archive::places(*kind, id).filter(|other| *other != place) {
+                let looked_at = archive || place != entity_path(*kind, id);
+                if looked_at && repo.find_in_tree(&parent_tree, &other)?.is_some() {
+                    edits.push((other, None));
+                }
+            }
+            edits.push((place, Some((EntryMode::Blob, blob))));
         }
         let mut refs = std::mem::take(&mut transaction.refs);
         let moved = self.moves(&refs, std::mem::take(&mut transaction.moved))?;

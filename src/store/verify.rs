@@ -3,7 +3,8 @@
 //! Reads; changes nothing. What newer builds wrote is no fault.
 
 use super::absorb::check;
-use super::layout::{FORMAT_PATH, README_PATH, entity_path};
+use super::archive::{entity_at, place, places};
+use super::layout::{ARCHIVE, FORMAT_PATH, README_PATH, entity_path};
 use super::{Error, Record, Stamp, State, cache};
 use crate::git::{EntryMode, TreeEntry};
 use crate::model::{Id, Kind, ObjectId, Timestamp};
@@ -46,6 +47,17 @@ impl State {
                 }
                 Some(_) => verified.broken.push((name, "it is no directory".to_owned())),
                 None if name == FORMAT_PATH || name == README_PATH => {}
+                None if name == ARCHIVE && entry.mode == EntryMode::Tree => {
+                    for entry in self.repo().read_tree(&entry.id)? {
+                        let path = format!("{ARCHIVE}/{}", entry.name.to_str_lossy());
+                        match entity_at(&path) {
+                            Some((kind, _)) if entry.mode == EntryMode::Tree => {
+                                self.directory(kind, &path, &entry.id, now, &mut verified)?;
+                            }
+                            _ => verified.unknown.push(path),
+                        }
+                    }
+                }
                 None => verified.unknown.push(name),
             }
         }
@@ -91,12 +103,24 @@ impl State {
 
     fn entry(&self, kind: Kind, path: &str, entry: &TreeEntry) -> Result<Record, String> {
         let id: Option<Id> = cache::id_of_file(&entry.name);
-        let id = id.filter(|id| entity_path(kind, id) == path && entry.mode == EntryMode::Blob);
+        let own = |id: &Id| places(kind, id).any(|place| place == path);
+        let id = id.filter(|id| own(id) && entry.mode == EntryMode::Blob);
         let id = id.ok_or("it is not where an entity belongs")?;
         let bytes = self.repo().read_blob(&entry.id).map_err(|error| error.to_string())?;
         let record = check(kind, &id, &bytes)?;
         if record.to_bytes() != bytes {
             return Err("it is not written the way records are".to_owned());
+        }
+        let belongs = place(kind, &id, &record);
+        if belongs != path {
+            return Err(format!("it belongs into {belongs}"));
+        }
+        // One that is in the right place can be in the other one too.
+        let tree = self.tree().expect("it has entries");
+        let live = entity_path(kind, &id);
+        let twice = || self.repo().find_in_tree(tree, &live).is_ok_and(|found| found.is_some());
+        if path != live && twice() {
+            return Err(format!("{live} is there as well"));
         }
         Ok(record)
     }

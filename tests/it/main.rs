@@ -13,6 +13,7 @@ mod acceptance_gemini;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
+mod archive;
 mod claims;
 mod cli;
 mod demo;

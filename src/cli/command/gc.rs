@@ -1,23 +1,38 @@
-//! `git orchestra gc`: what we wrote is packed, and nothing of the user's is touched.
+//! `git orchestra gc`: old closed tasks are archived, what we wrote is packed, and nothing of the user's is touched.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::session::own_program;
+use crate::cli::ui::{Align, Bar, Label, Table};
+use crate::cli::view::when;
+use crate::model::{Id, Task};
+use crate::orchestrate::archive;
 use crate::orchestrate::maintain::{Maintained, is_due, maintain};
 use crate::orchestrate::measure::bytes;
 use crate::process::Command;
+use serde::Serialize;
 use std::fmt::Write as _;
+use std::time::Duration;
 
-/// Pack what git orchestra wrote: smaller, and quicker to read
+/// Archive old closed tasks, and pack what git orchestra wrote
 ///
-/// Packs the objects that the state, transcripts and notes reach, and adds their commits to git's commit-graph. Your
-/// own `git gc`, its settings and your objects are left alone; both may run at once. It runs by itself, in the
+/// Closed tasks that nobody touched for orchestra.archiveAfter (90 days unless set), and that no open task, agent,
+/// finding, decision or merge needs, go into the archive: lists leave them out, `task list --archived` lists them, and
+/// whoever names one finds it as before. Any change brings a task back; `undo` brings back all. Then the objects that
+/// the state, transcripts and notes reach are packed, and git's commit-graph learns their commits. Your own `git gc`,
+/// its settings and your objects are left alone; both may run at once. Packing runs by itself as well, in the
 /// background, about every 1,000 changes, unless maintenance.auto is false.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  git orchestra gc")]
+#[command(after_help = "Examples:\n  git orchestra gc --dry-run\n  git orchestra gc --archive-after 30d")]
 pub(crate) struct Args {
-    /// Only if it is time, and without a word
+    /// Say which tasks would be archived, and do nothing
+    #[arg(short = 'n', long, conflicts_with = "auto")]
+    dry_run: bool,
+    /// Archive closed tasks that nobody touched for so long, such as 30d
+    #[arg(long, value_name = "AGE", value_parser = super::prune::span, conflicts_with = "auto")]
+    archive_after: Option<Duration>,
+    /// Pack only, only if it is time, and without a word
     #[arg(long)]
     auto: bool,
     /// Print JSON (`git orchestra schema`)
@@ -25,27 +40,85 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What was done, or would be.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    done: bool,
+    archived: &'a [Id],
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    packed: Option<&'a Maintained>,
+}
+
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let store = ctx.store()?;
-    if args.auto && !is_due(store.repo()) {
+    if args.auto {
+        if is_due(store.repo()) && store.is_initialised()? {
+            maintain(store)?;
+        }
         return Ok(Exit::Done);
     }
     if !store.is_initialised()? {
         ctx.ui().note("there is no state yet: nothing to pack");
         return Ok(Exit::Done);
     }
-    let Some(done) = maintain(store)? else {
-        if !args.auto {
-            ctx.ui().note("another process is at it");
-        }
-        return Ok(Exit::Done);
+    let age = match args.archive_after {
+        Some(age) => age,
+        None => ctx.settings()?.archive_after(),
     };
+    if !args.dry_run {
+        ctx.recover()?;
+    }
+    let old = archive::plan(store, age)?;
+    if args.dry_run {
+        return would(ctx, args, &old);
+    }
+    let archived = {
+        let bar = Bar::new(ctx.ui(), "archiving", old.len());
+        archive::archive(store, &old, age, |done| bar.set(done))?
+    };
+    let packed = maintain(store)?;
     if args.json {
-        json::print(ctx, "gc", &done)?;
-    } else if !args.auto {
-        ctx.ui().print(&shown(&done))?;
+        json::print(ctx, "gc", &Shown { done: true, archived: &archived, packed: packed.as_ref() })?;
+        return Ok(Exit::Done);
+    }
+    if !archived.is_empty() {
+        ctx.ui().print(&format!("{} archived\n", tasks(archived.len())))?;
+    }
+    match packed {
+        Some(packed) => ctx.ui().print(&shown(&packed))?,
+        None => ctx.ui().note("another process packs"),
     }
     Ok(Exit::Done)
+}
+
+/// What would go into the archive.
+fn would(ctx: &Context, args: &Args, old: &[Task]) -> Result<Exit, CliError> {
+    if args.json {
+        let archived: Vec<Id> = old.iter().map(|task| task.id).collect();
+        json::print(ctx, "gc", &Shown { done: false, archived: &archived, packed: None })?;
+        return Ok(Exit::Done);
+    }
+    let (paint, ids) = (ctx.ui().painter(), ctx.state()?.short_ids_of(old.iter().map(|task| &task.id))?);
+    let headings = [("ID", Align::Left), ("TITLE", Align::Left), ("CLOSED", Align::Right)];
+    let mut table = Table::new(paint, &headings, 1);
+    for task in old {
+        table.row(vec![
+            paint.paint(Label::Id, ids.shorten(&task.id)),
+            paint.paint(Label::Plain, &task.title),
+            paint.paint(Label::Dim, when(task.changed, ctx.clock().now())),
+        ]);
+    }
+    if old.is_empty() {
+        ctx.ui().print("no task can be archived\n")?;
+    } else {
+        let text = format!("{}{} can be archived\n", table.render(ctx.ui().columns()), tasks(old.len()));
+        ctx.ui().page(&text)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn tasks(count: usize) -> String {
+    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }
 
 fn shown(done: &Maintained) -> String {

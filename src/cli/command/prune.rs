@@ -107,6 +107,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+/// An age as it is typed.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     crate::config::parse_span(text).ok_or_else(|| "an age such as `12h`, `30d` or `26w`".to_owned())
 }

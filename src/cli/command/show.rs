@@ -99,6 +99,10 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
         let machine = paint.paint(Label::Plain, &stamp.actor);
         let _ = writeln!(page, "\nfrom machine {machine}, {}", paint.paint(Label::Attention, "unverified"));
     }
+    if let Some(at) = record.as_ref().and_then(Record::archived) {
+        let when = view::when(at, now);
+        let _ = writeln!(page, "\narchived {}; any change brings it back", paint.paint(Label::Dim, when));
+    }
     if let Some(deleted) = record.and_then(|record| record.deleted()) {
         let by = format!("{}, {}", deleted.by, view::when(deleted.at, now));
         let _ = writeln!(page, "\n{} by {}", paint.paint(Label::Attention, "deleted"), paint.paint(Label::Plain, by));

@@ -119,7 +119,9 @@ fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
         return Ok(ids);
     }
     let all = state.all::<Task>()?;
-    let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
+    let before = state.archived_before(&all)?;
+    let status: HashMap<Id, TaskStatus> =
+        all.iter().chain(&before).map(|task| (task.id, task.status)).collect();
     let mut ready: Vec<&Task> =
         all.iter().filter(|task| task.is_ready(|id| status.get(id).copied())).collect();
     ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));

@@ -13,7 +13,7 @@ mod table;
 mod wrap;
 
 pub(crate) use keys::{Key, Keyboard};
-pub(crate) use live::{Actor, Live, commits};
+pub(crate) use live::{Actor, Bar, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};
 pub(crate) use table::{Align, Table};

@@ -386,6 +386,7 @@ fn title(state: &State, kind: Kind, id: &Id) -> Result<String, CliError> {
 fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&Value>) -> String {
     let name = match key {
         "_d" => "deleted".to_owned(),
+        "_a" => "archived".to_owned(),
         key => key.split_once(':').map_or_else(|| key.to_owned(), |(name, part)| format!("{name} {part}")),
     };
     let name = paint.paint(Label::Heading, format!("{name}:"));
@@ -414,6 +415,10 @@ fn words(key: &str, value: Option<&Value>) -> Option<String> {
         Value::Object(fields) if key == "_d" => {
             let by = fields.get("by").and_then(Value::as_str).unwrap_or("somebody");
             format!("by {}", shorten(by))
+        }
+        Value::Object(fields) if key == "_a" => {
+            let at = fields.get("at").and_then(Value::as_u64).unwrap_or_default();
+            Timestamp(at).to_string()
         }
         Value::Object(fields) if key.starts_with("runs:") => {
             let outcome = fields.get("outcome").and_then(|outcome| outcome["is"].as_str());

@@ -3,7 +3,7 @@
 use super::{Page, when};
 use crate::cli::error::CliError;
 use crate::cli::ui::{Label, Painter};
-use crate::model::{Agent, Id, Name, Task, TaskStatus, Timestamp};
+use crate::model::{Agent, Id, Kind, Name, Task, TaskStatus, Timestamp};
 use crate::store::{ShortIds, State};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
@@ -14,6 +14,8 @@ pub(crate) struct Tasks {
     /// By id.
     pub(crate) all: Vec<Task>,
     status: HashMap<Id, TaskStatus>,
+    /// Whether all of them are in the archive.
+    archived: bool,
     agents: HashMap<Id, Name>,
 }
 
@@ -64,20 +66,39 @@ pub(crate) struct Shown<'a> {
     /// The name of the agent that works on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a Name>,
+    /// Whether it is in the archive.
+    archived: bool,
 }
 
 impl Tasks {
     /// Reads them.
     pub(crate) fn load(state: &State) -> Result<Self, CliError> {
         let all = state.all::<Task>()?;
+        let before = state.archived_before(&all)?;
+        let status = all.iter().chain(&before).map(|task| (task.id, task.status)).collect();
+        Self::with_agents(state, all, status, false)
+    }
+
+    /// Reads those that are archived.
+    pub(crate) fn load_archived(state: &State) -> Result<Self, CliError> {
+        let all = state.archived::<Task>()?;
         let status = all.iter().map(|task| (task.id, task.status)).collect();
+        Self::with_agents(state, all, status, true)
+    }
+
+    fn with_agents(
+        state: &State,
+        all: Vec<Task>,
+        status: HashMap<Id, TaskStatus>,
+        archived: bool,
+    ) -> Result<Self, CliError> {
         let agents = if all.iter().any(|task| task.assignee.is_some()) {
             let names = state.titles::<Agent>()?.into_iter();
             names.filter_map(|(id, name)| Some((id, name.parse().ok()?))).collect()
         } else {
             HashMap::new()
         };
-        Ok(Self { all, status, agents })
+        Ok(Self { all, status, archived, agents })
     }
 
     /// Reads one with what it comes after, what comes after it, and who works on it: enough to show that one.
@@ -91,7 +112,8 @@ impl Tasks {
         let agents: BTreeSet<Id> = task.assignee.into_iter().collect();
         let agents =
             state.several::<Agent>(&agents)?.into_iter().map(|agent| (agent.id, agent.name)).collect();
-        Ok(Self { all, status, agents })
+        let archived = state.record(Kind::Task, &task.id)?.is_some_and(|record| record.is_archived());
+        Ok(Self { all, status, archived, agents })
     }
 
     /// What shortens the ids that showing `task` needs.
@@ -123,7 +145,13 @@ impl Tasks {
     /// One as JSON shows it.
     pub(crate) fn shown<'a>(&'a self, task: &'a Task, ids: &ShortIds) -> Shown<'a> {
         let standing = self.standing(task).word();
-        Shown { task, short: ids.shorten(&task.id), standing, agent: self.agent(task) }
+        Shown {
+            task,
+            short: ids.shorten(&task.id),
+            standing,
+            agent: self.agent(task),
+            archived: self.archived,
+        }
     }
 
     /// One for people.

@@ -243,7 +243,10 @@ impl Queue {
         tried: &BTreeSet<Id>,
     ) -> Result<Vec<Candidate>, Error> {
         let machine = self.store.machine()?;
-        let all = self.store.state()?.all::<Task>()?;
+        let state = self.store.state()?;
+        let mut all = state.all::<Task>()?;
+        // What is archived holds nothing back.
+        all.extend(state.archived_before(&all)?);
         let present = view
             .machines
             .keys()

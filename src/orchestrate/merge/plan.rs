@@ -56,7 +56,7 @@ pub fn plan(store: &Store, selection: &Selection) -> Result<Plan, Error> {
         above != below && tips[above] != tips[below] && ancestry.contains(&tips[above], &tips[below])
     };
     let tasks: BTreeMap<Id, Task> =
-        store.state()?.all::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
+        store.state()?.everything::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
     let graph = graph(&selection.candidates, &overlap, &tasks, stacked);
 
     let id = store.new_id()?;

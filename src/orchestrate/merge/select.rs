@@ -81,7 +81,8 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let target = target(store, request, &agents)?;
     let target_tip = store.repo().find_ref(&target)?;
     let target_tip = target_tip.ok_or_else(|| Error::NoTarget(short_branch(&target).to_owned()))?;
-    let tasks: BTreeMap<Id, Task> = state.all::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
+    let tasks: BTreeMap<Id, Task> =
+        state.everything::<Task>()?.into_iter().map(|task| (task.id, task)).collect();
     let mut uncommitted = uncommitted(store.repo(), &agents.iter().collect::<Vec<_>>());
     let landed = store.repo().list_refs_merged_into(Agent::BRANCHES, &target_tip)?;
     let mut candidates = Vec::new();

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Closed ones too
     #[arg(short, long)]
     pub(super) all: bool,
+    /// Only those that `gc` put into the archive
+    #[arg(long, conflicts_with_all = ["all", "ready"])]
+    pub(super) archived: bool,
     /// Only those with this label
     #[arg(long, value_name = "LABEL")]
     pub(super) label: Vec<String>,
@@ -33,9 +36,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let state = ctx.state()?;
-    let tasks = Tasks::load(&state)?;
+    let tasks = if args.archived { Tasks::load_archived(&state)? } else { Tasks::load(&state)? };
     let wanted = |task: &Task, standing: Standing| {
-        (args.all || standing != Standing::Closed)
+        (args.all || args.archived || standing != Standing::Closed)
             && (!args.ready || standing == Standing::Ready)
             && args.label.iter().all(|label| task.labels.contains(label))
             && args.zone.as_ref().is_none_or(|zone| task.zone.as_ref() == Some(zone))
@@ -67,6 +70,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     if listed.is_empty() {
         ctx.ui().note(match (tasks.all.is_empty(), args.ready) {
+            _ if args.archived => "no task is in the archive; `git orchestra gc` puts old closed ones there",
             (true, _) => "no tasks; `git orchestra task add TITLE` adds one",
             (false, true) => "no task is ready",
             (false, false) => "no tasks (`--all` shows closed ones too)",
