@@ -50,15 +50,19 @@ impl Repository {
         let options = format!("branch.{branch}.mergeOptions=");
         let args =
             ["-c", &options, "merge", "--ff-only", "--quiet", "--no-stat", "--no-autostash", commit.as_str()];
-        self.move_checkout(checkout, &git_dir, commit, self.git_at(&git_dir, Some(&checkout.path), args))
+        let merge = self.git_at(&git_dir, Some(&checkout.path), args);
+        self.move_checkout(checkout, &git_dir, commit, None, merge)
     }
 
     /// Moves a checkout, its files and its branch to another commit, as `git reset --keep` does: what is not committed
     /// stays, or git refuses. The inner error holds git's words then; nothing has moved.
     pub fn reset_keep(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Result<(), String>, Error> {
         let git_dir = self.checkout_git_dir(checkout)?;
-        let args = ["reset", "--keep", "--quiet", "--no-recurse-submodules", commit.as_str()];
-        self.move_checkout(checkout, &git_dir, commit, self.git_at(&git_dir, Some(&checkout.path), args))
+        let git = |args: &[&str]| self.git_at(&git_dir, Some(&checkout.path), args);
+        // A file that was touched, or copied with its repository, is not changed: git tells only after it looked.
+        let look = git(&["update-index", "-q", "--refresh", "--ignore-submodules"]);
+        let reset = git(&["reset", "--keep", "--quiet", "--no-recurse-submodules", commit.as_str()]);
+        self.move_checkout(checkout, &git_dir, commit, Some(look), reset)
     }
 
     /// The remote-tracking branches that have a commit, as far as was fetched.

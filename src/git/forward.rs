@@ -36,13 +36,14 @@ struct Forward {
 }
 
 impl Repository {
-    /// Runs a git that moves `checkout` to `to`. The inner error holds git's words when it refuses; nothing has moved
-    /// then.
+    /// Runs a git that moves `checkout` to `to`, after one that gets its index ready and may say anything. The inner
+    /// error holds git's words when it refuses; nothing has moved then.
     pub(super) fn move_checkout(
         &self,
         checkout: &Checkout,
         git_dir: &Path,
         to: &ObjectId,
+        before: Option<Command>,
         command: Command,
     ) -> Result<Result<(), String>, Error> {
         let note = match &checkout.commit {
@@ -57,15 +58,20 @@ impl Repository {
             None => None,
         };
         let mark = note.as_deref().map(|note| self.forward_mark(note)).unwrap_or_default();
-        let command = command.env(MARK, mark);
-        let output = command.output()?;
-        if output.status.signal().is_some() {
-            // Killed alone: what it had written goes back, now or with the next command.
-            if let Some(note) = &note {
-                self.mend_forward(note, true)?;
+        let mut last = None;
+        for command in before.into_iter().chain([command]) {
+            let command = command.env(MARK, &mark);
+            let output = command.output()?;
+            if output.status.signal().is_some() {
+                // Killed alone: what it had written goes back, now or with the next command.
+                if let Some(note) = &note {
+                    self.mend_forward(note, true)?;
+                }
+                return Err(command.failed(&output).into());
             }
-            return Err(command.failed(&output).into());
+            last = Some(output);
         }
+        let output = last.expect("the last command always runs");
         if let Some(note) = note {
             remove_file(&note)?;
         }
@@ -274,5 +280,30 @@ mod tests {
         note();
         assert_eq!(repository.mend_checkouts().unwrap(), [sandbox.path()]);
         assert_eq!(sandbox.git(&["status", "--porcelain"]), "");
+    }
+
+    #[test]
+    fn a_file_that_was_only_touched_does_not_keep_a_checkout_from_moving() {
+        let sandbox = Sandbox::new(&[]);
+        let file = sandbox.path().join("a");
+        for text in ["old\n", "new\n"] {
+            std::fs::write(&file, text).unwrap();
+            sandbox.git(&["add", "-A"]);
+            sandbox.git(&["commit", "-q", "-m", text.trim()]);
+        }
+        // What `touch` does, or a copy of the repository.
+        let times = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        std::fs::File::options().write(true).open(&file).unwrap().set_times(times).unwrap();
+        let repository = sandbox.open();
+        let to = repository.resolve_commit("HEAD~").unwrap();
+        let checkout = repository.checkouts().unwrap().remove(0);
+        repository.reset_keep(&checkout, &to).unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "old\n");
+        // One that was edited still does.
+        std::fs::write(&file, "mine\n").unwrap();
+        let checkout = repository.checkouts().unwrap().remove(0);
+        let back = repository.resolve_commit("HEAD@{1}").unwrap();
+        assert!(repository.reset_keep(&checkout, &back).unwrap().is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine\n");
     }
 }

@@ -114,6 +114,9 @@ impl std::fmt::Display for Mended {
 /// else's, whatever the state calls its agents.
 pub(super) const OURS: &str = "orchestra";
 
+/// What git exits with when it refuses. Anything greater tells of a process that it started: 128 and a signal, or 255.
+const DIED: i32 = 128;
+
 /// The variable by which a git process that outlived us is recognised.
 const MARK: &str = "GIT_ORCHESTRA_INTENT";
 
@@ -254,9 +257,9 @@ impl Repository {
         let command = self.git(["worktree", "add", "--quiet", "--no-checkout"]).args(options);
         let added = command.arg(&intent.path).arg(start).env(MARK, &mark).read();
         if let Err(CommandError::Failed { status, .. }) = &added
-            && status.signal().is_some()
+            && (status.signal().is_some() || status.code().is_some_and(|code| code > DIED))
         {
-            // Killed: it did not clean up.
+            // Killed, or the `git branch` that it had started was: it did not clean up.
             self.settle(intent)?;
         }
         if let Err(error) = added {
