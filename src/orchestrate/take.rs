@@ -133,8 +133,11 @@ fn require_free(queue: &Queue, view: &View, agent: &Agent) -> Result<(), Error> 
     let refused = |why: String| Err(Error::refused(format!("take {}: {why}", agent.name), lost.to_owned()));
     let of = agent.task.unwrap_or(agent.id);
     if let Some(claim) = queue.read_claims(view, &[of]).remove(&of) {
-        // Its claim says who has it, whatever else is known.
-        if claim.over.is_some() || queue.is_silent(view, &of, &claim) {
+        // Its claim says who has it, whatever else is known. Ours already: a take that was cut short.
+        if claim.machine == queue.store().machine()?
+            || claim.over.is_some()
+            || queue.is_silent(view, &of, &claim)
+        {
             return Ok(());
         }
         return refused(format!("{} holds it", queue.evidence(view, &of, &claim)));

@@ -4,6 +4,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::tracer::{self, Act, Calls, Fault, Traced, Whose};
 use crate::harness::Sandbox;
@@ -30,11 +33,20 @@ pub(super) struct Case {
 /// What a campaign came to.
 #[derive(Debug, Default)]
 pub(super) struct Figures {
-    pub(super) points: usize,
-    pub(super) struck: usize,
-    pub(super) acknowledged: usize,
+    points: usize,
+    struck: usize,
+    acknowledged: usize,
     /// Each with the point at which it happened.
-    pub(super) failures: Vec<String>,
+    failures: Vec<String>,
+    took: Duration,
+}
+
+/// One strike: a fault, or two of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    pub(super) fault: Fault,
+    /// At which call the next command is killed, recovery included.
+    pub(super) again: Option<usize>,
 }
 
 /// A case whose repository can be put back.
@@ -54,7 +66,7 @@ impl Stage {
         Self { case, copy, before }
     }
 
-    pub(super) fn restore(&self) {
+    fn restore(&self) {
         let root = self.case.sandbox.root();
         for entry in fs::read_dir(&root).unwrap() {
             let path = entry.unwrap().path();
@@ -71,13 +83,13 @@ impl Stage {
         traced.calls
     }
 
-    pub(super) fn run(&self, fault: Fault) -> Traced {
+    fn run(&self, fault: Fault) -> Traced {
         let args: Vec<&str> = self.case.args.iter().map(String::as_str).collect();
         tracer::run(&self.case.sandbox, &args, fault)
     }
 
     /// Strikes once, and looks whether everything holds that must.
-    pub(super) fn strike(&self, fault: Fault, figures: &mut Figures, look: impl Fn(&Traced)) {
+    fn strike(&self, fault: Fault, figures: &mut Figures, look: &Look) {
         self.restore();
         let traced = self.run(fault);
         figures.points += 1;
@@ -85,7 +97,7 @@ impl Stage {
         let acknowledged = traced.output.code == self.case.done;
         figures.acknowledged += usize::from(acknowledged);
         let sound = catch_unwind(AssertUnwindSafe(|| {
-            look(&traced);
+            look(&traced, self.case.done);
             (self.case.check)(&self.case.sandbox, acknowledged);
             self.is_sound();
         }));
@@ -126,7 +138,7 @@ impl Stage {
     }
 
     /// Strikes, and then strikes the next command at its call `at`, recovery included.
-    pub(super) fn strike_twice(&self, first: Fault, at: usize, figures: &mut Figures) {
+    fn strike_twice(&self, first: Fault, at: usize, figures: &mut Figures) {
         self.restore();
         let _ = self.run(first);
         let args: Vec<&str> = self.case.next.iter().map(String::as_str).collect();
@@ -154,12 +166,71 @@ impl Drop for Stage {
     }
 }
 
+/// Looks at what a run that was struck said; told the exit code by which it acknowledges.
+pub(super) type Look = dyn Fn(&Traced, i32) + Sync;
+
+/// Strikes a command at every point, and says what came of it. Most of the time goes by waiting for what a dead process
+/// might still hold, so several are struck at once, each in a repository of its own.
+pub(super) fn strike_all(what: &str, stage: Stage, points: &[Point], look: &Look) -> Figures {
+    /// Fewer are not worth another repository.
+    const EACH: usize = 10;
+    let (name, start) = (stage.case.name, Instant::now());
+    let (next, all) = (AtomicUsize::new(0), Mutex::new(Figures::default()));
+    let work = |stage: Stage| {
+        let mut figures = Figures::default();
+        while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+            match point.again {
+                Some(at) => stage.strike_twice(point.fault, at, &mut figures),
+                None => stage.strike(point.fault, &mut figures, look),
+            }
+        }
+        all.lock().unwrap().add(figures);
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads().min(points.len() / EACH) {
+            scope.spawn(|| work(Stage::new(super::cases::make(name))));
+        }
+        work(stage);
+    });
+    let mut all = all.into_inner().unwrap();
+    all.took = start.elapsed();
+    println!("{what} {name}: {}", all.words());
+    all
+}
+
+/// How many points are struck at once.
+fn threads() -> usize {
+    let wish = std::env::var("ORCHESTRA_FAULT_THREADS").ok();
+    wish.map_or_else(
+        || 3 * std::thread::available_parallelism().map_or(1, usize::from),
+        |number| number.parse().expect("ORCHESTRA_FAULT_THREADS is a number"),
+    )
+}
+
 impl Figures {
     pub(super) fn add(&mut self, other: Self) {
         self.points += other.points;
         self.struck += other.struck;
         self.acknowledged += other.acknowledged;
         self.failures.extend(other.failures);
+        self.took += other.took;
+    }
+
+    /// Tells how many points there would be, and strikes none.
+    pub(super) fn count(what: &str, name: &str, points: &[Point]) -> Self {
+        println!("{what} {name}: {} points", points.len());
+        Self { points: points.len(), ..Self::default() }
+    }
+
+    fn words(&self) -> String {
+        format!(
+            "{} points, {} struck, {} acknowledged, {} failed, in {:.0?}",
+            self.points,
+            self.struck,
+            self.acknowledged,
+            self.failures.len(),
+            self.took
+        )
     }
 
     fn fail(&mut self, failure: String) {
@@ -168,13 +239,7 @@ impl Figures {
     }
 
     pub(super) fn conclude(&self, what: &str) {
-        println!(
-            "{what}: {} points, {} struck, {} acknowledged, {} failed",
-            self.points,
-            self.struck,
-            self.acknowledged,
-            self.failures.len()
-        );
+        println!("{what}: {}", self.words());
         assert!(self.failures.is_empty(), "{what}: {} of {} points failed", self.failures.len(), self.points);
     }
 }
@@ -182,11 +247,16 @@ impl Figures {
 /// How many points are taken of each command and each way: all of them, so many, or the few of the short form.
 fn wish() -> Option<usize> {
     let wish = std::env::var("ORCHESTRA_FAULTS").ok()?;
-    Some(if wish == "all" {
+    Some(if wish == "all" || wish == "count" {
         usize::MAX
     } else {
         wish.parse().expect("ORCHESTRA_FAULTS is `all` or a number")
     })
+}
+
+/// Whether points are only to be counted.
+pub(super) fn only_counted() -> bool {
+    std::env::var("ORCHESTRA_FAULTS").is_ok_and(|wish| wish == "count")
 }
 
 /// The commands that are struck: those that `ORCHESTRA_FAULT_COMMAND` names (`spawn,merge`), otherwise all in the long

@@ -1,5 +1,8 @@
 //! The commands that change something, each with a repository in which it has something to do, and what holds after.
 
+mod queue;
+mod upkeep;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -32,6 +35,21 @@ pub(super) const NAMES: &[&str] = &[
     "fetch",
     "push",
     "sync",
+    "task-reopen",
+    "finding-resolve",
+    "spawn-detach",
+    "claim",
+    "claim-alone",
+    "release",
+    "worker",
+    "take",
+    "undo-edit",
+    "undo-spawn",
+    "undo-merge",
+    "recover",
+    "doctor-fix",
+    "prune",
+    "gc",
 ];
 
 /// The case called `name`, with its repository.
@@ -54,6 +72,21 @@ pub(super) fn make(name: &'static str) -> Case {
         "merge-continue" => merge_continue(name),
         "merge-abort" => merge_abort(name),
         "fetch" | "push" | "sync" => exchange(name),
+        "task-reopen" => task_reopen(name),
+        "finding-resolve" => finding_resolve(name),
+        "spawn-detach" => upkeep::detached(name),
+        "claim" => queue::claim(name),
+        "claim-alone" => queue::claim_alone(name),
+        "release" => queue::release(name),
+        "worker" => queue::worker(name),
+        "take" => queue::take(name),
+        "undo-edit" => upkeep::undo_edit(name),
+        "undo-spawn" => upkeep::undo_spawn(name),
+        "undo-merge" => upkeep::undo_merge(name),
+        "recover" => upkeep::mend(name, &["recover"]),
+        "doctor-fix" => upkeep::mend(name, &["doctor", "--fix"]),
+        "prune" => upkeep::prune(name),
+        "gc" => upkeep::gc(name),
         _ => panic!("no case {name}"),
     }
 }
@@ -122,13 +155,31 @@ fn task_edit(name: &'static str) -> Case {
 fn task_status(name: &'static str, verb: &[&str], word: &'static str) -> Case {
     let sandbox = Sandbox::new();
     let id = begin(&sandbox);
+    set_status(name, sandbox, &id, verb, ["open", word])
+}
+
+fn task_reopen(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    let id = begin(&sandbox);
+    sandbox.ok(&["task", "close", &id]);
+    set_status(name, sandbox, &id, &["task", "reopen"], ["closed", "open"])
+}
+
+fn set_status(
+    name: &'static str,
+    sandbox: Sandbox,
+    id: &str,
+    verb: &[&str],
+    [from, word]: [&'static str; 2],
+) -> Case {
+    let id = id.to_owned();
     let args = [verb, &[&id]].concat();
     case(name, sandbox, &args, &["task", "add", "next"], {
         let id = id.clone();
         move |sandbox, acknowledged| {
             let status = |sandbox: &Sandbox| sandbox.json(&["task", "show", &id])["data"]["status"].clone();
             let now = status(sandbox);
-            assert!(now == word || now == "open" && !acknowledged, "{now}");
+            assert!(now == word || now == from && !acknowledged, "{now}");
             sandbox.ok(&["task", "edit", &id, "--title", "the last"]);
             assert_eq!(status(sandbox), now);
         }
@@ -160,6 +211,23 @@ fn finding_add(name: &'static str) -> Case {
     })
 }
 
+fn finding_resolve(name: &'static str) -> Case {
+    let sandbox = Sandbox::new();
+    let id = sandbox.ok(&["finding", "add", "noticed"]);
+    let args = ["finding", "resolve", &id, "-m", "It does not."];
+    case(name, sandbox, &args, &["finding", "add", "next"], {
+        let id = id.clone();
+        move |sandbox, acknowledged| {
+            let status = || sandbox.json(&["finding", "show", &id])["data"]["status"].clone();
+            let now = status();
+            assert!(now == "resolved" || now == "open" && !acknowledged, "{now}");
+            let out = sandbox.orchestra(&["finding", "resolve", &id]);
+            assert!(out.code == 0 || now == "resolved", "{out}");
+            assert_eq!(status(), "resolved");
+        }
+    })
+}
+
 fn config_approve(name: &'static str) -> Case {
     let sandbox = Sandbox::new();
     sandbox.write("orchestra.toml", "[profile.local]\nprogram = 'command'\ncommand = ['sh', '-c', 'true']\n");
@@ -181,9 +249,15 @@ fn config_approve(name: &'static str) -> Case {
 
 /// The profile `player` as a plain command that leaves its work uncommitted.
 fn with_commands() -> Sandbox {
+    sandbox_with_profile(
+        "name=$(basename $(git branch --show-current)); echo one > $name.committed; git add --all; \
+         git commit --quiet -m half; echo two > $name.left",
+    )
+}
+
+/// The profile `player` as a shell script.
+fn sandbox_with_profile(script: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    let script = "name=$(basename $(git branch --show-current)); echo one > $name.committed; git add --all; \
-                  git commit --quiet -m half; echo two > $name.left";
     let command = toml_array(&["sh", "-c", script]);
     let profile = format!("[profile.player]\nprogram = \"command\"\ncommand = {command}\n");
     sandbox.write("../home/.config/git-orchestra/config.toml", &profile);

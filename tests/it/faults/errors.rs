@@ -2,9 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::campaign::{Figures, Stage, points, wanted};
+use super::campaign::{Figures, Point, Stage, only_counted, points, strike_all, wanted};
 use super::cases;
-use super::kills::report;
 use super::tracer::{Act, Calls, Fault, Traced, Whose};
 
 const KINDS: [(Errno, Calls); 3] =
@@ -12,8 +11,9 @@ const KINDS: [(Errno, Calls); 3] =
 
 /// What did not work is said, without a panic. Where no call works from then on, the words cannot be written either:
 /// the exit code tells.
-fn is_clean(traced: &Traced, done: i32, mute: bool) {
+fn is_clean(traced: &Traced, done: i32) {
     let out = &traced.output;
+    let mute = matches!(traced.fault.act, Act::Fail { on: true, .. }) && traced.fault.calls != Calls::Opening;
     assert!(!out.stderr.contains("panicked"), "a panic");
     assert!(out.code < 128, "it was killed");
     assert!(mute || out.code == done || !out.stderr.is_empty(), "it says nothing");
@@ -24,17 +24,19 @@ fn fails_at_every_call(errno: Errno) {
     let mut all = Figures::default();
     for (turn, name) in wanted(&["task-add", "finding-add", "spawn", "merge"]) {
         let stage = Stage::new(cases::make(name));
-        let mut figures = Figures::default();
         let count = stage.count(Whose::All, calls);
+        let mut chosen = Vec::new();
         for on in [false, true] {
-            let mute = on && calls != Calls::Opening;
-            for at in points(count, 1, turn * 7 + usize::from(on) * 3) {
+            chosen.extend(points(count, 1, turn * 7 + usize::from(on) * 3).into_iter().map(|at| {
                 let fault = Fault { whose: Whose::All, calls, at, act: Act::Fail { errno, on } };
-                stage.strike(fault, &mut figures, |traced| is_clean(traced, stage.case.done, mute));
-            }
+                Point { fault, again: None }
+            }));
         }
-        report(errno.desc(), name, &figures);
-        all.add(figures);
+        all.add(if only_counted() {
+            Figures::count(errno.desc(), name, &chosen)
+        } else {
+            strike_all(errno.desc(), stage, &chosen, &is_clean)
+        });
     }
     all.conclude(errno.desc());
 }

@@ -1,6 +1,6 @@
 //! kill -9 at every system call by which a command, or a git that it started, changes a file.
 
-use super::campaign::{Figures, Stage, points, wanted};
+use super::campaign::{Figures, Point, Stage, only_counted, points, strike_all, wanted};
 use super::cases;
 use super::tracer::{Act, Calls, Fault, Whose};
 
@@ -10,50 +10,46 @@ const WAYS: [(Whose, Act); 3] =
 
 #[test]
 fn killed_at_every_call() {
+    const WHAT: &str = "kill -9";
     let mut all = Figures::default();
     for (turn, name) in wanted(&["task-add", "finding-add", "spawn", "remove", "merge-continue", "sync"]) {
         let stage = Stage::new(cases::make(name));
-        let mut figures = Figures::default();
+        let mut chosen = Vec::new();
         for (way, (whose, act)) in WAYS.into_iter().enumerate() {
             let count = stage.count(whose, Calls::Mutating);
             let few = if way == 0 { 2 } else { 1 };
-            for at in points(count, few, turn * 7 + way * 3) {
+            chosen.extend(points(count, few, turn * 7 + way * 3).into_iter().map(|at| {
                 let fault = Fault { whose, calls: Calls::Mutating, at, act };
-                stage.strike(fault, &mut figures, |_| {});
-            }
+                Point { fault, again: None }
+            }));
         }
-        report("kill -9", name, &figures);
-        all.add(figures);
+        all.add(if only_counted() {
+            Figures::count(WHAT, name, &chosen)
+        } else {
+            strike_all(WHAT, stage, &chosen, &|_, _| {})
+        });
     }
-    all.conclude("kill -9");
+    all.conclude(WHAT);
 }
 
 #[test]
 fn killed_again_during_the_recovery() {
+    const WHAT: &str = "kill -9 twice";
     let mut all = Figures::default();
     for (turn, name) in wanted(&["finding-add", "spawn", "merge"]) {
         let stage = Stage::new(cases::make(name));
         let count = stage.count(Whose::All, Calls::Mutating);
-        let mut figures = Figures::default();
+        let mut chosen = Vec::new();
         // How long the next command may be, recovery included, is not known before: points beyond it strike nothing.
         for (n, at) in points(count, 1, turn * 5).into_iter().enumerate() {
-            let first = Fault { whose: Whose::All, calls: Calls::Mutating, at, act: Act::KillAll };
-            for again in [1 + n * 7 % 23, 24 + n * 11 % 40] {
-                stage.strike_twice(first, again, &mut figures);
-            }
+            let fault = Fault { whose: Whose::All, calls: Calls::Mutating, at, act: Act::KillAll };
+            chosen.extend([1 + n * 7 % 23, 24 + n * 11 % 40].map(|at| Point { fault, again: Some(at) }));
         }
-        report("kill -9 twice", name, &figures);
-        all.add(figures);
+        all.add(if only_counted() {
+            Figures::count(WHAT, name, &chosen)
+        } else {
+            strike_all(WHAT, stage, &chosen, &|_, _| {})
+        });
     }
-    all.conclude("kill -9 twice");
-}
-
-pub(super) fn report(what: &str, name: &str, figures: &Figures) {
-    println!(
-        "{what} {name}: {} points, {} struck, {} acknowledged, {} failed",
-        figures.points,
-        figures.struck,
-        figures.acknowledged,
-        figures.failures.len()
-    );
+    all.conclude(WHAT);
 }

@@ -81,6 +81,8 @@ pub(super) struct Traced {
     pub(super) calls: usize,
     /// What the fault struck, if it was reached: `git rename`.
     pub(super) struck: Option<String>,
+    /// What it was asked for.
+    pub(super) fault: Fault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +116,7 @@ pub(super) fn run(sandbox: &Sandbox, args: &[&str], fault: Fault) -> Traced {
         text
     };
     let output = Output { stdout: read(&out), stderr: read(&err), code };
-    Traced { output, calls: tracer.calls, struck: tracer.struck }
+    Traced { output, calls: tracer.calls, struck: tracer.struck, fault }
 }
 
 /// Kills `root` when it does not end in time.
