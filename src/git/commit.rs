@@ -63,6 +63,8 @@ pub struct Commit {
     pub parents: Vec<ObjectId>,
     /// `Name <email>` of the author.
     pub author: String,
+    /// `Name <email>` of the committer.
+    pub committer: String,
     /// When it was authored.
     pub at: Timestamp,
     /// Everything after the headers.
@@ -104,7 +106,7 @@ impl Repository {
         let raw = self.read_raw_commit(id)?;
         let broken = |what: &str| Error::read("commit", id, format!("it has no readable {what}"));
         let (headers, message) = raw.split_once_str("\n\n").unwrap_or((&raw[..], &b""[..]));
-        let (mut tree, mut parents, mut author) = (None, Vec::new(), None);
+        let (mut tree, mut parents, mut author, mut committer) = (None, Vec::new(), None, "");
         for line in headers.lines() {
             match line.split_once_str(" ") {
                 Some((b"tree", value)) => tree = value.to_str().ok().and_then(|v| v.parse().ok()),
@@ -113,6 +115,7 @@ impl Repository {
                     parents.push(parent.ok_or_else(|| broken("parent"))?);
                 }
                 Some((b"author", value)) => author = Some(value.to_str_lossy().into_owned()),
+                Some((b"committer", value)) => committer = value.to_str().unwrap_or_default(),
                 _ => {}
             }
         }
@@ -123,6 +126,7 @@ impl Repository {
             tree: tree.ok_or_else(|| broken("tree"))?,
             parents,
             author: format!("{who}>"),
+            committer: committer.rsplit_once("> ").map(|(who, _)| format!("{who}>")).unwrap_or_default(),
             at: Timestamp(seconds.saturating_mul(1_000)),
             message: message.to_str_lossy().into_owned(),
         })

@@ -83,15 +83,6 @@ impl Repository {
         Ok(())
     }
 
-    /// Adds what `tips` reach to the commit-graph, with the paths that each commit changed: `log -- PATH` reads it.
-    pub fn write_commit_graph(&self, tips: &[ObjectId]) -> Result<(), Error> {
-        let input = tips.iter().map(ObjectId::as_str).collect::<Vec<_>>().join("\n");
-        let args =
-            ["commit-graph", "write", "--stdin-commits", "--split", "--changed-paths", "--no-progress"];
-        self.git(args).stdin(input).read()?;
-        Ok(())
-    }
-
     /// About a 256th of the loose objects: those of one directory, as `git gc --auto` counts them.
     pub fn sample_loose(&self) -> usize {
         std::fs::read_dir(self.common_dir().join("objects/17")).map_or(0, Iterator::count)

@@ -49,7 +49,7 @@ pub struct Maintained {
     pub packed: bool,
     /// How many packs of ours became one.
     pub combined: usize,
-    /// Whether the commit-graph knows our commits now.
+    /// Whether our commit-graph knows our commits now.
     pub commit_graph: bool,
 }
 
@@ -104,9 +104,8 @@ pub fn maintain(store: &Store) -> Result<Option<Maintained>, Error> {
         last.packs = vec![one];
     }
     repo.prune_packed()?;
-    // One that git cannot write (a shallow clone, a lock that a gc holds) makes some questions slower, no more.
-    let wanted = repo.config("core.commitGraph").is_none_or(|value| value != "false");
-    let commit_graph = wanted && !tips.is_empty() && repo.write_commit_graph(&tips).is_ok();
+    // One that git cannot write (in a shallow clone) makes `log` slower, no more.
+    let commit_graph = !tips.is_empty() && repo.write_commit_graph(&tips).is_ok();
     last.at = store.clock().now();
     last.loose = repo.sample_loose();
     write(repo, &last)?;

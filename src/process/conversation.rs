@@ -60,6 +60,12 @@ impl Conversation {
         let status = self.child.wait().map_err(failed)?;
         Ok(Output { status, stdout, stderr })
     }
+
+    /// Ends it at once, whatever it still had to say.
+    pub fn stop(mut self) {
+        // One that has ended already is what was wanted.
+        self.child.kill().ok();
+    }
 }
 
 impl Drop for Conversation {
@@ -99,6 +105,13 @@ mod tests {
         shell.say(b"anything\n");
         let output = shell.end().unwrap();
         assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(3), &b"no\n"[..]));
+    }
+
+    #[test]
+    fn one_that_talks_on_is_stopped() {
+        let mut yes = Command::new("yes").env("PATH", "/usr/bin:/bin").converse().unwrap();
+        assert_eq!(yes.hear().unwrap().as_deref(), Some("y"));
+        yes.stop();
     }
 
     #[test]

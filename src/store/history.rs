@@ -17,9 +17,9 @@ const FIRST: usize = 256;
 const FORMAT: &str = "--format=%H%x00%P%x00%an <%ae>%x00%ce%x00%at%x00%B";
 const FORMAT_FIELDS: usize = 6;
 /// What the addresses of committers end with: the machine stands before it.
-const MACHINE: &str = "@orchestra.invalid";
+pub(super) const MACHINE: &str = "@orchestra.invalid";
 /// The committer of merges of states, which belong to no machine.
-const NOBODY: &str = "merge";
+pub(super) const NOBODY: &str = "merge";
 
 /// One operation as the chain has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -266,7 +266,7 @@ fn collect(state: &State, commits: &[&[&[u8]]]) -> Vec<Logged> {
 }
 
 /// The trailers of one key that are what they should be, in order. Only the last paragraph has any.
-fn trailers<'m, T: serde::de::DeserializeOwned>(
+pub(super) fn trailers<'m, T: serde::de::DeserializeOwned>(
     message: &'m str,
     key: &'m str,
 ) -> impl Iterator<Item = T> + 'm {

@@ -33,6 +33,7 @@ mod record;
 mod revert;
 mod stamp;
 mod state;
+mod trail;
 mod transaction;
 mod verify;
 
@@ -49,6 +50,7 @@ pub use record::{Deleted, Record};
 pub use revert::{Overtaken, Reversal, Reverted};
 pub use stamp::Stamp;
 pub use state::{Found, ShortIds, State};
+pub use trail::{Step, StepKind, Trail};
 pub use transaction::{Committed, Transaction};
 pub use verify::Verified;
 

@@ -24,6 +24,7 @@ mod faults;
 mod gc;
 mod generated;
 mod harness;
+mod history;
 mod kill;
 mod layers;
 mod life;

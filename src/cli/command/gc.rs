@@ -20,9 +20,9 @@ use std::time::Duration;
 /// Closed tasks that nobody touched for orchestra.archiveAfter (90 days unless set), and that no open task, agent,
 /// finding, decision or merge needs, go into the archive: lists leave them out, `task list --archived` lists them, and
 /// whoever names one finds it as before. Any change brings a task back; `undo` brings back all. Then the objects that
-/// the state, transcripts and notes reach are packed, and git's commit-graph learns their commits. Your own `git gc`,
-/// its settings and your objects are left alone; both may run at once. Packing runs by itself as well, in the
-/// background, about every 1,000 changes, unless maintenance.auto is false.
+/// the state, transcripts and notes reach are packed, and a commit-graph of our own, which makes `log ID` quick, learns
+/// their commits. Your own `git gc`, its settings, your objects and your commit-graph are left alone; both may run at
+/// once. Packing runs by itself as well, in the background, about every 1,000 changes, unless maintenance.auto is false.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra gc --dry-run\n  git orchestra gc --archive-after 30d")]
 pub(crate) struct Args {

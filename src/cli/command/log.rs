@@ -1,44 +1,63 @@
-//! `git orchestra log`: what an agent said and did.
+//! `git orchestra log`: what an agent said and did, and how any record came to be what it is.
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Painter, Ui};
-use crate::cli::view::{agent::outcome_words, event, span};
+use crate::cli::view::{agent::outcome_words, event, history, span};
 use crate::git::Repository;
-use crate::model::{Agent, Event, EventKind, Id, Run, Timestamp};
+use crate::model::{Agent, Event, EventKind, Id, Kind, Run, Timestamp};
 use crate::orchestrate::lease;
-use crate::store::State;
 use crate::store::journal::{self, Entry, Tail};
+use crate::store::{Found, State};
 use notify::Watcher as _;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// Show what an agent said and did
+/// Show what an agent said and did, or what became of a task
 ///
-/// While it runs this reads its journal, afterwards the transcript that the state keeps. Secrets were taken out
-/// before anything was written.
+/// Of an agent this shows its runs: while one runs from its journal, afterwards from the transcript that the state
+/// keeps. Secrets were taken out before anything was written.
+///
+/// Of a task, a finding, a decision or a merge it shows every change, the newest first: who changed what and when, with
+/// which command, and on which machine if it was another one. What was deleted has its history still. With --record
+/// the same of an agent.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  git orchestra log blue-heron --follow\n  git orchestra log blue-heron --raw | jq .type")]
+#[command(
+    after_help = "Examples:\n  git orchestra log blue-heron --follow\n  git orchestra log blue-heron --raw | jq .type\n  git orchestra log k3v8"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a command line")]
 pub(crate) struct Args {
-    /// The agent
-    #[arg(value_name = "AGENT")]
-    agent: String,
+    /// An agent, or the id of a task, a finding, a decision or a merge
+    #[arg(value_name = "ID")]
+    id: String,
     /// Go on until the agent's run ends
     #[arg(short, long)]
     follow: bool,
-    /// Print the lines that the program itself printed
+    /// Print the lines that the agent's program itself printed
     #[arg(long)]
     raw: bool,
-    /// Only the run with this number
+    /// Only the agent's run with this number
     #[arg(long, value_name = "N", conflicts_with = "follow")]
     run: Option<u32>,
+    /// Show the changes of the agent's record instead of its runs
+    #[arg(long, conflicts_with_all = ["follow", "raw", "run"])]
+    record: bool,
+    /// How many changes to show, the newest first; 0 for all
+    #[arg(short = 'n', long = "max-count", value_name = "N", conflicts_with_all = ["follow", "raw", "run"])]
+    count: Option<usize>,
+    /// Show every line of the texts that changed
+    #[arg(short, long, conflicts_with_all = ["follow", "raw", "run"])]
+    patch: bool,
     /// Print JSON; with --follow one document a line for each event
     #[arg(long, conflicts_with = "raw")]
     json: bool,
 }
+
+/// How many changes are shown unless more are wanted.
+const CHANGES: usize = 100;
 
 /// A run as JSON shows it.
 #[derive(Debug, Serialize)]
@@ -61,7 +80,15 @@ struct Followed<'a> {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let state = ctx.state()?;
-    let agent: Agent = state.require_named(&args.agent)?;
+    let found = find(&state, &args.id)?;
+    if args.record || found.kind != Kind::Agent {
+        return changes(ctx, args, &state, &found);
+    }
+    if args.count.is_some() || args.patch {
+        let hint = format!("`git orchestra log --record {}` shows the changes of its record", args.id);
+        return Err(CliError::usage("the runs of an agent are shown whole: -n and --patch are for changes").hint(hint));
+    }
+    let agent: Agent = state.require(&found.id)?;
     if args.follow {
         return follow(ctx, args, &agent);
     }
@@ -94,6 +121,35 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note(format!("{} never ran", agent.name));
     } else {
         ctx.ui().page(&text)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// What `text` names. An agent's name comes first: it may look like the beginning of an id.
+fn find(state: &State, text: &str) -> Result<Found, CliError> {
+    if let Ok(found) = state.resolve(text, Some(Kind::Agent))
+        && state.get::<Agent>(&found.id)?.is_some_and(|agent| agent.name.as_str() == text)
+    {
+        return Ok(found);
+    }
+    state.resolve(text, None).map_err(|error| super::show::describe_candidates(state, error))
+}
+
+/// The changes of a record.
+fn changes(ctx: &Context, args: &Args, state: &State, found: &Found) -> Result<Exit, CliError> {
+    if args.follow || args.raw || args.run.is_some() {
+        let only = format!("{} {} has no runs: --follow, --raw and --run are for agents", found.kind, args.id);
+        return Err(CliError::usage(only));
+    }
+    let count = args.count.unwrap_or(CHANGES);
+    let trail = state.trail(found.kind, &found.id, (count > 0).then_some(count))?;
+    if args.json {
+        json::print(ctx, "history", &history::Shown::new(found, &trail))?;
+        return Ok(Exit::Done);
+    }
+    ctx.ui().page(&history::page(ctx, state, found, &trail, args.patch)?)?;
+    if !trail.whole {
+        ctx.ui().hint("older changes are left out; `-n 0` shows all");
     }
     Ok(Exit::Done)
 }

@@ -31,6 +31,7 @@ const KINDS: &[(&str, &str)] = &[
     ("finding-list", include_str!("../../../fixtures/schema/finding-list.json")),
     ("fleet", include_str!("../../../fixtures/schema/fleet.json")),
     ("gc", include_str!("../../../fixtures/schema/gc.json")),
+    ("history", include_str!("../../../fixtures/schema/history.json")),
     ("log", include_str!("../../../fixtures/schema/log.json")),
     ("log-event", include_str!("../../../fixtures/schema/log-event.json")),
     ("merge", include_str!("../../../fixtures/schema/merge.json")),

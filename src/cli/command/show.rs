@@ -142,7 +142,7 @@ fn losing_texts(state: &State, found: Found) -> Result<String, CliError> {
 }
 
 /// Says of an ambiguous prefix what each candidate is.
-fn describe_candidates(state: &State, error: crate::store::Error) -> CliError {
+pub(super) fn describe_candidates(state: &State, error: crate::store::Error) -> CliError {
     let crate::store::Error::Ambiguous { text, .. } = &error else { return error.into() };
     let Ok(found) = state.find(text, None) else { return error.into() };
     let mut message = format!("`{text}` could be any of these:");

@@ -4,6 +4,7 @@ pub(crate) mod agent;
 pub(crate) mod decision;
 pub(crate) mod event;
 pub(crate) mod finding;
+pub(crate) mod history;
 pub(crate) mod machine;
 pub(crate) mod merge;
 pub(crate) mod operation;

@@ -369,7 +369,7 @@ fn entity(state: &State, paint: Painter, change: &EntityChange) -> Result<String
 }
 
 /// What an entity is called, deleted or not.
-fn title(state: &State, kind: Kind, id: &Id) -> Result<String, CliError> {
+pub(super) fn title(state: &State, kind: Kind, id: &Id) -> Result<String, CliError> {
     let key = match kind {
         Kind::Task => "title",
         Kind::Agent => "name",
@@ -383,7 +383,7 @@ fn title(state: &State, kind: Kind, id: &Id) -> Result<String, CliError> {
 }
 
 /// `status: open → closed`
-fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&Value>) -> String {
+pub(super) fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&Value>) -> String {
     let name = match key {
         "_d" => "deleted".to_owned(),
         "_a" => "archived".to_owned(),
@@ -401,7 +401,7 @@ fn difference(paint: Painter, key: &str, before: Option<&Value>, after: Option<&
     }
 }
 
-fn words(key: &str, value: Option<&Value>) -> Option<String> {
+pub(super) fn words(key: &str, value: Option<&Value>) -> Option<String> {
     let value = value?;
     Some(match value {
         Value::String(text) => match text.parse::<ObjectId>() {
@@ -429,7 +429,7 @@ fn words(key: &str, value: Option<&Value>) -> Option<String> {
     })
 }
 
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::String(text) => text.is_empty(),

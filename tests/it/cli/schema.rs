@@ -117,6 +117,7 @@ fn every_document_is_what_its_schema_says() {
     assert_eq!(names.len(), 2, "{status:#}");
     seen.run(&sandbox, &["log", names[0], "--json"]);
     seen.lines(&sandbox, &["log", names[0], "--json", "--follow"]);
+    seen.run(&sandbox, &["log", names[0], "--json", "--record"]);
     seen.run(&sandbox, &["show", names[0], "--json"]);
     let findings = seen.run(&sandbox, &["finding", "list", "--json"]);
     seen.run(&sandbox, &["show", findings["data"][0]["id"].as_str().unwrap(), "--json"]);
@@ -125,6 +126,7 @@ fn every_document_is_what_its_schema_says() {
         &["task", "add", "Later", "--after", status["data"][0]["task"].as_str().unwrap(), "--json"],
     );
     seen.run(&sandbox, &["show", task["data"]["id"].as_str().unwrap(), "--json"]);
+    seen.run(&sandbox, &["log", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["overlap", "--json"]);
     seen.run(&sandbox, &["merge", "--dry-run", "--json"]);
     let waiting = seen.run(&sandbox, &["merge", "--json"]);
