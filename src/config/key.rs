@@ -95,6 +95,12 @@ const KEYS: &[Key] = &[
         "whether workers send what their agents said to the remote",
     ),
     key(
+        "claim",
+        Type::Choice(&["auto", "always", "never"]),
+        "`auto`, `always` or `never`",
+        "whether spawn claims tasks on the remote first; auto: those that the remote knows",
+    ),
+    key(
         "claim-ttl",
         Type::Duration,
         A_SPAN,

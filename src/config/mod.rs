@@ -222,6 +222,15 @@ impl Settings {
         self.text("transcripts") == Some("remote")
     }
 
+    /// Whether `spawn` claims tasks over the remote: always, never, or (`None`) those that the remote knows.
+    pub fn claims(&self) -> Option<bool> {
+        match self.text("claim") {
+            Some("always") => Some(true),
+            Some("never") => Some(false),
+            _ => None,
+        }
+    }
+
     /// After which silence of this machine others may take over what its agents work on.
     pub fn claim_ttl(&self) -> std::time::Duration {
         match self.setting("claim-ttl").map(|setting| &setting.value) {

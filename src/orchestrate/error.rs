@@ -75,6 +75,11 @@ impl Error {
         Self::Refused { what: what.into(), hint: hint.into() }
     }
 
+    /// Whether a remote could not be reached or did not answer, and nothing is wrong here.
+    pub const fn is_of_network(&self) -> bool {
+        matches!(self, Self::Git(git::Error::Remote { .. } | git::Error::Command(_)))
+    }
+
     /// What would help, if anything is known.
     pub fn hint(&self) -> Option<&str> {
         match self {

@@ -48,7 +48,7 @@ pub use rescue::next_rescue_ref;
 pub use resume::resume;
 pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 pub use slots::Slot;
-pub use spawn::{Base, SpawnRequest, Spawned, spawn};
+pub use spawn::{Base, SpawnRequest, Spawned, check_tasks, spawn};
 pub use undo::{Plan as UndoPlan, Step as UndoStep, Undone, find_last, undo};
 
 /// An agent that is in no state, for tests.

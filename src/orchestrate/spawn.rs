@@ -107,6 +107,17 @@ pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     }
 }
 
+/// Refuses tasks that agents should not begin, by the state here alone, as [`spawn`] does.
+pub fn check_tasks(store: &Store, tasks: &[Id], force: bool) -> Result<(), Error> {
+    let (state, machine) = (store.state()?, store.machine()?);
+    let living: Vec<Agent> =
+        state.all::<Agent>()?.into_iter().filter(|agent| agent.removed.is_none()).collect();
+    for id in tasks {
+        check_claimable(&|id| state.get::<Task>(id), &state.require(id)?, &living, &machine, force)?;
+    }
+    Ok(())
+}
+
 /// Takes the lease of an agent and puts together what its run `number` needs. The state is not touched.
 pub(super) fn claim(
     store: &Store,
@@ -217,7 +228,8 @@ fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: boo
             continue;
         };
         let mut task = transaction.require::<Task>(id)?;
-        check_claimable(transaction, &task, &living, force)?;
+        let find = |id: &Id| transaction.get::<Task>(id);
+        check_claimable(&find, &task, &living, &agent.machine, force)?;
         said.push(format!("claim {} by {}", &id.as_str()[..6], agent.name));
         task.assignee = Some(agent.id);
         if task.status != TaskStatus::Started {
@@ -232,9 +244,10 @@ fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: boo
 
 /// Refuses a task that an agent should not begin, naming it, with what would help.
 fn check_claimable(
-    transaction: &Transaction<'_>,
+    find: &dyn Fn(&Id) -> Result<Option<Task>, crate::store::Error>,
     task: &Task,
     living: &[Agent],
+    machine: &str,
     force: bool,
 ) -> Result<(), Error> {
     let short = &task.id.as_str()[..6];
@@ -253,9 +266,15 @@ fn check_claimable(
             format!("`git orchestra resume {name}` goes on with it; --force spawns another agent for it");
         return Err(Error::refused(format!("{named}: {name} works on it"), hint));
     }
+    if let (TaskStatus::Started, Some(holder)) = (task.status, &task.holder)
+        && holder != machine
+    {
+        let hint = "--force takes it all the same; what its holder does then does not count".to_owned();
+        return Err(Error::refused(format!("{named}: machine {holder} holds it"), hint));
+    }
     let mut waits = Vec::new();
     for id in &task.after {
-        let other = transaction.get::<Task>(id)?;
+        let other = find(id)?;
         if other.as_ref().is_none_or(|other| other.status != TaskStatus::Closed) {
             let title = other.map(|other| format!(" ({})", other.title)).unwrap_or_default();
             waits.push(format!("{}{title}", &id.as_str()[..6]));

@@ -213,3 +213,92 @@ fn names_that_are_none_stay_out() {
     assert_eq!(ada.fingerprint(), before);
     assert_eq!(ada.git(&["for-each-ref", CLAIMS]).lines().count(), 1, "only our own");
 }
+
+/// A machine with the profile `hand`, which does a little, and with what the remote has.
+fn spawner(remote: &Sandbox) -> Sandbox {
+    crate::worker::workshop(remote, "echo one >\"$GIT_ORCHESTRA_AGENT_NAME.txt\"")
+}
+
+#[test]
+fn of_two_machines_that_spawn_for_one_task_one_does() {
+    let remote = remote();
+    let ada = spawner(&remote);
+    let ids: Vec<String> = (0..3).map(|n| task(&ada, &format!("Task {n}"))).collect();
+    ada.ok(&["sync"]);
+    let machines = [spawner(&remote), spawner(&remote), ada];
+    let outs: Vec<_> = std::thread::scope(|scope| {
+        let spawning = machines.each_ref().map(|one| scope.spawn(|| one.orchestra(&["spawn", &ids[0]])));
+        spawning.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let won: Vec<_> = outs.iter().filter(|out| out.code == 0).collect();
+    assert!(won.len() == 1, "exactly one: {outs:#?}");
+    for out in outs.iter().filter(|out| out.code != 0) {
+        assert!(out.code == 1 && out.stderr.contains("machine") && out.stderr.contains("--force"), "{out}");
+    }
+    for (one, out) in machines.iter().zip(&outs) {
+        let agents = one.json(&["status"])["data"].as_array().unwrap().len();
+        assert_eq!(agents, usize::from(out.code == 0), "nothing was begun in vain");
+        one.assert_sound();
+    }
+    assert_eq!(claims(&remote), [ids[0].as_str()], "until it is closed");
+    // Whoever names none gets what is left.
+    let out = machines[0].orchestra(&["spawn"]);
+    assert_eq!(out.code, 0, "{out}");
+    let winner = &machines[outs.iter().position(|out| out.code == 0).unwrap()];
+    winner.ok(&["merge"]);
+    winner.ok(&["sync"]);
+    assert!(!claims(&remote).contains(&ids[0]), "what was merged needs no claim");
+    assert_eq!(field(winner, &ids[0], "fence"), 1);
+}
+
+#[test]
+fn a_spawn_uses_and_ends_the_claim_of_this_clone_and_respects_those_of_others() {
+    let remote = remote();
+    let (ada, bob) = (spawner(&remote), spawner(&remote));
+    let id = task(&ada, "Parse headers");
+    ada.ok(&["sync"]);
+    ada.ok(&["task", "claim", &id]);
+    let out = bob.orchestra(&["sync"]);
+    assert_eq!(out.code, 0, "{out}");
+    let out = bob.orchestra(&["spawn", &id]);
+    assert!(out.code == 1 && out.stderr.contains("until it is released there"), "{out}");
+    // What the state says is known without asking too.
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    let out = bob.orchestra(&["spawn", "--no-claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("holds it"), "{out}");
+    let before = field(&ada, &id, "fence");
+    ada.ok(&["spawn", &id]);
+    assert_eq!(field(&ada, &id, "fence"), before, "it was ours");
+    ada.ok(&["merge"]);
+    ada.ok(&["sync"]);
+    assert!(claims(&remote).is_empty());
+    bob.ok(&["sync"]);
+    assert_eq!(field(&bob, &id, "status"), "closed");
+}
+
+#[test]
+fn a_spawn_needs_no_remote() {
+    let remote = remote();
+    let ada = spawner(&remote);
+    let (known, own) = (task(&ada, "Known"), task(&ada, "Own"));
+    ada.ok(&["sync"]);
+    let later = task(&ada, "Nobody else knows it");
+    ada.git(&["remote", "set-url", "origin", "/nowhere/at/all"]);
+    let out = ada.orchestra(&["spawn", &later]);
+    assert!(out.code == 0 && !out.stderr.contains("origin"), "nobody is asked: {out}");
+    let out = ada.orchestra(&["spawn", "--claim", &known]);
+    assert!(out.code == 1 && field(&ada, &known, "status") == "open", "{out}");
+    let out = ada.orchestra(&["spawn", &known]);
+    assert!(out.code == 0 && out.stderr.contains("nothing was claimed on origin"), "{out}");
+    assert!(out.stderr.contains("another machine may begin the same"), "{out}");
+    let out = ada.orchestra(&["spawn", "--no-claim", &own]);
+    assert!(out.code == 0 && !out.stderr.contains("origin"), "{out}");
+    // A remote that lets us make no refs is no reason to stop either.
+    ada.git(&["remote", "set-url", "origin", remote.repo().to_str().unwrap()]);
+    let third = task(&ada, "Third");
+    ada.ok(&["sync"]);
+    hook(&remote, "pre-receive", "cat >/dev/null; exit 1");
+    let out = ada.orchestra(&["spawn", &third]);
+    assert!(out.code == 0 && out.stderr.contains("nothing was claimed"), "{out}");
+}

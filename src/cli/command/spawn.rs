@@ -1,22 +1,29 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
 use crate::cli::apart;
-use super::log;
+use super::{log, sync};
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, Exit};
+use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::session::{self, SessionOptions};
-use crate::cli::ui::Label;
+use crate::cli::ui::{Label, printable};
 use crate::cli::view::agent::branch_name;
 use crate::model::{Id, Kind, Name, Task, TaskStatus};
-use crate::orchestrate::{self, Base, SpawnRequest};
+use crate::orchestrate::claim::{Queue, Reserved};
+use crate::orchestrate::sync::Remote;
+use crate::orchestrate::{self, Base, SpawnRequest, supervise};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Spawn agents: a worktree, a branch and a run for each task
 ///
 /// Without tasks and without -m, every ready task gets an agent. The agents work side by side in this console.
 /// Ctrl-C ends them cleanly, a second one at once; what they did until then is kept, and `resume` goes on.
+///
+/// Tasks that the remote knows are claimed there first, so that no other machine begins them too; a claim lasts until
+/// its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is
+/// said, and work begins without. `--no-claim` and `claim = never` ask no remote.
 ///
 /// What an agent may not do by itself is asked here. Where nobody can be asked, the question is recorded for
 /// `decide`, the agent is told no for now, and the exit code is 3. It is 4 if an agent failed.
@@ -46,6 +53,8 @@ pub(crate) struct Args {
     /// Take tasks that another agent holds or that wait for others
     #[arg(short, long)]
     force: bool,
+    #[command(flatten)]
+    whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
     ///
     /// It goes on when the terminal closes. `attach` shows what it does and takes messages, `stop` ends it. As many
@@ -61,10 +70,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Whether tasks are claimed on the remote first.
+#[derive(Debug, clap::Args)]
+struct Whether {
+    /// Claim the tasks on the remote first, whatever `claim` is set to
+    #[arg(long)]
+    claim: bool,
+    /// Claim nothing on a remote
+    #[arg(long, conflicts_with = "claim")]
+    no_claim: bool,
+}
+
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let outfit = session::outfit(ctx, args.profile.as_deref())?;
-    let tasks = tasks(ctx, args)?;
+    let mut tasks = tasks(ctx, args)?;
     let several = tasks.len() > 1;
     let record = args.record.as_ref().map(|file| ctx.dir().join(file));
     if let Some(record) = &record {
@@ -72,6 +92,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let made = if several { fs::create_dir_all(record) } else { fs::write(record, "") };
         made.map_err(|error| not_kept(record, error))?;
     }
+    let reservation = reserve(ctx, args, &mut tasks)?;
     let request = SpawnRequest {
         tasks,
         prompt: args.message.clone(),
@@ -80,7 +101,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         force: args.force,
         outfit,
     };
-    let spawned = orchestrate::spawn(ctx.store()?, &request)?;
+    let spawned = match (orchestrate::spawn(ctx.store()?, &request), &reservation) {
+        (Err(error), Some((queue, held))) => {
+            queue.release(held)?;
+            return Err(error.into());
+        }
+        (spawned, _) => spawned?,
+    };
     if spawned.initialised {
         ctx.note_init()?;
     }
@@ -99,6 +126,68 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
     }
     Ok(session.exit())
+}
+
+/// How long work that could begin may wait for a remote.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Claims the tasks that others may want too, and leaves out of all ready ones those that others have. Returns what
+/// was claimed, to be given back if nothing is started.
+fn reserve(ctx: &Context, args: &Args, tasks: &mut Vec<Id>) -> Result<Option<(Queue, Vec<Id>)>, CliError> {
+    let asked = if args.whether.claim { Some(true) } else { ctx.settings()?.claims().filter(|_| !args.whether.no_claim) };
+    if tasks.is_empty() || args.whether.no_claim || asked == Some(false) || asked.is_none() && ctx.repo()?.remotes()?.is_empty() {
+        return Ok(None);
+    }
+    orchestrate::check_tasks(ctx.store()?, tasks, args.force)?;
+    let remote = match sync::remote(ctx, None) {
+        Ok(remote) => Remote { deadline: remote.deadline.min(PATIENCE), ..remote },
+        Err(error) if asked.is_some() => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    let queue = Queue::new(ctx.store()?.clone(), Some(remote), ctx.settings()?.claim_ttl());
+    let wanted = if asked.is_some() { tasks.clone() } else { queue.shared(tasks)? };
+    if wanted.is_empty() {
+        return Ok(None);
+    }
+    let name = queue.remote().map(|remote| remote.name.clone()).unwrap_or_default();
+    let alone = |why: &str| {
+        ctx.ui().warn(printable(&format!("nothing was claimed on {name}: {why}")));
+        ctx.ui().hint("another machine may begin the same; --no-claim asks no remote");
+    };
+    let Reserved { held, taken, refused } = match queue.reserve(&wanted, args.force) {
+        Ok(reserved) => reserved,
+        Err(error) if asked.is_none() && error.is_of_network() => {
+            alone(&supervise::chain(&error));
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for said in queue.take_said() {
+        ctx.ui().warn(said);
+    }
+    match refused {
+        Some(why) if asked.is_some() => {
+            queue.release(&held)?;
+            return Err(CliError::new(ErrorKind::Failed, format!("{name} let nothing be claimed: {}", printable(&why))));
+        }
+        Some(why) => alone(&why),
+        None => {}
+    }
+    let state = ctx.state()?;
+    let ids = state.short_ids()?;
+    let word = |(id, why): &(Id, String)| printable(&format!("{}: {why}", ids.shorten(id))).into_owned();
+    let words: Vec<String> = taken.iter().map(word).collect();
+    let named = !args.tasks.is_empty();
+    tasks.retain(|id| taken.iter().all(|(other, _)| other != id));
+    if !taken.is_empty() && (named || tasks.is_empty()) {
+        queue.release(&held)?;
+        let error = CliError::new(ErrorKind::Failed, format!("failed to claim {}", words.join("; ")));
+        return Err(error.hint("--force takes it all the same; what its holder does then does not count"));
+    }
+    for word in words {
+        ctx.ui().note(format!("left to others: {word}"));
+    }
+    Ok(Some((queue, held)))
 }
 
 fn not_kept(file: &Path, error: std::io::Error) -> CliError {

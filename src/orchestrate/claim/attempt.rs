@@ -23,6 +23,15 @@ pub struct Terms {
     pub ttl: Option<Duration>,
     /// Whether to take what others hold, whatever they say.
     pub force: bool,
+    /// Whether to claim what a person began here or elsewhere without a claim.
+    pub begun: bool,
+}
+
+impl Terms {
+    /// Whether a task is one that a person began, and that these terms let an agent join.
+    const fn may_join(&self, task: &Task) -> bool {
+        self.begun && task.holder.is_none() && task.assignee.is_none()
+    }
 }
 
 /// What became of the wish to claim one task.
@@ -182,7 +191,7 @@ impl Queue {
         }
         let fence = task.fence;
         let Some(old) = view.claims.get(id).cloned() else {
-            if task.status == TaskStatus::Started && !ours && !terms.force {
+            if task.status == TaskStatus::Started && !ours && !terms.force && !terms.may_join(&task) {
                 return Ok(Err(Claimed::Taken { by: holder_words(&task) }));
             }
             for other in &task.after {
@@ -392,8 +401,7 @@ impl Queue {
             let (mut void, mut said) = (BTreeMap::new(), Vec::new());
             for one in won {
                 let id = one.candidate.id;
-                let ousts = one.candidate.from.is_some() || terms.force;
-                if let Some(why) = enter(transaction, one, machine, ousts)? {
+                if let Some(why) = enter(transaction, one, machine, terms)? {
                     void.insert(id, why);
                     continue;
                 }
@@ -429,7 +437,7 @@ fn enter(
     transaction: &mut Transaction<'_>,
     one: &Attempt,
     machine: &str,
-    ousts: bool,
+    terms: &Terms,
 ) -> Result<Option<String>, Error> {
     let Some(mut task) = transaction.get::<Task>(&one.candidate.id)? else {
         return Ok(Some("it is gone".to_owned()));
@@ -437,8 +445,11 @@ fn enter(
     if task.status == TaskStatus::Closed {
         return Ok(Some("it was closed meanwhile".to_owned()));
     }
-    let ours = task.holder.as_deref() == Some(machine);
-    if task.fence >= one.claim.fence || task.status == TaskStatus::Started && !ours && !ousts {
+    let may = task.holder.as_deref() == Some(machine)
+        || one.candidate.from.is_some()
+        || terms.force
+        || terms.may_join(&task);
+    if task.fence >= one.claim.fence || task.status == TaskStatus::Started && !may {
         return Ok(Some(format!("{} works on it since", holder_words(&task))));
     }
     if task.status != TaskStatus::Started {

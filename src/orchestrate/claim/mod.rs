@@ -9,11 +9,13 @@ mod attempt;
 mod finish;
 mod look;
 mod order;
+mod reserve;
 mod settle;
 
 pub use attempt::{Claimed, Terms};
 pub use finish::{Finish, Published};
 pub use look::View;
+pub use reserve::Reserved;
 pub use settle::Settled;
 
 use super::Error;

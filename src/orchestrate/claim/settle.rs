@@ -152,6 +152,9 @@ impl Queue {
     /// # Errors
     /// If an agent works on one of them here, or somebody else holds it.
     pub fn release(&self, ids: &[Id]) -> Result<(), Error> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         let _lock = self.lock()?;
         let (state, machine) = (self.store.state()?, self.store.machine()?);
         for id in ids {

@@ -148,7 +148,7 @@ impl Shift {
 
     /// Claims and starts; `None` if the remote did not say what there is.
     fn claim(&mut self, free: usize) -> Result<Option<usize>, Error> {
-        let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false };
+        let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false, begun: false };
         let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms) {
             Ok(held) => held,
             Err(error @ Error::Alarm { .. }) => return Err(error),
