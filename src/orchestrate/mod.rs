@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod claim;
 pub mod control;
+pub mod cost;
 pub mod doctor;
 mod environment;
 mod error;

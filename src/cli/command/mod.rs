@@ -84,6 +84,7 @@ commands! {
         Log => log,
         Show => show,
         Diff => diff,
+        Cost => cost,
     }
     "Merge" {
         Overlap => overlap,

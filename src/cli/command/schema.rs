@@ -22,6 +22,7 @@ const KINDS: &[(&str, &str)] = &[
     ("agent-event", include_str!("../../../fixtures/schema/agent-event.json")),
     ("claimed", include_str!("../../../fixtures/schema/claimed.json")),
     ("config", include_str!("../../../fixtures/schema/config.json")),
+    ("cost", include_str!("../../../fixtures/schema/cost.json")),
     ("decision", include_str!("../../../fixtures/schema/decision.json")),
     ("decision-list", include_str!("../../../fixtures/schema/decision-list.json")),
     ("detached", include_str!("../../../fixtures/schema/detached.json")),

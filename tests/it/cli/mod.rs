@@ -3,6 +3,7 @@
 pub(crate) mod agents;
 mod approval;
 mod completion;
+mod cost;
 mod findings;
 mod schema;
 mod tasks;

@@ -119,6 +119,7 @@ fn every_document_is_what_its_schema_says() {
     seen.lines(&sandbox, &["log", names[0], "--json", "--follow"]);
     seen.run(&sandbox, &["log", names[0], "--json", "--record"]);
     seen.run(&sandbox, &["show", names[0], "--json"]);
+    seen.run(&sandbox, &["cost", "--by", "task", "--since", "1d", "--json"]);
     let findings = seen.run(&sandbox, &["finding", "list", "--json"]);
     seen.run(&sandbox, &["show", findings["data"][0]["id"].as_str().unwrap(), "--json"]);
     let task = seen.run(

@@ -1,0 +1,219 @@
+//! What agents consumed, summed by what one asks for. Reads only.
+
+use super::Error;
+use super::status::{self, AgentStatus};
+use crate::model::{Agent, Id, Run, Timestamp, Usage};
+use crate::store::{State, Store};
+use std::collections::HashMap;
+
+/// What runs are put together by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The agent.
+    Agent,
+    /// Its profile: the role that it was given.
+    Profile,
+    /// Its program.
+    Program,
+    /// The model that the program said it used.
+    Model,
+    /// The task that the agent worked on.
+    Task,
+    /// The day, in UTC, on which the run began.
+    Day,
+    /// The machine that the agent belongs to.
+    Machine,
+}
+
+/// What the runs of one group have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// An agent or a task.
+    Entity(Id),
+    /// A profile, program, model or machine; a day as `2026-11-20`.
+    Text(String),
+    /// What no run of the group said: an agent without a task, a run that named no model.
+    Nothing,
+}
+
+/// What a group of runs consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    /// What they have in common.
+    pub key: Key,
+    /// How many they are.
+    pub runs: u64,
+    /// How many of them used tokens of which nobody knows the price: their cost is missing in the sum.
+    pub unpriced: u64,
+    /// What they consumed together; of live ones as far as their journals say.
+    pub usage: Usage,
+}
+
+impl Spent {
+    fn nothing(key: Key) -> Self {
+        Self { key, runs: 0, unpriced: 0, usage: Usage::default() }
+    }
+
+    /// Adds another group's figures.
+    pub fn add(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.unpriced += other.unpriced;
+        self.usage += other.usage;
+    }
+}
+
+/// What the agents of the state consumed, or those of `only`, in runs that began at `since` or later. What cost most
+/// comes first, and of equals what `status` lists first; days come in their order.
+pub fn spent(
+    store: &Store,
+    state: &State,
+    by: By,
+    only: &[Id],
+    since: Option<Timestamp>,
+) -> Result<Vec<Spent>, Error> {
+    let mut agents = status::agents(store, state, true)?;
+    agents.retain(|status| only.is_empty() || only.contains(&status.agent.id));
+    Ok(sum(&agents, by, since))
+}
+
+fn sum(agents: &[AgentStatus], by: By, since: Option<Timestamp>) -> Vec<Spent> {
+    let (mut groups, mut places) = (Vec::<Spent>::new(), HashMap::new());
+    for status in agents {
+        let last = status.agent.last_run().map(|(number, _)| number);
+        for (number, run) in &status.agent.runs {
+            if since.is_some_and(|since| run.started < since) {
+                continue;
+            }
+            // A live run's record has nothing yet: what its journal adds to the record is its own.
+            let usage = if Some(*number) == last && run.ended.is_none() {
+                let before = status.agent.runs.range(..number).map(|(_, run)| run.usage);
+                less(status.usage, before.fold(Usage::default(), plus))
+            } else {
+                run.usage
+            };
+            let key = key(&status.agent, run, by);
+            let place = *places.entry(key.clone()).or_insert(groups.len());
+            if place == groups.len() {
+                groups.push(Spent::nothing(key));
+            }
+            let unpriced = u64::from(usage.cost.is_none() && usage.total() > 0);
+            groups[place].add(&Spent { key: Key::Nothing, runs: 1, unpriced, usage });
+        }
+    }
+    if by == By::Day {
+        groups.sort_by(|a, b| a.key.cmp(&b.key));
+    } else {
+        let cost = |spent: &Spent| spent.usage.cost.map_or(0, |cost| cost.micro_usd);
+        groups.sort_by_key(|spent| std::cmp::Reverse((cost(spent), spent.usage.total())));
+    }
+    groups
+}
+
+fn key(agent: &Agent, run: &Run, by: By) -> Key {
+    let text = |text: &str| if text.is_empty() { Key::Nothing } else { Key::Text(text.to_owned()) };
+    match by {
+        By::Agent => Key::Entity(agent.id),
+        By::Task => agent.task.map_or(Key::Nothing, Key::Entity),
+        By::Profile => text(&agent.profile),
+        By::Program => text(&agent.program),
+        By::Machine => text(&agent.machine),
+        By::Model => text(run.model.as_deref().unwrap_or_default()),
+        By::Day => text(run.started.to_string().split('T').next().unwrap_or_default()),
+    }
+}
+
+fn plus(mut sum: Usage, more: Usage) -> Usage {
+    sum += more;
+    sum
+}
+
+/// What `whole` has more than `part`. A cost is known only if the whole's is.
+fn less(whole: Usage, part: Usage) -> Usage {
+    let before = part.cost.map_or(0, |cost| cost.micro_usd);
+    let cost = whole.cost.map(|mut cost| {
+        cost.micro_usd = cost.micro_usd.saturating_sub(before);
+        cost
+    });
+    Usage {
+        input: whole.input.saturating_sub(part.input),
+        output: whole.output.saturating_sub(part.output),
+        cache_read: whole.cache_read.saturating_sub(part.cache_read),
+        cache_write: whole.cache_write.saturating_sub(part.cache_write),
+        estimated_output: whole.estimated_output.saturating_sub(part.estimated_output),
+        turns: whole.turns.saturating_sub(part.turns),
+        // Of a run that has told nothing yet the sum is that of the runs before it.
+        cost: cost.filter(|cost| cost.micro_usd > 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cost, CostSource};
+    use crate::orchestrate::status::Activity;
+
+    const DAY: u64 = 86_400_000;
+
+    fn usage(output: u64, micro_usd: Option<u64>) -> Usage {
+        let cost = micro_usd.map(|micro_usd| Cost { micro_usd, source: CostSource::Reported });
+        Usage { output, cost, ..Usage::default() }
+    }
+
+    fn run(day: u64, model: &str, usage: Usage, ended: bool) -> Run {
+        let started = Timestamp(day * DAY + 5);
+        Run { started, ended: ended.then_some(started), model: Some(model.into()), usage, ..Run::default() }
+    }
+
+    fn agent(name: &str, runs: Vec<Run>, live: Usage) -> AgentStatus {
+        let id = format!("{name}000000000000000");
+        let json = serde_json::json!({
+            "id": &id[..16], "name": name, "profile": "builder", "program": "claude",
+            "branch": format!("refs/heads/orchestra/{name}"), "base": "a".repeat(40),
+        });
+        let mut agent: Agent = serde_json::from_value(json).unwrap();
+        agent.runs = (1..).zip(runs).collect();
+        let usage = plus(agent.usage(), live);
+        let last_event = Timestamp(0);
+        let activity = Activity::New;
+        AgentStatus { agent, activity, tip: None, position: None, uncommitted: 0, usage, last_event }
+    }
+
+    #[test]
+    fn runs_are_summed_by_what_is_asked_for() {
+        let agents = [
+            agent(
+                "k",
+                vec![run(0, "opus", usage(10, Some(7)), true), run(1, "haiku", usage(20, None), true)],
+                usage(0, None),
+            ),
+            agent("m", vec![run(1, "opus", usage(5, Some(100)), true)], usage(0, None)),
+        ];
+        let shown = |by, since| -> Vec<(String, u64, u64, u64, Option<u64>)> {
+            let groups = sum(&agents, by, since).into_iter();
+            let name = |key| match key {
+                Key::Entity(id) => id.as_str()[..1].to_owned(),
+                Key::Text(text) => text,
+                Key::Nothing => "-".to_owned(),
+            };
+            let money = |usage: Usage| usage.cost.map(|cost| cost.micro_usd);
+            groups.map(|g| (name(g.key), g.runs, g.unpriced, g.usage.output, money(g.usage))).collect()
+        };
+        let row = |key: &str, runs, unpriced, output, cost| (key.to_owned(), runs, unpriced, output, cost);
+        assert_eq!(shown(By::Agent, None), [row("m", 1, 0, 5, Some(100)), row("k", 2, 1, 30, Some(7))]);
+        assert_eq!(shown(By::Model, None), [row("opus", 2, 0, 15, Some(107)), row("haiku", 1, 1, 20, None)]);
+        assert_eq!(shown(By::Profile, None), [row("builder", 3, 1, 35, Some(107))]);
+        assert_eq!(shown(By::Task, None), [row("-", 3, 1, 35, Some(107))]);
+        let days = [row("1970-01-01", 1, 0, 10, Some(7)), row("1970-01-02", 2, 1, 25, Some(100))];
+        assert_eq!(shown(By::Day, None), days);
+        assert_eq!(shown(By::Day, Some(Timestamp(DAY))), days[1..]);
+    }
+
+    #[test]
+    fn what_a_live_run_used_so_far_is_its_own() {
+        let runs = vec![run(0, "opus", usage(10, Some(7)), true), run(3, "opus", Usage::default(), false)];
+        let groups = sum(&[agent("k", runs.clone(), usage(4, Some(2)))], By::Day, None);
+        assert_eq!(groups[1].usage, usage(4, Some(2)));
+        let groups = sum(&[agent("k", runs, Usage::default())], By::Day, None);
+        assert_eq!((groups[1].usage, groups[1].unpriced), (Usage::default(), 0));
+    }
+}
