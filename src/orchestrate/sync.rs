@@ -5,8 +5,9 @@
 
 use super::Error;
 use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
-use crate::model::{Agent, ObjectId};
+use crate::model::{Agent, Id, Kind, ObjectId};
 use crate::store::{Absorbed, FINDINGS_NOTES, Incoming, PROVENANCE_NOTES, STATE_REF, Store};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -55,6 +56,27 @@ impl fmt::Display for Alarm {
     }
 }
 
+/// Records that a remote's state had and does not have any more, though it went forward: somebody put an old tree on
+/// top of it. Nothing here follows it: merging brings them back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// What we had seen of it.
+    pub old: ObjectId,
+    /// What it has now.
+    pub new: ObjectId,
+    /// What is gone there, or older than it was.
+    pub entities: BTreeSet<(Kind, Id)>,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.entities.len();
+        let records = if count == 1 { "record or a part of it" } else { "records or parts of them" };
+        let (old, new) = (self.old.short(), self.new.short());
+        write!(f, "its state lost {count} {records}: {new} follows {old} and says less")
+    }
+}
+
 /// A ref of a remote that we have now seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
@@ -66,6 +88,8 @@ pub struct Seen {
     pub new: Option<ObjectId>,
     /// Why what the remote has there now was not taken in.
     pub refused: Option<String>,
+    /// What it says no more, of a state that went forward.
+    pub lost: Option<Lost>,
 }
 
 /// What a push sent.
@@ -88,6 +112,8 @@ pub struct Synced {
     pub not_taken: Vec<(String, String)>,
     /// How often others were faster.
     pub retries: u32,
+    /// What the remote's state had lost. It has it again, if the state was sent.
+    pub lost: Vec<Lost>,
 }
 
 /// The remote to use: the one that is named, the one of the settings, the one that the current branch follows,
@@ -222,9 +248,17 @@ pub fn fetch(store: &Store, remote: &Remote) -> Result<Vec<Seen>, Error> {
                 (old.clone(), old)
             }
         };
-        seen.push(Seen { name: (*ours).to_owned(), old, new, refused });
+        let lost = if *ours == STATE_REF { lost(store, old.as_ref(), new.as_ref())? } else { None };
+        seen.push(Seen { name: (*ours).to_owned(), old, new, refused, lost });
     }
     if alarms.is_empty() { Ok(seen) } else { Err(Error::Alarm { remote: remote.name.clone(), alarms }) }
+}
+
+/// What a state that went forward says no more.
+fn lost(store: &Store, old: Option<&ObjectId>, new: Option<&ObjectId>) -> Result<Option<Lost>, Error> {
+    let (Some(old), Some(new)) = (old, new.filter(|new| old != Some(new))) else { return Ok(None) };
+    let entities = store.lost_between(old, new)?;
+    Ok((!entities.is_empty()).then(|| Lost { old: old.clone(), new: new.clone(), entities }))
 }
 
 /// Whether a ref that is synced says anything yet: notes begin empty, so that every machine finds them there.
@@ -344,6 +378,7 @@ fn exchange(
 fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> Result<bool, Error> {
     let mut seen = fetch(store, remote)?;
     let news = seen.iter().any(|one| one.old != one.new);
+    synced.lost.extend(seen.iter_mut().filter_map(|one| one.lost.take()));
     for one in &seen {
         // What we sent and heard nothing of may have arrived.
         let Some(new) = one.new.as_ref().filter(|new| again && one.old.as_ref() != Some(new)) else {

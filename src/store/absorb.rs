@@ -104,6 +104,17 @@ impl Store {
         Err(Error::Contended { attempts: ATTEMPTS })
     }
 
+    /// What a later version of a state lacks of an earlier one: states only ever gain, so whoever made it left that
+    /// out. Empty if it lacks nothing, or one of them cannot be read here.
+    pub fn lost_between(&self, old: &ObjectId, new: &ObjectId) -> Result<BTreeSet<(Kind, Id)>, Error> {
+        let tree = |commit: &ObjectId| self.repo().read_commit(commit).map(|read| read.tree);
+        let (old, new) = (tree(old)?, tree(new)?);
+        let mut trees = Trees::new(self.repo());
+        // What it would learn from what came before it.
+        trees.merge(Some(&new), &old)?;
+        Ok(trees.entities)
+    }
+
     /// Makes the notes that are synced and not there yet, empty: with all of them on a remote, one fetch gets all.
     /// It is the same commit on every machine. Does nothing as long as there is no state.
     pub fn begin_notes(&self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! `git orchestra fetch`: what a remote has, into tracking refs alone.
 
-use super::sync::{With, remote, seen, short};
+use super::sync::{With, remote, seen, short, warn_of_lost};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
@@ -28,6 +28,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for (one, reason) in found.iter().filter_map(|one| Some((one, one.refused.as_deref()?))) {
         ctx.ui().warn(printable(&format!("{} of {name} was not taken in: {reason}", short(&one.name))));
         exit = Exit::Error;
+    }
+    for lost in found.iter().filter_map(|one| one.lost.as_ref()) {
+        warn_of_lost(ctx, &remote.name, lost, false);
+        exit = Exit::Alarm;
     }
     if args.with.json {
         json::print(ctx, "fetch", &seen(&remote, &found))?;

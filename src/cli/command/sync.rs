@@ -6,7 +6,7 @@ use crate::cli::json;
 use crate::cli::ui::printable;
 use crate::model::{Id, Kind, ObjectId};
 use crate::orchestrate::claim::Queue;
-use crate::orchestrate::sync::{Remote, Seen, Synced, pick_remote};
+use crate::orchestrate::sync::{Lost, Remote, Seen, Synced, pick_remote};
 use serde::Serialize;
 
 /// Bring this machine and a remote to the same state
@@ -14,7 +14,8 @@ use serde::Serialize;
 /// Fetches what others changed, merges it field by field, and pushes the result; nothing is ever forced. Where two
 /// people wrote the same text, the newer one counts and `show` shows the other. Without REMOTE, it is the one of
 /// orchestra.remote, the one that the current branch follows, origin, or the only one. A remote that went back, or
-/// rewrote or deleted what was seen of it, is an error with exit code 6, and nothing here changes.
+/// rewrote or deleted what was seen of it, is an error with exit code 6, and nothing here changes. A state that went
+/// forward to an older one has exit code 6 too: what it lost is said, and sent again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra sync\n  git orchestra sync upstream")]
 pub(crate) struct Args {
@@ -88,6 +89,30 @@ struct FetchedRef<'a> {
     new: Option<&'a ObjectId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<LostRecords<'a>>,
+}
+
+/// What a remote's state says no more.
+#[derive(Debug, Serialize)]
+struct LostRecords<'a> {
+    old: &'a ObjectId,
+    new: &'a ObjectId,
+    records: Vec<Received<'a>>,
+}
+
+impl<'a> From<&'a Lost> for LostRecords<'a> {
+    fn from(lost: &'a Lost) -> Self {
+        let records = lost.entities.iter().map(|(kind, id)| Received { kind: kind.noun(), id });
+        Self { old: &lost.old, new: &lost.new, records: records.collect() }
+    }
+}
+
+/// Says what a remote's state lost, with the evidence.
+pub(super) fn warn_of_lost(ctx: &Context, remote: &str, lost: &Lost, again: bool) {
+    let end = if again { "; it was sent again" } else { "" };
+    ctx.ui().warn(printable(&format!("alarm: {remote} went back: {lost}; nothing is lost here{end}")));
+    ctx.ui().hint(format!("`git log --stat {}..{}` shows who did that", lost.old.short(), lost.new.short()));
 }
 
 pub(super) fn seen<'a>(remote: &'a Remote, seen: &'a [Seen]) -> Fetched<'a> {
@@ -96,6 +121,7 @@ pub(super) fn seen<'a>(remote: &'a Remote, seen: &'a [Seen]) -> Fetched<'a> {
         old: one.old.as_ref(),
         new: one.new.as_ref(),
         refused: one.refused.as_deref(),
+        lost: one.lost.as_ref().map(LostRecords::from),
     });
     Fetched { remote: &remote.name, refs: refs.collect() }
 }
@@ -112,6 +138,10 @@ pub(super) struct Report<'a> {
     not_taken: Vec<Refused<'a>>,
     quarantined: Vec<Quarantined<'a>>,
     retries: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lost: Vec<LostRecords<'a>>,
+    #[serde(skip)]
+    alarms: &'a [Lost],
 }
 
 #[derive(Debug, Serialize)]
@@ -148,6 +178,8 @@ impl<'a> Report<'a> {
                 .map(|one| Quarantined { path: &one.path, reason: one.reason })
                 .collect(),
             retries: synced.retries,
+            lost: synced.lost.iter().map(LostRecords::from).collect(),
+            alarms: &synced.lost,
         }
     }
 
@@ -171,7 +203,14 @@ impl<'a> Report<'a> {
         } else {
             ctx.ui().print(&format!("{}\n", self.line()))?;
         }
+        let again = self.sent.iter().any(|name| name == crate::store::STATE_REF);
+        for lost in self.alarms {
+            warn_of_lost(ctx, self.remote, lost, again);
+        }
         let whole = self.refused.is_empty() && self.not_taken.is_empty();
+        if !self.alarms.is_empty() {
+            return Ok(Exit::Alarm);
+        }
         Ok(if whole { Exit::Done } else { Exit::Error })
     }
 

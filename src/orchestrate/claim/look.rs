@@ -83,6 +83,10 @@ impl Queue {
         if repo.find_ref(&remote.tracking(STATE_REF))?.as_ref() != there {
             let seen = retrying(&self.store, || sync::fetch(&self.store, remote))?;
             sync::absorb(&self.store, &seen)?;
+            for lost in seen.iter().filter_map(|one| one.lost.as_ref()) {
+                let text = format!("alarm: {} went back: {lost}; nothing is lost here", remote.name);
+                self.said.borrow_mut().push(text);
+            }
         }
         let view = View::of(remote, listed);
         let clock = &**self.store.clock();

@@ -261,9 +261,10 @@ fn what_was_is_not_written_over_what_is() {
     let now = stage.tip(&format!("{STATE}^{{tree}}"));
     // The tree of yesterday as the newest commit: it goes forward, and says nothing new.
     publish(&stage, &old);
-    // Whoever has what is newer brings it back.
-    for machine in [&bob, &ada] {
-        machine.ok(&["sync"]);
+    // Whoever has what is newer brings it back, and says so.
+    for (machine, code) in [(&bob, 6), (&ada, 0)] {
+        let out = machine.orchestra(&["sync"]);
+        assert!(out.code == code && out.stderr.contains("alarm") == (code == 6), "{out}");
         assert_eq!(titles(machine), ["From Ada", "From Bob, again"]);
         assert_eq!(machine.json(&["show", &id])["data"]["status"], "closed");
     }

@@ -104,6 +104,56 @@ fn findings_of_both_are_in_the_notes_of_both() {
 }
 
 #[test]
+fn a_remote_that_goes_forward_to_an_old_tree_is_an_alarm_and_loses_nothing() {
+    let stage = Stage::new();
+    let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
+    let one = ada.ok(&["task", "add", "One"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    let first = state(&ada);
+    ada.ok(&["task", "edit", &one, "--title", "One and a half"]);
+    ada.ok(&["task", "add", "Two"]);
+    ada.ok(&["sync"]);
+    let second = state(&ada);
+    let everything = format!("{STATE}^{{tree}}");
+    let tree = ada.git(&["rev-parse", &everything]);
+
+    // Whoever may push puts the old tree on top: for git that is only forward.
+    let old = ada.git(&["commit-tree", "-p", &second, "-m", "tidied", &format!("{first}^{{tree}}")]);
+    ada.git(&["push", "--quiet", "origin", &format!("{old}:{STATE}")]);
+    let out = bob.orchestra(&["sync"]);
+    assert_eq!(out.code, 0, "Bob had not seen more: {out}");
+    ada.ok(&["task", "add", "Three"]);
+    let out = ada.orchestra(&["sync", "--json"]);
+    assert_eq!(out.code, 6, "{out}");
+    let lost = &serde_json::from_str::<serde_json::Value>(&out.stdout).unwrap()["data"]["lost"][0];
+    assert_eq!(lost["records"].as_array().unwrap().len(), 2, "an edit and a task: {out}");
+    assert!(lost["old"] == second.as_str() && lost["new"] == old.as_str(), "{out}");
+    assert!(out.stderr.contains("lost 2 records or parts of them"), "{out}");
+    assert!(out.stderr.contains("nothing is lost here; it was sent again"), "{out}");
+    let listed = ada.ok(&["task", "list"]);
+    for title in ["One and a half", "Two", "Three"] {
+        assert!(listed.contains(title), "{listed}");
+    }
+    assert_eq!(stage.tip(STATE), state(&ada), "and the remote has it again");
+    let difference = ada.git(&["diff", "--name-status", &tree, &everything]);
+    assert!(difference.lines().count() == 1 && difference.starts_with('A'), "{difference}");
+    assert_eq!(ada.ok(&["sync"]), "origin has the same", "it is said once");
+    assert_eq!(bob.orchestra(&["sync"]).code, 0, "what comes back is no alarm");
+    assert_eq!(state(&bob), state(&ada));
+
+    // A look alone says it as well.
+    let old = ada.git(&["commit-tree", "-p", STATE, "-m", "again", &format!("{first}^{{tree}}")]);
+    ada.git(&["push", "--quiet", "origin", &format!("{old}:{STATE}")]);
+    let out = ada.orchestra(&["fetch"]);
+    assert!(out.code == 6 && out.stderr.contains("lost 3 records"), "{out}");
+    let out = bob.orchestra(&["task", "claim", "--next"]);
+    assert!(out.stderr.contains("alarm: origin went back"), "{out}");
+    ada.ok(&["sync"]);
+    assert_eq!(ada.git(&["diff", "--name-only", &everything, &format!("{TRACKING}^{{tree}}")]), "");
+}
+
+#[test]
 fn a_remote_that_goes_back_or_forgets_is_an_alarm() {
     let stage = Stage::new();
     let ada = machine(&stage.path());
