@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// How long a lock file stays as it is before it can be a dead process's. git holds one for milliseconds.
 const STALE_AFTER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
+/// What any git may lock in the directory that all worktrees share.
+const SHARED_LOCKS: [&str; 4] =
+    ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"];
 /// The variable by which a git process that moves refs for us is recognised when it outlived us.
 const MARK: &str = "GIT_ORCHESTRA_MOVES";
 
@@ -152,7 +155,7 @@ impl Repository {
     /// was about to begin, and nobody's git is at work. `git reset` takes one, too: it deletes `AUTO_MERGE`.
     pub(super) fn remove_shared_locks(&self, since: u64) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
-        for place in ["packed-refs.lock", "packed-refs.new", "reftable/tables.list.lock", "HEAD.lock"] {
+        for place in SHARED_LOCKS {
             let lock = self.common_dir().join(place);
             let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);
             if ours && !self.is_busy() {

@@ -156,7 +156,8 @@ impl Repository {
                 .iter()
                 .map(|spec| format!("{}:{}", spec.new.as_ref().map_or("", ObjectId::as_str), spec.name)),
         );
-        let output = match command.output_within(deadline) {
+        let moved = specs.iter().map(|spec| (spec.name.as_str(), spec.new.as_ref()));
+        let output = match self.run_push(&command, remote, moved, deadline) {
             Ok(output) => output,
             Err(CommandError::TimedOut { .. }) => {
                 let words = format!("no end after {} s", deadline.as_secs_f32());

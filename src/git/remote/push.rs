@@ -1,11 +1,13 @@
 //! Pushing: one connection, each ref only forward, and an answer for each.
 
-use super::super::{Error, Repository};
+use super::super::mend::MovingMark;
+use super::super::{Error, Expected, RefEdit, Repository};
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
 use crate::process::{Command, CommandError, Output};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 /// One ref that is pushed.
@@ -46,7 +48,8 @@ impl Repository {
     ) -> Result<Vec<PushAnswer>, Error> {
         let refspecs = specs.iter().map(|spec| format!("{}:{}", spec.new, spec.remote));
         let command = self.push_command(remote, &[]).args(refspecs);
-        let output = match command.output_within(deadline) {
+        let moved = specs.iter().map(|spec| (spec.remote.as_str(), Some(&spec.new)));
+        let output = match self.run_push(&command, remote, moved, deadline) {
             Ok(output) => output,
             Err(CommandError::TimedOut { .. }) => {
                 let words = format!("no end after {} s", deadline.as_secs_f32());
@@ -63,6 +66,41 @@ impl Repository {
             found.get(&spec.remote).cloned().unwrap_or_else(|| PushAnswer::Unknown(words()))
         };
         Ok(specs.iter().map(answer).collect())
+    }
+
+    /// Runs a push. With the remote's branches git moves what the user's git last saw of them, one after the other: what
+    /// is locked when it dies is let go of, by us or by whoever comes next.
+    pub(super) fn run_push<'a>(
+        &self,
+        command: &Command,
+        remote: &str,
+        moved: impl Iterator<Item = (&'a str, Option<&'a ObjectId>)>,
+        deadline: Duration,
+    ) -> Result<Output, CommandError> {
+        let is_name = remote.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'))
+            && !remote.starts_with(['/', '.']);
+        let seen: Vec<RefEdit> = moved
+            .filter(|_| is_name)
+            .filter_map(|(name, new)| Some((name.strip_prefix("refs/heads/")?, new)))
+            .map(|(short, new)| RefEdit {
+                name: format!("refs/remotes/{remote}/{short}"),
+                new: new.cloned(),
+                // So nobody moves it but git.
+                expected: Expected::Anything,
+            })
+            .collect();
+        if seen.is_empty() {
+            return command.output_within(deadline);
+        }
+        let mark = MovingMark::new();
+        let (key, value) = mark.variable(self);
+        let note = self.note_moving(&mark, &seen);
+        let output = command.clone().env(key, value).output_within(deadline);
+        let died = output.as_ref().map_or(true, |output| output.status.signal().is_some());
+        if let Some(note) = note.filter(|_| died) {
+            self.mend_after(&seen, note);
+        }
+        output
     }
 
     /// `git push` of what follows, with more options before the remote's name.
