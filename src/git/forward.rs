@@ -72,11 +72,15 @@ impl Repository {
             last = Some(output);
         }
         let output = last.expect("the last command always runs");
-        if let Some(note) = note {
-            remove_file(&note)?;
+        if output.status.success() {
+            note.map_or(Ok(()), |note| remove_file(&note))?;
+            return Ok(Ok(()));
         }
-        let words = output.stderr.trim().to_str_lossy().into_owned();
-        Ok(if output.status.success() { Ok(()) } else { Err(words) })
+        // Where the disk is full, git moves the files and cannot move the branch.
+        if let Some(note) = &note {
+            self.mend_forward(note, true)?;
+        }
+        Ok(Err(output.stderr.trim().to_str_lossy().into_owned()))
     }
 
     /// Takes back what processes of ours that are dead had begun to move. Returns the checkouts. One directory listing
@@ -114,13 +118,14 @@ impl Repository {
             }
         }
         self.remove_shared_locks(since)?;
-        let taken_back = self.take_back(&forward)?;
+        let taken_back = self.take_back(&forward, since)?;
         remove_file(note)?;
         Ok(taken_back.then_some(forward.path))
     }
 
-    /// Puts the files and the index back to where the branch is. Returns whether there was anything to put back.
-    fn take_back(&self, forward: &Forward) -> Result<bool, Error> {
+    /// Puts the files and the index back to where the branch is. Returns whether there was anything to put back. A new
+    /// file that is older than `since`, when git was about to begin, is why git refused, and its owner's.
+    fn take_back(&self, forward: &Forward, since: u64) -> Result<bool, Error> {
         let Forward { path, git_dir, from, to, .. } = forward;
         let git = |args: &[&str]| self.git_at(git_dir, Some(path), args);
         let head = git(&["rev-parse", "--verify", "--quiet", "HEAD"]).output()?.stdout;
@@ -137,6 +142,11 @@ impl Repository {
             all.push(name.to_owned());
             let list = if status == "A" { &mut new } else { &mut old };
             list.push(name.to_owned());
+            if status == "A"
+                && LockFile::at(path.join(OsStr::from_bytes(name))).is_some_and(|f| f.since < since)
+            {
+                return Ok(false);
+            }
             if !self.is_gits(forward, name)? {
                 // Its owner's: it looks as if it was edited, and it was.
                 return Ok(false);
@@ -257,10 +267,10 @@ mod tests {
         };
 
         // One file is new, one is half written, one was made, and the index is locked.
+        let file = note();
         write("a", "new a\n");
         write("b", "new");
         write("dir/c", "new c\n");
-        let file = note();
         std::fs::write(repository.common_dir().join("index.lock"), "").unwrap();
         assert_eq!(repository.mend_checkouts().unwrap(), [sandbox.path()]);
         assert!(!file.exists() && !sandbox.path().join("dir").exists());
@@ -274,10 +284,20 @@ mod tests {
         assert_eq!(std::fs::read_to_string(sandbox.path().join("b")).unwrap(), "mine\n");
         sandbox.git(&["reset", "-q", "--hard"]);
 
+        // A new file was there before: git never began, and the file is its owner's.
+        write("dir/c", "new c\n");
+        let times = std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH);
+        let c = std::fs::File::options().write(true).open(sandbox.path().join("dir/c")).unwrap();
+        c.set_times(times).unwrap();
+        note();
+        assert!(repository.mend_checkouts().unwrap().is_empty());
+        assert_eq!(std::fs::read_to_string(sandbox.path().join("dir/c")).unwrap(), "new c\n");
+        std::fs::remove_file(sandbox.path().join("dir/c")).unwrap();
+
         // Files and index are new, the branch is not.
+        note();
         sandbox.git(&["reset", "-q", "--hard", to.as_str()]);
         sandbox.git(&["update-ref", "HEAD", from.as_str()]);
-        note();
         assert_eq!(repository.mend_checkouts().unwrap(), [sandbox.path()]);
         assert_eq!(sandbox.git(&["status", "--porcelain"]), "");
     }

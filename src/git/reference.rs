@@ -217,8 +217,16 @@ impl Mover<'_> {
         {
             self.repo.mend_after(&self.edits, note);
         }
-        if prepared && self.repo.finish_moves(&self.edits)? {
-            return self.repo.sync_moved(&self.edits);
+        if prepared {
+            match self.repo.finish_moves(&self.edits) {
+                Ok(true) => return self.repo.sync_moved(&self.edits),
+                Ok(false) => {}
+                Err(error) => {
+                    // Some have moved and others cannot now: whoever comes next reads the note.
+                    std::mem::forget(self.note.take());
+                    return Err(error);
+                }
+            }
         }
         Err(self.repo.refused(&self.edits, &self.command, &output))
     }

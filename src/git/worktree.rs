@@ -9,14 +9,13 @@ use super::repository::RefFormat;
 use super::sync::sync_all;
 use super::{Error, Expected, Head, RefEdit, Repository};
 use crate::model::{Name, ObjectId};
-use crate::process::{CommandError, FileLock, end_orphans};
+use crate::process::{FileLock, end_orphans};
 use bstr::{BStr, ByteSlice};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -114,9 +113,6 @@ impl std::fmt::Display for Mended {
 /// else's, whatever the state calls its agents.
 pub(super) const OURS: &str = "orchestra";
 
-/// What git exits with when it refuses. Anything greater tells of a process that it started: 128 and a signal, or 255.
-const DIED: i32 = 128;
-
 /// The variable by which a git process that outlived us is recognised.
 const MARK: &str = "GIT_ORCHESTRA_INTENT";
 
@@ -206,7 +202,7 @@ impl Repository {
         if self.common_dir().join("worktrees").join(new.name.as_str()).exists() {
             return Err(taken("worktree", new.name.as_str()));
         }
-        if self.find_loose_ref(new.branch) {
+        if self.find_ref(new.branch)?.is_some() {
             return Err(taken("branch", short));
         }
         let intent = Intent {
@@ -256,15 +252,9 @@ impl Repository {
         let mark = self.mark(&intent.name);
         let command = self.git(["worktree", "add", "--quiet", "--no-checkout"]).args(options);
         let added = command.arg(&intent.path).arg(start).env(MARK, &mark).read();
-        if let Err(CommandError::Failed { status, .. }) = &added
-            && (status.signal().is_some() || status.code().is_some_and(|code| code > DIED))
-        {
-            // Killed, or the `git branch` that it had started was: it did not clean up.
-            self.settle(intent)?;
-        }
         if let Err(error) = added {
-            // git cleans up behind itself when it fails; what it did not make (a branch that was there) stays.
-            remove_held(held, &file)?;
+            // git does not clean everything up: a full disk leaves the branch, a kill leaves locks.
+            self.settle_failed(intent, held, &file);
             return Err(error.into());
         }
         let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
@@ -277,8 +267,7 @@ impl Repository {
         if let Err(error) = filled {
             // A full disk, a filter that fails: nothing of it stays.
             let _lock = self.worktree_lock()?;
-            self.settle(intent)?;
-            remove_held(held, &file)?;
+            self.settle_failed(intent, held, &file);
             return Err(error.into());
         }
         self.sync_registration(&worktree)?;
@@ -389,10 +378,11 @@ impl Repository {
         Ok(())
     }
 
-    /// Whether a branch is there as a loose ref: the cheap half of the question, git answers the rest when asked
-    /// to make it.
-    fn find_loose_ref(&self, name: &str) -> bool {
-        self.common_dir().join(name).exists()
+    /// Undoes what could not be done. What cannot be undone now is for the next command, which finds the intent.
+    fn settle_failed(&self, intent: &Intent, held: FileLock, file: &Path) {
+        if self.settle(intent).is_ok() {
+            let _ = remove_held(held, file);
+        }
     }
 
     /// What tells this repository's git processes from another's.

@@ -88,17 +88,35 @@ pub(in crate::orchestrate) fn recover(store: &Store) -> Result<Vec<(String, Stri
         let bytes = std::fs::read(&path).map_err(|e| Error::file("read", &path, e))?;
         // One that was never written whole was never acted on.
         if let Ok(content) = serde_json::from_slice::<Content>(&bytes) {
-            let done = store.state()?.find_operation(|logged| logged.id == content.operation)?.is_some();
-            if done {
-                finish(repo, &content)?;
-                said.push((content.operation, "finished an undo that was cut short".to_owned()));
-            } else if take_back(repo, &content)? {
-                said.push((content.operation, "took back an undo that was cut short".to_owned()));
+            let what = match settle(store, &content)? {
+                Settled::Finished => "finished",
+                Settled::TakenBack(true) => "took back",
+                Settled::TakenBack(false) => "",
+            };
+            if !what.is_empty() {
+                said.push((content.operation, format!("{what} an undo that was cut short")));
             }
         }
         lock.remove(&path).map_err(|e| Error::file("remove", &path, e))?;
     }
     Ok(said)
+}
+
+/// What became of an undo that did not come to its end.
+pub(super) enum Settled {
+    /// Its transaction is there, and now the rest of it is.
+    Finished,
+    /// It is not; whether there was anything to take back.
+    TakenBack(bool),
+}
+
+/// Finishes an undo if its transaction is there, and takes it back if not.
+pub(super) fn settle(store: &Store, content: &Content) -> Result<Settled, Error> {
+    if store.state()?.find_operation(|logged| logged.id == content.operation)?.is_some() {
+        finish(store.repo(), content)?;
+        return Ok(Settled::Finished);
+    }
+    take_back(store.repo(), content).map(Settled::TakenBack)
 }
 
 /// Does what comes after the transaction; what is done already is not done again.
@@ -122,7 +140,7 @@ pub(super) fn finish(repo: &Repository, content: &Content) -> Result<(), Error> 
 }
 
 /// Moves checkouts back to where they were before. Returns whether there was one.
-pub(super) fn take_back(repo: &Repository, content: &Content) -> Result<bool, Error> {
+fn take_back(repo: &Repository, content: &Content) -> Result<bool, Error> {
     let mut any = false;
     for moved in &content.checkouts {
         if repo.find_ref(&moved.branch)?.as_ref() == Some(&moved.to) {

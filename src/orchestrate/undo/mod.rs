@@ -86,8 +86,11 @@ pub fn undo(store: &Store, plan: &Plan, root: &Path, partial: bool) -> Result<Un
     let mut work = Work::of(&store, plan, root)?;
     let journal = Journal::write(repo, &work.journal)?;
     if let Err(error) = work.move_checkouts(repo).and_then(|()| work.write(&store, plan)) {
-        journal::take_back(repo, &work.journal)?;
-        journal.forget()?;
+        // A disk that is full after the records are written: then the rest is done too. What does not work now is for
+        // the next command, which finds the journal.
+        if journal::settle(&store, &work.journal).is_ok() {
+            journal.forget()?;
+        }
         return Err(error);
     }
     journal::finish(repo, &work.journal)?;
