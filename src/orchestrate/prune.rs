@@ -185,6 +185,7 @@ fn go(store: &Store, what: &What) -> Result<Option<String>, Error> {
             let edit = RefEdit { name: name.clone(), new: None, expected: Expected::At(tip.clone()) };
             store.transact(|transaction| {
                 transaction.move_ref(edit.clone());
+                transaction.describe(format!("prune: {name}"));
                 Ok::<_, Error>(())
             })?;
             Ok(None)

@@ -38,4 +38,5 @@ mod streams;
 mod sync;
 mod take;
 mod undo;
+mod undo_fleet;
 mod worker;

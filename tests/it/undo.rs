@@ -26,7 +26,7 @@ fn stage() -> Sandbox {
 
 /// Everything that commands show and plain git sees, but for what only tells of the past: every living record without
 /// its stamps, the branches, the worktrees with their files, the merges that are not over, and the findings' notes.
-fn visible(sandbox: &Sandbox) -> Value {
+pub(crate) fn visible(sandbox: &Sandbox) -> Value {
     let mut records = Vec::new();
     for path in sandbox.git(&["ls-tree", "-r", "--name-only", "refs/orchestra/state"]).lines() {
         if !path.contains('/') {
@@ -59,7 +59,7 @@ fn visible(sandbox: &Sandbox) -> Value {
     json!({"records": records, "refs": refs, "files": files, "notes": notes})
 }
 
-fn worktrees(sandbox: &Sandbox) -> Vec<PathBuf> {
+pub(crate) fn worktrees(sandbox: &Sandbox) -> Vec<PathBuf> {
     let list = sandbox.git(&["worktree", "list", "--porcelain"]);
     list.lines().filter_map(|line| line.strip_prefix("worktree ").map(PathBuf::from)).collect()
 }
@@ -70,7 +70,7 @@ fn worktree(sandbox: &Sandbox, name: &str) -> PathBuf {
 }
 
 /// The newest operation.
-fn last(sandbox: &Sandbox) -> String {
+pub(crate) fn last(sandbox: &Sandbox) -> String {
     sandbox.json(&["oplog", "-n", "1"])["data"][0]["id"].as_str().unwrap().to_owned()
 }
 

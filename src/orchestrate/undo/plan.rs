@@ -145,6 +145,12 @@ impl Plan {
         if leaving.tip.is_none() && leaving.worktree.is_none() {
             return Ok(());
         }
+        if let Some(tip) = &leaving.tip {
+            let end = format!("/orchestra/{}", agent.name);
+            for remote in store.repo().remotes_with(tip)?.into_iter().filter(|name| name.ends_with(&end)) {
+                self.losses.push(format!("{remote}, which the remote has and keeps"));
+            }
+        }
         let (uncommitted, worktree) = (leaving.uncommitted, leaving.there);
         let leaving = Box::new(LeavingAgent(leaving));
         self.steps.push(Step::Remove { agent: Box::new(agent), uncommitted, worktree, leaving });
@@ -155,8 +161,18 @@ impl Plan {
         let repo = store.repo();
         let name = &moved.name;
         let now = repo.find_ref(name)?;
-        if name == STATE_REF || name.starts_with(RESCUE_REFS) || now == moved.old {
-            // What was kept stays kept, and what is back needs nothing.
+        if name == STATE_REF || now == moved.old {
+            // What is back needs nothing.
+            return Ok(());
+        }
+        if name.starts_with(RESCUE_REFS) {
+            // What was kept stays kept, and what `prune` let go comes back as long as git has it.
+            let had = moved.old.as_ref().filter(|_| moved.new.is_none() && now.is_none());
+            if had.is_some_and(|old| repo.has_object(old)) {
+                self.steps.push(Step::Keep(moved.clone()));
+            } else if had.is_some() {
+                self.losses.push(format!("{name}, whose commits are not in this repository any more"));
+            }
             return Ok(());
         }
         if name.starts_with("refs/orchestra/") {
@@ -323,6 +339,11 @@ impl Plan {
             let names = spent.join(", ");
             self.losses.push(format!("the tokens and money that {names} spent, and its transcripts"));
             self.losses.push(format!("what {names} did outside of its worktree"));
+        }
+        if self.operation.command.split(' ').next() == Some("prune") {
+            self.losses.push(
+                "files that it deleted: of builds, of journals whose transcripts stay, of caches".to_owned(),
+            );
         }
         for change in self.changes.iter().filter(|change| change.fields.contains_key("fence")) {
             if store.repo().find_ref(&format!("{CLAIM_REFS}{}", change.id))?.is_some() {
