@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::json;
+use super::notify::Notifier;
 use super::session::{self, Staged};
 use super::ui::Label;
 use crate::model::{Id, Name};
@@ -134,25 +135,31 @@ async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) ->
         tell(&Handed::Queued);
     }
     surroundings.slot = Some(slot);
+    let agent = &taken.claim.agent;
+    let mut notifier = Notifier::new(ctx, [(agent.id, &agent.name)])?;
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
     let running =
         tokio::spawn(run_claims(vec![taken.claim], surroundings, store, supervisor, receiver, progress));
     loop {
         tokio::select! {
-            next = told.recv() => match next {
-                None => break,
-                Some(Progress::Started { pid, .. }) => tell(&Handed::Started { pid }),
-                Some(Progress::Finished(finished)) => {
-                    let why = match (&finished.error, &finished.outcome) {
-                        (Some(error), _) => format!("failed to {error}"),
-                        (None, Some(outcome)) => super::view::agent::outcome_words(outcome),
-                        (None, None) => "it was stopped before it began".to_owned(),
-                    };
-                    tell(&Handed::Failed { why });
+            next = told.recv() => {
+                let Some(next) = next else { break };
+                notifier.take(&next, ctx.ui())?;
+                match next {
+                    Progress::Started { pid, .. } => tell(&Handed::Started { pid }),
+                    Progress::Finished(finished) => {
+                        let why = match (&finished.error, &finished.outcome) {
+                            (Some(error), _) => format!("failed to {error}"),
+                            (None, Some(outcome)) => super::view::agent::outcome_words(outcome),
+                            (None, None) => "it was stopped before it began".to_owned(),
+                        };
+                        tell(&Handed::Failed { why });
+                    }
+                    _ => {}
                 }
-                Some(_) => {}
-            },
+            }
+            why = notifier.failed() => tracing::warn!("{why}"),
             interrupt = interrupts.next() => {
                 let by = "signal".to_owned();
                 let request = match interrupt {
@@ -162,6 +169,9 @@ async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) ->
                 let _ = requests.try_send(request);
             }
         }
+    }
+    if let Some(why) = notifier.end().await {
+        tracing::warn!("{why}");
     }
     running.await.map_err(|error| CliError::failed("failed to watch the agent", error))?;
     Ok(Exit::Done)

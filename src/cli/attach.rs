@@ -4,6 +4,7 @@ use super::command::wait::wait_until_recorded;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::json;
+use super::notify::Notifier;
 use super::session::{self, Session};
 use super::ui::{Actor, Key, Keyboard, Label, Live};
 use crate::agent::sanitise_line;
@@ -67,6 +68,7 @@ struct Look<'a> {
     typed: String,
     questions: Vec<Question>,
     tail: Tail,
+    notifier: Notifier,
     /// The number of the last entry of the journal that was shown.
     last: u64,
 }
@@ -83,6 +85,7 @@ impl<'a> Look<'a> {
         let keyboard = if types { Some(Keyboard::take()?) } else { None };
         let tail = Tail::new(journal::path(ctx.repo()?, &agent.id, viewer.run));
         let questions = viewer.questions.clone();
+        let notifier = Notifier::looking(ctx, [(agent.id, &agent.name)])?;
         let mut look = Self {
             ctx,
             agent: agent.id,
@@ -92,6 +95,7 @@ impl<'a> Look<'a> {
             typed: String::new(),
             questions: Vec::new(),
             tail,
+            notifier,
             last: 0,
         };
         look.catch_up()?;
@@ -186,6 +190,7 @@ impl<'a> Look<'a> {
             Answer::Told { n, progress } => {
                 self.last = n.unwrap_or(self.last);
                 self.show(&progress)?;
+                self.notifier.take(&progress, self.ctx.ui())?;
                 match progress {
                     Progress::Finished(finished) => return Ok(Some(finished)),
                     Progress::Answered { allowed, .. } => {

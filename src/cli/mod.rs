@@ -14,6 +14,7 @@ mod env;
 mod error;
 mod json;
 mod logging;
+mod notify;
 mod operation;
 mod porcelain;
 mod session;

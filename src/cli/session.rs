@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::json;
+use super::notify::Notifier;
 use super::ui::{Actor, Label, Live, Reply, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
@@ -71,7 +72,7 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliErr
     let adapter = find_adapter(&profile.program).ok_or_else(|| {
         CliError::usage(format!("profile `{name}` has the unknown program `{}`", profile.program))
     })?;
-    let search = Search { path: ctx.env().path().collect(), forbidden: forbidden(ctx)? };
+    let search = search(ctx)?;
     let find = |name: &str| search.find(name).map(PathBuf::into_os_string);
     let program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
         (Some((file, rest)), _) => {
@@ -89,6 +90,11 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliErr
         }
     };
     Ok(Outfit { profile, program, adapter })
+}
+
+/// Where programs are looked for.
+pub(crate) fn search(ctx: &Context) -> Result<Search, CliError> {
+    Ok(Search { path: ctx.env().path().collect(), forbidden: forbidden(ctx)? })
 }
 
 /// Places from which no program is taken: whatever agents can write.
@@ -215,6 +221,7 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     let interactive = ctx.ui().is_interactive() && !options.json;
     let Staged { supervisor, surroundings, store } =
         stage(ctx, ctx.store()?.clone(), options.jobs, interactive)?;
+    let mut notifier = Notifier::new(ctx, agents.values().map(|agent| (agent.id, &agent.name)))?;
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
     let running = match what {
@@ -241,6 +248,7 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
                     None if options.inner => {}
                     None => ctx.ui().print(&json::line("agent-event", &next)?)?,
                 }
+                notifier.take(&next, ctx.ui())?;
                 if interactive && let Some(live) = &mut live {
                     questions.take(&next, live);
                 }
@@ -268,6 +276,10 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
                     None => ctx.ui().note(text),
                 }
             }
+            why = notifier.failed() => match &mut live {
+                Some(live) => live.say(None, Label::Attention, &sanitise_line(&why)),
+                None => ctx.ui().warn(why),
+            },
             _ = tick.tick() => {
                 if let Some(live) = &mut live {
                     live.tick();
@@ -277,6 +289,9 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     }
     if let Some(live) = &mut live {
         live.end();
+    }
+    if let Some(why) = notifier.end().await {
+        ctx.ui().warn(why);
     }
     let (finished, ended) =
         running.await.map_err(|error| CliError::failed("failed to watch the agents", error))?;

@@ -112,6 +112,13 @@ const KEYS: &[Key] = &[
         A_SPAN,
         "for how long nobody touched a closed task that `gc` archives",
     ),
+    restricted("notify.command", Type::List, A_LIST, "what is run when an agent waits, failed or is done"),
+    key(
+        "notify.terminal",
+        Type::Choice(&["off", "bell", "words"]),
+        "`off`, `bell` or `words`",
+        "how your terminal tells you that: a bell, or a bell and words (OSC 9)",
+    ),
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),

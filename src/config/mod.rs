@@ -247,6 +247,20 @@ impl Settings {
         }
     }
 
+    /// The words of the command that is run when an agent waits, failed or is done; none if there is none. Fails if it
+    /// needs an approval that is not there.
+    pub fn notify_command(&self) -> Result<&[String], Error> {
+        match self.value("notify.command")? {
+            Some(Value::List(words)) => Ok(words),
+            _ => Ok(&[]),
+        }
+    }
+
+    /// How a terminal tells that: `off`, `bell` or `words`.
+    pub fn notify_terminal(&self) -> &str {
+        self.text("notify.terminal").unwrap_or("words")
+    }
+
     /// The name of the profile that is used where none is named.
     pub fn default_profile(&self) -> Result<&str, Error> {
         match self.value("default-profile")? {

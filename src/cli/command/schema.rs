@@ -38,6 +38,7 @@ const KINDS: &[(&str, &str)] = &[
     ("merge", include_str!("../../../fixtures/schema/merge.json")),
     ("merge-plan", include_str!("../../../fixtures/schema/merge-plan.json")),
     ("merge-result", include_str!("../../../fixtures/schema/merge-result.json")),
+    ("notification", include_str!("../../../fixtures/schema/notification.json")),
     ("operation", include_str!("../../../fixtures/schema/operation.json")),
     ("operation-list", include_str!("../../../fixtures/schema/operation-list.json")),
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),

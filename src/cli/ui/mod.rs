@@ -199,6 +199,17 @@ impl Ui {
         self.out_is_terminal
     }
 
+    /// Whether narration goes to a terminal, where somebody may hear a bell.
+    pub(crate) fn has_terminal(&self) -> bool {
+        !self.silent && std::io::stderr().is_terminal()
+    }
+
+    /// Sends the terminal something that takes no room on it: a bell, a notification. One that cannot be reached is
+    /// none.
+    pub(crate) fn signal(&self, sequence: &str) {
+        self.stderr(sequence);
+    }
+
     /// Whether a person can be asked: stdin and stderr are a terminal.
     pub(crate) const fn is_interactive(&self) -> bool {
         self.interactive

@@ -13,12 +13,14 @@ mod record;
 mod request;
 mod run;
 mod save;
+mod turn;
 
 pub use dispatcher::{SuperviseOptions, Supervisor};
 pub use progress::{Finished, Progress};
 pub(crate) use record::{RunRecord, chain, write_run};
 pub use request::Request;
 pub(crate) use save::own_commits;
+pub use turn::{Stand, Turn, Turns};
 
 use super::lease::Lease;
 use crate::agent::{Adapter, LaunchRequest};

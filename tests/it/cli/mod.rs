@@ -5,6 +5,7 @@ mod approval;
 mod completion;
 mod cost;
 mod findings;
+mod notify;
 mod schema;
 mod tasks;
 

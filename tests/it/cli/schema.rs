@@ -174,6 +174,12 @@ fn every_document_is_what_its_schema_says() {
         &["spawn", "-m", "More", "--name", "more", "--profile", "worker", "--detach", "--json"],
     );
     sandbox.orchestra(&["wait", "more"]);
+    let file = sandbox.home().join(".config/git-orchestra/config.toml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    let notify = "[notify]\ncommand = ['sh', '-c', 'cat >\"$HOME/read\"']\n";
+    std::fs::write(&file, format!("{notify}{settings}")).unwrap();
+    sandbox.ok(&["spawn", "-m", "Last", "--name", "last", "--profile", "worker"]);
+    seen.document(&sandbox, &std::fs::read_to_string(sandbox.home().join("read")).unwrap());
     let all: BTreeSet<String> = sandbox
         .ok(&["schema"])
         .lines()
