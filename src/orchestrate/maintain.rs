@@ -17,8 +17,9 @@ const MANY: usize = 20;
 /// How many packs of ours there may be before they become one.
 const PACKS: usize = 8;
 /// The refs that hold what we write all the time; those that hold the user's history are the user's to pack.
-const OURS: [&str; 5] = [
+const OURS: [&str; 6] = [
     "refs/orchestra/claims/",
+    "refs/orchestra/epochs/",
     "refs/orchestra/log/",
     "refs/orchestra/machines/",
     "refs/orchestra/remotes/",

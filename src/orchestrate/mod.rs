@@ -4,6 +4,7 @@ pub mod archive;
 pub mod claim;
 pub mod control;
 pub mod cost;
+mod cut;
 pub mod doctor;
 mod environment;
 mod error;
@@ -40,6 +41,7 @@ mod uncommitted;
 mod undo;
 pub mod worker;
 
+pub use cut::{CutDone, CutPlan, cut, has_exchanged, plan_cut};
 pub use environment::environment;
 pub use error::Error;
 pub use handover::{Handed, Handover, Taken, hand_over, report, take_over};

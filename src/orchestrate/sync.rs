@@ -1,9 +1,10 @@
-//! State between machines: fetched into tracking refs, merged here, pushed forward. Never forced, in no direction.
+//! State between machines: fetched into tracking refs, merged here, pushed forward. Never forced, in no direction,
+//! but for a cut of the history that holds all that it takes the place of, and then from exactly there.
 //!
 //! A remote that goes back, rewrites or deletes what we had seen of it is an alarm with the evidence; nothing of
 //! ours follows it.
 
-use super::Error;
+use super::{Error, cut};
 use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
 use crate::store::{Absorbed, FINDINGS_NOTES, Incoming, PROVENANCE_NOTES, STATE_REF, Store};
@@ -231,6 +232,10 @@ pub fn fetch(store: &Store, remote: &Remote) -> Result<Vec<Seen>, Error> {
         let (old, new) = match answer {
             FetchAnswer::Same(at) => (Some(at.clone()), Some(at)),
             FetchAnswer::Moved { old, new } => (old, Some(new)),
+            FetchAnswer::Rewritten { old, new } if *ours == STATE_REF && store.is_cut(&old, &new)? => {
+                cut::follow(store, &spec.tracking, &old, &new)?;
+                (Some(old), Some(new))
+            }
             FetchAnswer::Rewritten { old, new } => {
                 alarms.push(alarm(old, Some(new)));
                 continue;
@@ -319,21 +324,33 @@ fn exchange(
         fetch_first = true;
         store.begin_notes()?;
         let refs = ours_to_send(store, remote, synced)?;
+        let (refs, cuts): (Vec<Sent>, Vec<Sent>) = refs.into_iter().partition(|one| one.replaces.is_none());
         let wire: Vec<PushSpec> = refs.iter().map(|one| one.spec.clone()).chain(branches.clone()).collect();
-        if wire.is_empty() {
+        if wire.is_empty() && cuts.is_empty() {
             return Ok(());
         }
-        let answers = store.repo().push(&remote.name, &wire, remote.deadline)?;
-        let (of_refs, of_branches) = answers.split_at(refs.len());
+        let mut answers = Vec::new();
+        if !wire.is_empty() {
+            answers = store.repo().push(&remote.name, &wire, remote.deadline)?;
+        }
+        let of_branches = answers.split_off(refs.len().min(answers.len()));
+        let mut answered: Vec<(Sent, PushAnswer)> = refs.into_iter().zip(answers).collect();
+        for sent in cuts {
+            let old = sent.replaces.as_ref().expect("that is what cuts do");
+            let answer = cut::replace(store, remote, old, &sent.spec.new)?;
+            answered.push((sent, answer));
+        }
         let mut again = false;
         let mut landed = Vec::new();
-        for (sent, answer) in refs.into_iter().zip(of_refs) {
-            match answer {
+        for (sent, answer) in answered {
+            match &answer {
                 PushAnswer::Landed | PushAnswer::Same => {
-                    if *answer == PushAnswer::Landed && says_something(store, &sent.spec.new)? {
+                    if answer == PushAnswer::Landed && says_something(store, &sent.spec.new)? {
                         synced.pushed.sent.push(sent.ours.to_owned());
                     }
-                    landed.push(sent);
+                    if sent.replaces.is_none() {
+                        landed.push(sent);
+                    }
                 }
                 PushAnswer::Behind => again = true,
                 PushAnswer::Unknown(words) => {
@@ -341,7 +358,11 @@ fn exchange(
                     again = true;
                 }
                 PushAnswer::Refused(reason) => {
-                    synced.pushed.refused.push((sent.ours.to_owned(), reason.clone()));
+                    let reason = match sent.replaces {
+                        Some(_) => format!("{reason}; {}", cut::WAY_OUT),
+                        None => reason.clone(),
+                    };
+                    synced.pushed.refused.push((sent.ours.to_owned(), reason));
                 }
             }
         }
@@ -362,8 +383,11 @@ fn exchange(
         }
         if idle >= IDLE_ATTEMPTS {
             let behind = ours_to_send(store, remote, synced)?;
-            let why = "it says that others were faster, and has nothing new".to_owned();
-            synced.pushed.refused.extend(behind.into_iter().map(|one| (one.ours.to_owned(), why.clone())));
+            let why = |one: &Sent| match one.replaces {
+                Some(_) => format!("it does not take the cut of the history; {}", cut::WAY_OUT),
+                None => "it says that others were faster, and has nothing new".to_owned(),
+            };
+            synced.pushed.refused.extend(behind.into_iter().map(|one| (one.ours.to_owned(), why(&one))));
             return Ok(());
         }
     }
@@ -408,6 +432,8 @@ struct Sent {
     ours: &'static str,
     spec: PushSpec,
     tracked: Option<ObjectId>,
+    /// What it takes the place of there, if it does not follow that: the history was cut.
+    replaces: Option<ObjectId>,
 }
 
 fn ours_to_send(store: &Store, remote: &Remote, synced: &Synced) -> Result<Vec<Sent>, Error> {
@@ -418,9 +444,17 @@ fn ours_to_send(store: &Store, remote: &Remote, synced: &Synced) -> Result<Vec<S
     let refs = SYNCED.into_iter().zip(found).zip(tracked).filter_map(|((ours, new), tracked)| {
         let taken = synced.not_taken.iter().all(|(name, _)| name != ours);
         let spec = PushSpec { new: new.filter(|_| taken)?, remote: remote.there(ours) };
-        (tracked.as_ref() != Some(&spec.new)).then_some(Sent { ours, spec, tracked })
+        (tracked.as_ref() != Some(&spec.new)).then_some(Sent { ours, spec, tracked, replaces: None })
     });
-    Ok(refs.collect())
+    let mut refs: Vec<Sent> = refs.collect();
+    for one in refs.iter_mut().filter(|one| one.ours == STATE_REF) {
+        if let Some(tracked) = &one.tracked
+            && store.must_replace(tracked, &one.spec.new)?
+        {
+            one.replaces = Some(tracked.clone());
+        }
+    }
+    Ok(refs)
 }
 
 fn join(all: &mut Absorbed, one: Absorbed) {
@@ -435,7 +469,7 @@ fn join(all: &mut Absorbed, one: Absorbed) {
 /// Remembers what a remote said that it has. Somebody else's newer knowledge stays.
 fn track(repo: &Repository, remote: &Remote, landed: &[Sent]) -> Result<(), Error> {
     let mut edits = Vec::new();
-    for Sent { ours, spec, tracked } in landed {
+    for Sent { ours, spec, tracked, .. } in landed {
         // A remote that went back before we pushed took it all the same: the next fetch is to say so.
         if let Some(old) = tracked
             && !repo.is_ancestor(old, &spec.new)?

@@ -153,15 +153,15 @@ impl Store {
         theirs: &ObjectId,
         absorbed: &mut Absorbed,
         written: &mut Vec<ObjectId>,
-    ) -> Result<Option<RefEdit>, Error> {
+    ) -> Result<Vec<RefEdit>, Error> {
         let ours = self.state()?;
         if ours.commit() == Some(theirs) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         if let Some(commit) = ours.commit()
             && self.repo().is_ancestor(theirs, commit)?
         {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let their_state = State::at(self.repo(), Some(theirs.clone()))?;
         for format in [ours.format()?, their_state.format()?].into_iter().flatten() {
@@ -176,12 +176,19 @@ impl Store {
         absorbed.entities = trees.entities;
         absorbed.quarantined = trees.quarantined;
         let old = ours.commit().cloned();
+        if let Some(commit) = &old
+            && ours.epoch()? != their_state.epoch()?
+            && !self.repo().is_ancestor(commit, theirs)?
+        {
+            return self.join_epochs(&ours, &their_state, &tree, written);
+        }
         let joined = self.join(old, theirs, &tree, "orchestra: merge\n", written)?;
-        Ok(joined.map(|(new, old)| RefEdit {
+        let edit = joined.map(|(new, old)| RefEdit {
             name: STATE_REF.to_owned(),
             new: Some(new),
             expected: Expected::from(old),
-        }))
+        });
+        Ok(edit.into_iter().collect())
     }
 
     /// The commit after `ours` and `theirs` whose tree is their merge: theirs itself if that says the same and
@@ -220,7 +227,7 @@ impl Store {
 }
 
 /// Nothing depends on who merges or when: two machines that merge the same two make one commit.
-fn merger() -> Identity {
+pub(super) fn merger() -> Identity {
     Identity::new("git-orchestra", "merge@orchestra.invalid")
 }
 
@@ -468,7 +475,7 @@ fn is_plain(name: &[u8]) -> bool {
 }
 
 /// Every gate is the greater of the two; `None` if one of them cannot be read.
-fn gates(ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn gates(ours: &[u8], theirs: &[u8]) -> Option<Vec<u8>> {
     type Object = serde_json::Map<String, serde_json::Value>;
     let mut merged: Object = serde_json::from_slice(ours).ok()?;
     for (key, value) in serde_json::from_slice::<Object>(theirs).ok()? {

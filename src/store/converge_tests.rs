@@ -44,6 +44,8 @@ enum Step {
     Delete(usize),
     /// Archives the task if it is closed, as this clone has it.
     Archive(usize),
+    /// Cuts the history of this clone.
+    Cut,
     Note(u8),
     Sync,
     Push,
@@ -62,6 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         1 => task.clone().prop_map(Step::Delete),
         3 => task.prop_map(Step::Archive),
         1 => any::<u8>().prop_map(Step::Note),
+        1 => Just(Step::Cut),
         4 => Just(Step::Sync),
         1 => Just(Step::Push),
     ];
@@ -139,6 +142,13 @@ impl Fleet {
                 };
                 self.clones[who].store.transact::<_, Error>(archive).unwrap();
             }
+            Step::Cut => {
+                let store = &self.clones[who].store;
+                if store.is_initialised().unwrap() {
+                    let cut = store.make_cut().unwrap();
+                    store.absorb(&Incoming { state: Some(cut.commit), notes: Vec::new() }).unwrap();
+                }
+            }
             Step::Note(n) => {
                 let store = &self.clones[who].store;
                 let commit: ObjectId = self.clones[0].sandbox.git(&["rev-parse", "HEAD"]).parse().unwrap();
@@ -157,7 +167,14 @@ impl Fleet {
             }
             Step::Sync => {
                 if let Some(remote) = &self.remote {
-                    self.clones[who].store.absorb(remote).unwrap();
+                    let store = &self.clones[who].store;
+                    store.absorb(remote).unwrap();
+                    // What is pushed then follows what is there, or is a cut that holds all of it.
+                    let ours = store.state().unwrap().commit().cloned();
+                    if let (Some(old), Some(new)) = (&remote.state, ours) {
+                        let follows = store.repo().is_ancestor(old, &new).unwrap();
+                        assert!(follows || store.must_replace(old, &new).unwrap(), "{old} {new}");
+                    }
                 }
                 self.publish(who);
             }
@@ -171,7 +188,14 @@ impl Fleet {
                 let of = |tips: &Incoming, name: &str| {
                     tips.notes.iter().find(|(other, _)| other == name).map(|(_, tip)| tip.clone())
                 };
-                let state = theirs.state.as_ref().is_none_or(|old| forward(old, ours.state.as_ref()));
+                let store = &self.clones[who].store;
+                let replaces = |old: &ObjectId| {
+                    ours.state.as_ref().is_some_and(|new| store.must_replace(old, new).unwrap())
+                };
+                let state = theirs
+                    .state
+                    .as_ref()
+                    .is_none_or(|old| forward(old, ours.state.as_ref()) || replaces(old));
                 let notes = theirs.notes.iter().all(|(name, old)| forward(old, of(&ours, name).as_ref()));
                 if state && notes {
                     self.publish(who);

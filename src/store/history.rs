@@ -52,7 +52,20 @@ pub struct Logged {
     pub named: bool,
     /// Whether its refs were moved in this clone.
     pub here: bool,
+    /// Where it is in a chain that was cut.
+    pub side: Side,
     first: u32,
+}
+
+/// Where an operation is in a chain that may have been cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// In the chain that goes on.
+    Now,
+    /// It is what cut the chain.
+    Cut,
+    /// The chain was cut after it: it is known here, and is not to be undone.
+    Before,
 }
 
 /// What an operation changed of one entity.
@@ -121,18 +134,38 @@ impl State {
         let Some(tip) = self.commit() else { return Ok(Vec::new()) };
         let mut count = FIRST;
         loop {
-            // Children before parents, whatever the clocks say: an undoing operation comes before what it undoes.
-            let limit = format!("--max-count={count}");
-            let args = ["log", "--date-order", "-z", FORMAT, &limit, "--end-of-options", tip.as_str()];
-            let out = self.repo().git(args).read().map_err(crate::git::Error::from)?;
-            let fields: Vec<&[u8]> = out.split(|&byte| byte == 0).collect();
-            let commits: Vec<&[&[u8]]> = fields.chunks_exact(FORMAT_FIELDS).collect();
-            let log = collect(self, &commits);
-            if commits.len() < count || enough(&log) {
+            let now = self.log(count, &[tip.as_str()], None)?;
+            let fields: Vec<&[u8]> = now.split(|&byte| byte == 0).collect();
+            let mut commits: Vec<&[&[u8]]> = fields.chunks_exact(FORMAT_FIELDS).collect();
+            let cut = commits.len();
+            let mut log = collect(self, &commits, cut);
+            if enough(&log) {
+                return Ok(log);
+            }
+            // What was before a cut is told last, whatever the clocks say.
+            let olds = if cut < count { self.repo().list_refs(super::EPOCH_REFS)? } else { Vec::new() };
+            let olds: Vec<&str> = olds.iter().map(|(_, old)| old.as_str()).collect();
+            let old = if olds.is_empty() { Vec::new() } else { self.log(count, &olds, Some(tip))? };
+            let fields: Vec<&[u8]> = old.split(|&byte| byte == 0).collect();
+            commits.extend(fields.chunks_exact(FORMAT_FIELDS));
+            if commits.len() > cut {
+                log = collect(self, &commits, cut);
+            }
+            if cut < count && commits.len() - cut < count || enough(&log) {
                 return Ok(log);
             }
             count *= 4;
         }
+    }
+
+    /// The newest commits of some chains, without those that `not` has too.
+    fn log(&self, count: usize, tips: &[&str], not: Option<&ObjectId>) -> Result<Vec<u8>, Error> {
+        // Children before parents, whatever the clocks say: an undoing operation comes before what it undoes.
+        let limit = format!("--max-count={count}");
+        let not = not.map(|not| format!("^{not}"));
+        let args = ["log", "--date-order", "-z", FORMAT, &limit, "--end-of-options"];
+        let args = args.into_iter().chain(tips.iter().copied()).chain(not.as_deref());
+        Ok(self.repo().git(args).read().map_err(crate::git::Error::from)?)
     }
 
     /// What an operation changed, entity by entity.
@@ -200,11 +233,11 @@ const fn is_whole(logged: &Logged) -> bool {
     !logged.named || logged.first == 1
 }
 
-/// The operations of commits, which come newest first.
-fn collect(state: &State, commits: &[&[&[u8]]]) -> Vec<Logged> {
+/// The operations of commits, which come newest first; those from `cut` on are of before a cut.
+fn collect(state: &State, commits: &[&[&[u8]]], cut: usize) -> Vec<Logged> {
     let mut log = Vec::<Logged>::new();
     let mut known = HashMap::<Id, usize>::new();
-    for commit in commits {
+    for (number, commit) in commits.iter().enumerate() {
         let text = |at: usize| commit[at].trim().to_str_lossy().into_owned();
         let Ok(id) = text(0).parse::<ObjectId>() else { continue };
         let message = text(5);
@@ -250,6 +283,11 @@ fn collect(state: &State, commits: &[&[&[u8]]]) -> Vec<Logged> {
             undone: false,
             named: part.is_some(),
             here,
+            side: match super::epoch::begins_epoch(&message) {
+                _ if number >= cut => Side::Before,
+                true => Side::Cut,
+                false => Side::Now,
+            },
             first: part.map_or(1, |part| part.number),
         });
     }

@@ -14,6 +14,9 @@ mod claim;
 #[cfg(test)]
 mod converge_tests;
 mod entity;
+mod epoch;
+#[cfg(test)]
+mod epoch_tests;
 mod error;
 #[cfg(test)]
 mod fixtures_tests;
@@ -42,8 +45,9 @@ pub use claim::{
     CLAIM_REFS, ClaimRecord, Heartbeat, LiveAgent, MACHINE_REFS, Over, OverOutcome, SAID_REFS, SNAPSHOT_REFS,
 };
 pub use entity::{Entity, Field};
+pub use epoch::{Cut, EPOCH_REFS};
 pub use error::Error;
-pub use history::{EntityChange, FieldChange, Logged};
+pub use history::{EntityChange, FieldChange, Logged, Side};
 pub use layout::{FINDINGS_NOTES, LOG_REFS, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
 pub use operation::{HandedOperation, Operation, RefMove};
 pub use record::{Deleted, Record};

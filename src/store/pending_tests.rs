@@ -202,3 +202,23 @@ fn many_writers_share_syncs_and_a_full_queue_is_followed_by_another() {
     assert_eq!(commits, (writers * each + 2).to_string(), "one commit a change, whoever published it");
     sandbox.git(&["fsck", "--strict"]);
 }
+
+#[test]
+fn who_waited_while_the_history_was_cut_sees_that_its_change_is_made() {
+    let sandbox = Sandbox::new(&[]);
+    let store = store(&sandbox);
+    add(&store, "first");
+    let waiting = made(&store, "waiting");
+    let queue = Queue::join(store.repo(), &waiting.parent).unwrap().0;
+    queue.append(&waiting).unwrap();
+    store.settle(&queue).unwrap();
+    let cut = store.make_cut().unwrap();
+    let incoming = crate::store::Incoming { state: Some(cut.commit.clone()), notes: Vec::new() };
+    store.absorb(&incoming).unwrap();
+    // The queue does not know where the state went.
+    assert_eq!(queue.standing(Some(&cut.commit), Some(&waiting.commit)).unwrap(), Standing::Lost);
+    let publishing = local::publishing(store.repo()).unwrap();
+    assert!(store.publish(&queue, Some(&waiting.commit), None).unwrap(), "it is not made once more");
+    drop(publishing);
+    assert_eq!((tip(&store), titles(&store)), (cut.commit, ["first", "waiting"].map(str::to_owned).to_vec()));
+}

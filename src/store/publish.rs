@@ -37,7 +37,7 @@ impl Store {
                     let published = match (standing, mine, &tip) {
                         (Standing::Published, ..) => true,
                         // Others may have gone on from it.
-                        (_, Some(mine), Some(tip)) => repo.is_ancestor(mine, tip)?,
+                        (_, Some(mine), Some(tip)) => self.has_change(mine, tip)?,
                         _ => false,
                     };
                     if published {

@@ -249,12 +249,18 @@ impl Store {
         self.transact_alone(&actor, &mut change)
     }
 
-    fn begin<'s>(&'s self, base: State, actor: &'s str) -> Result<Transaction<'s>, Error> {
-        if let Some(format) = base.format()?
-            && format.min_write > FORMAT
-        {
-            return Err(Error::Format { what: "write", found: format.min_write, known: FORMAT });
+    #[expect(clippy::unused_self, reason = "it says whose state it is")]
+    pub(super) fn require_writable(&self, state: &State) -> Result<(), Error> {
+        match state.format()? {
+            Some(format) if format.min_write > FORMAT => {
+                Err(Error::Format { what: "write", found: format.min_write, known: FORMAT })
+            }
+            _ => Ok(()),
         }
+    }
+
+    fn begin<'s>(&'s self, base: State, actor: &'s str) -> Result<Transaction<'s>, Error> {
+        self.require_writable(&base)?;
         Ok(Transaction {
             repo: self.repo(),
             base,
@@ -394,7 +400,7 @@ impl Store {
         self.write_commit(actor, now, &tree, &[], &message, written)
     }
 
-    fn write_commit(
+    pub(super) fn write_commit(
         &self,
         actor: &str,
         at: Timestamp,
@@ -555,6 +561,6 @@ impl Store {
 }
 
 /// Plain data on one line.
-fn json(value: &impl serde::Serialize) -> String {
+pub(super) fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("strings and integers serialise")
 }

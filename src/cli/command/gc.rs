@@ -1,13 +1,16 @@
 //! `git orchestra gc`: old closed tasks are archived, what we wrote is packed, and nothing of the user's is touched.
 
+use super::merge::refuse_agents;
+use super::sync::remote;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::session::own_program;
-use crate::cli::ui::{Align, Bar, Label, Table};
+use crate::cli::ui::{Align, Bar, Label, Reply, Table};
 use crate::cli::view::when;
-use crate::model::{Id, Task};
-use crate::orchestrate::archive;
+use crate::model::{Id, ObjectId, Task};
+use crate::orchestrate::{CutPlan, archive, cut, has_exchanged, plan_cut};
+use crate::store::EPOCH_REFS;
 use crate::orchestrate::maintain::{Maintained, is_due, maintain};
 use crate::orchestrate::measure::bytes;
 use crate::process::Command;
@@ -24,14 +27,25 @@ use std::time::Duration;
 /// their commits. Your own `git gc`, its settings, your objects and your commit-graph are left alone; both may run at
 /// once. Packing runs by itself as well, in the background, about every 1,000 changes, unless maintenance.auto is false.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  git orchestra gc --dry-run\n  git orchestra gc --archive-after 30d")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
+#[command(after_help = "Examples:\n  git orchestra gc --dry-run\n  git orchestra gc --archive-after 30d\n  git orchestra gc --cut-epoch --dry-run")]
 pub(crate) struct Args {
-    /// Say which tasks would be archived, and do nothing
+    /// Say what would be done, and do nothing
     #[arg(short = 'n', long, conflicts_with = "auto")]
     dry_run: bool,
     /// Archive closed tasks that nobody touched for so long, such as 30d
     #[arg(long, value_name = "AGE", value_parser = super::prune::span, conflicts_with = "auto")]
     archive_after: Option<Duration>,
+    /// Begin the history of the state anew, here and on the remote, and do nothing else
+    ///
+    /// Nothing that the state holds changes. Its chain of commits, which a first clone fetches whole, is replaced by one
+    /// commit; the old chain stays here, under refs/orchestra/epochs/, and on machines that have it. Other machines take
+    /// that over with their next sync, and keep what they had not sent. What was done before cannot be undone any more.
+    #[arg(long, conflicts_with_all = ["auto", "archive_after"])]
+    cut_epoch: bool,
+    /// Do not ask
+    #[arg(short, long, requires = "cut_epoch")]
+    yes: bool,
     /// Pack only, only if it is time, and without a word
     #[arg(long)]
     auto: bool,
@@ -61,6 +75,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note("there is no state yet: nothing to pack");
         return Ok(Exit::Done);
     }
+    if args.cut_epoch {
+        return cut_epoch(ctx, args);
+    }
     let age = match args.archive_after {
         Some(age) => age,
         None => ctx.settings()?.archive_after(),
@@ -88,6 +105,84 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         Some(packed) => ctx.ui().print(&shown(&packed))?,
         None => ctx.ui().note("another process packs"),
     }
+    Ok(Exit::Done)
+}
+
+/// What cutting the history did, or would do.
+#[derive(Debug, Serialize)]
+struct ShownCut<'a> {
+    done: bool,
+    epoch: u64,
+    commits: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'a ObjectId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<&'a str>,
+}
+
+fn cut_epoch(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    refuse_agents(ctx)?;
+    let store = ctx.store()?;
+    if !args.dry_run {
+        ctx.recover()?;
+    }
+    let mut there = None;
+    if !ctx.repo()?.remotes()?.is_empty() {
+        there = Some(remote(ctx, None)?);
+    }
+    let remote = match there {
+        Some(remote) if has_exchanged(store, &remote)? => Some(remote),
+        _ => None,
+    };
+    let name = remote.as_ref().map(|remote| remote.name.as_str());
+    let plan = plan_cut(store)?;
+    let CutPlan { epoch, commits, .. } = plan;
+    let places = name.map_or_else(|| "here".to_owned(), |name| format!("here and on {name}"));
+    if args.dry_run {
+        if args.json {
+            let shown = ShownCut { done: false, epoch, commits, remote: name, commit: None, kept: None };
+            json::print(ctx, "cut", &shown)?;
+        } else {
+            let text = format!(
+                "the history of {commits} commits would begin anew with epoch {epoch}, {places}\n\
+                 kept in this clone, with all that `oplog` tells: the old commits, under {EPOCH_REFS}\n"
+            );
+            ctx.ui().print(&text)?;
+        }
+        return Ok(Exit::Done);
+    }
+    if !args.yes {
+        let question = format!("Begin the history of {commits} commits anew, {places}? Nobody can undo that.");
+        match ctx.ui().confirm(&question, false)? {
+            Reply::Chosen(true) => {}
+            Reply::Chosen(false) | Reply::Cancelled => {
+                ctx.ui().note("nothing was cut");
+                return Ok(Exit::Error);
+            }
+            Reply::NoTerminal => {
+                return Err(CliError::usage("nobody can be asked: there is no terminal")
+                    .hint("`--yes` cuts without a question; `--dry-run` says what it would do"));
+            }
+        }
+    }
+    let done = cut(store, remote.as_ref())?;
+    if args.json {
+        let (commit, kept) = (Some(&done.commit), done.kept.as_deref());
+        json::print(ctx, "cut", &ShownCut { done: true, epoch: done.epoch, commits, remote: name, commit, kept })?;
+        return Ok(Exit::Done);
+    }
+    let paint = ctx.ui().painter();
+    let mut text = format!(
+        "the history begins anew with epoch {} ({}), {places}\n",
+        done.epoch,
+        paint.paint(Label::Commit, done.commit.short())
+    );
+    if let Some(kept) = &done.kept {
+        let _ = writeln!(text, "what was before is kept as {}", paint.paint(Label::Branch, kept));
+    }
+    ctx.ui().print(&text)?;
     Ok(Exit::Done)
 }
 

@@ -23,6 +23,7 @@ const KINDS: &[(&str, &str)] = &[
     ("claimed", include_str!("../../../fixtures/schema/claimed.json")),
     ("config", include_str!("../../../fixtures/schema/config.json")),
     ("cost", include_str!("../../../fixtures/schema/cost.json")),
+    ("cut", include_str!("../../../fixtures/schema/cut.json")),
     ("decision", include_str!("../../../fixtures/schema/decision.json")),
     ("decision-list", include_str!("../../../fixtures/schema/decision-list.json")),
     ("detached", include_str!("../../../fixtures/schema/detached.json")),

@@ -7,7 +7,8 @@ use super::notes;
 use crate::git::{Checkout, Repository};
 use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
-    CLAIM_REFS, EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, State, Store,
+    CLAIM_REFS, EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, Side, State,
+    Store,
 };
 use std::collections::BTreeSet;
 
@@ -390,6 +391,14 @@ fn refuse_what_is_none(operation: &Logged) -> Result<(), Error> {
     }
     if !operation.named && operation.command == "orchestra: init" {
         return refuse("before it there was no state", None);
+    }
+    if operation.side == Side::Cut {
+        let hint = "nothing of the state was changed by it; `git orchestra oplog` tells what was before";
+        return refuse("a cut of the history stays", Some(hint));
+    }
+    if operation.side == Side::Before {
+        let hint = "`git orchestra oplog ID` says what it did; change back by hand what should go back";
+        return refuse("the history was cut after it", Some(hint));
     }
     if operation.command == "recover" {
         return refuse("it wrote down what had happened to runs", None);

@@ -157,8 +157,11 @@ fn every_document_is_what_its_schema_says() {
         seen.run(&sandbox, &["oplog", operation["id"].as_str().unwrap(), "--json"]);
     }
     seen.run(&sandbox, &["undo", "--dry-run", "--json"]);
+    seen.run(&sandbox, &["gc", "--dry-run", "--json"]);
+    seen.run(&sandbox, &["gc", "--cut-epoch", "--dry-run", "--json"]);
     seen.run(&sandbox, &["undo", "--yes", "--json"]);
     seen.run(&sandbox, &["undo", "--yes", "--json"]);
+    seen.run(&sandbox, &["gc", "--cut-epoch", "--yes", "--json"]);
     let remote = sandbox.root().join("remote.git");
     sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
     sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);

@@ -50,6 +50,7 @@ pub(super) const NAMES: &[&str] = &[
     "doctor-fix",
     "prune",
     "gc",
+    "cut",
 ];
 
 /// The case called `name`, with its repository.
@@ -87,6 +88,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "doctor-fix" => upkeep::mend(name, &["doctor", "--fix"]),
         "prune" => upkeep::prune(name),
         "gc" => upkeep::gc(name),
+        "cut" => queue::cut(name),
         _ => panic!("no case {name}"),
     }
 }

@@ -139,6 +139,36 @@ pub(super) fn release(name: &'static str) -> Case {
     })
 }
 
+pub(super) fn cut(name: &'static str) -> Case {
+    let Shared { sandbox, task } = shared(Sandbox::new());
+    sandbox.ok(&["task", "add", "not sent"]);
+    there(&sandbox, &["task", "edit", &task, "--priority", "7"]);
+    case(name, sandbox, &["gc", "--cut-epoch", "--yes"], &["sync"], move |sandbox, acknowledged| {
+        let epoch = |sandbox: &Sandbox| {
+            let format = sandbox.git(&["show", "refs/orchestra/state:format.json"]);
+            format.contains(r#""epoch": 1"#)
+        };
+        assert!(!acknowledged || epoch(sandbox));
+        sandbox.ok(&["sync"]);
+        let cut = epoch(sandbox);
+        for round in ["first", "second"] {
+            there(sandbox, &["sync"]);
+            sandbox.ok(&["sync"]);
+            assert_eq!(epoch(sandbox), cut, "{round}");
+        }
+        let mut tasks: Vec<(String, i64)> =
+            records::<Task>(sandbox, "tasks").into_iter().map(|task| (task.title, task.priority)).collect();
+        tasks.sort();
+        assert_eq!(tasks, [("left".to_owned(), 7), ("not sent".to_owned(), 0)]);
+        if cut {
+            let kept = ["for-each-ref", "--format=%(refname)", "refs/orchestra/epochs"];
+            assert!(!sandbox.git(&kept).is_empty(), "the old chain is kept here");
+            let count: usize = sandbox.git(&["rev-list", "--count", "refs/orchestra/state"]).parse().unwrap();
+            assert!(count <= 4, "the old chain does not come back: {count}");
+        }
+    })
+}
+
 pub(super) fn worker(name: &'static str) -> Case {
     let Shared { sandbox, task } = shared(super::with_commands());
     let args = ["worker", "--once", "--profile", "player"];
