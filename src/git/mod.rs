@@ -46,8 +46,6 @@ pub use note::{NoteEdit, NoteLines};
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use path::{path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
-pub use remote::{
-    FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, Trial, TrialOptions, Trouble,
-};
+pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, SwapOptions, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

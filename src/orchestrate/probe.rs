@@ -2,7 +2,7 @@
 
 use super::Error;
 use super::sync::Remote;
-use crate::git::{Identity, NewCommit, PushAnswer, Trial, TrialOptions};
+use crate::git::{Identity, Lease, LeasedSpec, NewCommit, PushAnswer, SwapOptions};
 use crate::model::ObjectId;
 use crate::store::Store;
 
@@ -101,11 +101,11 @@ impl Stage<'_> {
             (Capability::Branches, branch),
         ];
         let trials = places.map(|(_, name)| create(name, one));
-        let mut refused = self.push(&trials, TrialOptions::default())?;
+        let mut refused = self.push(&trials, SwapOptions::default())?;
         for (trial, refused) in trials.iter().zip(&mut refused) {
             // Some hosts judge a push as a whole.
             if refused.is_some() {
-                *refused = self.push(std::slice::from_ref(trial), TrialOptions::default())?.swap_remove(0);
+                *refused = self.push(std::slice::from_ref(trial), SwapOptions::default())?.swap_remove(0);
             }
         }
         let takes = |at: usize| refused[at].is_none();
@@ -120,32 +120,38 @@ impl Stage<'_> {
         let Some(place) = place else { return Ok(abilities) };
 
         // From one history to another, as a claim that changes hands.
-        let swap = Trial { remote: place.to_owned(), old: Some(one.clone()), new: Some(two.clone()) };
-        let why = self.push(&[swap], TrialOptions::default())?.swap_remove(0);
+        let (lease, new) = (Lease::At(one.clone()), Some(two.clone()));
+        let swap = LeasedSpec { name: place.to_owned(), new, lease };
+        let why = self.push(&[swap], SwapOptions::default())?.swap_remove(0);
         abilities.push(Ability { what: Capability::CompareAndSwap, refused: why });
 
         let pair = [create(&format!("{place}-2"), one), create(&format!("{place}-3"), one)];
-        let atomic = TrialOptions { atomic: true, ..TrialOptions::default() };
+        let atomic = SwapOptions { atomic: true, ..SwapOptions::default() };
         let why = self.push(&pair, atomic)?.into_iter().flatten().next();
         abilities.push(Ability { what: Capability::Atomic, refused: why });
 
         let optional = [create(&format!("{place}-4"), one)];
-        let option = TrialOptions { option: Some("orchestra-probe"), ..TrialOptions::default() };
+        let option = SwapOptions { option: Some("orchestra-probe"), ..SwapOptions::default() };
         let why = self.push(&optional, option)?.swap_remove(0);
         abilities.push(Ability { what: Capability::PushOptions, refused: why });
         Ok(abilities)
     }
 
     /// Why each was not taken; remembers what is there.
-    fn push(&mut self, trials: &[Trial], options: TrialOptions<'_>) -> Result<Vec<Option<String>>, Error> {
+    fn push(
+        &mut self,
+        trials: &[LeasedSpec],
+        options: SwapOptions<'_>,
+    ) -> Result<Vec<Option<String>>, Error> {
         let (repo, deadline) = (self.store.repo(), self.remote.deadline);
-        let answers = repo.try_push(&self.remote.name, trials, options, deadline);
+        let answers = repo.swap(&self.remote.name, trials, options, deadline);
         if answers.is_err() {
             // They may be there all the same.
-            self.there.extend(trials.iter().filter_map(|t| Some((t.remote.clone(), t.new.clone()?))));
+            self.there.extend(trials.iter().filter_map(|t| Some((t.name.clone(), t.new.clone()?))));
         }
         let mut refused = Vec::new();
-        for (trial, answer) in trials.iter().zip(answers?) {
+        let unsupported = || vec![PushAnswer::Refused("not supported".to_owned()); trials.len()];
+        for (trial, answer) in trials.iter().zip(answers?.unwrap_or_else(unsupported)) {
             let why = match answer {
                 PushAnswer::Landed | PushAnswer::Same => None,
                 PushAnswer::Behind => Some("it was moved by somebody else".to_owned()),
@@ -153,8 +159,8 @@ impl Stage<'_> {
                 PushAnswer::Unknown(words) => Some(format!("it did not answer ({words})")),
             };
             if why.is_none() {
-                self.there.retain(|(name, _)| *name != trial.remote);
-                self.there.extend(trial.new.clone().map(|new| (trial.remote.clone(), new)));
+                self.there.retain(|(name, _)| *name != trial.name);
+                self.there.extend(trial.new.clone().map(|new| (trial.name.clone(), new)));
             }
             refused.push(why);
         }
@@ -167,21 +173,23 @@ impl Stage<'_> {
         if all.is_empty() {
             return (None, Vec::new());
         }
-        let trials: Vec<Trial> =
-            all.into_iter().map(|(remote, old)| Trial { remote, old: Some(old), new: None }).collect();
-        let refused = match self.push(&trials, TrialOptions::default()) {
+        let trials: Vec<LeasedSpec> = all
+            .into_iter()
+            .map(|(name, old)| LeasedSpec { name, new: None, lease: Lease::At(old) })
+            .collect();
+        let refused = match self.push(&trials, SwapOptions::default()) {
             Ok(refused) => refused,
             Err(error) => vec![Some(error.to_string()); trials.len()],
         };
         let left = trials.iter().zip(&refused).filter(|(_, why)| why.is_some());
-        let left = left.map(|(trial, _)| trial.remote.clone()).collect();
+        let left = left.map(|(trial, _)| trial.name.clone()).collect();
         let refused = refused.into_iter().flatten().next();
         (Some(Ability { what: Capability::Deletion, refused }), left)
     }
 }
 
-fn create(name: &str, new: &ObjectId) -> Trial {
-    Trial { remote: name.to_owned(), old: None, new: Some(new.clone()) }
+fn create(name: &str, new: &ObjectId) -> LeasedSpec {
+    LeasedSpec { name: name.to_owned(), new: Some(new.clone()), lease: Lease::Absent }
 }
 
 /// A commit of nothing that nobody has.

@@ -1,31 +1,16 @@
 //! Fetching: one connection, into tracking refs that only move forward, and only what is sound and not too much.
 
 use super::super::{Error, Expected, RefEdit, Repository};
-use super::quarantine::{MAX_INCOMING, Quarantine};
+use super::intake::{Intake, Limits};
+use super::quarantine::MAX_INCOMING;
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
-use crate::process::CommandError;
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// The greatest piece of memory that git may ask for while it takes in a fetch, so that a hostile object fails
-/// instead of filling the machine. What is larger and a blob is streamed ([`SETTINGS`]); records are far smaller.
-const MAX_ALLOCATION: &str = "64m";
 /// How often a fetch is made again because another process moved a tracking ref meanwhile.
 const ATTEMPTS: u32 = 5;
-
-/// Everything that comes in is checked, on disk, and held in little memory.
-pub(super) const SETTINGS: &[(&str, &str)] = &[
-    ("transfer.fsckObjects", "true"),
-    ("fetch.fsckObjects", "true"),
-    ("core.fsync", "loose-object,pack,pack-metadata"),
-    ("fetch.writeCommitGraph", "false"),
-    ("fetch.output", "full"),
-    ("core.bigFileThreshold", "4m"),
-    ("core.deltaBaseCacheLimit", "16m"),
-    ("pack.threads", "1"),
-];
 
 /// One ref that is fetched: where it is there, and the tracking ref here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,39 +144,12 @@ impl Repository {
         specs: &[&FetchSpec],
         deadline: Duration,
     ) -> Result<Option<Vec<FetchAnswer>>, Error> {
-        let quarantine = Quarantine::new(self)?;
-        let command = self.network_with(
-            [
-                "fetch",
-                // The objects come, and git tells where the refs would go; we move them.
-                "--dry-run",
-                "--porcelain",
-                "--verbose",
-                "--no-tags",
-                "--no-write-fetch-head",
-                "--no-auto-maintenance",
-                "--no-recurse-submodules",
-                "--no-prune",
-                "--no-force",
-                "--refmap=",
-                "--upload-pack=git-upload-pack",
-                "--",
-                remote,
-            ],
-            SETTINGS,
-        );
-        let command = command.args(specs.iter().map(|spec| format!("{}:{}", spec.remote, spec.tracking)));
-        let command = quarantine.around(command).env("GIT_ALLOC_LIMIT", MAX_ALLOCATION);
-        let flood = || Error::Remote {
-            remote: remote.to_owned(),
-            trouble: Trouble::Flood,
-            words: format!("more than {} MiB at once", MAX_INCOMING >> 20),
-        };
-        let output = match command.output_while(deadline, || quarantine.size() <= MAX_INCOMING) {
-            Ok(output) => output,
-            Err(CommandError::Stopped { .. }) => return Err(flood()),
-            Err(error) => return Err(trouble::of_command(remote, error, deadline)),
-        };
+        // The objects come, and git tells where the refs would go; we move them.
+        let options = ["--dry-run", "--porcelain", "--verbose"];
+        let refspecs = specs.iter().map(|spec| format!("{}:{}", spec.remote, spec.tracking));
+        let limits = Limits { incoming: MAX_INCOMING, records: true };
+        let Intake { command, output, quarantine } =
+            self.intake(remote, &options, refspecs, limits, deadline)?;
         if output.stderr.contains_str("couldn't find remote ref") {
             return Ok(None);
         }
@@ -207,9 +165,6 @@ impl Repository {
         let rewritten = |answer: &FetchAnswer| matches!(answer, FetchAnswer::Rewritten { .. });
         if !output.status.success() && !found.values().any(rewritten) {
             return Err(trouble::of_words(remote, &command, &output));
-        }
-        if quarantine.size() > MAX_INCOMING {
-            return Err(flood());
         }
         quarantine.let_in()?;
         let mut answers = Vec::new();

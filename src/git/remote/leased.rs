@@ -1,11 +1,10 @@
 //! Refs that many machines compete for: listed in one round trip, moved by compare-and-swap on the remote.
 
 use super::super::{Error, PushAnswer, Repository};
+use super::intake::{Intake, Limits};
 use super::push::{never_began, pushed_lines};
-use super::quarantine::Quarantine;
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
-use crate::process::CommandError;
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,6 +34,15 @@ pub enum Lease {
     At(ObjectId),
     /// It may only go forward.
     Forward,
+}
+
+/// How refs are moved.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SwapOptions<'a> {
+    /// All of the refs or none.
+    pub atomic: bool,
+    /// An option for the hooks of the remote.
+    pub option: Option<&'a str>,
 }
 
 impl Repository {
@@ -77,49 +85,30 @@ impl Repository {
     /// # Errors
     /// If one of them is not there, or what came is not sound or more than claims and heartbeats ever are.
     pub fn fetch_objects(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
-        self.fetch_into(remote, names, deadline, MAX_INCOMING)
+        self.fetch_into(remote, names, deadline, Limits { incoming: MAX_INCOMING, records: true })
     }
 
     /// The same for refs that hold people's files.
     pub fn fetch_work(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
-        self.fetch_into(remote, names, deadline, super::quarantine::MAX_INCOMING)
+        let limits = Limits { incoming: super::quarantine::MAX_INCOMING, records: false };
+        self.fetch_into(remote, names, deadline, limits)
     }
 
-    fn fetch_into(&self, remote: &str, names: &[&str], deadline: Duration, limit: u64) -> Result<(), Error> {
+    fn fetch_into(
+        &self,
+        remote: &str,
+        names: &[&str],
+        deadline: Duration,
+        limits: Limits,
+    ) -> Result<(), Error> {
         if names.is_empty() {
             return Ok(());
         }
-        let quarantine = Quarantine::new(self)?;
-        let args = [
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-auto-maintenance",
-            "--no-recurse-submodules",
-            "--no-prune",
-            "--no-force",
-            "--refmap=",
-            "--upload-pack=git-upload-pack",
-            "--",
-            remote,
-        ];
-        let command = quarantine.around(self.network_with(args, super::fetch::SETTINGS).args(names));
-        let flood = || Error::Remote {
-            remote: remote.to_owned(),
-            trouble: Trouble::Flood,
-            words: format!("more than {} MiB at once", limit >> 20),
-        };
-        let output = match command.output_while(deadline, || quarantine.size() <= limit) {
-            Ok(output) => output,
-            Err(CommandError::Stopped { .. }) => return Err(flood()),
-            Err(error) => return Err(trouble::of_command(remote, error, deadline)),
-        };
+        let names = names.iter().map(|name| (*name).to_owned());
+        let Intake { command, output, quarantine } =
+            self.intake(remote, &["--quiet"], names, limits, deadline)?;
         if !output.status.success() {
             return Err(trouble::of_words(remote, &command, &output));
-        }
-        if quarantine.size() > limit {
-            return Err(flood());
         }
         quarantine.let_in()
     }
@@ -136,39 +125,55 @@ impl Repository {
         atomic: bool,
         deadline: Duration,
     ) -> Result<Vec<PushAnswer>, Error> {
+        let unknown = |words: String| vec![PushAnswer::Unknown(words); specs.len()];
+        match self.swap(remote, specs, SwapOptions { atomic, option: None }, deadline) {
+            Ok(Some(answers)) => Ok(answers),
+            Ok(None) if atomic => self.push_leased(remote, specs, false, deadline),
+            Ok(None) => Ok(unknown("not supported".to_owned())),
+            Err(Error::Remote { trouble: Trouble::Silent, words, .. }) => Ok(unknown(words)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One push of refs by compare-and-swap: an answer for each, in their order; `None` if the remote does not know
+    /// what `options` ask for.
+    ///
+    /// # Errors
+    /// If the remote was told nothing, or did not answer in time.
+    pub fn swap(
+        &self,
+        remote: &str,
+        specs: &[LeasedSpec],
+        options: SwapOptions<'_>,
+        deadline: Duration,
+    ) -> Result<Option<Vec<PushAnswer>>, Error> {
         if specs.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         }
-        let mut options: Vec<String> = Vec::new();
-        if atomic {
-            options.push("--atomic".to_owned());
-        }
+        let mut args: Vec<String> = Vec::new();
+        args.extend(options.atomic.then(|| "--atomic".to_owned()));
+        args.extend(options.option.map(|option| format!("--push-option={option}")));
         for LeasedSpec { name, lease, .. } in specs {
             match lease {
-                Lease::Absent => options.push(format!("--force-with-lease={name}:")),
-                Lease::At(id) => options.push(format!("--force-with-lease={name}:{id}")),
+                Lease::Absent => args.push(format!("--force-with-lease={name}:")),
+                Lease::At(id) => args.push(format!("--force-with-lease={name}:{id}")),
                 Lease::Forward => {}
             }
         }
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let command = self.push_command(remote, &options).args(
-            specs
-                .iter()
-                .map(|spec| format!("{}:{}", spec.new.as_ref().map_or("", ObjectId::as_str), spec.name)),
-        );
-        let moved = specs.iter().map(|spec| (spec.name.as_str(), spec.new.as_ref()));
-        let output = match self.run_push(&command, remote, moved, deadline) {
-            Ok(output) => output,
-            Err(CommandError::TimedOut { .. }) => {
-                let words = format!("no end after {} s", deadline.as_secs_f32());
-                return Ok(vec![PushAnswer::Unknown(words); specs.len()]);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let refspec =
+            |spec: &LeasedSpec| format!("{}:{}", spec.new.as_ref().map_or("", ObjectId::as_str), spec.name);
+        let command = self.push_command(remote, &args).args(specs.iter().map(refspec));
+        let output =
+            command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
         let found = pushed_lines(&output);
         if found.is_empty() && !output.status.success() {
-            if atomic && output.stderr.contains_str("does not support --atomic") {
-                return self.push_leased(remote, specs, false, deadline);
+            // The other side is too old, or set up without it.
+            let lacks = |what: &str| output.stderr.contains_str(what);
+            if options.atomic && lacks("does not support --atomic")
+                || options.option.is_some() && lacks("does not support push options")
+            {
+                return Ok(None);
             }
             if never_began(&output) {
                 return Err(trouble::of_words(remote, &command, &output));
@@ -176,7 +181,7 @@ impl Repository {
         }
         let words = output.stderr.trim().to_str_lossy().into_owned();
         let unknown = || PushAnswer::Unknown(words.clone());
-        Ok(specs.iter().map(|spec| found.get(&spec.name).cloned().unwrap_or_else(unknown)).collect())
+        Ok(Some(specs.iter().map(|spec| found.get(&spec.name).cloned().unwrap_or_else(unknown)).collect()))
     }
 }
 

@@ -2,15 +2,14 @@
 //! edited or obeyed beyond where the remote is and how to sign in.
 
 mod fetch;
+mod intake;
 mod leased;
-mod probe;
 mod push;
 mod quarantine;
 mod trouble;
 
 pub use fetch::{FetchAnswer, FetchSpec};
-pub use leased::{Lease, LeasedSpec};
-pub use probe::{Trial, TrialOptions};
+pub use leased::{Lease, LeasedSpec, SwapOptions};
 pub use push::{PushAnswer, PushSpec};
 pub use trouble::Trouble;
 
@@ -114,6 +113,11 @@ impl Repository {
             }
         }
         Ok(refs)
+    }
+
+    /// Sets one key of this repository's own configuration.
+    pub fn set_config(&self, key: &str, value: &str) -> Result<(), Error> {
+        self.read(["config", "--local", "--", key, value]).map(drop)
     }
 
     /// A git command that talks to a remote and can neither ask nor be told to run something by the repository:

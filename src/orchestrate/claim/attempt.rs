@@ -1,18 +1,17 @@
-//! Claiming: choose, push, read back, write down.
+//! Claiming: push, read back, write down.
 
-use super::{Queue, View, note_of, order};
+use super::choose::Candidate;
+use super::{Queue, View, note_of};
 use crate::git::{Lease, LeasedSpec, PushAnswer};
 use crate::model::{Id, ObjectId, Task, TaskStatus};
+use crate::orchestrate::Error;
 use crate::orchestrate::sync::jittered;
-use crate::orchestrate::{Error, heartbeat};
-use crate::store::{CLAIM_REFS, ClaimRecord, MACHINE_REFS, Over, OverOutcome, Transaction};
+use crate::store::{CLAIM_REFS, ClaimRecord, Over, OverOutcome, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How often others may be faster before a search is given up for now.
 const ATTEMPTS: u32 = 12;
-/// A machine that was silent for longer has no say in who tries what first.
-const PRESENT: Duration = Duration::from_secs(900);
 
 /// How something is claimed.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +28,7 @@ pub struct Terms {
 
 impl Terms {
     /// Whether a task is one that a person began, and that these terms let an agent join.
-    const fn may_join(&self, task: &Task) -> bool {
+    pub(super) const fn may_join(&self, task: &Task) -> bool {
         self.begun && task.holder.is_none() && task.assignee.is_none()
     }
 }
@@ -61,17 +60,6 @@ pub enum Claimed {
         /// Its words.
         why: String,
     },
-}
-
-/// A task that is tried, and the claim that is there.
-struct Candidate {
-    id: Id,
-    /// The fence that the state knows.
-    fence: u64,
-    old: Option<ObjectId>,
-    before: Option<ClaimRecord>,
-    /// The machine that is ousted by it.
-    from: Option<String>,
 }
 
 /// A claim that was pushed, or is about to be.
@@ -171,133 +159,6 @@ impl Queue {
     pub(super) fn claim_ref(&self, of: &Id) -> String {
         let ours = format!("{CLAIM_REFS}{of}");
         self.remote.as_ref().map_or_else(|| ours.clone(), |remote| remote.there(&ours))
-    }
-
-    /// Whether a named task can be tried, or why not.
-    fn candidate(&self, view: &View, id: &Id, terms: &Terms) -> Result<Result<Candidate, Claimed>, Error> {
-        let state = self.store.state()?;
-        let task: Task = state.require(id)?;
-        let machine = self.store.machine()?;
-        if task.status == TaskStatus::Closed {
-            return Ok(Err(Claimed::Unready { why: "it is closed".to_owned() }));
-        }
-        let ours = task.holder.as_deref() == Some(machine.as_str());
-        if ours && task.status == TaskStatus::Started {
-            // Its claim is on the remote still, or there is none.
-            let note = self.held()?.into_iter().find(|(of, _)| of == id);
-            if note.map(|(_, commit)| commit).as_ref() == view.claims.get(id) {
-                return Ok(Err(Claimed::Ours));
-            }
-        }
-        let fence = task.fence;
-        let Some(old) = view.claims.get(id).cloned() else {
-            if task.status == TaskStatus::Started && !ours && !terms.force && !terms.may_join(&task) {
-                return Ok(Err(Claimed::Taken { by: holder_words(&task) }));
-            }
-            for other in &task.after {
-                if !terms.force && state.get::<Task>(other)?.is_none_or(|o| o.status != TaskStatus::Closed) {
-                    let why = format!("it comes after {}", &other.as_str()[..6]);
-                    return Ok(Err(Claimed::Unready { why }));
-                }
-            }
-            return Ok(Ok(Candidate { id: *id, fence, old: None, before: None, from: None }));
-        };
-        let before = self.read_claims(view, &[*id]).remove(id);
-        let Some(claim) = &before else {
-            if terms.force {
-                return Ok(Ok(Candidate { id: *id, fence, old: Some(old), before: None, from: None }));
-            }
-            return Ok(Err(Claimed::Taken { by: "a claim that this build cannot read".to_owned() }));
-        };
-        let free = match &claim.over {
-            Some(over) => {
-                terms.force
-                    || over.outcome == OverOutcome::Released
-                    || task.fence >= claim.fence && task.status == TaskStatus::Open
-            }
-            None => claim.machine == machine || terms.force || self.is_silent(view, id, claim),
-        };
-        if !free {
-            return Ok(Err(Claimed::Taken { by: self.evidence(view, id, claim) }));
-        }
-        let from = (claim.over.is_none() && claim.machine != machine).then(|| claim.machine.clone());
-        Ok(Ok(Candidate { id: *id, fence, old: Some(old), from, before }))
-    }
-
-    /// Whether a claim's holder was silent for the time that it asked others to wait.
-    pub(in crate::orchestrate) fn is_silent(&self, view: &View, of: &Id, claim: &ClaimRecord) -> bool {
-        let ttl = claim.ttl.map(Duration::from_secs);
-        ttl.is_some_and(|ttl| self.silence(view, of, claim).is_some_and(|silent| silent >= ttl))
-    }
-
-    /// Who holds a claim, and how that is known.
-    pub fn evidence(&self, view: &View, of: &Id, claim: &ClaimRecord) -> String {
-        let silent = self.silence(view, of, claim).unwrap_or_default().as_secs();
-        match (&claim.over, claim.ttl) {
-            (Some(_), _) => format!("machine {}, which is done with it", claim.machine),
-            (None, None) => format!("machine {}, until it is released there", claim.machine),
-            (None, Some(ttl)) => format!(
-                "machine {}, unchanged for {silent} of {ttl} s by this machine's clock",
-                claim.machine
-            ),
-        }
-    }
-
-    /// The best tasks to try now: free ones, then what silent machines hold.
-    fn choose(
-        &self,
-        view: &View,
-        count: usize,
-        zone: Option<&str>,
-        tried: &BTreeSet<Id>,
-    ) -> Result<Vec<Candidate>, Error> {
-        let machine = self.store.machine()?;
-        let state = self.store.state()?;
-        let mut all = state.all::<Task>()?;
-        // What is archived holds nothing back.
-        all.extend(state.archived_before(&all)?);
-        let present = view
-            .machines
-            .keys()
-            .filter(|other| self.machine_silence(other).is_none_or(|silent| silent < PRESENT));
-        let ready = order::ready(&all, zone, &machine, &present.cloned().collect());
-        let ready = ready.into_iter().filter(|task| !tried.contains(&task.id));
-        let (free, taken): (Vec<&Task>, Vec<&Task>) =
-            ready.partition(|task| !view.claims.contains_key(&task.id));
-        let mut chosen: Vec<Candidate> = free
-            .into_iter()
-            .take(count)
-            .map(|task| Candidate { id: task.id, fence: task.fence, old: None, before: None, from: None })
-            .collect();
-        if chosen.len() >= count || self.remote.is_none() {
-            return Ok(chosen);
-        }
-        // A claim that is over and left behind, or whose holder is gone. Of tasks that the state knows as begun too.
-        let begun = all.iter().filter(|task| {
-            task.status == TaskStatus::Started
-                && task.holder.as_deref().is_some_and(|holder| holder != machine)
-                && zone.is_none_or(|zone| task.zone.as_deref() == Some(zone))
-                && view.claims.contains_key(&task.id)
-                && !tried.contains(&task.id)
-        });
-        let others: Vec<&Task> = taken.into_iter().chain(begun).collect();
-        let ids: Vec<Id> = others.iter().map(|task| task.id).collect();
-        let mut claims = self.read_claims(view, &ids);
-        for task in others {
-            let Some(claim) = claims.remove(&task.id) else { continue };
-            let left = claim.over.as_ref().is_some_and(|over| {
-                task.status == TaskStatus::Open
-                    && (over.outcome == OverOutcome::Released || task.fence >= claim.fence)
-            });
-            if chosen.len() < count
-                && (left || claim.over.is_none() && self.is_silent(view, &task.id, &claim))
-            {
-                let from = (!left && claim.machine != machine).then(|| claim.machine.clone());
-                let old = view.claims.get(&task.id).cloned();
-                chosen.push(Candidate { id: task.id, fence: task.fence, old, before: Some(claim), from });
-            }
-        }
-        Ok(chosen)
     }
 
     /// Pushes claims, reads back which are ours, and writes those down.
@@ -415,20 +276,6 @@ impl Queue {
             Ok::<_, Error>(void)
         })?;
         Ok(committed.value)
-    }
-
-    /// The move of this machine's heartbeat, to go with another push.
-    pub(super) fn heartbeat_spec(&self, view: &View) -> Result<Option<LeasedSpec>, Error> {
-        let Some(remote) = &self.remote else { return Ok(None) };
-        let machine = self.store.machine()?;
-        let old = view.machines.get(&machine);
-        let last = old.and_then(|old| self.store.read_heartbeat(old, &machine));
-        let state = self.store.state()?;
-        let heartbeat = heartbeat::own(&self.store, &state, last.as_ref(), self.ttl)?;
-        let before = old.filter(|old| self.chained.get() && self.store.repo().has_object(old));
-        let new = self.store.write_heartbeat(&heartbeat, before)?.pop();
-        let name = remote.there(&format!("{MACHINE_REFS}{machine}"));
-        Ok(Some(LeasedSpec { name, new, lease: old.cloned().map_or(Lease::Absent, Lease::At) }))
     }
 }
 

@@ -1,10 +1,11 @@
-//! The end of claimed work: its branch and the end of its claim arrive together, or not at all.
+//! The end of claimed work: its branch and the end of its claim arrive together, or not at all; and until then, that
+//! this machine is heard of.
 
 use super::{Queue, View, attempt, note_of, retrying};
 use crate::git::{Lease, LeasedSpec, PushAnswer};
 use crate::model::{Id, ObjectId};
-use crate::orchestrate::Error;
-use crate::store::{CLAIM_REFS, OverOutcome};
+use crate::orchestrate::{Error, heartbeat};
+use crate::store::{CLAIM_REFS, MACHINE_REFS, OverOutcome};
 
 /// Claimed work that is over.
 #[derive(Debug, Clone)]
@@ -134,6 +135,20 @@ impl Queue {
             Ok::<_, Error>(())
         })?;
         Ok(())
+    }
+
+    /// The move of this machine's heartbeat, to go with another push.
+    pub(super) fn heartbeat_spec(&self, view: &View) -> Result<Option<LeasedSpec>, Error> {
+        let Some(remote) = &self.remote else { return Ok(None) };
+        let machine = self.store.machine()?;
+        let old = view.machines.get(&machine);
+        let last = old.and_then(|old| self.store.read_heartbeat(old, &machine));
+        let state = self.store.state()?;
+        let heartbeat = heartbeat::own(&self.store, &state, last.as_ref(), self.ttl)?;
+        let before = old.filter(|old| self.chained.get() && self.store.repo().has_object(old));
+        let new = self.store.write_heartbeat(&heartbeat, before)?.pop();
+        let name = remote.there(&format!("{MACHINE_REFS}{machine}"));
+        Ok(Some(LeasedSpec { name, new, lease: old.cloned().map_or(Lease::Absent, Lease::At) }))
     }
 
     /// Says that this machine is alive, with whatever else waits to be sent and `more`, by what the remote has; and looks who took over what

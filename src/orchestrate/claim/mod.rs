@@ -6,6 +6,7 @@
 //! whole queue. Nothing is decided by the time that another machine wrote.
 
 mod attempt;
+mod choose;
 mod finish;
 mod look;
 mod order;
