@@ -4,7 +4,7 @@
 //! two. What the other side sends is not trusted: what is no record under an id of its own, or would name refs that
 //! are not ours, is left out and said.
 
-use super::archive::{Versions, entity_at};
+use super::archive::{Versions, entity_at, place};
 use super::layout::{FORMAT, FORMAT_PATH};
 use super::state::Format;
 use super::{
@@ -380,7 +380,10 @@ impl<'r> Trees<'r> {
             return Ok(());
         }
         match check(kind, &id, &self.repo.read_blob(theirs)?) {
-            Ok(_) => self.versions.entry((kind, id)).or_default().add(path, ours, theirs),
+            Ok(record) => {
+                let place = place(kind, &id, &record);
+                self.versions.entry((kind, id)).or_default().add(path, ours, theirs, place);
+            }
             Err(reason) => self.quarantine(path, reason),
         }
         Ok(())

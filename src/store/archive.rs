@@ -159,16 +159,16 @@ impl Transaction<'_> {
 /// What two states have of one entity, by place, as far as that differs.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Versions {
-    /// The blobs of theirs that are sound.
-    theirs: Vec<ObjectId>,
+    /// The blobs of theirs that are sound, and where each belongs.
+    theirs: Vec<(ObjectId, String)>,
     /// What is at each of our places, as far as that was looked at.
     ours: BTreeMap<String, Option<ObjectId>>,
 }
 
 impl Versions {
-    pub(super) fn add(&mut self, path: &str, ours: Option<&ObjectId>, theirs: &ObjectId) {
+    pub(super) fn add(&mut self, path: &str, ours: Option<&ObjectId>, theirs: &ObjectId, place: String) {
         self.ours.insert(path.to_owned(), ours.cloned());
-        self.theirs.push(theirs.clone());
+        self.theirs.push((theirs.clone(), place));
     }
 }
 
@@ -215,9 +215,17 @@ impl Trees<'_> {
     }
 
     fn settle_one(&mut self, kind: Kind, id: Id, versions: &Versions) -> Result<(), Error> {
+        if let ([(blob, place)], true) =
+            (versions.theirs.as_slice(), versions.ours.values().all(Option::is_none))
+        {
+            self.entities.insert((kind, id));
+            self.put(place, blob.clone());
+            return Ok(());
+        }
         // What cannot be read is not merged: whatever of ours it is gives way.
         let mut sound = BTreeMap::<ObjectId, Record>::new();
-        for blob in versions.ours.values().flatten().chain(&versions.theirs) {
+        let theirs = versions.theirs.iter().map(|(blob, _)| blob);
+        for blob in versions.ours.values().flatten().chain(theirs) {
             if !sound.contains_key(blob)
                 && let Ok(record) = super::absorb::check(kind, &id, &self.repo.read_blob(blob)?)
             {

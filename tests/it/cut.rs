@@ -107,7 +107,8 @@ fn other_machines_take_it_over_and_keep_what_they_had_not_sent() {
     add(&bob, "Unsent too");
     bob.ok(&["push"]);
     assert!(chain(&bob) <= 3, "the old chain does not come back: {}", chain(&bob));
-    assert_eq!(bob.git(&["rev-list", "--count", "--all", "--not", STATE, "--", unsent.as_str()]).len(), 1);
+    let kept = bob.git(&["for-each-ref", "--format=%(objectname)", "refs/orchestra/epochs/"]);
+    bob.git(&["merge-base", "--is-ancestor", &unsent, &kept]);
     meet(&ada, &bob);
     for machine in [&ada, &bob] {
         assert_eq!(titles(machine), ["First, by Ada", "Unsent", "Unsent too"]);
@@ -284,4 +285,40 @@ fn a_remote_that_takes_nothing_but_what_follows_is_said_with_the_way_out() {
     remote.git(&["config", "receive.denyNonFastForwards", "false"]);
     ada.ok(&["sync"]);
     assert_eq!(tip(&remote, THERE), tip(&ada, STATE));
+}
+
+#[test]
+fn a_remote_that_declines_is_quoted_and_another_remote_gets_the_cut_with_its_next_sync() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (remote, second) = (remote(), remote());
+    let ada = machine(&remote);
+    ada.git(&["remote", "add", "second", second.repo().to_str().unwrap()]);
+    ada.git(&["config", "orchestra.remote", "origin"]);
+    add(&ada, "One");
+    ada.ok(&["sync"]);
+    ada.ok(&["sync", "second"]);
+    let bob = machine(&second);
+    bob.ok(&["sync"]);
+    add(&bob, "Of Bob");
+    bob.ok(&["sync"]);
+
+    let hook = remote.repo().join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let old = tip(&ada, STATE);
+    let out = ada.orchestra(&CUT);
+    assert!(out.code == 1 && out.stderr.contains("hook declined"), "{out}");
+    assert_eq!((tip(&ada, STATE), tip(&ada, TRACKING), tip(&remote, STATE)), (old.clone(), old.clone(), old));
+    std::fs::remove_file(&hook).unwrap();
+    ada.ok(&CUT);
+
+    // The other remote is of the earlier epoch still, and has gone on.
+    ada.ok(&["sync", "second"]);
+    assert_eq!(tip(&second, STATE), tip(&ada, STATE));
+    assert_eq!(titles(&ada), ["Of Bob", "One"]);
+    assert!(chain(&ada) <= 2, "{}", chain(&ada));
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    assert_eq!((tip(&bob, STATE), tip(&remote, STATE)), (tip(&ada, STATE), tip(&ada, STATE)));
 }
