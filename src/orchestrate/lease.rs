@@ -130,6 +130,12 @@ impl Lease {
         std::fs::write(&temporary, bytes).map_err(|e| Error::file("write", &temporary, e))?;
         std::fs::rename(&temporary, &path).map_err(|e| Error::file("write", path, e))
     }
+
+    /// Lets go of it after the change that it was for failed. Was that refused, nothing is there; otherwise it may be in
+    /// the state all the same (the disk was full when it had been written), and the files stay for `recover`.
+    pub(super) fn give_up(self, error: &Error) -> Result<(), Error> {
+        if matches!(error, Error::Refused { .. }) { self.release() } else { Ok(()) }
+    }
 }
 
 /// The leases that somebody alive holds, by agent. Reads a few small files; starts nothing.

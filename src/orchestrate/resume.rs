@@ -84,7 +84,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     match claimed {
         Ok(_) => Ok(claim),
         Err(error) => {
-            claim.lease.release()?;
+            claim.lease.give_up(&error)?;
             Err(error)
         }
     }

@@ -100,7 +100,7 @@ pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
         Ok(committed) => Ok(Spawned { claims, base, initialised: committed.initialised }),
         Err(error) => {
             for claim in claims {
-                claim.lease.release()?;
+                claim.lease.give_up(&error)?;
             }
             Err(error)
         }

@@ -87,7 +87,7 @@ pub fn take(
     let (started, work, said) = match come(queue, &view, &agent, options, outfit, number) {
         Ok(come) => come,
         Err(error) => {
-            lease.release()?;
+            lease.give_up(&error)?;
             return Err(error);
         }
     };

@@ -14,9 +14,11 @@ enum Shape {
     Detached,
     Unborn,
     Submodule,
+    /// Files that git stores as pointers, by a filter that must run, as Git LFS does.
+    Filter,
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape::Plain,
     Shape::Bare,
     Shape::Linked,
@@ -24,7 +26,13 @@ const SHAPES: [Shape; 7] = [
     Shape::Detached,
     Shape::Unborn,
     Shape::Submodule,
+    Shape::Filter,
 ];
+
+/// The first words of what is refused where nothing can be merged, or nothing can be started from.
+const REFUSED_DETACHED: [&str; 3] = ["overlap", "merge", "merge"];
+const REFUSED_UNBORN: [&str; 10] =
+    ["spawn", "log", "show", "diff", "overlap", "merge", "resume", "merge", "remove", "worker"];
 
 fn sandbox(shape: Shape, reftable: bool, sha256: bool) -> Sandbox {
     let layout = Layout {
@@ -62,6 +70,16 @@ fn sandbox(shape: Shape, reftable: bool, sha256: bool) -> Sandbox {
             let add = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add"];
             sandbox.git(&[&add[..], &[part.to_str().unwrap(), "part"]].concat());
             sandbox.commit("with a part");
+        }
+        Shape::Filter => {
+            for (key, command) in [("clean", "sed s/^/stored:/"), ("smudge", "sed s/^stored://")] {
+                sandbox.git(&["config", "--global", &format!("filter.lfs.{key}"), command]);
+            }
+            sandbox.git(&["config", "--global", "filter.lfs.required", "true"]);
+            sandbox.write(".gitattributes", "*.txt filter=lfs diff=lfs merge=lfs -text\n");
+            sandbox.write("big.txt", "big\n");
+            sandbox.commit("with a filter");
+            assert_eq!(sandbox.git(&["show", "HEAD:big.txt"]), "stored:big");
         }
         _ => {}
     }
@@ -121,6 +139,11 @@ fn walk(sandbox: &Sandbox, dir: &Path, context: &str) -> Vec<String> {
     run(&["oplog"]);
     run(&["undo"]);
     run(&["recover"]);
+    run(&["doctor", "--fix"]);
+    run(&["prune", "--yes"]);
+    run(&["gc"]);
+    run(&["task", "add", "Second"]);
+    run(&["worker", "--once", "--local", "--profile", "player"]);
     run(&["push"]);
     run(&["fetch"]);
     run(&["sync"]);
@@ -146,8 +169,24 @@ fn every_command_in_every_kind_of_repository() {
             let refused = walk(&sandbox, sandbox.repo(), &context);
             sandbox.assert_sound();
             println!("{context}: {} refused", refused.len());
-            for one in refused {
+            for one in &refused {
                 println!("    {one}");
+            }
+            let verbs: Vec<&str> = refused.iter().filter_map(|one| one.split([' ', ':']).next()).collect();
+            let expected: &[&str] = match shape {
+                Shape::Detached => &REFUSED_DETACHED,
+                Shape::Unborn => &REFUSED_UNBORN,
+                _ => &[],
+            };
+            assert_eq!(verbs, expected, "{context}");
+            if shape == Shape::Filter {
+                let branch = sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/heads/orchestra"]);
+                assert_eq!(sandbox.git(&["show", &format!("{branch}:done.txt")]), "stored:done");
+                let listed = sandbox.git(&["worktree", "list", "--porcelain"]);
+                let agents = listed.lines().filter_map(|line| line.strip_prefix("worktree ")).skip(1);
+                for agent in agents {
+                    assert_eq!(std::fs::read_to_string(Path::new(agent).join("big.txt")).unwrap(), "big\n");
+                }
             }
             done += 1;
         }
