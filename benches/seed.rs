@@ -1,10 +1,11 @@
 //! Fills the repository in the current directory with many tasks and agents, for `benches/compare`.
 //!
-//! `seed TASKS AGENTS` prints the id of one task. It writes through the product's own store, so what is
+//! `seed TASKS AGENTS [CHANGES]` prints the id of one task, after so many changes of one task each, by several writers at
+//! once. It writes through the product's own store, so what is
 //! measured afterwards is what the product would have written.
 
 use git_orchestra::git::{Identity, Repository};
-use git_orchestra::model::{Agent, Name, Outcome, Run, Task, TaskStatus, Timestamp, Usage};
+use git_orchestra::model::{Agent, Id, Name, Outcome, Run, Task, TaskStatus, Timestamp, Usage};
 use git_orchestra::process::{Clock, SystemClock};
 use git_orchestra::store::{Error, Store};
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,8 @@ use std::sync::Arc;
 
 /// How many records one change writes.
 const BATCH: u64 = 500;
+/// How many write at once, where each change is of one record.
+const WRITERS: usize = 16;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut counts = std::env::args().skip(1).map(|count| count.parse::<u64>());
@@ -66,8 +69,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })?;
     }
 
+    if let Some(changes) = counts.next().transpose()? {
+        let changes = usize::try_from(changes)?;
+        std::thread::scope(|scope| {
+            let (ids, store) = (&ids, &store);
+            let writers: Vec<_> = (0..WRITERS)
+                .map(|writer| {
+                    let store = store.clone();
+                    scope.spawn(move || edit(&store, ids, (writer..changes).step_by(WRITERS)))
+                })
+                .collect();
+            writers.into_iter().try_for_each(|writer| writer.join().expect("a writer does not panic"))
+        })?;
+    }
     let first = ids.first().map(ToString::to_string).unwrap_or_default();
     writeln!(std::io::stdout(), "{first}")?;
+    Ok(())
+}
+
+/// Edits one task after the other, a change each.
+fn edit(store: &Store, ids: &[Id], numbers: impl Iterator<Item = usize>) -> Result<(), Error> {
+    for number in numbers {
+        store.transact(|change| -> Result<(), Error> {
+            let mut task: Task = change.require(&ids[number % ids.len()])?;
+            task.priority += 1;
+            change.put(&task)
+        })?;
+    }
     Ok(())
 }
 
@@ -75,7 +103,7 @@ fn batches(count: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
     (0..count.div_ceil(BATCH)).map(move |batch| batch * BATCH..count.min((batch + 1) * BATCH))
 }
 
-fn task(id: git_orchestra::model::Id, number: u64, now: Timestamp) -> Task {
+fn task(id: Id, number: u64, now: Timestamp) -> Task {
     Task {
         id,
         title: format!("Task {number}: parse what the others left"),
