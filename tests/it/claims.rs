@@ -302,3 +302,14 @@ fn a_spawn_needs_no_remote() {
     let out = ada.orchestra(&["spawn", &third]);
     assert!(out.code == 0 && out.stderr.contains("nothing was claimed"), "{out}");
 }
+
+#[test]
+fn what_was_fetched_and_not_merged_is_in_the_queue() {
+    let remote = remote();
+    let (ada, bob) = (machine(&remote), machine(&remote));
+    let id = task(&ada, "Parse headers");
+    ada.ok(&["sync"]);
+    bob.ok(&["fetch"]);
+    let claimed = bob.json(&["task", "claim", "--next"]);
+    assert_eq!(claimed["data"]["claimed"][0]["id"], id, "{claimed:#}");
+}

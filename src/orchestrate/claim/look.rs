@@ -70,7 +70,7 @@ fn log_name(remote: &Remote, name: &str) -> Option<String> {
 }
 
 impl Queue {
-    /// Asks the remote what it has, and merges its state where that is another one than was seen before.
+    /// Asks the remote what it has, and merges its state where that is not merged yet.
     ///
     /// # Errors
     /// [`Error::Alarm`] if the remote does not have any more what we had seen of it.
@@ -80,7 +80,13 @@ impl Queue {
         let root = remote.there("refs/orchestra/");
         let listed = retrying(&self.store, || Ok(repo.list_remote(&remote.name, &root, remote.deadline)?))?;
         let there = listed.get(&remote.there(STATE_REF));
-        if repo.find_ref(&remote.tracking(STATE_REF))?.as_ref() != there {
+        let seen = repo.find_ref(&remote.tracking(STATE_REF))?;
+        // What was seen may not be merged: `fetch` merges nothing, and a kill may have come in between.
+        let merged = match (there, repo.find_ref(STATE_REF)?) {
+            (Some(there), Some(ours)) => seen.as_ref() == Some(there) && repo.is_ancestor(there, &ours)?,
+            (there, _) => there.is_none() && seen.is_none(),
+        };
+        if !merged {
             let seen = retrying(&self.store, || sync::fetch(&self.store, remote))?;
             sync::absorb(&self.store, &seen)?;
             for lost in seen.iter().filter_map(|one| one.lost.as_ref()) {
