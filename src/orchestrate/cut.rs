@@ -69,7 +69,8 @@ fn cut_there(store: &Store, remote: &Remote) -> Result<Cut, Error> {
         let synced = sync::sync(store, remote)?;
         let left = synced.pushed.refused.iter().chain(&synced.not_taken).find(|(name, _)| name == STATE_REF);
         if let Some((_, why)) = left {
-            let what = format!("cut the history: {} and this machine have not the same ({why})", remote.name);
+            let what =
+                format!("cut the history: {} does not take {STATE_REF} as it is here ({why})", remote.name);
             return Err(Error::refused(what, Some("`git orchestra sync` says more".to_owned())));
         }
         if store.state()?.epoch()? > before {
@@ -94,7 +95,8 @@ fn cut_there(store: &Store, remote: &Remote) -> Result<Cut, Error> {
                 if store.repo().find_ref(&tracking)?.as_ref() == Some(&cut.commit) {
                     return Ok(cut);
                 }
-                let what = format!("cut the history: {} did not answer ({words})", remote.name);
+                let what =
+                    format!("cut the history: {} did not answer for {STATE_REF} ({words})", remote.name);
                 let hint = "nothing was changed here; `git orchestra sync` tells whether it arrived";
                 return Err(Error::refused(what, Some(hint.to_owned())));
             }
@@ -136,6 +138,6 @@ pub(super) const WAY_OUT: &str =
     "allow it there for that push: `git config receive.denyNonFastForwards false`, or unprotect the ref";
 
 fn refused(remote: &Remote, why: &str) -> Error {
-    let what = format!("cut the history: {} does not take the new beginning ({why})", remote.name);
+    let what = format!("cut the history: {} does not take the new {STATE_REF} ({why})", remote.name);
     Error::refused(what, Some(format!("nothing was changed; {WAY_OUT}")))
 }

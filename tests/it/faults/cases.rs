@@ -50,6 +50,7 @@ pub(super) const NAMES: &[&str] = &[
     "doctor-fix",
     "prune",
     "gc",
+    "archive",
     "cut",
 ];
 
@@ -88,6 +89,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "doctor-fix" => upkeep::mend(name, &["doctor", "--fix"]),
         "prune" => upkeep::prune(name),
         "gc" => upkeep::gc(name),
+        "archive" => upkeep::archive(name),
         "cut" => queue::cut(name),
         _ => panic!("no case {name}"),
     }

@@ -184,6 +184,32 @@ pub(super) fn gc(name: &'static str) -> Case {
     })
 }
 
+pub(super) fn archive(name: &'static str) -> Case {
+    const MANY: usize = 5;
+    let sandbox = Sandbox::new();
+    for number in 0..MANY {
+        let id = sandbox.ok(&["task", "add", &format!("task {number}")]);
+        sandbox.ok(&["task", "close", &id]);
+    }
+    let args = ["gc", "--archive-after", "0s"];
+    case(name, sandbox, &args, &["task", "add", "next"], |sandbox, acknowledged| {
+        let listed = |switch: &str| -> Vec<String> {
+            let list = sandbox.json(&["task", "list", switch]);
+            let titles = list["data"].as_array().unwrap().iter();
+            titles.map(|task| task["title"].as_str().unwrap().to_owned()).collect()
+        };
+        let (live, archived) = (listed("--all"), listed("--archived"));
+        assert!(archived.is_empty() || archived.len() == MANY, "all of one transaction: {archived:?}");
+        assert!(!acknowledged || archived.len() == MANY, "{live:?}");
+        let all: BTreeSet<String> =
+            live.into_iter().chain(archived).filter(|title| title != "next").collect();
+        assert_eq!(all, (0..MANY).map(|number| format!("task {number}")).collect());
+        sandbox.ok(&["gc", "--archive-after", "0s"]);
+        assert_eq!(listed("--archived").len(), MANY);
+        sandbox.ok(&["doctor"]);
+    })
+}
+
 /// An agent that goes on in the background.
 pub(super) fn detached(name: &'static str) -> Case {
     let sandbox = super::with_commands();
