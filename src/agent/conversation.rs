@@ -141,7 +141,13 @@ fn change_strings(value: &mut Value, by: &dyn Fn(&str) -> String) {
     match value {
         Value::String(text) => *text = by(text),
         Value::Array(values) => values.iter_mut().for_each(|value| change_strings(value, by)),
-        Value::Object(map) => map.values_mut().for_each(|value| change_strings(value, by)),
+        Value::Object(map) => {
+            let changed = std::mem::take(map).into_iter().map(|(key, mut value)| {
+                change_strings(&mut value, by);
+                (by(&key), value)
+            });
+            *map = changed.collect();
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
@@ -212,7 +218,7 @@ mod tests {
         Turn::Called {
             call: call.to_owned(),
             tool: "Bash".to_owned(),
-            input: json!({"command": ["cd /w/one"]}),
+            input: json!({"command": ["cd /w/one"], "hunter2-hunter2": 1}),
         }
     }
 

@@ -304,6 +304,7 @@ fn a_spawn_needs_no_remote() {
 }
 
 #[test]
+
 fn what_was_fetched_and_not_merged_is_in_the_queue() {
     let remote = remote();
     let (ada, bob) = (machine(&remote), machine(&remote));
@@ -312,4 +313,37 @@ fn what_was_fetched_and_not_merged_is_in_the_queue() {
     bob.ok(&["fetch"]);
     let claimed = bob.json(&["task", "claim", "--next"]);
     assert_eq!(claimed["data"]["claimed"][0]["id"], id, "{claimed:#}");
+}
+
+#[test]
+fn a_remote_that_is_silent_keeps_nobody_from_beginning() {
+    let remote = remote();
+    let mut ada = spawner(&remote);
+    let id = task(&ada, "Known");
+    ada.ok(&["sync"]);
+    // It takes connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("git://{}/x.git", silent.local_addr().unwrap());
+    ada.git(&["remote", "set-url", "origin", &url]);
+    ada.set_env("ORCHESTRA_REMOTE_TIMEOUT", "1s");
+    let out = ada.orchestra(&["spawn", &id]);
+    assert!(
+        out.code == 0 && out.stderr.contains("nothing was claimed on origin: failed to hear from"),
+        "{out}"
+    );
+}
+
+#[test]
+fn a_claim_that_would_fill_the_memory_does_not_come_in() {
+    let remote = remote();
+    let (_, bob, id) = two(&remote);
+    // On the way it is a few kilobytes.
+    let words = vec![b'x'; 80 << 20];
+    let out = remote.try_git_in(remote.repo(), &["commit-tree", "main^{tree}", "-F", "-"], &words);
+    let commit = out.stdout.trim();
+    remote.git(&["update-ref", &format!("{CLAIMS}/{id}"), commit]);
+    let out = bob.orchestra(&["task", "claim", &id]);
+    assert!(out.code == 1 && out.stderr.contains("a claim that this build cannot read"), "{out}");
+    assert_ne!(bob.try_git_in(bob.repo(), &["cat-file", "-e", commit], b"").code, 0, "it is not here");
+    assert_eq!(bob.ok(&["task", "claim", "--force", &id]), id[..4]);
 }

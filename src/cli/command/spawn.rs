@@ -157,7 +157,9 @@ fn reserve(ctx: &Context, args: &Args, tasks: &mut Vec<Id>) -> Result<Option<(Qu
     let Reserved { held, taken, refused } = match queue.reserve(&wanted, args.force) {
         Ok(reserved) => reserved,
         Err(error) if asked.is_none() && error.is_of_network() => {
-            alone(&supervise::chain(&error));
+            // Without what every error of git begins with.
+            let cause = std::error::Error::source(&error).unwrap_or(&error);
+            alone(&format!("failed to {}", supervise::chain(cause)));
             return Ok(None);
         }
         Err(error) => return Err(error.into()),
