@@ -255,6 +255,7 @@ mod tests {
             panic!("{there:?}")
         };
         assert_eq!(text, "Do it with [redacted:PASSWORD]");
+        assert_eq!(input["[redacted:PASSWORD]"], 1);
         assert_eq!(
             (call.as_str(), &input["command"][0], output.as_str()),
             ("one", &json!("cd /elsewhere/two"), "ab")
