@@ -23,17 +23,18 @@ fn is_clean(traced: &Traced, done: i32) {
     let words: Vec<&str> = out
         .stderr
         .lines()
-        .filter(|line| ["error: ", "caused by: "].iter().any(|start| line.starts_with(start)))
-        .chain(out.stdout.lines().filter(|line| line.contains("failed to ")))
+        .filter(|line| ["error: ", "caused by: ", "warning: "].iter().any(|start| line.starts_with(start)))
+        .chain(out.stdout.lines().filter(|line| line.contains("failed")))
         .collect();
     assert!(!words.is_empty(), "it says nothing");
     assert!(words.iter().any(|words| names_something(words)), "it does not say what");
 }
 
-/// Whether words say what could not be done to what: a path, a ref, an object, a program.
+/// Whether words say what could not be done to what: a path, a ref, an object, a program, an operation.
 fn names_something(words: &str) -> bool {
     let is_path = |word: &str| word.contains('/') && !word.contains("Input/output");
-    words.split_whitespace().any(is_path) || words.contains("write a ") || words.contains('`')
+    words.split_whitespace().any(is_path)
+        || ["write a ", "undo ", "`"].iter().any(|mark| words.contains(mark))
 }
 
 fn fails_at_every_call(errno: Errno) {
