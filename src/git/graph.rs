@@ -54,13 +54,18 @@ impl Repository {
         Ok(())
     }
 
-    /// The commits that `tip` reaches and in which `path` (one file, nothing else) is otherwise than in each of their
-    /// parents; children before parents, whatever their clocks said.
-    pub fn commits_touching(&self, tip: &ObjectId, path: &str) -> Result<Touching<'_>, Error> {
+    /// The commits that `tips` reach and `not` does not, and in which `path` (one file, nothing else) is otherwise than in
+    /// each of their parents; children before parents, whatever their clocks said.
+    pub fn commits_touching(
+        &self,
+        tips: &[ObjectId],
+        not: Option<&ObjectId>,
+        path: &str,
+    ) -> Result<Touching<'_>, Error> {
         let graph = self.graph_dir().join("info/commit-graph").is_file();
         let mut touching = Touching {
             repo: self,
-            tip: tip.clone(),
+            tips: tips.iter().map(ToString::to_string).chain(not.map(|not| format!("^{not}"))).collect(),
             path: path.to_owned(),
             graph,
             seen: HashSet::new(),
@@ -87,7 +92,7 @@ impl Repository {
 #[derive(Debug)]
 pub struct Touching<'r> {
     repo: &'r Repository,
-    tip: ObjectId,
+    tips: Vec<String>,
     path: String,
     graph: bool,
     seen: HashSet<ObjectId>,
@@ -98,9 +103,9 @@ impl Touching<'_> {
     fn start(&mut self) -> Result<(), Error> {
         // All parents of a merge are followed: what lost in it against the other side is history too. One path each:
         // git asks its filters for a single one only.
-        let args = ["rev-list", "--full-history", "--date-order", self.tip.as_str(), "--"];
+        let args = ["rev-list", "--full-history", "--date-order"];
         let command = if self.graph { self.repo.with_graph(args) } else { self.repo.git(args) };
-        let command = command.env("GIT_LITERAL_PATHSPECS", "1").arg(&self.path);
+        let command = command.env("GIT_LITERAL_PATHSPECS", "1").args(&self.tips).args(["--", &self.path]);
         let talk = command.converse()?;
         self.talk = Some((command, talk));
         Ok(())
@@ -147,7 +152,7 @@ mod tests {
     use super::*;
 
     fn touching(repo: &Repository, tip: &ObjectId, path: &str) -> Vec<ObjectId> {
-        let mut walk = repo.commits_touching(tip, path).unwrap();
+        let mut walk = repo.commits_touching(std::slice::from_ref(tip), None, path).unwrap();
         std::iter::from_fn(|| walk.find_next().unwrap()).collect()
     }
 
@@ -181,7 +186,7 @@ mod tests {
         repo.write_commit_graph(std::slice::from_ref(&tip)).unwrap();
         assert!(std::fs::read(&ours).unwrap().find("BDAT").is_some(), "it has the changed paths");
         assert_eq!(touching(&repo, &tip, "a/[b]"), wanted);
-        let mut walk = repo.commits_touching(&tip, "a/[b]").unwrap();
+        let mut walk = repo.commits_touching(std::slice::from_ref(&tip), None, "a/[b]").unwrap();
         assert_eq!(walk.find_next().unwrap().as_ref(), wanted.first());
         drop(walk);
         let bytes = std::fs::read(&ours).unwrap();

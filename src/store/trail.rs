@@ -91,33 +91,17 @@ impl State {
         let Some(tip) = self.commit() else { return Ok(trail) };
         let places: Vec<String> = archive::places(kind, id).collect();
         let mut reader = Reader { state: self, kind, places, read: HashMap::new(), seen: HashSet::new() };
-        let (mut found, mut written) = (HashSet::new(), Vec::new());
-        for (number, place) in reader.places.clone().into_iter().enumerate() {
-            if !self.has_top(&place)? {
-                continue;
-            }
-            let mut walk = self.repo().commits_touching(tip, &place)?;
-            let mut of_place = 0;
-            while let Some(commit) = walk.find_next()? {
-                if count == Some(of_place) {
-                    trail.whole = false;
-                    break;
-                }
-                of_place += 1;
-                if !found.insert(commit.clone()) {
-                    continue;
-                }
-                let (step, stamps) = reader.step(commit)?;
-                // Whatever else changed it came after that, and was told before it.
-                let first = step.kind == StepKind::Made;
-                // Those of one place come in the right order; how others go in between only the time says.
-                let older = |other: &Step| number > 0 && other.at <= step.at;
-                let at = trail.steps.iter().position(older).unwrap_or(trail.steps.len());
-                trail.steps.insert(at, step);
-                written.insert(at, stamps);
-                if first {
-                    break;
-                }
+        let mut written = Vec::new();
+        let made = reader.walk(std::slice::from_ref(tip), None, count, &mut trail, &mut written)?;
+        if !made && trail.whole {
+            // What was before a cut is told last, and of the cut itself nothing: it changed no record.
+            let olds = self.repo().list_refs(super::EPOCH_REFS)?;
+            let olds: Vec<ObjectId> = olds.into_iter().map(|(_, old)| old).collect();
+            let cut = trail.steps.last().is_some_and(|step| step.kind == StepKind::Oldest);
+            if !olds.is_empty() && cut {
+                trail.steps.pop();
+                written.pop();
+                reader.walk(&olds, Some(tip), count, &mut trail, &mut written)?;
             }
         }
         if let Some(count) = count
@@ -154,6 +138,52 @@ impl State {
 }
 
 impl Reader<'_> {
+    /// Adds the changes in some chains to `trail`, and what each wrote to `written`, until `count` are there. Says
+    /// whether the one was among them that made the record.
+    fn walk(
+        &mut self,
+        tips: &[ObjectId],
+        not: Option<&ObjectId>,
+        count: Option<usize>,
+        trail: &mut Trail,
+        written: &mut Vec<BTreeMap<String, Stamp>>,
+    ) -> Result<bool, Error> {
+        let begin = trail.steps.len();
+        let (mut found, mut made) = (HashSet::new(), false);
+        for (number, place) in self.places.clone().into_iter().enumerate() {
+            // Nothing is in the archive of a state that has none, and its chain had none.
+            if not.is_none() && !self.state.has_top(&place)? {
+                continue;
+            }
+            let mut walk = self.state.repo().commits_touching(tips, not, &place)?;
+            let mut of_place = 0;
+            while let Some(commit) = walk.find_next()? {
+                if count.is_some_and(|count| begin + of_place >= count) {
+                    trail.whole = false;
+                    break;
+                }
+                of_place += 1;
+                if !found.insert(commit.clone()) {
+                    continue;
+                }
+                let (step, stamps) = self.step(commit)?;
+                // Whatever else changed it came after that, and was told before it.
+                let first = step.kind == StepKind::Made;
+                // Those of one place come in the right order; how others go in between only the time says.
+                let older = |other: &Step| number > 0 && other.at <= step.at;
+                let at =
+                    trail.steps[begin..].iter().position(older).map_or(trail.steps.len(), |at| begin + at);
+                trail.steps.insert(at, step);
+                written.insert(at, stamps);
+                if first {
+                    made = true;
+                    break;
+                }
+            }
+        }
+        Ok(made)
+    }
+
     /// What one commit did to the record, and the stamps of what it wrote.
     fn step(&mut self, id: ObjectId) -> Result<(Step, BTreeMap<String, Stamp>), Error> {
         let commit = self.state.repo().read_commit(&id)?;

@@ -199,3 +199,22 @@ fn the_commit_graph_makes_it_quick_and_changes_nothing() {
         sandbox.assert_sound();
     }
 }
+
+#[test]
+fn a_cut_of_the_chain_ends_it_for_those_who_come_later() {
+    let (remote, ada) = remote_and_machine();
+    let id = ada.ok(&["task", "add", "Parse dates", "--quiet"]);
+    ada.ok(&["task", "edit", &id, "--priority", "1"]);
+    ada.ok(&["gc", "--cut-epoch", "--yes"]);
+    ada.ok(&["task", "edit", &id, "--priority", "2"]);
+    ada.ok(&["sync"]);
+    let bob = machine(&remote);
+    bob.ok(&["sync"]);
+    let kinds = |sandbox: &Sandbox| -> Vec<String> {
+        let changes = changes(sandbox, &[&id]);
+        changes.iter().map(|change| change["is"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&ada), ["changed", "changed", "made"]);
+    assert_eq!(kinds(&bob), ["changed", "oldest"]);
+    assert!(bob.ok(&["log", &id]).contains("the chain of commits begins here"));
+}
