@@ -101,7 +101,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
     };
     let done = cli.command.run(&context);
     context.say_left_out();
-    command::gc::start_if_due(&context);
+    // One that was started for that starts no other.
+    if !matches!(cli.command, command::Command::Gc(_)) {
+        command::gc::start_if_due(&context);
+    }
     match done {
         Ok(exit) => exit.into(),
         Err(error) => error::report(context.ui(), &error).into(),

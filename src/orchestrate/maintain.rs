@@ -64,7 +64,7 @@ fn counts<S: serde::Serializer>(counts: &ObjectCounts, serializer: S) -> Result<
     fields.end()
 }
 
-/// Whether enough was written since the last time. One directory listing.
+/// Whether enough was written since the last time, and nobody is at it. One directory listing.
 pub fn is_due(repo: &Repository) -> bool {
     let loose = repo.sample_loose();
     loose >= MANY
@@ -72,6 +72,7 @@ pub fn is_due(repo: &Repository) -> bool {
         // Who switched git's own off wants none in the background.
         && repo.config("maintenance.auto").is_none_or(|value| value != "false")
         && loose >= last(repo).loose + MANY
+        && !FileLock::is_held(&lock(repo))
 }
 
 /// Packs what our refs reach; `None` if somebody else is at it.
@@ -79,10 +80,21 @@ pub fn maintain(store: &Store) -> Result<Option<Maintained>, Error> {
     let repo = store.repo();
     let dir = repo.local_dir();
     std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
-    let path = dir.join("maintenance.lock");
+    let path = lock(repo);
     let Some(_lock) = FileLock::attempt(&path).map_err(|e| Error::file("lock", &path, e))? else {
         return Ok(None);
     };
+    let done = pack(store);
+    if done.is_err() {
+        // What fails now fails in a moment too: it is tried again after as many changes as always.
+        let loose = repo.sample_loose();
+        let _ = write(repo, &Last { loose, ..last(repo) });
+    }
+    done.map(Some)
+}
+
+fn pack(store: &Store) -> Result<Maintained, Error> {
+    let repo = store.repo();
     let before = repo.count_objects()?;
     let tips = tips(repo)?;
     let mut last = last(repo);
@@ -111,7 +123,7 @@ pub fn maintain(store: &Store) -> Result<Option<Maintained>, Error> {
     last.loose = repo.sample_loose();
     write(repo, &last)?;
     let after = repo.count_objects()?;
-    Ok(Some(Maintained { before, after, packed: pack.is_some(), combined, commit_graph }))
+    Ok(Maintained { before, after, packed: pack.is_some(), combined, commit_graph })
 }
 
 fn tips(repo: &Repository) -> Result<Vec<ObjectId>, Error> {
@@ -124,6 +136,11 @@ fn tips(repo: &Repository) -> Result<Vec<ObjectId>, Error> {
     // What a remote sent in place of a commit is no place to start from.
     tips.retain(|tip| repo.read_commit(tip).is_ok());
     Ok(tips)
+}
+
+/// Held by whoever is at it.
+fn lock(repo: &Repository) -> PathBuf {
+    repo.local_dir().join("maintenance.lock")
 }
 
 fn path(repo: &Repository) -> PathBuf {
@@ -143,4 +160,46 @@ fn write(repo: &Repository, last: &Last) -> Result<(), Error> {
     file.as_file().sync_all().map_err(failed)?;
     file.persist(&path).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::Identity;
+    use crate::git::testing::Sandbox;
+    use crate::process::SystemClock;
+    use std::sync::Arc;
+
+    #[test]
+    fn it_is_due_once_and_for_one() {
+        let sandbox = Sandbox::new(&[]);
+        let store =
+            Store::open(sandbox.open(), Arc::new(SystemClock), Identity::new("Ada", "ada@example.org"));
+        store.init().unwrap();
+        let dir = sandbox.path().join(".git/objects/17");
+        let loose = |count: usize| {
+            std::fs::create_dir_all(&dir).unwrap();
+            (0..count).for_each(|at| std::fs::write(dir.join(format!("{at:038x}")), "x").unwrap());
+        };
+        loose(MANY - 1);
+        sandbox.git(&["config", "maintenance.auto", "true"]);
+        // Settings are read when it is opened.
+        let repo = &sandbox.open();
+        assert!(!is_due(repo));
+        loose(MANY);
+        assert!(is_due(repo));
+        let held = FileLock::attempt(&lock(repo)).unwrap().expect("nobody is at it");
+        assert!(!is_due(repo), "somebody is at it");
+        assert!(maintain(&store).unwrap().is_none());
+        drop(held);
+
+        // What cannot be packed fails again, and is left alone until there is more.
+        let blob = sandbox.git(&["rev-parse", "refs/orchestra/state:format.json"]);
+        let (dir_name, name) = blob.trim().split_at(2);
+        std::fs::remove_file(repo.common_dir().join("objects").join(dir_name).join(name)).unwrap();
+        assert!(maintain(&store).is_err());
+        assert!(!is_due(repo));
+        loose(2 * MANY);
+        assert!(is_due(repo));
+    }
 }
