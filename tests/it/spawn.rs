@@ -83,7 +83,7 @@ fn the_console_fits_eighty_columns_and_goes_without_colours() {
     let lines: Vec<&str> = screen.lines().filter(|line| line.contains("a long line")).collect();
     assert_eq!(lines.len(), 2, "cut or broken, never wrapped by the terminal:\n{screen}");
     let mut bytes = String::from_utf8_lossy(&terminal.bytes()).into_owned();
-    for name in ["parse-dates-in-every-format", "mend-the-tests-of-the-http-client"] {
+    for name in ["parse-dates-in-every-format", "mend-the-tests-of-the-http"] {
         // Our own bell and words.
         let told = format!("\u{7}\u{1b}]9;{name} done\u{7}");
         assert!(bytes.contains(&told), "{bytes:?}");
