@@ -164,8 +164,10 @@ impl Repository {
         let refspec =
             |spec: &LeasedSpec| format!("{}:{}", spec.new.as_ref().map_or("", ObjectId::as_str), spec.name);
         let command = self.push_command(remote, &args).args(specs.iter().map(refspec));
-        let output =
-            command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
+        let moved = specs.iter().map(|spec| (spec.name.as_str(), spec.new.as_ref()));
+        let output = self
+            .run_push(&command, remote, moved, deadline)
+            .map_err(|error| trouble::of_command(remote, error, deadline))?;
         let found = pushed_lines(&output);
         if found.is_empty() && !output.status.success() {
             // The other side is too old, or set up without it.
