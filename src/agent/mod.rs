@@ -18,6 +18,7 @@ mod redact;
 mod refusal;
 mod replay;
 mod sanitise;
+mod sink;
 #[cfg(test)]
 mod testing;
 pub mod tokens;

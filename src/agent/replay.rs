@@ -19,14 +19,12 @@ use super::codex::CodexDecoder;
 use super::command::{PROMPT_VARIABLE, whole_prompt};
 use super::gemini::GeminiDecoder;
 use super::lenient::Scalar;
+use super::sink::MAX_RAW;
 use super::tool::{self, few_lines};
 use super::{Adapter, Decoder, Launch, LaunchRequest, transcript};
 use crate::model::{Cost, Event, EventKind, Timestamp, Usage};
 use serde_json::value::RawValue;
 use wire::Line;
-
-/// How much of a line that nobody knows is kept in its event, in bytes.
-const MAX_RAW: usize = 4 * 1024;
 
 /// Adapter for scripts: runs `PROGRAM replay ARGUMENTS…`, where the program is `git-orchestra` itself and the
 /// profile's arguments name the script. The prompt is in `GIT_ORCHESTRA_PROMPT`, for the commands of a script.

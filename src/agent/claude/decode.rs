@@ -5,15 +5,11 @@ use super::wire::{Block, Delta, Line, Message, StreamEvent, TokenCounts};
 use crate::agent::Decoder;
 use crate::agent::lenient::{Object, Scalar, Shape, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
-use crate::agent::tool::{self, few_lines, one_line, start};
+use crate::agent::sink::{MAX_OUTPUT, Sink};
+use crate::agent::tool::{self, one_line};
 use crate::model::{Event, EventKind, Timestamp, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
-
-/// How much of a line that nobody knows is kept in its event, in bytes.
-const MAX_RAW: usize = 4 * 1024;
-/// How much of a tool's answer becomes an event: lines, then bytes.
-const MAX_OUTPUT: (usize, usize) = (20, 2 * 1024);
 
 /// Decodes the standard output of one `claude -p --output-format stream-json` process.
 #[derive(Debug, Default)]
@@ -36,27 +32,6 @@ struct Stream {
     parent: String,
     message: String,
     partial: Partial,
-}
-
-/// Where the events of one line go.
-struct Sink<'e> {
-    at: Timestamp,
-    parent: Option<String>,
-    events: &'e mut Vec<Event>,
-}
-
-impl Sink<'_> {
-    fn push(&mut self, kind: EventKind) {
-        self.events.push(Event { at: self.at, parent: self.parent.clone(), kind });
-    }
-
-    fn notice(&mut self, text: impl Into<String>) {
-        self.push(EventKind::Notice { text: text.into() });
-    }
-
-    fn unrecognised(&mut self, line: &str) {
-        self.push(EventKind::Unrecognised { raw: start(line, MAX_RAW).to_owned() });
-    }
 }
 
 impl Decoder for ClaudeDecoder {
@@ -371,9 +346,8 @@ fn user(message: Message<'_>, raw: &str, sink: &mut Sink<'_>) {
 }
 
 fn tool_result(block: &Block<'_>, sink: &mut Sink<'_>) {
-    let (lines, bytes) = MAX_OUTPUT;
     let output = match block.content {
-        Some(content) if content.get().starts_with('"') => string_start(content, 2 * bytes),
+        Some(content) if content.get().starts_with('"') => string_start(content, 2 * MAX_OUTPUT.1),
         Some(content) if content.get().starts_with('[') => {
             let blocks: Vec<Object<Block<'_>>> = serde_json::from_str(content.get()).unwrap_or_default();
             let blocks = blocks.into_iter().filter_map(|Object(block)| block);
@@ -386,9 +360,5 @@ fn tool_result(block: &Block<'_>, sink: &mut Sink<'_>) {
         Some(content) => content.get().to_owned(),
         None => String::new(),
     };
-    sink.push(EventKind::ToolResult {
-        call: block.tool_use_id.text().to_owned(),
-        ok: !block.is_error.is_true(),
-        output: few_lines(&output, lines, bytes),
-    });
+    sink.answered(block.tool_use_id.text(), !block.is_error.is_true(), &output);
 }

@@ -4,16 +4,12 @@ use super::wire::{Item, Line, Todo, TokenCounts};
 use crate::agent::Decoder;
 use crate::agent::lenient::{Object, Shape, string_start, without_lone_surrogates};
 use crate::agent::refusal::{named_status, pause_ms};
-use crate::agent::tool::{self, few_lines, one_line, relative, start};
+use crate::agent::sink::{MAX_OUTPUT, Sink};
+use crate::agent::tool::{self, one_line, relative};
 use crate::model::{Event, EventKind, Timestamp, ToolTarget, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
 use std::path::Path;
-
-/// How much of a line that nobody knows is kept in its event, in bytes.
-const MAX_RAW: usize = 4 * 1024;
-/// How much of a tool's answer becomes an event: lines, then bytes.
-const MAX_OUTPUT: (usize, usize) = (20, 2 * 1024);
 
 /// Decodes the standard output of one `codex exec --json` process.
 #[derive(Debug, Default)]
@@ -32,42 +28,13 @@ pub struct CodexDecoder {
     failure: Option<String>,
 }
 
-/// Where the events of one line go.
-struct Sink<'e> {
-    at: Timestamp,
-    events: &'e mut Vec<Event>,
-}
-
-impl Sink<'_> {
-    fn push(&mut self, kind: EventKind) {
-        self.events.push(Event { at: self.at, parent: None, kind });
-    }
-
-    fn notice(&mut self, text: impl Into<String>) {
-        self.push(EventKind::Notice { text: text.into() });
-    }
-
-    fn unrecognised(&mut self, line: &str) {
-        self.push(EventKind::Unrecognised { raw: start(line, MAX_RAW).to_owned() });
-    }
-
-    fn called(&mut self, call: &str, tool: &str, summary: String, target: Option<ToolTarget>) {
-        self.push(EventKind::ToolCall { call: call.to_owned(), tool: tool.to_owned(), summary, target });
-    }
-
-    fn answered(&mut self, call: &str, ok: bool, output: &str) {
-        let output = few_lines(output, MAX_OUTPUT.0, MAX_OUTPUT.1);
-        self.push(EventKind::ToolResult { call: call.to_owned(), ok, output });
-    }
-}
-
 impl Decoder for CodexDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
         let text = String::from_utf8_lossy(line.trim_ascii());
         if text.is_empty() {
             return;
         }
-        let mut sink = Sink { at, events };
+        let mut sink = Sink { at, parent: None, events };
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
             return self.decode(&line, &text, &mut sink);
         }
@@ -79,7 +46,7 @@ impl Decoder for CodexDecoder {
     }
 
     fn end(&mut self, at: Timestamp, events: &mut Vec<Event>) {
-        self.tell_error(&mut Sink { at, events });
+        self.tell_error(&mut Sink { at, parent: None, events });
     }
 
     fn usage(&self) -> Usage {

@@ -2,7 +2,7 @@
 
 use super::{CodexDecoder, conversation};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
-use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -76,18 +76,6 @@ impl Adapter for Codex {
 
     fn write_conversation(&self, turns: &[Turn], place: &Place<'_>) -> Option<ConversationFile> {
         conversation::write(turns, place)
-    }
-
-    fn message(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn interrupt(&self) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn permission_reply(&self, _: &str, _: &PermissionReply) -> Option<Vec<u8>> {
-        None
     }
 }
 

@@ -5,16 +5,13 @@ use super::wire::{Failure, Line, Stats};
 use crate::agent::Decoder;
 use crate::agent::lenient::{Object, Scalar, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
-use crate::agent::tool::{self, few_lines, one_line, start};
+use crate::agent::sink::{MAX_OUTPUT, Sink};
+use crate::agent::tool::{self, one_line, start};
 use crate::model::{Event, EventKind, Timestamp, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::path::Path;
 
-/// How much of a line that nobody knows is kept in its event, in bytes.
-const MAX_RAW: usize = 4 * 1024;
-/// How much of a tool's answer becomes an event: lines, then bytes.
-const MAX_OUTPUT: (usize, usize) = (20, 2 * 1024);
 /// A text that is streamed is told whole at this length, in bytes, and then goes on as another.
 const MAX_TEXT: usize = 256 * 1024;
 
@@ -41,22 +38,6 @@ pub struct GeminiDecoder {
     failure: Option<String>,
 }
 
-/// Where the events of one line go.
-struct Sink<'e> {
-    at: Timestamp,
-    events: &'e mut Vec<Event>,
-}
-
-impl Sink<'_> {
-    fn push(&mut self, kind: EventKind) {
-        self.events.push(Event { at: self.at, parent: None, kind });
-    }
-
-    fn unrecognised(&mut self, line: &str) {
-        self.push(EventKind::Unrecognised { raw: start(line, MAX_RAW).to_owned() });
-    }
-}
-
 impl Decoder for GeminiDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
         self.piece = false;
@@ -64,7 +45,7 @@ impl Decoder for GeminiDecoder {
         if text.is_empty() {
             return;
         }
-        let mut sink = Sink { at, events };
+        let mut sink = Sink { at, parent: None, events };
         if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
             return self.decode(&line, &text, &mut sink);
         }
@@ -82,7 +63,7 @@ impl Decoder for GeminiDecoder {
 
     fn end(&mut self, at: Timestamp, events: &mut Vec<Event>) {
         self.complaints.end(&mut |kind| events.push(Event { at, parent: None, kind }));
-        self.text_is_whole(&mut Sink { at, events });
+        self.text_is_whole(&mut Sink { at, parent: None, events });
     }
 
     fn was_piece(&self) -> bool {
@@ -188,8 +169,8 @@ impl GeminiDecoder {
         self.answering = false;
         let call = line.tool_id.text().to_owned();
         let known = self.open.remove(&call);
-        let (lines, bytes) = MAX_OUTPUT;
-        let mut output = line.output.map_or_else(String::new, |output| string_start(output, 2 * bytes));
+        let mut output =
+            line.output.map_or_else(String::new, |output| string_start(output, 2 * MAX_OUTPUT.1));
         if let Object(Some(error)) = &line.error {
             // What it prints of some errors is less than what it tells the model.
             if error.message.text().len() > output.len() {
@@ -201,7 +182,7 @@ impl GeminiDecoder {
             }
         }
         let ok = line.status.text() != "error";
-        sink.push(EventKind::ToolResult { call, ok, output: few_lines(&output, lines, bytes) });
+        sink.answered(&call, ok, &output);
     }
 
     fn result(&mut self, line: &Line<'_>, sink: &mut Sink<'_>) {

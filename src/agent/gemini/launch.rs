@@ -1,7 +1,7 @@
 //! How Gemini CLI is started.
 
 use super::GeminiDecoder;
-use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
 use std::ffi::OsString;
 
 /// Adapter for Gemini CLI.
@@ -49,18 +49,6 @@ impl Adapter for Gemini {
     /// Its shell points git's global and system configuration at `/dev/null` (seen with 0.61.0).
     fn hides_git_configuration(&self) -> bool {
         true
-    }
-
-    fn message(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn interrupt(&self) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn permission_reply(&self, _: &str, _: &PermissionReply) -> Option<Vec<u8>> {
-        None
     }
 }
 
