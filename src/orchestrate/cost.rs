@@ -1,7 +1,8 @@
 //! What agents consumed, summed by what one asks for. Reads only.
 
 use super::Error;
-use super::status::{self, AgentStatus};
+use super::evidence::Evidence;
+use super::lease::{self, LeaseInfo};
 use crate::model::{Agent, Id, Run, Timestamp, Usage};
 use crate::store::{State, Store};
 use std::collections::HashMap;
@@ -71,27 +72,40 @@ pub fn spent(
     only: &[Id],
     since: Option<Timestamp>,
 ) -> Result<Vec<Spent>, Error> {
-    let mut agents = status::agents(store, state, true)?;
-    agents.retain(|status| only.is_empty() || only.contains(&status.agent.id));
-    Ok(sum(&agents, by, since))
+    let repo = store.repo();
+    let leases: HashMap<Id, LeaseInfo> =
+        lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
+    let mut agents = state.all::<Agent>()?;
+    agents.retain(|agent| only.is_empty() || only.contains(&agent.id));
+    agents.sort_by(|a, b| {
+        let key = |agent: &Agent| (!leases.contains_key(&agent.id), agent.created);
+        key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+    });
+    let live = |agent: &Agent, number: u32| {
+        let lease = leases.get(&agent.id).filter(|lease| lease.run == number)?;
+        Evidence::read(repo, &agent.id, lease.run).usage
+    };
+    Ok(sum(&agents, by, since, live))
 }
 
-fn sum(agents: &[AgentStatus], by: By, since: Option<Timestamp>) -> Vec<Spent> {
+/// `live` says what a run consumed whose record has nothing yet.
+fn sum(
+    agents: &[Agent],
+    by: By,
+    since: Option<Timestamp>,
+    live: impl Fn(&Agent, u32) -> Option<Usage>,
+) -> Vec<Spent> {
     let (mut groups, mut places) = (Vec::<Spent>::new(), HashMap::new());
-    for status in agents {
-        let last = status.agent.last_run().map(|(number, _)| number);
-        for (number, run) in &status.agent.runs {
+    for agent in agents {
+        for (number, run) in &agent.runs {
             if since.is_some_and(|since| run.started < since) {
                 continue;
             }
-            // A live run's record has nothing yet: what its journal adds to the record is its own.
-            let usage = if Some(*number) == last && run.ended.is_none() {
-                let before = status.agent.runs.range(..number).map(|(_, run)| run.usage);
-                less(status.usage, before.fold(Usage::default(), plus))
-            } else {
-                run.usage
+            let usage = match run.ended {
+                Some(_) => run.usage,
+                None => live(agent, *number).unwrap_or(run.usage),
             };
-            let key = key(&status.agent, run, by);
+            let key = key(agent, run, by);
             let place = *places.entry(key.clone()).or_insert(groups.len());
             if place == groups.len() {
                 groups.push(Spent::nothing(key));
@@ -122,35 +136,10 @@ fn key(agent: &Agent, run: &Run, by: By) -> Key {
     }
 }
 
-fn plus(mut sum: Usage, more: Usage) -> Usage {
-    sum += more;
-    sum
-}
-
-/// What `whole` has more than `part`. A cost is known only if the whole's is.
-fn less(whole: Usage, part: Usage) -> Usage {
-    let before = part.cost.map_or(0, |cost| cost.micro_usd);
-    let cost = whole.cost.map(|mut cost| {
-        cost.micro_usd = cost.micro_usd.saturating_sub(before);
-        cost
-    });
-    Usage {
-        input: whole.input.saturating_sub(part.input),
-        output: whole.output.saturating_sub(part.output),
-        cache_read: whole.cache_read.saturating_sub(part.cache_read),
-        cache_write: whole.cache_write.saturating_sub(part.cache_write),
-        estimated_output: whole.estimated_output.saturating_sub(part.estimated_output),
-        turns: whole.turns.saturating_sub(part.turns),
-        // Of a run that has told nothing yet the sum is that of the runs before it.
-        cost: cost.filter(|cost| cost.micro_usd > 0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Cost, CostSource};
-    use crate::orchestrate::status::Activity;
 
     const DAY: u64 = 86_400_000;
 
@@ -164,7 +153,7 @@ mod tests {
         Run { started, ended: ended.then_some(started), model: Some(model.into()), usage, ..Run::default() }
     }
 
-    fn agent(name: &str, runs: Vec<Run>, live: Usage) -> AgentStatus {
+    fn agent(name: &str, runs: Vec<Run>) -> Agent {
         let id = format!("{name}000000000000000");
         let json = serde_json::json!({
             "id": &id[..16], "name": name, "profile": "builder", "program": "claude",
@@ -172,10 +161,7 @@ mod tests {
         });
         let mut agent: Agent = serde_json::from_value(json).unwrap();
         agent.runs = (1..).zip(runs).collect();
-        let usage = plus(agent.usage(), live);
-        let last_event = Timestamp(0);
-        let activity = Activity::New;
-        AgentStatus { agent, activity, tip: None, position: None, uncommitted: 0, usage, last_event }
+        agent
     }
 
     #[test]
@@ -184,12 +170,11 @@ mod tests {
             agent(
                 "k",
                 vec![run(0, "opus", usage(10, Some(7)), true), run(1, "haiku", usage(20, None), true)],
-                usage(0, None),
             ),
-            agent("m", vec![run(1, "opus", usage(5, Some(100)), true)], usage(0, None)),
+            agent("m", vec![run(1, "opus", usage(5, Some(100)), true)]),
         ];
         let shown = |by, since| -> Vec<(String, u64, u64, u64, Option<u64>)> {
-            let groups = sum(&agents, by, since).into_iter();
+            let groups = sum(&agents, by, since, |_, _| None).into_iter();
             let name = |key| match key {
                 Key::Entity(id) => id.as_str()[..1].to_owned(),
                 Key::Text(text) => text,
@@ -211,9 +196,10 @@ mod tests {
     #[test]
     fn what_a_live_run_used_so_far_is_its_own() {
         let runs = vec![run(0, "opus", usage(10, Some(7)), true), run(3, "opus", Usage::default(), false)];
-        let groups = sum(&[agent("k", runs.clone(), usage(4, Some(2)))], By::Day, None);
+        let agents = [agent("k", runs)];
+        let groups = sum(&agents, By::Day, None, |_, number| (number == 2).then(|| usage(4, Some(2))));
         assert_eq!(groups[1].usage, usage(4, Some(2)));
-        let groups = sum(&[agent("k", runs, Usage::default())], By::Day, None);
+        let groups = sum(&agents, By::Day, None, |_, _| None);
         assert_eq!((groups[1].usage, groups[1].unpriced), (Usage::default(), 0));
     }
 }
