@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::tracer::{self, Act, Calls, Fault, Traced, Whose};
+use super::calls::Calls;
+use super::tracer::{self, Act, Fault, Traced, Whose};
 use crate::harness::Sandbox;
 use crate::harness::sandbox::Fingerprint;
 

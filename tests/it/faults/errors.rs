@@ -2,9 +2,10 @@
 
 use nix::errno::Errno;
 
+use super::calls::Calls;
 use super::campaign::{Figures, Point, Stage, only_counted, points, strike_all, wanted};
 use super::cases;
-use super::tracer::{Act, Calls, Fault, Traced, Whose};
+use super::tracer::{Act, Fault, Traced, Whose};
 
 const KINDS: [(Errno, Calls); 3] =
     [(Errno::ENOSPC, Calls::Allocating), (Errno::EIO, Calls::Mutating), (Errno::EMFILE, Calls::Opening)];

@@ -1,8 +1,9 @@
 //! kill -9 at every system call by which a command, or a git that it started, changes a file.
 
+use super::calls::Calls;
 use super::campaign::{Figures, Point, Stage, only_counted, points, strike_all, wanted};
 use super::cases;
-use super::tracer::{Act, Calls, Fault, Whose};
+use super::tracer::{Act, Fault, Whose};
 
 /// The ways to die: everything at once, the program alone, the git that makes the call alone.
 const WAYS: [(Whose, Act); 3] =

@@ -5,6 +5,7 @@
 //! In CI a few points of each command; `ORCHESTRA_FAULTS=all` takes every point (see CONTRIBUTING.md), and
 //! `ORCHESTRA_FAULT_COMMAND=spawn` those of one command.
 
+mod calls;
 mod campaign;
 mod cases;
 mod errors;

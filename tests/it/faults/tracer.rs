@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,6 +18,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::calls::{Calls, launcher};
 use crate::harness::{Output, Sandbox};
 
 /// How long any one command may take.
@@ -31,17 +33,6 @@ pub(super) enum Whose {
     Orchestra,
     /// Those of the gits it starts.
     Git,
-}
-
-/// Which calls count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Calls {
-    /// Those that change a file, a directory, or what is on disk for good.
-    Mutating,
-    /// Those of them that can find a disk full.
-    Allocating,
-    /// Those that open a file descriptor.
-    Opening,
 }
 
 /// What happens at the call that is asked for.
@@ -91,48 +82,42 @@ enum Kind {
     Before,
     Orchestra,
     Git,
+    /// An agent's program, and all that it starts: no part of us, nobody's to kill here.
+    Other,
 }
 
 struct Thread {
     group: Pid,
     kind: Kind,
-    /// The error that the call it is in returns.
-    failing: Option<Errno>,
 }
 
 /// Runs `git-orchestra` in the sandbox with a fault, until it and all its gits are gone.
 pub(super) fn run(sandbox: &Sandbox, args: &[&str], fault: Fault) -> Traced {
     let place = sandbox.root();
     let (out, err) = (place.with_extension("stdout"), place.with_extension("stderr"));
-    // It stops itself, so that it can be seized before it begins.
-    let mut command = sandbox.command("/bin/sh");
-    command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh", crate::harness::sandbox::ORCHESTRA]).args(args);
+    let mut command = launcher(sandbox, args, fault.calls);
     command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
-    let mut tracer = Tracer::start(&mut command, fault);
-    let code = guarded(tracer.root, args, || tracer.run());
+    // Only the thread that seized a process may go on with it, and agents outlive the command.
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || Tracer::start(&mut command, fault).run(&ended));
+    let (code, calls, struck) = match end.recv_timeout(LIMIT) {
+        Ok(End { code, calls, struck }) => (code, calls, struck),
+        Err(error) => panic!("{args:?} did not end within {LIMIT:?}: {error}"),
+    };
     let read = |path: &Path| {
         let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         std::fs::remove_file(path).unwrap();
         text
     };
     let output = Output { stdout: read(&out), stderr: read(&err), code };
-    Traced { output, calls: tracer.calls, struck: tracer.struck, fault }
+    Traced { output, calls, struck, fault }
 }
 
-/// Kills `root` when it does not end in time.
-fn guarded<T>(root: Pid, args: &[&str], work: impl FnOnce() -> T) -> T {
-    let (done, wait) = std::sync::mpsc::channel::<()>();
-    let shown = format!("{args:?}");
-    let guard = std::thread::spawn(move || {
-        if wait.recv_timeout(LIMIT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-            println!("{shown} did not end within {LIMIT:?}");
-            kill(root);
-        }
-    });
-    let value = work();
-    drop(done);
-    guard.join().unwrap();
-    value
+/// How the command, its gits included, ended.
+struct End {
+    code: i32,
+    calls: usize,
+    struck: Option<String>,
 }
 
 struct Tracer {
@@ -144,35 +129,43 @@ struct Tracer {
 }
 
 impl Tracer {
+    /// Starts the command, seized before it does anything.
     fn start(command: &mut Command, fault: Fault) -> Self {
         let root = Pid::from_raw(i32::try_from(command.spawn().unwrap().id()).unwrap());
         while !matches!(
             waitpid(root, Some(WaitPidFlag::WUNTRACED)).unwrap(),
             WaitStatus::Stopped(_, Signal::SIGSTOP)
         ) {}
-        let options = Options::PTRACE_O_TRACESYSGOOD
+        let options = Options::PTRACE_O_TRACESECCOMP
             | Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACECLONE
             | Options::PTRACE_O_TRACEEXEC
             | Options::PTRACE_O_EXITKILL;
-        ptrace::seize(root, options).unwrap();
+        // The launcher has more threads than one, and not the first one starts the program.
+        let mut threads = HashMap::new();
+        for task in std::fs::read_dir(format!("/proc/{root}/task")).unwrap() {
+            let task = Pid::from_raw(task.unwrap().file_name().to_str().unwrap().parse().unwrap());
+            ptrace::seize(task, options).unwrap();
+            threads.insert(task, Thread { group: root, kind: Kind::Before });
+        }
         nix::sys::signal::kill(root, Signal::SIGCONT).unwrap();
-        let first = Thread { group: root, kind: Kind::Before, failing: None };
-        let threads = HashMap::from([(root, first)]);
         Self { root, fault, threads, calls: 0, struck: None }
     }
 
-    /// Until everything that is traced is gone. Returns the exit code of the program.
-    fn run(&mut self) -> i32 {
-        let mut code = None;
+    /// Until everything that is traced is gone; says so when nothing of ours is left.
+    fn run(&mut self, ended: &mpsc::Sender<End>) {
+        let (mut code, mut told) = (None, false);
         while !self.threads.is_empty() {
             // Of this thread's children only: other tests run beside it.
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
             let status = match waitpid(None, Some(flags)) {
                 Ok(status) => status,
                 Err(Errno::EINTR) => continue,
-                Err(Errno::ECHILD) => break,
+                Err(Errno::ECHILD) => {
+                    self.threads.clear();
+                    WaitStatus::StillAlive
+                }
                 Err(error) => panic!("waitpid: {error}"),
             };
             match status {
@@ -188,13 +181,18 @@ impl Tracer {
                         code = Some(128 + signal as i32);
                     }
                 }
-                WaitStatus::PtraceSyscall(pid) => self.syscall(pid),
+                WaitStatus::PtraceEvent(pid, _, libc::PTRACE_EVENT_SECCOMP) => self.call(pid),
                 WaitStatus::PtraceEvent(pid, _, event) => self.event(pid, event),
                 WaitStatus::Stopped(pid, signal) => resume(pid, Some(signal)),
+                WaitStatus::StillAlive => {}
                 other => panic!("{other:?}"),
             }
+            if !told && self.threads.values().all(|thread| thread.kind == Kind::Other) {
+                let code = code.unwrap_or(128 + Signal::SIGKILL as i32);
+                let _ = ended.send(End { code, calls: self.calls, struck: self.struck.clone() });
+                told = true;
+            }
         }
-        code.unwrap_or(128 + Signal::SIGKILL as i32)
     }
 
     fn event(&mut self, pid: Pid, event: i32) {
@@ -207,17 +205,16 @@ impl Tracer {
             libc::PTRACE_EVENT_EXEC => {
                 let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
                 let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // The one that did it goes by the number of the first, and the others are gone.
+                self.threads.retain(|task, thread| thread.group != pid || *task == pid);
                 let thread = self.threads.entry(pid).or_insert_with(|| born(pid));
-                if name == "git-orchestra" {
-                    thread.kind = Kind::Orchestra;
-                } else if name.starts_with("git") {
-                    thread.kind = Kind::Git;
-                } else if thread.kind != Kind::Before {
-                    // An agent's program is no part of us: it is nobody's to kill here.
-                    self.threads.remove(&pid);
-                    let _ = ptrace::detach(pid, None);
-                    return;
-                }
+                thread.kind = match thread.kind {
+                    Kind::Other => Kind::Other,
+                    _ if name == "git-orchestra" => Kind::Orchestra,
+                    _ if name.starts_with("git") => Kind::Git,
+                    Kind::Before => Kind::Before,
+                    Kind::Orchestra | Kind::Git => Kind::Other,
+                };
             }
             _ => {
                 self.threads.entry(pid).or_insert_with(|| born(pid));
@@ -226,25 +223,16 @@ impl Tracer {
         resume(pid, None);
     }
 
-    fn syscall(&mut self, pid: Pid) {
+    /// A process is about to make a call that counts, if it is one of those whose calls do.
+    fn call(&mut self, pid: Pid) {
         let Ok(mut regs) = ptrace::getregs(pid) else { return resume(pid, None) };
         let thread = self.threads.entry(pid).or_insert_with(|| born(pid));
-        // What a call begins with in its answer's place: one question for each stop is what a run mostly costs.
-        let is_entry =
-            thread.failing.is_none() && regs.rax.cast_signed() == i64::from(-(Errno::ENOSYS as i32));
-        if !is_entry {
-            if let Some(errno) = thread.failing.take() {
-                regs.rax = i64::from(-(errno as i32)).cast_unsigned();
-                let _ = ptrace::setregs(pid, regs);
-            }
-            return resume(pid, None);
-        }
         let counts = match self.fault.whose {
-            Whose::All => thread.kind != Kind::Before,
+            Whose::All => matches!(thread.kind, Kind::Orchestra | Kind::Git),
             Whose::Orchestra => thread.kind == Kind::Orchestra,
             Whose::Git => thread.kind == Kind::Git,
         };
-        let Some(name) = counts.then(|| matching(pid, &regs, self.fault.calls)).flatten() else {
+        let Some(name) = counts.then(|| self.fault.calls.name(pid, &regs)).flatten() else {
             return resume(pid, None);
         };
         self.calls += 1;
@@ -263,16 +251,16 @@ impl Tracer {
         match act {
             Act::Nothing => resume(pid, None),
             Act::Fail { errno, .. } => {
-                thread.failing = Some(errno);
-                // No such call: nothing happens, and the answer is put in at its end.
+                // No such call: nothing happens, and this is its answer.
                 regs.orig_rax = u64::MAX;
+                regs.rax = i64::from(-(errno as i32)).cast_unsigned();
                 let _ = ptrace::setregs(pid, regs);
                 resume(pid, None);
             }
             Act::KillAll => {
                 // The program first: it must not see its gits die.
-                let mut groups: Vec<(bool, Pid)> =
-                    self.threads.values().map(|t| (t.group != self.root, t.group)).collect();
+                let ours = self.threads.values().filter(|thread| thread.kind != Kind::Other);
+                let mut groups: Vec<_> = ours.map(|t| (t.group != self.root, t.group)).collect();
                 groups.sort_unstable();
                 groups.dedup();
                 for (_, group) in groups {
@@ -290,7 +278,7 @@ impl Tracer {
 fn born(pid: Pid) -> Thread {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let group = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
-    Thread { group: group.map_or(pid, Pid::from_raw), kind: Kind::Before, failing: None }
+    Thread { group: group.map_or(pid, Pid::from_raw), kind: Kind::Before }
 }
 
 fn kill(group: Pid) {
@@ -299,53 +287,5 @@ fn kill(group: Pid) {
 
 fn resume(pid: Pid, signal: Option<Signal>) {
     // It may have been killed meanwhile.
-    let _ = ptrace::syscall(pid, signal);
-}
-
-/// The name of the call if it counts.
-fn matching(pid: Pid, regs: &libc::user_regs_struct, calls: Calls) -> Option<&'static str> {
-    let creates = |flags: u64| flags & u64::from((libc::O_CREAT | libc::O_TRUNC).cast_unsigned()) != 0;
-    let is_file = |fd: u64| {
-        let target = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
-        target.is_absolute() && !target.starts_with("/dev")
-    };
-    let number = i64::try_from(regs.orig_rax).ok()?;
-    if calls == Calls::Opening {
-        return Some(match number {
-            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 | libc::SYS_creat => "open",
-            libc::SYS_pipe | libc::SYS_pipe2 => "pipe",
-            libc::SYS_dup => "dup",
-            libc::SYS_fcntl if [1030, 0].contains(&regs.rsi) => "dup",
-            libc::SYS_socket | libc::SYS_socketpair => "socket",
-            libc::SYS_epoll_create1 => "epoll",
-            libc::SYS_eventfd2 => "eventfd",
-            libc::SYS_pidfd_open => "pidfd",
-            _ => return None,
-        });
-    }
-    let name = match number {
-        libc::SYS_open if creates(regs.rsi) => "open",
-        libc::SYS_openat if creates(regs.rdx) => "open",
-        libc::SYS_creat => "open",
-        libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 | libc::SYS_pwritev | libc::SYS_pwritev2
-            if is_file(regs.rdi) =>
-        {
-            "write"
-        }
-        libc::SYS_rename | libc::SYS_renameat | libc::SYS_renameat2 => "rename",
-        libc::SYS_link | libc::SYS_linkat => "link",
-        libc::SYS_symlink | libc::SYS_symlinkat => "symlink",
-        libc::SYS_mkdir | libc::SYS_mkdirat => "mkdir",
-        libc::SYS_fallocate => "fallocate",
-        libc::SYS_copy_file_range => "copy",
-        libc::SYS_fsync | libc::SYS_fdatasync => "sync",
-        _ if calls == Calls::Allocating => return None,
-        libc::SYS_unlink | libc::SYS_unlinkat => "unlink",
-        libc::SYS_rmdir => "rmdir",
-        libc::SYS_truncate | libc::SYS_ftruncate => "truncate",
-        libc::SYS_chmod | libc::SYS_fchmod | libc::SYS_fchmodat => "chmod",
-        libc::SYS_utimensat => "utimes",
-        _ => return None,
-    };
-    Some(name)
+    let _ = ptrace::cont(pid, signal);
 }
