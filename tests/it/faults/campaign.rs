@@ -95,6 +95,11 @@ impl Stage {
     fn strike(&self, fault: Fault, figures: &mut Figures, look: &Look) {
         self.restore();
         let traced = self.run(fault);
+        if let Ok(keep) = std::env::var("ORCHESTRA_FAULT_KEEP") {
+            let keep = Path::new(&keep).join(format!("{:?}-{}", fault.act, fault.at));
+            fs::create_dir_all(&keep).unwrap();
+            duplicate(&self.case.sandbox.root(), &keep);
+        }
         figures.points += 1;
         figures.struck += usize::from(traced.struck.is_some());
         let acknowledged = traced.output.code == self.case.done;

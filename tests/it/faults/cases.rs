@@ -502,11 +502,13 @@ fn merge_abort(name: &'static str) -> Case {
         case(name, sandbox, &["merge", "--abort"], &["task", "add", "next"], |sandbox, acknowledged| {
             let open = open_merges(sandbox).len();
             assert!(open == 0 || open == 1 && !acknowledged);
-            let refs = sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]).lines().count();
-            assert_eq!(refs, open, "what keeps its commits goes with it");
             if open == 1 {
                 sandbox.ok(&["merge", "--abort"]);
+            } else {
+                sandbox.ok(&["task", "add", "next"]);
             }
+            let refs = sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]);
+            assert_eq!(refs, "", "what keeps its commits goes with it");
             sandbox.ok(&["merge", "red-owl"]);
             assert_eq!(sandbox.read("src/g"), "gg\n");
         });

@@ -100,6 +100,7 @@ pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     refuse_agents(ctx)?;
     if args.abort {
+        ctx.recover()?;
         let open = find_open(ctx, args)?;
         let merge = merge::abort(ctx.store()?, &open.id)?;
         return report::aborted(ctx, &merge, args.json);
