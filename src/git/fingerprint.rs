@@ -4,7 +4,8 @@ use super::{Error, Repository};
 use bstr::ByteSlice;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Seek, SeekFrom};
+use std::fs::DirEntry;
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// What the main checkout and the shared files looked like at one moment.
@@ -46,13 +47,13 @@ impl Repository {
             }
         }
         for name in ["config", "config.worktree"] {
-            if let Ok(text) = std::fs::read(common.join(name)) {
+            if let Some(text) = read(&common.join(name))? {
                 dangerous.insert(name.to_owned(), Sha256::digest(without_branches(&text)).into());
             }
         }
         // Read where `extensions.worktreeConfig` says so; `git worktree add` makes them as copies of the common one.
-        for entry in std::fs::read_dir(common.join("worktrees")).into_iter().flatten().flatten() {
-            if let Ok(text) = std::fs::read(entry.path().join("config.worktree")) {
+        for entry in list(&common.join("worktrees"))? {
+            if let Some(text) = read(&entry.path().join("config.worktree"))? {
                 let hash = Sha256::digest(without_branches(&text)).into();
                 if dangerous.get("config.worktree") != Some(&hash) {
                     let name = format!("worktrees/{}/config.worktree", entry.file_name().to_string_lossy());
@@ -65,7 +66,7 @@ impl Repository {
         if let Some(hash) = hash(&common.join("index"), Some(64))? {
             seen.insert("index".to_owned(), hash);
         }
-        for entry in std::fs::read_dir(common.join("hooks")).into_iter().flatten().flatten() {
+        for entry in list(&common.join("hooks"))? {
             if let Some(hash) = hash(&entry.path(), None)? {
                 let name = format!("hooks/{}", entry.file_name().to_string_lossy());
                 seen.insert(name.clone(), hash);
@@ -78,9 +79,9 @@ impl Repository {
             dangerous.insert(name, hash);
         })?;
         // What the configuration here includes, and the user's own: agents run as the user.
-        for file in self.configuration_files() {
+        for file in self.configuration_files()? {
             if !file.starts_with(common)
-                && let Ok(text) = std::fs::read(&file)
+                && let Some(text) = read(&file)?
                 && let kept = without_harmless(&text)
                 && !kept.is_empty()
             {
@@ -93,12 +94,13 @@ impl Repository {
     }
 
     /// Every file that git's configuration is read from now, the user's and included ones too.
-    fn configuration_files(&self) -> BTreeSet<PathBuf> {
+    fn configuration_files(&self) -> Result<BTreeSet<PathBuf>, Error> {
         // Opened anew: what is included may have changed since this repository was.
         let options = gix::open::Options::default().with(gix::sec::Trust::Full);
-        let Ok(gix) = gix::open_opts(self.common_dir(), options) else { return BTreeSet::new() };
+        let gix = gix::open_opts(self.common_dir(), options)
+            .map_err(|e| Error::file("open", self.common_dir(), std::io::Error::other(e)))?;
         let snapshot = gix.config_snapshot();
-        snapshot.plumbing().sections().filter_map(|section| section.meta().path.clone()).collect()
+        Ok(snapshot.plumbing().sections().filter_map(|section| section.meta().path.clone()).collect())
     }
 
     fn submodules(
@@ -107,7 +109,7 @@ impl Repository {
         depth: usize,
         found: &mut dyn FnMut(String, [u8; 32]),
     ) -> Result<(), Error> {
-        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        for entry in list(dir)? {
             let path = entry.path();
             if depth > MODULES_DEPTH || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
@@ -117,9 +119,8 @@ impl Repository {
                 self.submodules(&path, depth + 1, found)?;
                 continue;
             }
-            let hooks = std::fs::read_dir(path.join("hooks")).into_iter().flatten().flatten();
-            let files =
-                hooks.map(|hook| hook.path()).chain([path.join("config"), path.join("config.worktree")]);
+            let hooks = list(&path.join("hooks"))?.into_iter().map(|hook| hook.path());
+            let files = hooks.chain([path.join("config"), path.join("config.worktree")]);
             for file in files {
                 if let Some(hash) = hash(&file, None)? {
                     let name = file.strip_prefix(self.common_dir()).unwrap_or(&file);
@@ -187,6 +188,29 @@ fn without_branches(text: &[u8]) -> Vec<u8> {
     kept
 }
 
+/// What a directory has; nothing if there is no such directory. What cannot be read is no directory without entries:
+/// then nothing is known.
+fn list(dir: &Path) -> Result<Vec<DirEntry>, Error> {
+    match std::fs::read_dir(dir).and_then(Iterator::collect) {
+        Err(e) if is_absent(&e) => Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::file("read", dir, e)),
+    }
+}
+
+/// What a file says; `None` if there is no such file.
+fn read(file: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match std::fs::read(file) {
+        Err(e) if is_absent(&e) => Ok(None),
+        content => content.map(Some).map_err(|e| Error::file("read", file, e)),
+    }
+}
+
+/// Whether there is nothing for us, nor for a git that the same user runs.
+fn is_absent(error: &std::io::Error) -> bool {
+    use ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(error.kind(), NotFound | NotADirectory | IsADirectory | PermissionDenied)
+}
+
 /// The hash of a file, or of its size and its last `tail` bytes; `None` if there is no such file.
 fn hash(path: &Path, tail: Option<u64>) -> Result<Option<[u8; 32]>, Error> {
     let read = || -> std::io::Result<[u8; 32]> {
@@ -207,7 +231,7 @@ fn hash(path: &Path, tail: Option<u64>) -> Result<Option<[u8; 32]>, Error> {
     }
     match read() {
         Ok(hash) => Ok(Some(hash)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(Error::file("read", path, e)),
     }
 }

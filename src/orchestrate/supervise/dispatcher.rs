@@ -94,7 +94,7 @@ impl Supervisor {
             budget: Budget::default(),
             grace: self.options.grace,
             interactive: self.options.interactive,
-            seen: Arc::new(Mutex::new(self.store.repo().fingerprint().unwrap_or_default())),
+            seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };
         let mut floor = Floor::new(Arc::clone(&self.desk));
         let mut tasks: JoinSet<Ended> = JoinSet::new();

@@ -38,7 +38,7 @@ pub(super) struct RunContext {
     pub(super) grace: Duration,
     pub(super) interactive: bool,
     /// What the main checkout looked like when somebody looked last.
-    pub(super) seen: Arc<Mutex<Fingerprint>>,
+    pub(super) seen: Arc<Mutex<Option<Fingerprint>>>,
 }
 
 /// Runs `plan` to its end. Whatever fails is a failed run. What is left to do is to record it.

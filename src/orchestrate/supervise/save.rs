@@ -86,8 +86,20 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
 /// Notices a changed main checkout or shared file, once for all runs of the session. Returns whether what changed
 /// can make git run a program.
 fn check_shared(context: &RunContext, notices: &mut Vec<String>) -> bool {
-    let Ok(now) = context.repo.fingerprint() else { return false };
+    let now = match context.repo.fingerprint() {
+        Ok(now) => now,
+        Err(error) => {
+            notices
+                .push(format!("whether somebody changed the main checkout meanwhile is not known: {error}"));
+            return false;
+        }
+    };
     let mut seen = context.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(seen) = seen.as_mut() else {
+        notices.push("whether somebody changed the main checkout meanwhile is not known".to_owned());
+        *seen = Some(now);
+        return false;
+    };
     let changes = seen.changes(&now);
     if changes.is_empty() {
         return false;
