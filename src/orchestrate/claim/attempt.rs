@@ -12,6 +12,10 @@ use std::time::Duration;
 
 /// How often others may be faster before a search is given up for now.
 const ATTEMPTS: u32 = 12;
+/// How often a search lets machines go first that draw every task higher which it could try.
+const WAYS: u32 = 3;
+/// How long at most, each time.
+const WAY: Duration = Duration::from_secs(1);
 
 /// How something is claimed.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +95,8 @@ impl Queue {
     }
 
     /// Claims up to `count` ready tasks, in this machine's own order; fewer if there are no more. Then takes over
-    /// what machines hold that were silent for their time.
+    /// what machines hold that were silent for their time. In a crowd, a machine whose turn it is not at any task waits a
+    /// moment, so that few pushes are for nothing.
     pub fn claim_next(
         &self,
         count: usize,
@@ -101,10 +106,18 @@ impl Queue {
         let _lock = self.lock()?;
         let mut view = self.begin()?;
         let (mut held, mut tried) = (Vec::new(), BTreeSet::new());
-        for attempt in 0..ATTEMPTS {
+        let (mut attempt, mut ways) = (0, 0);
+        while attempt < ATTEMPTS {
             let candidates = self.choose(&view, count - held.len(), zone, &tried)?;
-            if candidates.is_empty() {
-                break;
+            // A look costs the remote less than a push that is refused.
+            let ahead = candidates.iter().map(|candidate| candidate.ahead).min();
+            let Some(ahead) = ahead else { break };
+            if ahead > 0 && ways < WAYS {
+                ways += 1;
+                let turns = u32::try_from(ahead).unwrap_or(u32::MAX);
+                std::thread::sleep(self.round.get().saturating_mul(turns).min(WAY));
+                view = self.look()?;
+                continue;
             }
             if attempt > 0 {
                 std::thread::sleep(jittered(&self.store, attempt.min(4))?);
@@ -127,6 +140,7 @@ impl Queue {
             if held.len() >= count || self.remote.is_none() {
                 break;
             }
+            attempt += 1;
             view = self.look()?;
         }
         Ok(held)

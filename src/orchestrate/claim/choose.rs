@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// A machine that was silent for longer has no say in who tries what first.
 const PRESENT: Duration = Duration::from_secs(900);
+/// With fewer machines beside this one nobody needs to give way: two rarely want the same at once.
+const CROWD: usize = 4;
 
 /// A task that is tried, and the claim that is there.
 pub(super) struct Candidate {
@@ -20,6 +22,15 @@ pub(super) struct Candidate {
     pub(super) before: Option<ClaimRecord>,
     /// The machine that is ousted by it.
     pub(super) from: Option<String>,
+    /// How many machines that are here draw it higher, where that matters: in a crowd.
+    pub(super) ahead: usize,
+}
+
+impl Candidate {
+    /// A task without a claim.
+    const fn new(id: Id, fence: u64) -> Self {
+        Self { id, fence, old: None, before: None, from: None, ahead: 0 }
+    }
 }
 
 impl Queue {
@@ -55,12 +66,12 @@ impl Queue {
                     return Ok(Err(Claimed::Unready { why }));
                 }
             }
-            return Ok(Ok(Candidate { id: *id, fence, old: None, before: None, from: None }));
+            return Ok(Ok(Candidate::new(*id, fence)));
         };
         let before = self.read_claims(view, &[*id]).remove(id);
         let Some(claim) = &before else {
             if terms.force {
-                return Ok(Ok(Candidate { id: *id, fence, old: Some(old), before: None, from: None }));
+                return Ok(Ok(Candidate { old: Some(old), ..Candidate::new(*id, fence) }));
             }
             return Ok(Err(Claimed::Taken { by: "a claim that this build cannot read".to_owned() }));
         };
@@ -76,7 +87,7 @@ impl Queue {
             return Ok(Err(Claimed::Taken { by: self.evidence(view, id, claim) }));
         }
         let from = (claim.over.is_none() && claim.machine != machine).then(|| claim.machine.clone());
-        Ok(Ok(Candidate { id: *id, fence, old: Some(old), from, before }))
+        Ok(Ok(Candidate { old: Some(old), from, before, ..Candidate::new(*id, fence) }))
     }
 
     /// Whether a claim's holder was silent for the time that it asked others to wait.
@@ -115,14 +126,19 @@ impl Queue {
             .machines
             .keys()
             .filter(|other| self.machine_silence(other).is_none_or(|silent| silent < PRESENT));
-        let ready = order::ready(&all, zone, &machine, &present.cloned().collect());
-        let ready = ready.into_iter().filter(|task| !tried.contains(&task.id));
-        let (free, taken): (Vec<&Task>, Vec<&Task>) =
-            ready.partition(|task| !view.claims.contains_key(&task.id));
+        let present: BTreeSet<String> = present.cloned().collect();
+        let crowded = present.len() >= CROWD;
+        let ready = order::ready(&all, zone, &machine, &present);
+        let ready = ready.into_iter().filter(|(task, _)| !tried.contains(&task.id));
+        let (free, taken): (Vec<_>, Vec<_>) =
+            ready.partition(|(task, _)| !view.claims.contains_key(&task.id));
         let mut chosen: Vec<Candidate> = free
             .into_iter()
             .take(count)
-            .map(|task| Candidate { id: task.id, fence: task.fence, old: None, before: None, from: None })
+            .map(|(task, ahead)| Candidate {
+                ahead: if crowded { ahead } else { 0 },
+                ..Candidate::new(task.id, task.fence)
+            })
             .collect();
         if chosen.len() >= count || self.remote.is_none() {
             return Ok(chosen);
@@ -135,7 +151,7 @@ impl Queue {
                 && view.claims.contains_key(&task.id)
                 && !tried.contains(&task.id)
         });
-        let others: Vec<&Task> = taken.into_iter().chain(begun).collect();
+        let others: Vec<&Task> = taken.into_iter().map(|(task, _)| task).chain(begun).collect();
         let ids: Vec<Id> = others.iter().map(|task| task.id).collect();
         let mut claims = self.read_claims(view, &ids);
         for task in others {
@@ -149,7 +165,12 @@ impl Queue {
             {
                 let from = (!left && claim.machine != machine).then(|| claim.machine.clone());
                 let old = view.claims.get(&task.id).cloned();
-                chosen.push(Candidate { id: task.id, fence: task.fence, old, before: Some(claim), from });
+                chosen.push(Candidate {
+                    old,
+                    before: Some(claim),
+                    from,
+                    ..Candidate::new(task.id, task.fence)
+                });
             }
         }
         Ok(chosen)

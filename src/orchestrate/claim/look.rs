@@ -9,7 +9,7 @@ use crate::store::{
     CLAIM_REFS, ClaimRecord, Heartbeat, LOG_REFS, MACHINE_REFS, SAID_REFS, SNAPSHOT_REFS, STATE_REF, Store,
 };
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a remote had when it was asked.
 #[derive(Debug, Default)]
@@ -76,6 +76,7 @@ impl Queue {
     /// [`Error::Alarm`] if the remote does not have any more what we had seen of it.
     pub fn look(&self) -> Result<View, Error> {
         let Some(remote) = &self.remote else { return Ok(View::default()) };
+        let begun = Instant::now();
         let repo = self.store.repo();
         let root = remote.there("refs/orchestra/");
         let listed = retrying(&self.store, || Ok(repo.list_remote(&remote.name, &root, remote.deadline)?))?;
@@ -105,6 +106,7 @@ impl Queue {
             claim.is_none_or(|id| view.claims.contains_key(&id))
         });
         watch.save(repo);
+        self.round.set(begun.elapsed());
         Ok(view)
     }
 

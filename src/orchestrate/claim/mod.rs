@@ -39,6 +39,8 @@ pub struct Queue {
     remote: Option<Remote>,
     ttl: Duration,
     pushes: Cell<u32>,
+    /// How long the last look at the remote took.
+    round: Cell<Duration>,
     /// Set when a remote does not let heartbeats replace each other: then each follows the last one.
     chained: Cell<bool>,
     said: RefCell<Vec<String>>,
@@ -54,6 +56,7 @@ impl Queue {
             remote,
             ttl,
             pushes: Cell::new(0),
+            round: Cell::new(Duration::ZERO),
             chained: Cell::new(false),
             said: RefCell::new(Vec::new()),
             extra: RefCell::new(Vec::new()),

@@ -4,14 +4,14 @@ use crate::model::{Id, Task, TaskStatus};
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-/// Ready tasks, best first: by priority; among equals those first that this machine draws highest of all machines
-/// that are known, then in an order of its own.
+/// Ready tasks, best first, each with how many of the other machines that are known draw it higher: by priority; among
+/// equals those first that fewest others draw higher, then in an order of this machine's own.
 pub(super) fn ready<'t>(
     all: &'t [Task],
     zone: Option<&str>,
     machine: &str,
     machines: &BTreeSet<String>,
-) -> Vec<&'t Task> {
+) -> Vec<(&'t Task, usize)> {
     let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
     let wanted = |task: &&Task| {
         zone.is_none_or(|zone| task.zone.as_deref() == Some(zone))
@@ -27,7 +27,7 @@ pub(super) fn ready<'t>(
         })
         .collect();
     keyed.sort_unstable_by_key(|(key, _)| *key);
-    keyed.into_iter().map(|(_, task)| task).collect()
+    keyed.into_iter().map(|((_, before, ..), task)| (task, before)).collect()
 }
 
 /// What a machine draws for a task. Two builds may disagree: that costs a push, not the truth.
@@ -55,7 +55,8 @@ mod tests {
         for machine in &machines {
             let order = ready(&tasks, None, machine, &machines);
             assert_eq!(order.len(), tasks.len());
-            for task in &order[..10] {
+            for (task, before) in &order[..10] {
+                assert_eq!(*before, 0);
                 assert!(first.insert(task.id), "two machines want {}", task.id);
             }
         }
@@ -67,9 +68,9 @@ mod tests {
         tasks[4].zone = Some("ui".to_owned());
         tasks[5].status = TaskStatus::Started;
         let order = ready(&tasks, None, "m00000", &BTreeSet::new());
-        assert!(order.is_sorted_by_key(|task| std::cmp::Reverse(task.priority)));
+        assert!(order.is_sorted_by_key(|(task, _)| std::cmp::Reverse(task.priority)));
         assert_eq!(order.len(), 19);
         let zone = ready(&tasks, Some("ui"), "m00000", &BTreeSet::new());
-        assert_eq!(zone.iter().map(|task| task.id).collect::<Vec<_>>(), [tasks[4].id]);
+        assert_eq!(zone.iter().map(|(task, _)| task.id).collect::<Vec<_>>(), [tasks[4].id]);
     }
 }
