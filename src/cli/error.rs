@@ -253,6 +253,9 @@ impl From<crate::store::Error> for CliError {
             Error::NotFound { kind, .. } => Self::layer(error).kind(ErrorKind::NotFound(kind)),
             Error::Ambiguous { .. } => Self::layer(error).kind(ErrorKind::Ambiguous),
             Error::Refused(why) => Self::new(ErrorKind::Failed, why),
+            Error::TooLarge { .. } => {
+                Self::layer(error).hint("put long texts into a file of the repository, and name the file")
+            }
             error => Self::layer(error),
         }
     }

@@ -62,6 +62,16 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A commit's note would be larger than other machines take in.
+    #[error("write the note of {commit}: it would be {size} bytes, and a note has at most {limit}")]
+    NoteTooLarge {
+        /// The commit.
+        commit: ObjectId,
+        /// How large its note would be, in bytes.
+        size: u64,
+        /// How large it may be, in bytes.
+        limit: u64,
+    },
     /// Something went wrong with a remote.
     #[error("{trouble} {remote}: {words}")]
     Remote {

@@ -31,6 +31,8 @@ pub struct NoteLines {
 /// commit each.
 const MAX_NOTE: u64 = 1 << 20;
 const MAX_DIRECTORY: u64 = 16 << 20;
+/// How large one may be when it is written: what two machines wrote at once must have room in one.
+const MAX_WRITTEN: u64 = MAX_NOTE / 2;
 
 impl Repository {
     /// The note of a commit under `notes_ref`; `None` if it has none.
@@ -78,6 +80,10 @@ impl Repository {
             if text.is_empty() {
                 edits.push((path, None));
                 continue;
+            }
+            let (size, limit) = (text.len() as u64, MAX_WRITTEN);
+            if size > limit {
+                return Err(Error::NoteTooLarge { commit: commit.clone(), size, limit });
             }
             let blob = self.write_blob(text.as_bytes())?;
             written.push(blob.clone());

@@ -23,6 +23,8 @@ const MAX_DEPTH: usize = 8;
 const MAX_NAME: usize = 128;
 /// How large a record may be: the longest texts that people write are a hundredth of it.
 pub(super) const MAX_RECORD: u64 = 4 << 20;
+/// How large one may be when it is written: what two machines wrote at once must have room in one.
+pub(super) const MAX_WRITTEN: u64 = 1 << 20;
 /// How large a directory may be, in bytes of its tree object: 50,000 records, where sharding leaves a few hundred.
 const MAX_DIRECTORY: u64 = 4 << 20;
 /// How many of the things that were left out are remembered one by one: a flood is no report.

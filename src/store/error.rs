@@ -70,6 +70,18 @@ pub enum Error {
         /// How often it was tried.
         attempts: u32,
     },
+    /// A record would be larger than other machines take in.
+    #[error("write {kind} {}: it would be {size} bytes, and a record has at most {limit}", &.id.as_str()[..6])]
+    TooLarge {
+        /// What it is.
+        kind: Kind,
+        /// Its id.
+        id: crate::model::Id,
+        /// How large its record would be, in bytes.
+        size: u64,
+        /// How large it may be, in bytes.
+        limit: u64,
+    },
     /// A ref is locked by somebody who does not let go.
     #[error("write the state: {} exists and its owner does not let go of it", .lock.display())]
     Locked {

@@ -5,6 +5,7 @@ use crate::git::testing::{FORMATS, Sandbox};
 use crate::git::{Expected, NoteEdit, RefEdit};
 use crate::model::{Kind, Severity, Task, TaskStatus, Timestamp};
 use crate::process::{ManualClock, SystemClock};
+use std::error::Error as _;
 
 fn store(sandbox: &Sandbox) -> Store {
     let repo = sandbox.open();
@@ -51,6 +52,38 @@ fn state_is_readable_with_plain_git_in_every_format() {
         assert_eq!(state.resolve(&id.as_str()[..5], None).unwrap(), Found { kind: Kind::Task, id });
         assert!(matches!(state.resolve("zzzz", None), Err(Error::NotFound { .. })));
     }
+}
+
+#[test]
+fn what_others_would_not_take_in_is_refused_when_it_is_written() {
+    let sandbox = Sandbox::new(&[]);
+    let store = store(&sandbox);
+    let id = add(&store, "One");
+    let before = sandbox.git(&["for-each-ref"]);
+    let long = "x".repeat(2 << 20);
+    let done: Result<_, Error> = store.transact(|tx| {
+        let mut task: Task = tx.require(&id)?;
+        task.body = long.clone();
+        tx.put(&task)
+    });
+    let text = done.unwrap_err().to_string();
+    assert!(text.contains(&format!("write task {}: it would be 2097", &id.as_str()[..6])), "{text}");
+
+    sandbox.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    let commit = store.repo().resolve_commit("HEAD").unwrap();
+    let before = before + "\n" + sandbox.git(&["for-each-ref", "refs/heads"]).as_str();
+    let done: Result<_, Error> = store.transact(|tx| {
+        tx.note(NoteEdit {
+            notes_ref: "refs/notes/orchestra/findings".to_owned(),
+            commit: commit.clone(),
+            line: long.clone(),
+        });
+        Ok(())
+    });
+    let text = done.unwrap_err().source().unwrap().to_string();
+    assert!(text.contains(&format!("write the note of {commit}: it would be 2097")), "{text}");
+    let after = sandbox.git(&["for-each-ref"]);
+    assert!(after.lines().all(|line| before.contains(line)), "nothing was written: {after}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Making a change of the state: lock, read the tip, call the change, write objects. [`super::publish`] gets them to
 //! disk and moves the ref.
 
-use super::absorb::fields;
+use super::absorb::{MAX_WRITTEN, fields};
 use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
@@ -457,7 +457,12 @@ impl Store {
         let archive = transaction.base.has_archive()?;
         for (kind, id) in transaction.changes.keys() {
             let record = &transaction.records[&(*kind, *id)];
-            let blob = repo.write_blob(&record.to_bytes())?;
+            let bytes = record.to_bytes();
+            let size = bytes.len() as u64;
+            if size > MAX_WRITTEN {
+                return Err(Error::TooLarge { kind: *kind, id: *id, size, limit: MAX_WRITTEN });
+            }
+            let blob = repo.write_blob(&bytes)?;
             written.push(blob.clone());
             let place = archive::place(*kind, id, record);
             for other in archive::places(*kind, id).filter(|other| *other != place) {
