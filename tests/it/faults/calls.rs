@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::libc;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, Whence};
 use seccompiler::{
@@ -16,7 +17,7 @@ use seccompiler::{
 
 use crate::harness::{Sandbox, sandbox};
 
-/// Where the launcher finds what it has to start, as JSON: which calls, then the program's arguments.
+/// Where the launcher finds what it has to start, as JSON: which calls, how many files may be open, the arguments.
 const LAUNCH: &str = "ORCHESTRA_LAUNCH";
 
 /// Which calls count.
@@ -147,11 +148,12 @@ impl Calls {
 }
 
 /// The command that starts `git-orchestra` with these arguments. It stops itself first, so that it can be seized; after
-/// that it stops at the calls that count, and for good if nobody traces it.
-pub(super) fn launcher(sandbox: &Sandbox, args: &[&str], calls: Calls) -> Command {
+/// that it stops at the calls that count, and those fail if nobody traces it. `files` is how many files each process may
+/// have open, if that is limited.
+pub(super) fn launcher(sandbox: &Sandbox, args: &[&str], calls: Calls, files: Option<u64>) -> Command {
     let mut command = sandbox.command(std::env::current_exe().unwrap().to_str().unwrap());
     command.args(["--exact", "faults::calls::launch", "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env(LAUNCH, serde_json::to_string(&(calls.word(), args)).unwrap());
+    command.env(LAUNCH, serde_json::to_string(&(calls.word(), files, args)).unwrap());
     command
 }
 
@@ -159,7 +161,7 @@ pub(super) fn launcher(sandbox: &Sandbox, args: &[&str], calls: Calls) -> Comman
 #[ignore = "what the fault suites start themselves with"]
 fn launch() {
     let Ok(what) = std::env::var(LAUNCH) else { return };
-    let (word, args): (String, Vec<String>) = serde_json::from_str(&what).unwrap();
+    let (word, files, args): (String, Option<u64>, Vec<String>) = serde_json::from_str(&what).unwrap();
     let kinds = [Calls::Mutating, Calls::Allocating, Calls::Opening];
     let calls = kinds.into_iter().find(|calls| calls.word() == word).unwrap();
     let filter = calls.filter();
@@ -168,6 +170,9 @@ fn launch() {
     nix::unistd::ftruncate(&out, 0).unwrap();
     nix::unistd::lseek(&out, 0, Whence::SeekSet).unwrap();
     nix::sys::signal::raise(Signal::SIGSTOP).unwrap();
+    if let Some(files) = files {
+        setrlimit(Resource::RLIMIT_NOFILE, files, files).unwrap();
+    }
     seccompiler::apply_filter(&filter).unwrap();
     panic!("{}", Command::new(sandbox::ORCHESTRA).args(args).env_remove(LAUNCH).exec());
 }

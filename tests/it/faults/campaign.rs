@@ -86,6 +86,12 @@ impl Stage {
         traced.calls
     }
 
+    /// Strikes once, and only tells what came of it.
+    pub(super) fn tries(&self, fault: Fault) -> Traced {
+        self.restore();
+        self.run(fault)
+    }
+
     fn run(&self, fault: Fault) -> Traced {
         let args: Vec<&str> = self.case.args.iter().map(String::as_str).collect();
         tracer::run(&self.case.sandbox, &args, fault)
@@ -106,7 +112,10 @@ impl Stage {
         figures.acknowledged += usize::from(acknowledged);
         let sound = catch_unwind(AssertUnwindSafe(|| {
             look(&traced, self.case.done);
-            if matches!(fault.act, Act::Fail { .. }) && self.case.again && !acknowledged && fault.at % 2 == 1
+            if matches!(fault.act, Act::Fail { .. } | Act::Limit(_))
+                && self.case.again
+                && !acknowledged
+                && fault.at % 2 == 1
             {
                 self.give_again();
             }

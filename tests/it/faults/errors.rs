@@ -74,3 +74,39 @@ fn the_disk_is_broken() {
 fn too_many_files_are_open() {
     fails_at_every_call(Errno::EMFILE);
 }
+
+/// Real limits, from what the program can just start with to what the command needs: whichever call comes too late
+/// fails, in whichever process.
+#[test]
+fn fewer_files_may_be_open_than_it_takes() {
+    const WHAT: &str = "files";
+    const ENOUGH: u64 = 256;
+    let strike = |stage: &Stage, limit| {
+        stage.tries(Fault { whose: Whose::All, calls: Calls::Opening, at: 0, act: Act::Limit(limit) })
+    };
+    let mut all = Figures::default();
+    for (turn, name) in wanted(&["task-add", "finding-add", "spawn", "merge"]) {
+        let stage = Stage::new(cases::make(name));
+        let done = stage.case.done;
+        // With less it is the system that says so, before the program begins.
+        let least = (4..ENOUGH).find(|limit| strike(&stage, *limit).output.stderr.starts_with("error: "));
+        let least = least.expect("it complains");
+        let enough = (least..ENOUGH).find(|limit| strike(&stage, *limit).output.code == done);
+        let enough = enough.expect("it is enough at last");
+        let count = usize::try_from(enough - least).unwrap();
+        let chosen: Vec<Point> = points(count, 2, turn * 7)
+            .into_iter()
+            .map(|at| {
+                let limit = least - 1 + at as u64;
+                let fault = Fault { whose: Whose::All, calls: Calls::Opening, at: 0, act: Act::Limit(limit) };
+                Point { fault, again: None }
+            })
+            .collect();
+        all.add(if only_counted() {
+            Figures::count(WHAT, name, &chosen)
+        } else {
+            strike_all(WHAT, stage, &chosen, &is_clean)
+        });
+    }
+    all.conclude(WHAT);
+}

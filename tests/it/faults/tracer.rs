@@ -46,6 +46,8 @@ pub(super) enum Act {
     KillOne,
     /// The call fails, and once more calls that count are made: those as well if `on`.
     Fail { errno: Errno, on: bool },
+    /// No process may have more than so many files open: calls fail by themselves.
+    Limit(u64),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +97,8 @@ struct Thread {
 pub(super) fn run(sandbox: &Sandbox, args: &[&str], fault: Fault) -> Traced {
     let place = sandbox.root();
     let (out, err) = (place.with_extension("stdout"), place.with_extension("stderr"));
-    let mut command = launcher(sandbox, args, fault.calls);
+    let limit = if let Act::Limit(limit) = fault.act { Some(limit) } else { None };
+    let mut command = launcher(sandbox, args, fault.calls, limit);
     command.stdin(Stdio::null()).stdout(File::create(&out).unwrap()).stderr(File::create(&err).unwrap());
     // Only the thread that seized a process may go on with it, and agents outlive the command.
     let (ended, end) = mpsc::channel();
@@ -249,7 +252,7 @@ impl Tracer {
             self.struck = Some(format!("{} {name}", if kind == Kind::Git { "git" } else { "orchestra" }));
         }
         match act {
-            Act::Nothing => resume(pid, None),
+            Act::Nothing | Act::Limit(_) => resume(pid, None),
             Act::Fail { errno, .. } => {
                 // No such call: nothing happens, and this is its answer.
                 regs.orig_rax = u64::MAX;
