@@ -16,13 +16,14 @@ mod presence;
 mod signal;
 mod socket;
 mod tree;
+mod watched;
 
 pub use apart::step_away;
 pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Source};
 pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};
 pub use conversation::Conversation;
-pub use disk::free_space;
+pub use disk::{clone_or_copy, free_space, open_no_link};
 pub use identity::{Identity, host_name};
 
 pub use lines::{Line, LineSplitter};
@@ -31,3 +32,4 @@ pub use presence::is_at_work;
 pub use signal::{Interrupt, Interrupts};
 pub use socket::{Connection, Lines, Listener};
 pub use tree::{end_orphans, sweep_strays};
+pub use watched::Cut;
