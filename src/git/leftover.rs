@@ -149,12 +149,14 @@ impl Repository {
         found
     }
 
-    /// The ignored files of a worktree, and how much they are. Counting ends soon after `limit` bytes.
+    /// The ignored files of a worktree, and how much they are, but for copies that it was given and that nobody
+    /// touched. Counting ends soon after `limit` bytes.
     pub fn ignored_files(&self, worktree: &Worktree, limit: u64) -> Result<Ignored, Error> {
         let args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"];
         let out = self.git_at(&worktree.git_dir, Some(&worktree.path), args).read()?;
         let paths: Vec<BString> =
             out.split(|&b| b == 0).filter(|path| !path.is_empty()).map(BString::from).collect();
+        let paths = without_copies(worktree, paths);
         let mut ignored = Ignored { paths, bytes: 0 };
         for path in &ignored.paths {
             if ignored.bytes > limit {
@@ -257,6 +259,36 @@ impl Repository {
     fn git_with_index(&self, worktree: &Worktree, index: &Path, args: &[&str]) -> Command {
         self.git_at(&worktree.git_dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index)
     }
+}
+
+/// Takes copies that nobody touched out of a list of ignored paths. A directory that holds one is named by what else is
+/// in it.
+fn without_copies(worktree: &Worktree, paths: Vec<BString>) -> Vec<BString> {
+    let copies = worktree.copies();
+    if copies.is_empty() {
+        return paths;
+    }
+    let mut rest = Vec::new();
+    let mut queue = paths;
+    while let Some(path) = queue.pop() {
+        let holds_copies = path.ends_with(b"/")
+            && copies.range(path.clone()..).next().is_some_and(|(copy, _)| copy.starts_with(&path));
+        if holds_copies {
+            let dir = worktree.path.join(OsStr::from_bytes(&path));
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let mut inner = path.clone();
+                inner.extend_from_slice(entry.file_name().as_bytes());
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    inner.push(b'/');
+                }
+                queue.push(inner);
+            }
+        } else if !copies.contains_key(&path) {
+            rest.push(path);
+        }
+    }
+    rest.sort();
+    rest
 }
 
 /// The bytes below `path`, or somewhat more than `limit`. Links are not followed.

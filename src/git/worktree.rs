@@ -260,8 +260,9 @@ impl Repository {
         let git_dir = self.common_dir().join("worktrees").join(intent.name.as_str());
         let ours = git_dir.join(OURS);
         std::fs::write(&ours, "made by git orchestra\n").map_err(|e| Error::file("write", ours, e))?;
-        drop(lock);
         let worktree = Worktree { name: intent.name.to_string(), git_dir, path: intent.path.clone() };
+        worktree.begin_preparing()?;
+        drop(lock);
         let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
         let filled = self.git_at(&worktree.git_dir, Some(&worktree.path), reset).env(MARK, &mark).read();
         if let Err(error) = filled {
@@ -354,6 +355,11 @@ impl Repository {
         if worktree.is_intact() {
             remove_dir(&intent.path)?;
         } else {
+            // git makes the pointer and then writes it.
+            let pointer = intent.path.join(".git");
+            if pointer.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
+                remove_file(&pointer)?;
+            }
             let _ = std::fs::remove_dir(&intent.path);
         }
         remove_dir(&git_dir)?;

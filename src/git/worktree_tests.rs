@@ -123,6 +123,32 @@ fn a_half_made_worktree_is_undone() {
 }
 
 #[test]
+fn a_worktree_that_was_cut_short_before_its_pointer_was_written_is_undone() {
+    let sandbox = Sandbox::new(&[]);
+    let repository = sandbox.open();
+    let root = sandbox.dir.path().join("agents");
+    let intent = Intent {
+        action: Action::Add,
+        name: "heron".parse().unwrap(),
+        path: root.join("heron"),
+        branch: "refs/heads/orchestra/heron".to_owned(),
+        base: repository.resolve_commit("HEAD").ok(),
+        had_branch: false,
+    };
+    std::fs::create_dir_all(&intent.path).unwrap();
+    std::fs::write(intent.path.join(".git"), "").unwrap();
+    drop(repository.write_intent(&intent).unwrap());
+    assert_eq!(repository.mend_worktrees().unwrap(), [Mended::Undone("heron".to_owned())]);
+    assert!(!intent.path.exists());
+    // Whatever else is there is somebody's.
+    std::fs::create_dir_all(&intent.path).unwrap();
+    std::fs::write(intent.path.join("mine"), "").unwrap();
+    drop(repository.write_intent(&intent).unwrap());
+    repository.mend_worktrees().unwrap();
+    assert!(intent.path.join("mine").exists());
+}
+
+#[test]
 fn an_empty_commondir_of_anybody_is_mended() {
     let sandbox = Sandbox::new(&[]);
     let repository = sandbox.open();
