@@ -11,7 +11,7 @@ use crate::config::program::Search;
 use crate::model::{Agent, EventKind, Id, Outcome};
 use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
-use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
+use crate::orchestrate::{Claim, Hook, Outfit, Provision, Surroundings, default_worktree_root, run_claims};
 use crate::process::{Interrupt, Interrupts};
 use crate::store::Store;
 use std::collections::{HashMap, VecDeque};
@@ -193,7 +193,7 @@ pub(crate) fn stage(
         sweep: true,
     };
     let surroundings = surroundings(ctx)?;
-    let supervisor = Supervisor::new(store.clone(), Arc::new(redactor(ctx)), supervise);
+    let supervisor = Supervisor::new(store.clone(), Arc::clone(&surroundings.redactor), supervise);
     Ok(Staged { supervisor, surroundings, store })
 }
 
@@ -204,6 +204,28 @@ pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
         program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
         worktree_root: worktree_root(ctx)?,
         slot: None,
+        provision: provision(ctx)?,
+        redactor: Arc::new(redactor(ctx)),
+    })
+}
+
+/// What worktrees get, by the settings.
+fn provision(ctx: &Context) -> Result<Provision, CliError> {
+    let settings = ctx.settings()?;
+    let hook = |words: &[String]| -> Result<Option<Hook>, CliError> {
+        let Some((program, args)) = words.split_first() else { return Ok(None) };
+        let file = search(ctx)?.find(program)?.into_os_string();
+        Ok(Some(Hook {
+            words: std::iter::once(file).chain(args.iter().map(OsString::from)).collect(),
+            deadline: settings.hook_timeout(),
+            grace: settings.grace(),
+            pass_env: settings.hook_env()?.to_vec(),
+        }))
+    };
+    Ok(Provision {
+        setup: hook(settings.setup()?)?,
+        teardown: hook(settings.teardown()?)?,
+        space_floor: settings.space_floor(),
     })
 }
 

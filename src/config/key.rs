@@ -16,6 +16,8 @@ pub enum Value {
     Duration(Duration),
     /// Millionths of a US dollar.
     Money(u64),
+    /// Bytes.
+    Size(u64),
 }
 
 impl fmt::Display for Value {
@@ -29,6 +31,13 @@ impl fmt::Display for Value {
                 secs if secs % 3600 == 0 => write!(f, "{}h", secs / 3600),
                 secs if secs % 60 == 0 => write!(f, "{}m", secs / 60),
                 secs => write!(f, "{secs}s"),
+            },
+            Self::Size(bytes) => match bytes {
+                0 => f.write_str("0"),
+                bytes if bytes % (1 << 30) == 0 => write!(f, "{}G", bytes >> 30),
+                bytes if bytes % (1 << 20) == 0 => write!(f, "{}M", bytes >> 20),
+                bytes if bytes % (1 << 10) == 0 => write!(f, "{}K", bytes >> 10),
+                bytes => write!(f, "{bytes}"),
             },
             Self::Money(micro) => write!(f, "{}.{:02}", micro / 1_000_000, micro % 1_000_000 / 10_000),
         }
@@ -44,6 +53,7 @@ enum Type {
     List,
     Duration,
     Money,
+    Size,
     Choice(&'static [&'static str]),
 }
 
@@ -74,11 +84,33 @@ const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
 const A_LIST: &str = "a list of words";
 const A_SPAN: &str = "a time span such as `90s`, `10m` or `2h`";
 
+const A_SIZE: &str = "a size such as `512M` or `2G`";
+
 /// Every key, in the order of the manual.
 const KEYS: &[Key] = &[
     key("jobs", Type::Integer { min: 1, max: 256 }, "a number from 1 to 256", "how many agents run at once"),
     restricted("default-profile", Type::Name, "a profile's name", "the profile of agents that name none"),
     restricted("worktree-root", Type::Text, "a path", "where agents' worktrees are made"),
+    restricted(
+        "worktree.setup",
+        Type::List,
+        A_LIST,
+        "what is run in a new worktree before its agent begins: a program and its arguments",
+    ),
+    restricted(
+        "worktree.teardown",
+        Type::List,
+        A_LIST,
+        "what is run in a worktree before it is removed: a program and its arguments",
+    ),
+    key("worktree.timeout", Type::Duration, A_SPAN, "how long setup and teardown may each take"),
+    restricted(
+        "worktree.pass-env",
+        Type::List,
+        A_LIST,
+        "variables of your environment that setup and teardown get",
+    ),
+    key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
     key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),
     key(
@@ -201,6 +233,7 @@ impl Key {
             }
             Type::Duration => duration(text).map(Value::Duration),
             Type::Money => money(text).map(Value::Money),
+            Type::Size => size(text).map(Value::Size),
             Type::Choice(choices) => choices.contains(&text.as_str()).then(|| Value::Text(text.clone())),
         }
     }
@@ -218,6 +251,20 @@ pub fn duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     digits.parse::<u64>().ok()?.checked_mul(factor).map(Duration::from_secs)
+}
+
+/// Bytes: `4096`, `512M`, `2G`, powers of 1,024.
+fn size(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" | "B" => 1,
+        "K" | "KiB" => 1 << 10,
+        "M" | "MiB" => 1 << 20,
+        "G" | "GiB" => 1 << 30,
+        "T" | "TiB" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Dollars with up to six decimals, as millionths.
@@ -244,6 +291,8 @@ mod tests {
             ("profile.a.timeout", "90s"),
             ("profile.a.timeout", "2h"),
             ("grace", "10m"),
+            ("space-floor", "512M"),
+            ("space-floor", "3G"),
             ("jobs", "16"),
             ("profile.a.permissions", "plan"),
         ] {
@@ -254,6 +303,7 @@ mod tests {
             ("profile.a.max-cost", "1e3"),
             ("profile.a.timeout", "2y"),
             ("jobs", "0"),
+            ("space-floor", "2 GB"),
             ("profile.a.permissions", "root"),
             ("default-profile", "../x"),
         ] {

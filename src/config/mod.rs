@@ -250,15 +250,51 @@ impl Settings {
     /// The words of the command that is run when an agent waits, failed or is done; none if there is none. Fails if it
     /// needs an approval that is not there.
     pub fn notify_command(&self) -> Result<&[String], Error> {
-        match self.value("notify.command")? {
-            Some(Value::List(words)) => Ok(words),
-            _ => Ok(&[]),
-        }
+        self.words("notify.command")
     }
 
     /// How a terminal tells that: `off`, `bell` or `words`.
     pub fn notify_terminal(&self) -> &str {
         self.text("notify.terminal").unwrap_or("words")
+    }
+
+    /// The words of the command that is run in a new worktree; none if there is none. Fails if it needs an approval that
+    /// is not there.
+    pub fn setup(&self) -> Result<&[String], Error> {
+        self.words("worktree.setup")
+    }
+
+    /// The same of the command that is run before a worktree is removed.
+    pub fn teardown(&self) -> Result<&[String], Error> {
+        self.words("worktree.teardown")
+    }
+
+    /// The names of variables of the user's environment that those two get. Fails like them.
+    pub fn hook_env(&self) -> Result<&[String], Error> {
+        self.words("worktree.pass-env")
+    }
+
+    fn words(&self, key: &str) -> Result<&[String], Error> {
+        match self.value(key)? {
+            Some(Value::List(words)) => Ok(words),
+            _ => Ok(&[]),
+        }
+    }
+
+    /// How long setup and teardown may each take.
+    pub fn hook_timeout(&self) -> std::time::Duration {
+        match self.setting("worktree.timeout").map(|setting| &setting.value) {
+            Some(Value::Duration(span)) => *span,
+            _ => std::time::Duration::from_secs(600),
+        }
+    }
+
+    /// The bytes that must be free where worktrees are made before an agent starts.
+    pub fn space_floor(&self) -> u64 {
+        match self.setting("space-floor").map(|setting| &setting.value) {
+            Some(Value::Size(bytes)) => *bytes,
+            _ => 512 << 20,
+        }
     }
 
     /// The name of the profile that is used where none is named.

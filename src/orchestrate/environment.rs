@@ -109,17 +109,60 @@ pub fn environment(
     run: u32,
     program_dir: Option<&Path>,
 ) -> BTreeMap<OsString, OsString> {
+    put_together(ours, &profile.program, &profile.pass_env, &profile.env, agent, run, program_dir)
+}
+
+/// The same for a command that makes a worktree of `agent` ready or tears it down: nothing that its program needs to
+/// reach its model, and of the rest of the user's environment what `pass_env` names.
+pub(super) fn of_hook(
+    ours: &BTreeMap<OsString, OsString>,
+    pass_env: &[String],
+    agent: &Agent,
+    run: u32,
+    program_dir: Option<&Path>,
+) -> BTreeMap<OsString, OsString> {
+    put_together(ours, "", pass_env, &BTreeMap::new(), agent, run, program_dir)
+}
+
+/// Adds where everything is. Names of branches are given without `refs/heads/`.
+pub(super) fn add_places(
+    env: &mut BTreeMap<OsString, OsString>,
+    agent: &Agent,
+    worktree: &Path,
+    main_worktree: &Path,
+) {
+    let mut set = |key: &str, value: &OsStr| env.insert(key.into(), value.to_owned());
+    set("GIT_ORCHESTRA_WORKTREE", worktree.as_os_str());
+    set("GIT_ORCHESTRA_MAIN_WORKTREE", main_worktree.as_os_str());
+    set("GIT_ORCHESTRA_BRANCH", short(&agent.branch).as_ref());
+    set("GIT_ORCHESTRA_BASE", agent.base.as_str().as_ref());
+    if let Some(target) = &agent.target {
+        set("GIT_ORCHESTRA_TARGET", short(target).as_ref());
+    }
+}
+
+fn short(branch: &str) -> &str {
+    branch.strip_prefix("refs/heads/").unwrap_or(branch)
+}
+
+fn put_together(
+    ours: &BTreeMap<OsString, OsString>,
+    program: &str,
+    pass_env: &[String],
+    set_env: &BTreeMap<String, String>,
+    agent: &Agent,
+    run: u32,
+    program_dir: Option<&Path>,
+) -> BTreeMap<OsString, OsString> {
     let prefixes: Vec<&str> = PROGRAM_PREFIXES
         .iter()
-        .filter(|(program, _)| *program == profile.program)
+        .filter(|(of, _)| *of == program)
         .flat_map(|(_, prefixes)| prefixes.iter().copied())
         .chain(PASSED_PREFIXES.iter().copied())
         .chain(
             CLOUD_PREFIXES
                 .iter()
-                .filter(|(program, switch, _)| {
-                    *program == profile.program && ours.contains_key(OsStr::new(switch))
-                })
+                .filter(|(of, switch, _)| *of == program && ours.contains_key(OsStr::new(switch)))
                 .map(|(_, _, prefix)| *prefix),
         )
         .collect();
@@ -127,7 +170,7 @@ pub fn environment(
         key.to_str().is_some_and(|key| {
             PASSED.contains(&key)
                 || prefixes.iter().any(|prefix| key.starts_with(prefix)) && !WITHHELD.contains(&key)
-                || profile.pass_env.iter().any(|name| name == key)
+                || pass_env.iter().any(|name| name == key)
         })
     };
     let mut env: BTreeMap<OsString, OsString> =
@@ -150,7 +193,7 @@ pub fn environment(
     ] {
         set(key, value.as_ref());
     }
-    for (key, value) in &profile.env {
+    for (key, value) in set_env {
         set(key, value.as_ref());
     }
     set("GIT_ORCHESTRA_AGENT", agent.id.as_str().as_ref());

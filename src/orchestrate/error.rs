@@ -28,6 +28,18 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A command of the settings failed in a worktree.
+    #[error("{what}: {why}{}", said(.output))]
+    Hook {
+        /// What was to be done.
+        what: String,
+        /// How the command ended.
+        why: String,
+        /// What it said last, redacted, a line each.
+        output: String,
+        /// What would help.
+        hint: String,
+    },
     /// An agent could not be handed to a process of its own.
     #[error("hand {name} to a process of its own")]
     Handover {
@@ -66,6 +78,10 @@ pub enum Error {
     },
 }
 
+fn said(output: &str) -> String {
+    if output.is_empty() { String::new() } else { format!("; it said last:\n{output}") }
+}
+
 impl Error {
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::File { action, path: path.into(), source }
@@ -84,6 +100,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused { hint, .. } => hint.as_deref(),
+            Self::Hook { hint, .. } => Some(hint),
             _ => None,
         }
     }

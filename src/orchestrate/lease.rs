@@ -43,6 +43,8 @@ pub struct LeaseInfo {
 pub enum LeaseState {
     /// The run waits for its turn.
     Queued,
+    /// Its worktree is made ready for it by a command of the settings.
+    Preparing,
     /// The run was started.
     Running,
 }
@@ -86,6 +88,13 @@ impl Lease {
     pub fn started(&mut self, child: Option<Identity>, at: Timestamp) -> Result<(), Error> {
         self.info.state = LeaseState::Running;
         self.info.child = child;
+        self.info.since = at;
+        self.write()
+    }
+
+    /// Says that the run's worktree is made ready from here on.
+    pub(super) fn preparing(&mut self, at: Timestamp) -> Result<(), Error> {
+        self.info.state = LeaseState::Preparing;
         self.info.since = at;
         self.write()
     }

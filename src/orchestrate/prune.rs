@@ -5,6 +5,7 @@
 
 use super::measure::size;
 use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another};
+use super::session::Surroundings;
 use super::{Error, RemoveOptions, lease, remove, trust};
 use crate::git::{Expected, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, Merge, MergeStatus, ObjectId, Timestamp};
@@ -153,10 +154,16 @@ pub fn plan(store: &Store, options: PruneOptions) -> Result<Vec<Item>, Error> {
 }
 
 /// Does it. Each item is looked at again where that matters; one that cannot go stays and says why.
-pub fn prune(store: &Store, items: &[Item], mut told: impl FnMut(&Item, &Pruned)) -> Vec<Pruned> {
+/// Agents' worktrees are torn down with what `surroundings` have for that.
+pub fn prune(
+    store: &Store,
+    items: &[Item],
+    surroundings: &Surroundings,
+    mut told: impl FnMut(&Item, &Pruned),
+) -> Vec<Pruned> {
     let mut all = Vec::new();
     for item in items {
-        let pruned = match go(store, &item.what) {
+        let pruned = match go(store, &item.what, surroundings) {
             Ok(rescue) => Pruned::Gone(rescue),
             Err(error) => Pruned::Kept(super::supervise::chain(&error)),
         };
@@ -166,9 +173,12 @@ pub fn prune(store: &Store, items: &[Item], mut told: impl FnMut(&Item, &Pruned)
     all
 }
 
-fn go(store: &Store, what: &What) -> Result<Option<String>, Error> {
+fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<String>, Error> {
     match what {
-        What::Agent(id, options) => Ok(remove(store, id, *options)?.rescue.map(|(name, _)| name)),
+        What::Agent(id, options) => {
+            let removed = remove(store, id, *options, Some(surroundings))?;
+            Ok(removed.rescue.map(|(name, _)| name))
+        }
         What::Build(agent, _) if lease::find_live(store.repo(), agent).is_some() => {
             Err(Error::refused("remove what a build made: its agent runs by now", None))
         }

@@ -1,6 +1,7 @@
 //! Removing an agent: its worktree and its branch go, and nothing that was in them is lost.
 
-use super::session::release_task;
+use super::prepare::tear_down;
+use super::session::{Surroundings, release_task};
 use super::{Error, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
@@ -32,14 +33,19 @@ pub struct Removed {
 }
 
 /// Removes an agent: keeps what is in no other branch under a rescue ref, then removes its worktree and branch, and
-/// says so in the state. Its record, transcripts and task stay; the task is free again.
+/// says so in the state. With `teardown`, the teardown command is run in the worktree before. Its record, transcripts and task stay; the task is free again.
 ///
 /// Killed in between, it can be called again.
 ///
 /// # Errors
-/// If it runs, if its directory is not the worktree that is registered, or if ignored files are too large to keep.
-/// Nothing was removed then.
-pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed, Error> {
+/// If it runs, if its directory is not the worktree that is registered, if ignored files are too large to keep, or if
+/// the teardown command failed. Nothing was removed then.
+pub fn remove(
+    store: &Store,
+    id: &Id,
+    options: RemoveOptions,
+    teardown: Option<&Surroundings>,
+) -> Result<Removed, Error> {
     let repo = store.repo();
     trust::require_unchanged(repo)?;
     let agent: Agent = store.state()?.require(id)?;
@@ -48,7 +54,13 @@ pub fn remove(store: &Store, id: &Id, options: RemoveOptions) -> Result<Removed,
             format!("what was kept of its work: git for-each-ref refs/orchestra/rescue/{}", agent.name);
         return Err(Error::refused(format!("remove {}: it was removed before", agent.name), hint));
     }
-    let leaving = look("remove", store, &agent, options)?;
+    let mut leaving = look("remove", store, &agent, options)?;
+    if let Some(surroundings) = teardown.filter(|one| leaving.there && one.provision.teardown.is_some()) {
+        tear_down(repo, &agent, surroundings)?;
+        // It may have written, or removed, what would be kept.
+        trust::require_unchanged(repo)?;
+        leaving = look("remove", store, &agent, options)?;
+    }
     let rescue = match keep(store, &agent, &leaving)? {
         Some(commit) => {
             let name = next_rescue_ref(repo, &agent.name)?;

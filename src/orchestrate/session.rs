@@ -1,12 +1,14 @@
 //! A session: agents that were claimed for this process, their worktrees, and their runs, to the end.
 
 use super::control::Desk;
+use super::environment::{self, environment};
 use super::lease::Lease;
+use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, prepare, require_room};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
-use super::{Error, Slot, environment};
-use crate::agent::{Adapter, LaunchRequest};
+use super::{Error, Slot, next_rescue_ref};
+use crate::agent::{Adapter, LaunchRequest, Redactor};
 use crate::config::Profile;
-use crate::git::{Identity, NewWorktree, Repository, Worktree};
+use crate::git::{Expected, Identity, NewWorktree, RefEdit, Repository, Worktree};
 use crate::model::{Agent, ObjectId, Task, TaskStatus, Usage};
 use crate::store::Store;
 use std::collections::{BTreeMap, VecDeque};
@@ -26,6 +28,10 @@ pub struct Surroundings {
     pub worktree_root: PathBuf,
     /// What must be got before anything is started; nothing for a session that counts its own.
     pub slot: Option<Slot>,
+    /// What worktrees get beside their files.
+    pub provision: Provision,
+    /// What takes secrets out of what commands print.
+    pub redactor: Arc<Redactor>,
 }
 
 /// A profile with its program found.
@@ -88,8 +94,16 @@ pub async fn run_claims(
     let slot = surroundings.slot.clone();
     let (sender, plans) = mpsc::channel(1);
     let told = progress.clone();
-    let producer =
-        tokio::task::spawn_blocking(move || produce(claims, &surroundings, &store, &desk, &sender, &told));
+    let producer = tokio::task::spawn_blocking(move || {
+        let bench = Bench {
+            surroundings: &surroundings,
+            store: &store,
+            desk: &desk,
+            plans: &sender,
+            progress: &told,
+        };
+        produce(claims, bench)
+    });
     let mut finished = supervisor.supervise(plans, requests, progress).await;
     finished.extend(producer.await.unwrap_or_default());
     if let Some(server) = server {
@@ -101,16 +115,22 @@ pub async fn run_claims(
 
 /// How many worktrees are made at once: checking out is what takes the time, and it takes a core.
 const MAKERS: usize = 4;
+/// How many lines of what a command said last are part of an error.
+const LAST_LINES: usize = 3;
+
+/// What whoever makes worktrees needs.
+#[derive(Clone, Copy)]
+pub(super) struct Bench<'a> {
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) store: &'a Store,
+    pub(super) desk: &'a Desk,
+    /// Where what is ready goes.
+    pub(super) plans: &'a mpsc::Sender<Plan>,
+    pub(super) progress: &'a mpsc::Sender<Progress>,
+}
 
 /// Returns what did not start.
-fn produce(
-    claims: Vec<Claim>,
-    surroundings: &Surroundings,
-    store: &Store,
-    desk: &Desk,
-    plans: &mpsc::Sender<Plan>,
-    progress: &mpsc::Sender<Progress>,
-) -> Vec<Finished> {
+fn produce(claims: Vec<Claim>, bench: Bench<'_>) -> Vec<Finished> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let makers = cores.min(MAKERS).min(claims.len());
     let queue = Mutex::new(VecDeque::from(claims));
@@ -118,13 +138,14 @@ fn produce(
     let unstarted = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..makers {
-            let (store, next, unstarted) = (store.clone(), &next, &unstarted);
+            let (store, next, unstarted) = (bench.store.clone(), &next, &unstarted);
             scope.spawn(move || {
+                let bench = Bench { store: &store, ..bench };
                 while let Some(claim) = next() {
-                    if let Some(one) = make(claim, surroundings, &store, desk, plans) {
+                    if let Some(one) = make(claim, bench) {
                         let told = Progress::Finished(Box::new(one.clone()));
-                        desk.leave(&one.agent, &told);
-                        let _ = progress.blocking_send(told);
+                        bench.desk.leave(&one.agent, &told);
+                        let _ = bench.progress.blocking_send(told);
                         unstarted.lock().unwrap_or_else(PoisonError::into_inner).push(one);
                     }
                 }
@@ -134,30 +155,80 @@ fn produce(
     unstarted.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes one agent's worktree and hands it on. Returns it if it will not start.
-pub(super) fn make(
-    claim: Claim,
-    surroundings: &Surroundings,
-    store: &Store,
-    desk: &Desk,
-    plans: &mpsc::Sender<Plan>,
-) -> Option<Finished> {
-    if plans.is_closed() || !desk.is_wanted(&claim.agent.id) {
+/// Makes one agent's worktree, makes it ready, and hands it on. Returns it if it will not start.
+pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
+    let Bench { surroundings, store, desk, plans, progress } = bench;
+    let id = claim.agent.id;
+    let may = || !plans.is_closed() && desk.is_wanted(&id);
+    if !may() {
         return Some(forget(store, claim.agent, claim.run, claim.lease));
     }
-    let may = || !plans.is_closed() && desk.is_wanted(&claim.agent.id);
     match surroundings.slot.as_ref().map(|slot| slot.wait(store.repo(), may)) {
         None | Some(Ok(true)) => {}
         Some(Ok(false)) => return Some(forget(store, claim.agent, claim.run, claim.lease)),
         Some(Err(error)) => return Some(take_back(store, claim, &error)),
     }
-    let (worktree, tip) = match worktree(store.repo(), surroundings, &claim.agent) {
+    let room = require_room(&surroundings.worktree_root, surroundings.provision.space_floor);
+    let (worktree, tip) = match room.and_then(|()| worktree(store.repo(), surroundings, &claim.agent)) {
         Ok(made) => made,
         Err(error) => return Some(take_back(store, claim, &error)),
     };
-    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings, store.repo()));
+    let tell = |text: String| {
+        let _ = progress.blocking_send(Progress::Notice { agent: Some(id), text });
+    };
+    let preparing = Preparing {
+        repo: store.repo(),
+        surroundings,
+        redactor: &surroundings.redactor,
+        agent: &claim.agent,
+        run: claim.run,
+        wanted: &may,
+        tell: &tell,
+    };
+    let prepared = match prepare(&preparing, &worktree, &mut claim.lease, store.clock().now()) {
+        Ok(Readiness::Ready(prepared)) => prepared,
+        Ok(Readiness::Unwanted) => return Some(forget(store, claim.agent, claim.run, claim.lease)),
+        Err(error) => {
+            if let Error::Hook { output, .. } = &error {
+                output.lines().for_each(|line| tell(format!("  {line}")));
+            }
+            error.hint().into_iter().for_each(|hint| tell(format!("hint: {hint}")));
+            return Some(unmake(store, claim, &worktree, &error));
+        }
+    };
+    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings, store.repo(), prepared));
     let mpsc::error::SendError(plan) = sent.err()?;
     Some(forget(store, plan.agent, plan.run, plan.lease))
+}
+
+/// Takes back an agent whose worktree could not be made ready. One that never ran loses worktree and branch again:
+/// nobody worked there. What the setup command committed all the same is kept.
+fn unmake(store: &Store, claim: Claim, worktree: &Worktree, error: &Error) -> Finished {
+    let repo = store.repo();
+    let never_ran = claim.agent.runs.keys().all(|run| *run == claim.run);
+    let unmade = || -> Result<(), Error> {
+        if !never_ran {
+            return Ok(());
+        }
+        repo.remove_worktree(worktree)?;
+        let Some(tip) = repo.find_ref(&claim.agent.branch)? else { return Ok(()) };
+        let mut edits = vec![RefEdit {
+            name: claim.agent.branch.clone(),
+            new: None,
+            expected: Expected::At(tip.clone()),
+        }];
+        if tip != claim.agent.base {
+            let name = next_rescue_ref(repo, &claim.agent.name)?;
+            edits.push(RefEdit { name, new: Some(tip), expected: Expected::Absent });
+        }
+        Ok(repo.update_refs(&edits, "orchestra: its worktree could not be made ready")?)
+    };
+    let also = unmade().err();
+    let mut finished = take_back(store, claim, error);
+    if let (Some(also), Some(text)) = (also, &mut finished.error) {
+        *text = format!("{text}; and {}", super::supervise::chain(&also));
+    }
+    finished
 }
 
 /// The agent's worktree and its branch's tip, made if they are missing.
@@ -173,8 +244,9 @@ pub(super) fn worktree(
         return Ok((found, tip));
     }
     let root: &Path = &surroundings.worktree_root;
-    if agent.runs.len() > 1
-        && let Some(tip) = repo.find_ref(&agent.branch)?
+    // One that never ran has its branch when whoever took it back was killed on the way.
+    if let Some(tip) = repo.find_ref(&agent.branch)?
+        && (agent.runs.len() > 1 || tip == agent.base)
     {
         return Ok((repo.restore_worktree(&agent.name, root, &agent.branch)?, tip));
     }
@@ -188,10 +260,12 @@ fn plan(
     tip: ObjectId,
     surroundings: &Surroundings,
     repo: &Repository,
+    prepared: Prepared,
 ) -> Plan {
     let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title } = claim;
     let Outfit { profile, program, adapter } = outfit;
     let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
+    environment::add_places(&mut env, &agent, &worktree.path, repo.main_dir());
     if adapter.hides_git_configuration() {
         let Identity { name, email } = repo.identity();
         for person in ["AUTHOR", "COMMITTER"] {
@@ -217,7 +291,7 @@ fn plan(
         extra_args: profile.args,
         before,
     };
-    Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, decided, title }
+    Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, decided, title, prepared }
 }
 
 /// A run that did not happen, and whose agent stays.
@@ -234,10 +308,22 @@ fn forget(store: &Store, agent: Agent, run: u32, lease: Lease) -> Finished {
     unstarted(agent, run, error.map(|error| super::supervise::chain(&error)))
 }
 
+/// What a failure is called where one line is all there is.
+fn brief(error: &Error) -> String {
+    match error {
+        Error::Hook { what, why, output, .. } => {
+            let lines: Vec<&str> = output.lines().collect();
+            let last = lines[lines.len().saturating_sub(LAST_LINES)..].join(" / ");
+            if last.is_empty() { format!("{what}: {why}") } else { format!("{what}: {why}: {last}") }
+        }
+        error => super::supervise::chain(error),
+    }
+}
+
 /// An agent that could not get a worktree: as if it had never been, but for the record.
 fn take_back(store: &Store, claim: Claim, error: &Error) -> Finished {
     let Claim { agent, run, lease, .. } = claim;
-    let mut text = super::supervise::chain(error);
+    let mut text = brief(error);
     let undone = store.transact(|transaction| {
         let Some(mut agent) = transaction.get::<Agent>(&agent.id)? else { return Ok(()) };
         agent.runs.remove(&run);

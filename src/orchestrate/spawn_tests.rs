@@ -73,7 +73,14 @@ impl Stage {
                 .map(|(key, value)| (key.into(), value.into()))
                 .into();
         let worktree_root = default_worktree_root(self.store.repo());
-        Surroundings { env: Arc::new(env), program_dir: None, worktree_root, slot: None }
+        Surroundings {
+            env: Arc::new(env),
+            program_dir: None,
+            worktree_root,
+            slot: None,
+            provision: Provision::default(),
+            redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),
+        }
     }
 
     fn run(&self, claims: Vec<Claim>) -> (Vec<Finished>, Vec<Progress>) {
@@ -278,10 +285,10 @@ fn removing_an_agent_loses_nothing() {
     std::fs::create_dir(path.join("target")).unwrap();
     let large = std::fs::File::create(path.join("target/large")).unwrap();
     large.set_len(20 << 20).unwrap();
-    let error = remove(&stage.store, &agent.id, RemoveOptions::default()).unwrap_err();
+    let error = remove(&stage.store, &agent.id, RemoveOptions::default(), None).unwrap_err();
     assert!(error.to_string().contains("target/") && path.exists(), "{error}");
     std::fs::remove_file(path.join("target/large")).unwrap();
-    let removed = remove(&stage.store, &agent.id, RemoveOptions::default()).unwrap();
+    let removed = remove(&stage.store, &agent.id, RemoveOptions::default(), None).unwrap();
     let (rescue, commit) = removed.rescue.unwrap();
     assert_eq!(rescue, "refs/orchestra/rescue/work/1");
     let files = stage.sandbox.git(&["ls-tree", "-r", "--name-only", commit.as_str()]);
@@ -296,7 +303,7 @@ fn removing_an_agent_loses_nothing() {
     let claims = spawn(&stage.store, &Stage::request(&[task.id], script)).unwrap().claims;
     stage.run(claims);
     let id = stage.agent("work").id;
-    let removed = remove(&stage.store, &id, RemoveOptions::default()).unwrap();
+    let removed = remove(&stage.store, &id, RemoveOptions::default(), None).unwrap();
     assert_eq!(removed.rescue.unwrap().0, "refs/orchestra/rescue/work/2");
 }
 
@@ -310,7 +317,7 @@ fn what_was_merged_or_never_begun_needs_no_rescue() {
     stage.run(claims);
     stage.sandbox.git(&["merge", "-q", "orchestra/one"]);
     for name in ["one", "two"] {
-        let removed = remove(&stage.store, &stage.agent(name).id, RemoveOptions::default()).unwrap();
+        let removed = remove(&stage.store, &stage.agent(name).id, RemoveOptions::default(), None).unwrap();
         assert_eq!(removed.rescue, None, "{name}");
     }
     assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/heads/orchestra", "refs/orchestra/rescue"]), "");
@@ -345,13 +352,13 @@ fn no_record_takes_refs_and_worktrees_of_others_along() {
         };
         stage.store.transact(|tx| tx.put(&forged)).unwrap();
         assert!(resume(&stage.store, &forged.id, None, &Stage::outfit("true")).is_err(), "{name}");
-        let removed = remove(&stage.store, &forged.id, RemoveOptions::default()).unwrap();
+        let removed = remove(&stage.store, &forged.id, RemoveOptions::default(), None).unwrap();
         assert!(removed.rescue.is_none() && !removed.worktree && !removed.own, "{removed:?}");
         assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/heads", "refs/tags"]), refs);
     }
     assert!(theirs.join("precious").exists());
     assert!(stage.store.repo().find_worktree("work").unwrap().unwrap().is_intact());
-    assert!(remove(&stage.store, &real.id, RemoveOptions::default()).unwrap().worktree);
+    assert!(remove(&stage.store, &real.id, RemoveOptions::default(), None).unwrap().worktree);
 }
 
 #[test]
@@ -363,12 +370,12 @@ fn an_agent_whose_worktree_holds_repositories_is_not_removed() {
     let (finished, _) = stage.run(claims);
     assert_eq!((finished[0].commits, finished[0].leftovers), (0, false), "{finished:?}");
     let id = stage.agent("work").id;
-    let error = remove(&stage.store, &id, RemoveOptions { discard_ignored: true }).unwrap_err();
+    let error = remove(&stage.store, &id, RemoveOptions { discard_ignored: true }, None).unwrap_err();
     assert!(error.to_string().contains("(inner)"), "{error}");
     let path = stage.store.repo().find_worktree("work").unwrap().unwrap().path;
     assert!(path.join("inner/p").exists());
     assert_eq!(stage.sandbox.git(&["for-each-ref", "refs/orchestra/rescue"]), "");
     std::fs::remove_dir_all(path.join("inner")).unwrap();
-    remove(&stage.store, &id, RemoveOptions::default()).unwrap();
+    remove(&stage.store, &id, RemoveOptions::default(), None).unwrap();
     assert!(!path.exists());
 }

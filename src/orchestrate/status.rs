@@ -243,6 +243,11 @@ fn activity(
 ) -> Activity {
     match (lease, asking) {
         (Some(lease), _) if lease.state == LeaseState::Queued => return Activity::Queued,
+        (Some(lease), _) if lease.state == LeaseState::Preparing => {
+            let tool =
+                Tool { name: "setup".to_owned(), summary: "of its worktree".to_owned(), since: lease.since };
+            return Activity::Running { pid: None, tool: Some(tool) };
+        }
         (Some(_), Some(decision)) => return Activity::Asking(*decision),
         (Some(lease), None) => return running(agent, lease, evidence, now),
         (None, _) => {}

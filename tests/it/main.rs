@@ -41,3 +41,4 @@ mod take;
 mod undo;
 mod undo_fleet;
 mod worker;
+mod worktrees;

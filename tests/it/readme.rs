@@ -72,6 +72,20 @@ fn agents_in_the_background_are_as_the_readme_shows_them() {
     run_session(&sandbox, "background");
 }
 
+#[test]
+fn worktrees_are_made_ready_as_the_readme_shows_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_env("COLUMNS", "100");
+    let config = "worktree.setup = [\"sh\", \"-c\", \"cp README.md manual && echo 1 page\"]\n\n[profile.look]\n\
+                  program = \"command\"\ncommand = [\"sh\", \"-c\", \"ls -A; cat .env\"]\n";
+    sandbox::write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    sandbox.write(".gitignore", ".env\nmanual\n");
+    sandbox.commit("ignore");
+    sandbox.write(".worktreeinclude", ".env\n");
+    sandbox.write(".env", "DATABASE=development\n");
+    run_session(&sandbox, "worktrees");
+}
+
 const DATES: &str = "\
 # Prints the date that its argument means, as year-month-day.
 parse() {

@@ -35,12 +35,12 @@ fn status(sandbox: &Sandbox, name: &str) -> Value {
 }
 
 /// A number of seconds that no other process of the machine sleeps: suites may run side by side.
-fn seconds(number: u32) -> String {
+pub(crate) fn seconds(number: u32) -> String {
     format!("7{number}.{:07}", std::process::id())
 }
 
 /// Whether a process runs with this word in its command line.
-fn runs(word: &str) -> bool {
+pub(crate) fn runs(word: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         line.split(|&b| b == 0).any(|part| part == word.as_bytes())

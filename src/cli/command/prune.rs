@@ -3,6 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
+use crate::cli::session;
 use crate::cli::ui::{Align, Label, Table};
 use crate::orchestrate::measure::bytes;
 use crate::orchestrate::prune::{Item, PruneOptions, Pruned, plan, prune};
@@ -66,7 +67,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             Pruned::Kept(why) => ctx.ui().warn(format!("{} stays: failed to {why}", item.subject)),
         }
     };
-    let pruned = if args.yes { prune(store, &items, told) } else { Vec::new() };
+    let pruned = if args.yes { prune(store, &items, &session::surroundings(ctx)?, told) } else { Vec::new() };
     let gone = |at: usize| !matches!(pruned.get(at), Some(Pruned::Kept(_)));
     let total = items.iter().enumerate().filter(|(at, _)| gone(*at)).map(|(_, item)| item.bytes).sum();
     let exit = if (0..items.len()).all(gone) { Exit::Done } else { Exit::Error };

@@ -3,6 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
+use crate::cli::session;
 use crate::cli::ui::Label;
 use crate::model::{Agent, Id, Name, ObjectId};
 use crate::orchestrate::{self, RemoveOptions, Removed};
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Delete ignored files that are too large to keep (build products, dependencies)
     #[arg(long)]
     discard_ignored: bool,
+    /// Do not run the teardown command (`worktree.teardown`)
+    #[arg(long)]
+    no_teardown: bool,
     /// Print JSON (`git orchestra schema`)
     #[arg(long)]
     json: bool,
@@ -43,10 +47,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let state = ctx.state()?;
     let options = RemoveOptions { discard_ignored: args.discard_ignored };
+    let surroundings = if args.no_teardown { None } else { Some(session::surroundings(ctx)?) };
     let mut removed = Vec::new();
     for text in &args.agents {
         let agent: Agent = state.require_named(text)?;
-        let one = orchestrate::remove(ctx.store()?, &agent.id, options)?;
+        let one = orchestrate::remove(ctx.store()?, &agent.id, options, surroundings.as_ref())?;
         if !args.json {
             say(ctx, &one)?;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
+    let surroundings = session::surroundings(ctx)?;
+    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
     let state = ctx.state()?;
     let mut wanted = Vec::<Agent>::new();
     for text in &args.agents {

@@ -84,6 +84,9 @@ struct Whether {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let outfit = session::outfit(ctx, args.profile.as_deref())?;
+    // What would keep every agent from starting is said before anything is claimed.
+    let surroundings = session::surroundings(ctx)?;
+    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
     let mut tasks = tasks(ctx, args)?;
     let several = tasks.len() > 1;
     let record = args.record.as_ref().map(|file| ctx.dir().join(file));

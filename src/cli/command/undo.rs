@@ -8,7 +8,7 @@ use crate::cli::session;
 use crate::cli::ui::{Label, Reply};
 use crate::cli::view::operation::{Shown, ShownPlan, losses, plan, short};
 use crate::model::ObjectId;
-use crate::orchestrate::{self, UndoPlan, Undone};
+use crate::orchestrate::{self, UndoPlan, UndoStep, Undone};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -89,6 +89,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note("nothing was undone");
         return Ok(Exit::Error);
     }
+    let undo = if tear_down(ctx, &undo)? { UndoPlan::new(store, &logged)? } else { undo };
     let done = orchestrate::undo(store, &undo, &session::worktree_root(ctx)?, args.partial)?;
     if args.json {
         print(ctx, &undo, Some(&done))?;
@@ -96,6 +97,24 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         say(ctx, &undo, &done)?;
     }
     Ok(Exit::Done)
+}
+
+/// Runs the teardown command in the worktrees that are about to go. Returns whether it did in any: what is lost may be
+/// something else then. Where it fails, that is said, and the worktree goes all the same.
+fn tear_down(ctx: &Context, undo: &UndoPlan) -> Result<bool, CliError> {
+    if ctx.settings()?.teardown()?.is_empty() {
+        return Ok(false);
+    }
+    let surroundings = session::surroundings(ctx)?;
+    let mut any = false;
+    for step in &undo.steps {
+        let UndoStep::Remove { agent, worktree: true, .. } = step else { continue };
+        any = true;
+        if let Err(error) = orchestrate::tear_down(ctx.repo()?, agent, &surroundings) {
+            ctx.ui().warn(format!("failed to {error}"));
+        }
+    }
+    Ok(any)
 }
 
 /// Says what is lost, and asks if it matters.

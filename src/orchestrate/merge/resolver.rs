@@ -11,6 +11,7 @@ use super::{Error, reopen};
 use crate::agent::prompt;
 use crate::git::{EntryMode, NewCommit, Repository, path_text, text_path};
 use crate::model::{Agent, Decision, Id, ObjectId, Outcome};
+use crate::orchestrate::Surroundings;
 use crate::orchestrate::supervise::Finished;
 use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, lease, remove, spawn};
 use crate::store::Store;
@@ -37,6 +38,7 @@ pub fn claim_resolver(
     decision: &Decision,
     conflict: &ConflictStep,
     outfit: Outfit,
+    teardown: Option<&Surroundings>,
 ) -> Result<Claim, Error> {
     // One that was left by a killed process is not asked twice.
     for agent in store.state()?.all::<Agent>()? {
@@ -44,7 +46,7 @@ pub fn claim_resolver(
             && resolves(store.repo(), &agent).as_deref() == Some(decision.id.as_str())
             && lease::find_live(store.repo(), &agent.id).is_none()
         {
-            remove(store, &agent.id, RemoveOptions { discard_ignored: true })?;
+            remove(store, &agent.id, RemoveOptions { discard_ignored: true }, teardown)?;
         }
     }
     let base = conflicted_commit(store, decision, conflict)?;
@@ -144,6 +146,7 @@ pub fn take_answer(
     decision: &Id,
     conflict: &ConflictStep,
     finished: &Finished,
+    teardown: Option<&Surroundings>,
 ) -> Result<AgentAnswer, Error> {
     let answer = match judge(store, conflict, finished)? {
         Ok((files, ignored)) => match record_agent(store, decision, &finished.name, &files)? {
@@ -155,7 +158,7 @@ pub fn take_answer(
             AgentAnswer::Refused(why)
         }
     };
-    remove(store, &finished.agent, RemoveOptions { discard_ignored: true })?;
+    remove(store, &finished.agent, RemoveOptions { discard_ignored: true }, teardown)?;
     Ok(answer)
 }
 

@@ -157,7 +157,11 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<Recovered>, Error> {
     let unrecorded = |agent: &Agent| agent.runs.get(&number).is_some_and(|run| run.outcome.is_none());
     // Killed before the claim, or after the record: either way nothing of it is open.
     let Some(agent) = agent.filter(unrecorded) else { return Ok(None) };
-    if info.state == LeaseState::Queued {
+    let mark = format!("{}={}", lease::LeaseInfo::MARK, info.mark());
+    if info.state != LeaseState::Running {
+        if info.state == LeaseState::Preparing {
+            end_orphans(None, &mark, GRACE);
+        }
         // Its number is given out again, and a journal has one life. It may have been made already, with nothing in it.
         let journal = journal::path(store.repo(), &agent.id, number);
         match std::fs::remove_file(&journal) {
@@ -177,7 +181,6 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<Recovered>, Error> {
         let text = format!("{name} was not started; `git orchestra resume {name}` starts it");
         return Ok(Some(Recovered::mended(Fault::UnstartedRun, name.as_str(), text)));
     }
-    let mark = format!("{}={}", lease::LeaseInfo::MARK, info.mark());
     let ended = end_orphans(info.child.as_ref(), &mark, GRACE);
     let record = lost(store.repo(), &agent, number)?;
     let uncommitted = uncommitted(store.repo(), &agent);

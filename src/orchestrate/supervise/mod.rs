@@ -23,6 +23,7 @@ pub(crate) use save::own_commits;
 pub use turn::{Stand, Turn, Turns};
 
 use super::lease::Lease;
+use super::prepare::Prepared;
 use crate::agent::{Adapter, LaunchRequest};
 use crate::config::Profile;
 use crate::git::Worktree;
@@ -57,6 +58,8 @@ pub struct Plan {
     pub decided: BTreeMap<String, bool>,
     /// What its uncommitted work is called when it is committed for it.
     pub title: String,
+    /// What was done for its worktree.
+    pub(super) prepared: Prepared,
 }
 
 /// How long a run may take.

@@ -163,6 +163,16 @@ impl Live {
         }
         let (agent, run, pid) = (plan.agent.id, plan.run, child.identity().pid);
         self.tell(None, Progress::Started { agent, run, pid }).await;
+        let prepared = std::mem::take(&mut self.plan.prepared);
+        if let Some(output) = prepared.output {
+            // To be looked up; whoever waited for it was told that it went well.
+            let kind = EventKind::Notice { text: format!("setup said:\n{output}") };
+            self.write(&Entry::Event(Event { at: self.context.clock.now(), parent: None, kind }));
+        }
+        for said in prepared.said {
+            let said = self.context.redactor.redact(&said).0.into_owned();
+            self.notice(&said).await;
+        }
         for notice in &launch.notices {
             self.notice(notice).await;
         }

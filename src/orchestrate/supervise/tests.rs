@@ -6,6 +6,7 @@ use crate::git::testing::Sandbox;
 use crate::git::{NewWorktree, Repository};
 use crate::model::{Decision, Event, EventKind, Outcome, Run, Timestamp, Usage};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
+use crate::orchestrate::prepare::Prepared;
 use crate::orchestrate::{recover, testing_agent};
 use crate::process::{Identity, SystemClock};
 use crate::store::{PROVENANCE_NOTES, Store};
@@ -156,6 +157,7 @@ impl Stage {
             limits: Limits { idle: None, total: None, after_result: Duration::from_millis(300) },
             decided: BTreeMap::new(),
             title: "Do it".to_owned(),
+            prepared: Prepared::default(),
         }
     }
 

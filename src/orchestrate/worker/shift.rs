@@ -7,7 +7,7 @@ use crate::agent::Redactor;
 use crate::model::{Agent, Id, Name, Task, TaskStatus};
 use crate::orchestrate::claim::{Claimed, Terms, View};
 use crate::orchestrate::control::Desk;
-use crate::orchestrate::session::{Claim, Surroundings, make};
+use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
 use crate::orchestrate::{Error, SpawnRequest, lease, spawn};
 use crate::store::Store;
@@ -226,7 +226,14 @@ impl Shift {
     fn hand_on(&mut self, claim: Claim, task: Id, fence: u64) {
         let agent = claim.agent.clone();
         self.running.insert(agent.id, Job { task, fence, agent });
-        if let Some(one) = make(claim, &self.surroundings, &self.store, &self.desk, &self.plans) {
+        let bench = Bench {
+            surroundings: &self.surroundings,
+            store: &self.store,
+            desk: &self.desk,
+            plans: &self.plans,
+            progress: &self.progress,
+        };
+        if let Some(one) = make(claim, bench) {
             let told = Progress::Finished(Box::new(one.clone()));
             self.desk.leave(&one.agent, &told);
             let _ = self.progress.blocking_send(told);

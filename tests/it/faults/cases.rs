@@ -25,6 +25,7 @@ pub(super) const NAMES: &[&str] = &[
     "config-approve",
     "spawn",
     "spawn-command",
+    "spawn-setup",
     "resume",
     "remove",
     "merge",
@@ -66,6 +67,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "config-approve" => config_approve(name),
         "spawn" => spawn(name, with_players()),
         "spawn-command" => spawn(name, with_commands()),
+        "spawn-setup" => spawn(name, with_setup()),
         "resume" => resume(name),
         "remove" => remove(name),
         "merge" => merge(name),
@@ -111,6 +113,7 @@ fn case(
             | "finding-add"
             | "spawn"
             | "spawn-command"
+            | "spawn-setup"
             | "spawn-detach"
             | "resume"
             | "worker"
@@ -269,6 +272,20 @@ fn with_commands() -> Sandbox {
         "name=$(basename $(git branch --show-current)); echo one > $name.committed; git add --all; \
          git commit --quiet -m half; echo two > $name.left",
     )
+}
+
+/// The same with a worktree that is made ready first: without that there is nothing to commit.
+fn with_setup() -> Sandbox {
+    let sandbox = with_commands();
+    let config = "../home/.config/git-orchestra/config.toml";
+    let text = sandbox.read(config).replace("echo one >", "cat made .env >");
+    let hooks = "worktree.setup = ['sh', '-c', 'echo one >made']\nworktree.teardown = ['rm', 'made']\n";
+    sandbox.write(config, &format!("{hooks}{text}"));
+    sandbox.write(".gitignore", "made\n.env\n");
+    sandbox.commit("ignore");
+    sandbox.write(".worktreeinclude", ".env\n");
+    sandbox.write(".env", "two\n");
+    sandbox
 }
 
 /// The profile `player` as a shell script.

@@ -144,10 +144,12 @@ pub(super) fn resolve_by_agent(
     as_json: bool,
 ) -> Result<Option<i32>, CliError> {
     let store = ctx.store()?;
-    let claimed = outfit(ctx, conflict)
-        .and_then(|outfit| Ok(merge::claim_resolver(store, decision, conflict, outfit)?));
-    let claim = match claimed {
-        Ok(claim) => claim,
+    let claimed = outfit(ctx, conflict).and_then(|outfit| {
+        let surroundings = session::surroundings(ctx)?;
+        Ok((merge::claim_resolver(store, decision, conflict, outfit, Some(&surroundings))?, surroundings))
+    });
+    let (claim, surroundings) = match claimed {
+        Ok(claimed) => claimed,
         Err(error) => {
             merge::reopen(store, &decision.id, "An agent was asked to resolve it, and could not be started.")?;
             crate::cli::error::report(ctx.ui(), &error);
@@ -161,7 +163,7 @@ pub(super) fn resolve_by_agent(
     let options = SessionOptions { jobs: Some(1), json: as_json, inner: true };
     let session = session::run(ctx, vec![claim], options)?;
     for finished in &session.finished {
-        match merge::take_answer(store, &decision.id, conflict, finished)? {
+        match merge::take_answer(store, &decision.id, conflict, finished, Some(&surroundings))? {
             AgentAnswer::Taken { ignored } if !ignored.is_empty() => {
                 ctx.ui().warn(format!("{} also changed {}; that is not taken", finished.name, ignored.join(", ")));
             }

@@ -32,6 +32,8 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             program_dir: None,
             worktree_root: default_worktree_root(fleet.repo()),
             slot: None,
+            provision: crate::orchestrate::Provision::default(),
+            redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),
         };
         let running = tokio::spawn(run_claims(
             vec![claim],
@@ -52,13 +54,13 @@ fn resolved_by(fleet: &Fleet, script: &str) -> (Merge, Decision, AgentAnswer) {
     let decision = fleet.waiting(&merge);
     answer(&fleet.store, &decision.id, None, "agent", Some("keep both words")).unwrap();
     let Progress::NeedsAgent { decision, conflict, .. } = fleet.advance(&merge) else { panic!() };
-    let claim = claim_resolver(&fleet.store, &decision, &conflict, outfit(script)).unwrap();
+    let claim = claim_resolver(&fleet.store, &decision, &conflict, outfit(script), None).unwrap();
     let prompt = &claim.agent.prompt;
     for words in ["The task of grey-fox", "The task of blue-heron", "- f\n", "keep both words"] {
         assert!(prompt.contains(words), "{words}\n{prompt}");
     }
     let finished = run(fleet, claim);
-    let taken = take_answer(&fleet.store, &decision.id, &conflict, &finished).unwrap();
+    let taken = take_answer(&fleet.store, &decision.id, &conflict, &finished, None).unwrap();
     (merge, decision, taken)
 }
 

@@ -1,0 +1,136 @@
+//! Making an agent's worktree ready: room on disk, files that git does not track, the setup command.
+//!
+//! A worktree that was made and not made ready says so in its private git directory, so that after a kill whoever
+//! starts its agent next makes it ready first. It may not run git in a worktree in which an agent worked.
+
+mod copies;
+mod hook;
+
+pub use hook::{Hook, tear_down};
+
+use super::measure::bytes;
+use super::session::Surroundings;
+use super::{Error, lease::Lease};
+use crate::agent::Redactor;
+use crate::git::{Repository, Worktree};
+use crate::model::{Agent, Timestamp};
+use crate::process::free_space;
+use hook::Ended;
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What worktrees get beside their files, by the settings.
+#[derive(Debug, Clone, Default)]
+pub struct Provision {
+    /// What is run in a new one before its agent begins.
+    pub setup: Option<Hook>,
+    /// What is run in one before it is removed.
+    pub teardown: Option<Hook>,
+    /// The bytes that must be free before an agent starts.
+    pub space_floor: u64,
+}
+
+/// What was done for a worktree, for its agent's journal and whoever looks.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// What everybody is told.
+    pub(super) said: Vec<String>,
+    /// What the setup command printed, redacted.
+    pub(super) output: Option<String>,
+}
+
+/// How making ready ended, if nothing went wrong.
+pub(super) enum Readiness {
+    Ready(Prepared),
+    /// Nobody wants it any more.
+    Unwanted,
+}
+
+/// For whom a worktree is made ready, and how.
+pub(super) struct Task<'a> {
+    pub(super) repo: &'a Repository,
+    pub(super) surroundings: &'a Surroundings,
+    pub(super) redactor: &'a Redactor,
+    pub(super) agent: &'a Agent,
+    pub(super) run: u32,
+    /// Whether it is still wanted.
+    pub(super) wanted: &'a dyn Fn() -> bool,
+    /// Hears what takes long, before it begins.
+    pub(super) tell: &'a dyn Fn(String),
+}
+
+/// Refuses to start anything where less than `floor` bytes are free.
+///
+/// # Errors
+/// [`Error::Refused`] then, with both figures and what would help. A system that does not say is taken at its word.
+pub fn require_room(root: &Path, floor: u64) -> Result<(), Error> {
+    let there = root.ancestors().find(|dir| dir.is_dir()).unwrap_or(root);
+    match free_space(there) {
+        Some(free) if free < floor => Err(Error::refused(
+            format!(
+                "start an agent: {} are free at {}, and `space-floor` asks for {}",
+                bytes(free),
+                there.display(),
+                bytes(floor)
+            ),
+            "`git orchestra prune` says what can go; or set `orchestra.spaceFloor`".to_owned(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a worktree ready if it is not: copies what [`crate::git::INCLUDE_FILE`] names, and runs the setup command.
+///
+/// # Errors
+/// If something could not be copied, or the setup command failed. The worktree is as unready as before then.
+pub(super) fn prepare(
+    task: &Task<'_>,
+    worktree: &Worktree,
+    lease: &mut Lease,
+    now: Timestamp,
+) -> Result<Readiness, Error> {
+    let mut prepared = Prepared::default();
+    if !worktree.is_unprepared() {
+        return Ok(Readiness::Ready(prepared));
+    }
+    prepared.said.extend(copies::copy(task.repo, worktree)?);
+    if let Some(setup) = &task.surroundings.provision.setup {
+        lease.preparing(now)?;
+        (task.tell)(task.redactor.redact(&format!("setup: {}", setup.line())).0.into_owned());
+        let env = hook_env(task.surroundings, setup, task.repo, task.agent, worktree, task.run);
+        match setup.run(&worktree.path, env, task.redactor, task.wanted)? {
+            Ended::Unwanted => return Ok(Readiness::Unwanted),
+            Ended::Done { output, took } => {
+                prepared.said.push(format!("setup done after {}s", took.as_secs()));
+                prepared.output = Some(output).filter(|output| !output.is_empty());
+            }
+            Ended::Failed { why, output } => {
+                return Err(Error::Hook {
+                    what: format!("set up {}", worktree.path.display()),
+                    why,
+                    output,
+                    hint: "mend `worktree.setup` (`git orchestra config list --show-origin` says where it is set); \
+                           the same command again begins anew"
+                        .to_owned(),
+                });
+            }
+        }
+    }
+    worktree.end_preparing()?;
+    Ok(Readiness::Ready(prepared))
+}
+
+/// What setup and teardown see: what agents do, but nothing of what their programs need to reach their models.
+fn hook_env(
+    surroundings: &Surroundings,
+    hook: &Hook,
+    repo: &Repository,
+    agent: &Agent,
+    worktree: &Worktree,
+    run: u32,
+) -> std::collections::BTreeMap<OsString, OsString> {
+    let dir = surroundings.program_dir.as_deref();
+    let mut env = super::environment::of_hook(&surroundings.env, &hook.pass_env, agent, run, dir);
+    super::environment::add_places(&mut env, agent, &worktree.path, repo.main_dir());
+    env
+}
