@@ -8,6 +8,7 @@ mod apart;
 mod attach;
 mod command;
 mod complete;
+mod console;
 mod context;
 mod editor;
 mod env;

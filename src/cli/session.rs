@@ -1,27 +1,29 @@
 //! Running claimed agents in the foreground: signals, the live console, and permission questions.
 
+use super::attach::{actor, next_wish, refusal};
+use super::console::{Console, Role, Wish};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::json;
 use super::notify::Notifier;
-use super::ui::{Actor, Label, Live, Reply, commits};
+use super::ui::{Label, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
-use crate::model::{Agent, EventKind, Id, Outcome};
-use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
+use crate::model::{Agent, Id, Outcome};
+use crate::orchestrate::control::Refusal;
+use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
 use crate::orchestrate::{Claim, Hook, Outfit, Provision, Surroundings, default_worktree_root, run_claims};
 use crate::process::{Interrupt, Interrupts};
 use crate::store::Store;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// How a session is run and shown.
 #[derive(Debug, Clone, Copy)]
@@ -238,12 +240,18 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     };
     let mut agents: HashMap<Id, Agent> =
         claims.iter().map(|claim| (claim.agent.id, claim.agent.clone())).collect();
-    let actors: Vec<Actor> =
-        claims.iter().map(|claim| Actor { id: claim.agent.id, name: claim.agent.name.to_string() }).collect();
-    let interactive = ctx.ui().is_interactive() && !options.json;
+    let mut console = if options.json {
+        None
+    } else {
+        let actors = claims.iter().map(|claim| actor(&claim.agent)).collect();
+        Some(Console::new(ctx, actors, Role::Watcher)?)
+    };
+    let interactive = console.as_ref().is_some_and(Console::hears);
     let Staged { supervisor, surroundings, store } =
         stage(ctx, ctx.store()?.clone(), options.jobs, interactive)?;
     let mut notifier = Notifier::new(ctx, agents.values().map(|agent| (agent.id, &agent.name)))?;
+    let asks = supervisor.asks();
+    let mut asked: JoinSet<(Option<Id>, Result<(), Refusal>)> = JoinSet::new();
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
     let running = match what {
@@ -252,37 +260,29 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
             tokio::spawn(async move { (all.await, Ok(())) })
         }
         Work::Worker(worker) => {
-            let asks = requests.clone();
-            tokio::spawn(work(*worker, surroundings, supervisor, receiver, asks, progress))
+            let parts = requests.clone();
+            tokio::spawn(work(*worker, surroundings, supervisor, receiver, parts, progress))
         }
     };
-    let mut live = (!options.json).then(|| Live::new(ctx.ui(), &actors));
-    let mut questions = Questions::new(ctx);
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut signal = None;
     loop {
         tokio::select! {
             next = told.recv() => {
                 let Some(next) = next else { break };
-                match &mut live {
-                    Some(live) => live.take(&next),
+                match &mut console {
+                    Some(console) => console.take(&next),
                     None if options.inner => {}
                     None => ctx.ui().print(&json::line("agent-event", &next)?)?,
                 }
                 notifier.take(&next, ctx.ui())?;
-                if interactive && let Some(live) = &mut live {
-                    questions.take(&next, live);
-                }
             }
-            answer = questions.answered() => {
-                if let (Some(live), Some(request)) = (&mut live, questions.settle(answer)) {
-                    // A run that ended meanwhile needs no answer.
-                    let _ = requests.try_send(request);
-                    live.go_on();
-                    questions.ask(live);
-                }
-            }
+            wish = next_wish(&mut console) => if let Some((agent, request)) = request(wish) {
+                let asks = asks.clone();
+                asked.spawn(async move { (agent, asks.ask(request).await) });
+            },
+            Some(Ok((agent, Err(why)))) = asked.join_next() => if let Some(console) = &mut console {
+                console.say(agent.as_ref(), Label::Attention, refusal(why));
+            },
             interrupt = interrupts.next() => {
                 signal.get_or_insert(interrupt.signal());
                 let by = "interrupt".to_owned();
@@ -293,24 +293,19 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
                     Interrupt::Kill(_) => (Request::Kill { agent: None, by }, "ending them at once"),
                 };
                 let _ = requests.try_send(request);
-                match &mut live {
-                    Some(live) => live.say(None, Label::Attention, text),
+                match &mut console {
+                    Some(console) => console.say(None, Label::Attention, text),
                     None => ctx.ui().note(text),
                 }
             }
-            why = notifier.failed() => match &mut live {
-                Some(live) => live.say(None, Label::Attention, &sanitise_line(&why)),
+            why = notifier.failed() => match &mut console {
+                Some(console) => console.say(None, Label::Attention, &sanitise_line(&why)),
                 None => ctx.ui().warn(why),
             },
-            _ = tick.tick() => {
-                if let Some(live) = &mut live {
-                    live.tick();
-                }
-            }
         }
     }
-    if let Some(live) = &mut live {
-        live.end();
+    if let Some(console) = &mut console {
+        console.end();
     }
     if let Some(why) = notifier.end().await {
         ctx.ui().warn(why);
@@ -330,80 +325,18 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     Ok(session)
 }
 
-/// What the person at the console chooses, once they do.
-type Answer = JoinHandle<Result<Reply<usize>, CliError>>;
-
-/// Permission questions on the console, one at a time.
-struct Questions<'a> {
-    ctx: &'a Context,
-    waiting: VecDeque<Question>,
-    asked: Option<(Question, Answer)>,
-}
-
-struct Question {
-    agent: Id,
-    request: String,
-    words: String,
-}
-
-impl<'a> Questions<'a> {
-    const fn new(ctx: &'a Context) -> Self {
-        Self { ctx, waiting: VecDeque::new(), asked: None }
-    }
-
-    fn take(&mut self, progress: &Progress, live: &mut Live) {
-        match progress {
-            Progress::Event { agent, event } => {
-                if let EventKind::PermissionAsked { request, tool, summary, .. } = &event.kind {
-                    let name = live.name(agent);
-                    let words =
-                        format!("{name} wants to use {}: {}", sanitise_line(tool), sanitise_line(summary));
-                    let (agent, request) = (*agent, request.clone());
-                    self.waiting.push_back(Question { agent, request, words });
-                    self.ask(live);
-                }
-            }
-            Progress::Answered { agent, request, .. } => {
-                self.waiting.retain(|question| (question.agent, &question.request) != (*agent, request));
-                let on_screen = self.asked.as_ref().map(|(question, _)| (question.agent, &question.request));
-                if on_screen == Some((*agent, request)) {
-                    // What reads the terminal cannot be called back.
-                    self.ctx.ui().note("answered elsewhere; Enter goes on");
-                }
-            }
-            Progress::Finished(finished) => self.waiting.retain(|question| question.agent != finished.agent),
-            _ => {}
+/// What somebody at the console wants, as it is asked of the session, and of which agent.
+fn request(wish: Wish) -> Option<(Option<Id>, Request)> {
+    let by = "stop".to_owned();
+    Some(match wish {
+        Wish::Say { agent, text } => (Some(agent), Request::Message { agent, text }),
+        Wish::Stop { agent } => (agent, Request::Stop { agent, by }),
+        Wish::Interrupt { agent } => (Some(agent), Request::Interrupt { agent }),
+        Wish::Permission { agent, request, allow } => {
+            (Some(agent), Request::Permission { agent, request, allow })
         }
-    }
-
-    fn ask(&mut self, live: &mut Live) {
-        if self.asked.is_some() {
-            return;
-        }
-        let Some(question) = self.waiting.pop_front() else { return };
-        live.hold();
-        let (ui, words) = (self.ctx.ui().clone(), question.words.clone());
-        let items = ["Allow it this once".to_owned(), "Refuse it".to_owned()];
-        let asked = tokio::task::spawn_blocking(move || ui.select(&words, &items, 0));
-        self.asked = Some((question, asked));
-    }
-
-    /// The answer to what is on the screen; never, if nothing is. Safe to cancel.
-    async fn answered(&mut self) -> Option<usize> {
-        match &mut self.asked {
-            Some((_, answer)) => match answer.await {
-                Ok(Ok(Reply::Chosen(choice))) => Some(choice),
-                _ => None,
-            },
-            None => std::future::pending().await,
-        }
-    }
-
-    /// What the answer means for the agent. Turning away from the question refuses.
-    fn settle(&mut self, answer: Option<usize>) -> Option<Request> {
-        let (Question { agent, request, .. }, _) = self.asked.take()?;
-        Some(Request::Permission { agent, request, allow: answer == Some(0) })
-    }
+        Wish::Leave => return None,
+    })
 }
 
 /// One line an agent, and what could be done next.

@@ -4,21 +4,22 @@
 use crate::git::Repository;
 use crate::model::{Event, EventKind, Id, Timestamp, Usage};
 use crate::store::journal::{self, Entry};
-use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
 /// The end of a journal that holds the last figures.
 const TAIL: u64 = 256 << 10;
+/// So many calls without an answer are remembered.
+const TOOLS: usize = 64;
 /// How long after its last turn a program may take to end.
 const ENDING: Duration = Duration::from_secs(15);
 
-/// What the end of a journal shows.
+/// What the end of a journal shows, or whatever else tells the events of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Evidence {
+pub struct Evidence {
     /// What the run consumed, as far as it was reported.
-    pub(super) usage: Option<Usage>,
+    pub usage: Option<Usage>,
     /// When something was last heard.
-    pub(super) last: Option<Timestamp>,
+    pub last: Option<Timestamp>,
     doing: Doing,
     /// Tool calls without an answer, oldest first: id, words, since when.
     tools: Vec<(String, Tool)>,
@@ -66,32 +67,23 @@ enum Doing {
 impl Evidence {
     /// What the journal of a run shows. A journal that cannot be read shows nothing.
     pub(super) fn read(repo: &Repository, agent: &Id, run: u32) -> Self {
-        let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = std::fs::File::open(journal::path(repo, agent, run))?;
-            let len = file.metadata()?.len();
-            file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
-            let mut bytes = Vec::new();
-            file.take(TAIL).read_to_end(&mut bytes)?;
-            if len > TAIL {
-                // The first line was cut.
-                let first = memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |at| at + 1);
-                bytes.drain(..first);
-            }
-            Ok(bytes)
-        };
+        let path = journal::path(repo, agent, run);
+        let entries = journal::Tail::near_end(path, TAIL).and_then(|mut tail| tail.read());
         let mut evidence = Self::default();
-        for entry in journal::parse(&read().unwrap_or_default()) {
+        for entry in entries.unwrap_or_default() {
             if let Entry::Event(event) = entry {
-                evidence.learn(event);
+                evidence.learn(&event);
             }
         }
         evidence
     }
 
-    fn learn(&mut self, event: Event) {
+    /// Takes in what came next.
+    pub fn learn(&mut self, event: &Event) {
         let Event { at, parent, kind } = event;
+        let at = *at;
         self.last = self.last.max(Some(at));
-        if let EventKind::Usage { usage } | EventKind::Result { usage, .. } = &kind {
+        if let EventKind::Usage { usage } | EventKind::Result { usage, .. } = kind {
             self.usage = Some(*usage);
         }
         // What a sub-agent does is one tool of the agent itself.
@@ -101,11 +93,14 @@ impl Evidence {
         let doing = match kind {
             EventKind::Usage { .. } | EventKind::Notice { .. } | EventKind::Unrecognised { .. } => return,
             EventKind::ToolCall { call, tool, summary, .. } => {
-                self.tools.push((call, Tool { name: tool, summary, since: at }));
+                let tool = Tool { name: tool.clone(), summary: summary.clone(), since: at };
+                if self.tools.len() < TOOLS {
+                    self.tools.push((call.clone(), tool));
+                }
                 Doing::Something
             }
             EventKind::ToolResult { call, .. } => {
-                self.tools.retain(|(open, _)| *open != call);
+                self.tools.retain(|(open, _)| open != call);
                 Doing::Something
             }
             EventKind::PermissionAsked { tool, summary, .. } => {
@@ -113,7 +108,7 @@ impl Evidence {
             }
             EventKind::Retry { delay_ms, status, error, .. } => {
                 let status = status.map(|status| format!("{status} ")).unwrap_or_default();
-                let until = Timestamp(at.0.saturating_add(delay_ms));
+                let until = Timestamp(at.0.saturating_add(*delay_ms));
                 Doing::Waits(Waits::Limit { error: format!("{status}{error}"), until })
             }
             EventKind::Result { .. } => {
@@ -147,7 +142,7 @@ mod tests {
     fn seen(events: Vec<(u64, EventKind)>) -> Evidence {
         let mut evidence = Evidence::default();
         for (at, kind) in events {
-            evidence.learn(Event { at: Timestamp(at), parent: None, kind });
+            evidence.learn(&Event { at: Timestamp(at), parent: None, kind });
         }
         evidence
     }

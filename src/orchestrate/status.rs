@@ -3,12 +3,12 @@
 //! No git process is started for an agent that does not run: where branches stand is kept in a cache keyed by the
 //! two commits, which can never be wrong about them.
 
-use super::evidence::Evidence;
-pub use super::evidence::{Tool, Waits};
+pub use super::evidence::{Evidence, Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
 use super::{Error, trust};
 use crate::git::{Ancestry, Repository};
 use crate::model::{Agent, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
+use crate::process::Identity;
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -249,7 +249,9 @@ fn activity(
             return Activity::Running { pid: None, tool: Some(tool) };
         }
         (Some(_), Some(decision)) => return Activity::Asking(*decision),
-        (Some(lease), None) => return running(agent, lease, evidence, now),
+        (Some(lease), None) => {
+            return running(&agent.program, lease.since, lease.child.as_ref(), evidence, now);
+        }
         (None, _) => {}
     }
     if agent.removed.is_some() {
@@ -263,21 +265,27 @@ fn activity(
     }
 }
 
-/// What a run does that was started and asks nothing.
-fn running(agent: &Agent, lease: &LeaseInfo, evidence: &Evidence, now: Timestamp) -> Activity {
-    let heard = evidence.last.map_or(lease.since, |last| last.max(lease.since));
+/// What a run of `program` does that was started (`since`, with its process) and asks nothing.
+pub fn running(
+    program: &str,
+    since: Timestamp,
+    child: Option<&Identity>,
+    evidence: &Evidence,
+    now: Timestamp,
+) -> Activity {
+    let heard = evidence.last.map_or(since, |last| last.max(since));
     let silent = now.since(heard);
-    if let Some(child) = lease.child.as_ref().filter(|child| silent > SAVING && !child.is_alive()) {
+    if let Some(child) = child.filter(|child| silent > SAVING && !child.is_alive()) {
         return Activity::Unknown { pid: child.pid };
     }
     if let Some(waits) = evidence.waits(now) {
         return Activity::Waiting(waits);
     }
     // Of a program that tells nothing but its output, silence says nothing.
-    if evidence.tool().is_none() && silent > PATIENCE && agent.program != "command" {
+    if evidence.tool().is_none() && silent > PATIENCE && program != "command" {
         return Activity::Stuck { since: heard };
     }
-    Activity::Running { pid: lease.child.as_ref().map(|child| child.pid), tool: evidence.tool().cloned() }
+    Activity::Running { pid: child.map(|child| child.pid), tool: evidence.tool().cloned() }
 }
 
 /// What the state recorded.

@@ -29,7 +29,7 @@ pub use identity::{Identity, host_name};
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
 pub use presence::is_at_work;
-pub use signal::{Interrupt, Interrupts};
+pub use signal::{Change, Changes, Interrupt, Interrupts, is_in_front};
 pub use socket::{Connection, Lines, Listener};
 pub use tree::{end_orphans, sweep_strays};
 pub use watched::Cut;

@@ -64,6 +64,52 @@ impl Interrupts {
     }
 }
 
+/// What happens to the terminal that a program has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Somebody wants to have the terminal back for a while (Ctrl-Z): [`Changes::pause`] lets them.
+    Suspended,
+    /// It has another size now.
+    Resized,
+}
+
+/// Listens for what happens to the terminal, instead of being stopped by it.
+#[derive(Debug)]
+pub struct Changes {
+    stop: Signal,
+    size: Signal,
+}
+
+impl Changes {
+    /// Starts to listen. Must be called inside a tokio runtime.
+    pub fn listen() -> io::Result<Self> {
+        let stop = signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGTSTP as i32))?;
+        Ok(Self { stop, size: signal(SignalKind::window_change())? })
+    }
+
+    /// What happens next. Safe to cancel.
+    pub async fn next(&mut self) -> Change {
+        tokio::select! {
+            _ = self.stop.recv() => Change::Suspended,
+            _ = self.size.recv() => Change::Resized,
+        }
+    }
+
+    /// Stops this process until somebody lets it go on. Does nothing where nobody could: when no shell is above us.
+    pub fn pause() {
+        let own = nix::unistd::getpgrp();
+        if nix::unistd::getsid(None).is_ok_and(|session| session != own) {
+            let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP);
+        }
+    }
+}
+
+/// Whether this process may read the terminal at `stream` and change how it works: not while a shell has it in the
+/// background.
+pub fn is_in_front(stream: impl std::os::fd::AsFd) -> bool {
+    nix::unistd::tcgetpgrp(stream).is_ok_and(|front| front == nix::unistd::getpgrp())
+}
+
 const fn libc_number(kind: SignalKind) -> i32 {
     kind.as_raw_value()
 }

@@ -10,7 +10,7 @@ use crate::model::{Event, Id, ObjectId};
 use bstr::ByteSlice;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of one immutable segment, unless a single line is longer.
@@ -110,9 +110,69 @@ impl Tail {
         Self { path: path.into(), file: None, pending: Vec::new() }
     }
 
+    /// A tail of which only the last `bytes` are read, from the first whole line in them.
+    pub fn near_end(path: impl Into<PathBuf>, bytes: u64) -> Result<Self, Error> {
+        let mut tail = Self::new(path);
+        if tail.open()? {
+            let file = tail.file.as_mut().expect("opened above");
+            let mut skip = || -> std::io::Result<()> {
+                let len = file.metadata()?.len();
+                if len > bytes {
+                    // To the end of the line that is cut.
+                    file.seek(SeekFrom::Start(len - bytes))?;
+                    pass_line(file)?;
+                }
+                Ok(())
+            };
+            skip().map_err(|e| Error::local("read", &tail.path, e))?;
+        }
+        Ok(tail)
+    }
+
+    /// Passes over everything but about the last `bytes`. Returns how many events that were.
+    pub fn skip(&mut self, bytes: u64) -> Result<u64, Error> {
+        if !self.open()? {
+            return Ok(0);
+        }
+        let file = self.file.as_mut().expect("opened above");
+        let pending = &mut self.pending;
+        let mut skip = || -> std::io::Result<u64> {
+            let (len, at) = (file.metadata()?.len(), file.stream_position()?);
+            let mut rest = len.saturating_sub(at).saturating_sub(bytes);
+            let mut events = 0;
+            let mut buffer = vec![0; 1 << 16];
+            while rest > 0 {
+                let room = buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+                let read = file.read(&mut buffer[..room])?;
+                if read == 0 {
+                    break;
+                }
+                rest -= read as u64;
+                pending.extend_from_slice(&buffer[..read]);
+                let whole = pending.rfind_byte(b'\n').map_or(0, |at| at + 1);
+                events += pending[..whole].lines().filter(|line| !is_raw(line)).count() as u64;
+                pending.drain(..whole);
+            }
+            Ok(events)
+        };
+        skip().map_err(|e| Error::local("read", &self.path, e))
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether there is a file by now.
+    fn open(&mut self) -> Result<bool, Error> {
+        if self.file.is_none() {
+            match File::open(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+                Err(e) => return Err(Error::local("open", &self.path, e)),
+            }
+        }
+        Ok(true)
     }
 
     /// All whole entries that came since the last call.
@@ -122,12 +182,8 @@ impl Tail {
 
     /// The same, each with its number.
     pub fn read_numbered(&mut self) -> Result<Vec<(u64, Entry)>, Error> {
-        if self.file.is_none() {
-            match File::open(&self.path) {
-                Ok(file) => self.file = Some(file),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-                Err(e) => return Err(Error::local("open", &self.path, e)),
-            }
+        if !self.open()? {
+            return Ok(Vec::new());
         }
         let file = self.file.as_mut().expect("opened above");
         let failed = |e| Error::local("read", &self.path, e);
@@ -156,6 +212,27 @@ fn parse_numbered(line: &[u8]) -> Option<(u64, Entry)> {
     let crc = u32::from_str_radix(crc.to_str().ok()?, 16).ok()?;
     let entry = (crc32fast::hash(entry) == crc).then(|| serde_json::from_slice(entry).ok()).flatten()?;
     Some((number.to_str().ok()?.parse().ok()?, entry))
+}
+
+/// Whether a line of a journal is what a program printed, and no event.
+fn is_raw(line: &[u8]) -> bool {
+    line.find(b"\"e\":").is_some_and(|at| line[at..].starts_with(b"\"e\":{\"raw\":"))
+}
+
+/// Moves to the beginning of the next line.
+fn pass_line(file: &mut File) -> std::io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if let Some(at) = buffer[..read].find_byte(b'\n') {
+            let back = i64::try_from(read - at - 1).expect("a buffer is small");
+            file.seek(SeekFrom::Current(-back))?;
+            return Ok(());
+        }
+        if read == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The bytes of a journal up to its torn tail, if it has one.
@@ -248,6 +325,54 @@ mod tests {
         writer.append(&raw("b")).unwrap();
         writer.finish().unwrap();
         assert_eq!(tail.read().unwrap(), [raw("b")]);
+    }
+
+    #[test]
+    fn the_end_of_a_journal_is_read_without_what_stands_before() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        let agent = Id::from_random(11);
+        let file = path(&repo, &agent, 1);
+        assert_eq!(Tail::near_end(&file, 100).unwrap().read().unwrap(), []);
+        let mut writer = Writer::create(&repo, &agent, 1).unwrap();
+        for number in 0..100 {
+            writer.append(&raw(&format!("line {number}"))).unwrap();
+        }
+        writer.flush().unwrap();
+        let mut tail = Tail::near_end(&file, 100).unwrap();
+        let last = tail.read_numbered().unwrap();
+        assert!((1..4).contains(&last.len()) && last.last() == Some(&(100, raw("line 99"))), "{last:?}");
+        writer.append(&raw("more")).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(tail.read().unwrap(), [raw("more")]);
+        assert_eq!(Tail::near_end(&file, 1 << 20).unwrap().read().unwrap().len(), 101);
+        assert_eq!(Tail::near_end(&file, 1).unwrap().read().unwrap(), [], "no whole line is in it");
+    }
+
+    #[test]
+    fn events_that_are_passed_over_are_counted() {
+        let sandbox = Sandbox::new(&[]);
+        let repo = sandbox.open();
+        let agent = Id::from_random(12);
+        let file = path(&repo, &agent, 1);
+        let mut tail = Tail::new(&file);
+        assert_eq!(tail.skip(0).unwrap(), 0, "there is no file");
+        let mut writer = Writer::create(&repo, &agent, 1).unwrap();
+        let text = || crate::model::EventKind::Text { text: "\"e\":{\"raw\":".to_owned(), partial: false };
+        let event = || Entry::Event(Event { at: crate::model::Timestamp(1), parent: None, kind: text() });
+        let mut say = |count: usize| {
+            for _ in 0..count {
+                writer.append(&raw("said")).unwrap();
+                writer.append(&event()).unwrap();
+            }
+            writer.flush().unwrap();
+        };
+        say(1_000);
+        let passed = tail.skip(1_000).unwrap();
+        let left = tail.read().unwrap().into_iter().filter(|entry| *entry == event()).count() as u64;
+        assert!((1..20).contains(&left) && passed + left == 1_000, "{passed} {left}");
+        say(10);
+        assert_eq!((tail.skip(0).unwrap(), tail.read().unwrap()), (10, Vec::new()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod agent;
 mod archive;
 mod claims;
 mod cli;
+mod console;
 mod cut;
 mod demo;
 mod doctor;

@@ -192,9 +192,9 @@ fn claude_is_asked_for_on_the_console_and_off_it_the_question_is_kept() {
     use_claude(&mut sandbox, &endpoint);
     // On the console.
     let mut terminal = Terminal::orchestra(&sandbox, &["spawn", "-m", "Touch the marker"], 30, 100);
-    terminal.wait_for("wants to use Bash: sh -c");
-    terminal.wait_for("Allow it this once");
-    terminal.type_in("\r");
+    terminal.wait_for("asks to use Bash: sh -c");
+    terminal.wait_for("touch-the-marker: let it use Bash? y/n");
+    terminal.type_in("y\r");
     assert_eq!(terminal.end(), 0, "{}", terminal.screen());
     sandbox.git(&["cat-file", "-e", "orchestra/touch-the-marker:marker"]);
     // Off it.

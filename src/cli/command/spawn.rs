@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// Spawn agents: a worktree, a branch and a run for each task
 ///
-/// Without tasks and without -m, every ready task gets an agent. The agents work side by side in this console.
-/// Ctrl-C ends them cleanly, a second one at once; what they did until then is kept, and `resume` goes on.
+/// Without tasks and without -m, every ready task gets an agent. The agents work side by side in this console, where
+/// `?` tells about keys: to look at one alone, to pause, to tell it something, to interrupt or stop it. Ctrl-C ends them cleanly, a second one at once; what they did until then is kept, and `resume` goes on.
 ///
 /// Tasks that the remote knows are claimed there first, so that no other machine begins them too; a claim lasts until
 /// its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is

@@ -5,7 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
-use crate::cli::view::{self, agent::branch_name, agent::outcome_label};
+use crate::cli::view::{self, agent::activity_label, agent::branch_name};
 use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
@@ -164,7 +164,7 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
         Activity::Asking(decision) => format!("decision {}", ids.shorten(decision)),
         activity => activity.brief(now),
     };
-    let mut state = paint.paint(label(&status.activity), status.activity.word());
+    let mut state = paint.paint(activity_label(&status.activity), status.activity.word());
     if !evidence.is_empty() {
         state = format!("{state} {}", paint.paint(Label::Dim, format!("({evidence})")));
     }
@@ -212,18 +212,6 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
         view::cost(status.usage.cost),
         paint.paint(Label::Dim, view::span(now.since(status.last_event))),
     ]
-}
-
-fn label(activity: &Activity) -> Label {
-    match activity {
-        Activity::Running { .. } => Label::Running,
-        Activity::Queued | Activity::New => Label::Waiting,
-        Activity::Asking(_) | Activity::Waiting(_) | Activity::Stuck { .. } => Label::Attention,
-        Activity::Ended(outcome) => outcome_label(outcome),
-        Activity::Unwatched | Activity::Unknown { .. } => Label::Bad,
-        Activity::Merged(_) => Label::Good,
-        Activity::Removed => Label::Dim,
-    }
 }
 
 fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now: Timestamp) -> Row<'a> {

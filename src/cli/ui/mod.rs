@@ -3,6 +3,7 @@
 //! Text is written with labels that say what a word is ([`Label`]), never with colours. Whatever did not come from
 //! this program passes [`printable`] before it reaches the terminal.
 
+mod bar;
 pub(crate) mod diff;
 mod keys;
 mod live;
@@ -12,8 +13,9 @@ mod style;
 mod table;
 mod wrap;
 
-pub(crate) use keys::{Key, Keyboard};
-pub(crate) use live::{Actor, Bar, Live, commits};
+pub(crate) use bar::Bar;
+pub(crate) use keys::{Key, Keyboard, edit};
+pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};
 pub(crate) use table::{Align, Table};

@@ -4,8 +4,7 @@
 //! signal) finds the terminal as it was, and nobody has to put it back.
 
 use super::super::error::CliError;
-use super::{Label, Ui};
-use std::fmt::Write as _;
+use super::Ui;
 use std::io::BufRead;
 
 /// An answer to a question.
@@ -34,38 +33,6 @@ impl Ui {
                 "" => return Ok(Reply::Chosen(default)),
                 "y" | "yes" => return Ok(Reply::Chosen(true)),
                 "n" | "no" => return Ok(Reply::Chosen(false)),
-                _ => {}
-            }
-        }
-    }
-
-    /// Asks which of `items` by its number, with `default` for a bare Enter.
-    pub(crate) fn select(
-        &self,
-        question: &str,
-        items: &[String],
-        default: usize,
-    ) -> Result<Reply<usize>, CliError> {
-        if !self.is_interactive() {
-            return Ok(Reply::NoTerminal);
-        }
-        // Not narration: a question is heard under `--quiet` too.
-        let paint = self.err_painter();
-        let mut text = format!("{}\n", paint.paint(Label::Title, question));
-        for (number, item) in items.iter().enumerate() {
-            let number = paint.paint(Label::Title, (number + 1).to_string());
-            let _ = writeln!(text, "  {number}  {}", paint.paint(Label::Plain, item));
-        }
-        self.stderr(&text);
-        loop {
-            let Reply::Chosen(line) =
-                self.input(&format!("[1-{}, {} by default]", items.len(), default + 1))?
-            else {
-                return Ok(Reply::Cancelled);
-            };
-            match line.trim().parse::<usize>() {
-                Ok(number) if (1..=items.len()).contains(&number) => return Ok(Reply::Chosen(number - 1)),
-                Err(_) if line.trim().is_empty() => return Ok(Reply::Chosen(default)),
                 _ => {}
             }
         }

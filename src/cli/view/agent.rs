@@ -3,6 +3,7 @@
 use super::{Page, cost, count, when};
 use crate::cli::ui::{Label, Painter};
 use crate::model::{Agent, ObjectId, Outcome, Timestamp};
+use crate::orchestrate::status::Activity;
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -42,6 +43,19 @@ pub(crate) const fn outcome_label(outcome: &Outcome) -> Label {
         Outcome::Succeeded => Label::Good,
         Outcome::Failed { .. } | Outcome::Lost => Label::Bad,
         Outcome::Stopped { .. } => Label::Attention,
+    }
+}
+
+/// How what an agent does looks.
+pub(crate) const fn activity_label(activity: &Activity) -> Label {
+    match activity {
+        Activity::Running { .. } => Label::Running,
+        Activity::Queued | Activity::New => Label::Waiting,
+        Activity::Asking(_) | Activity::Waiting(_) | Activity::Stuck { .. } => Label::Attention,
+        Activity::Ended(outcome) => outcome_label(outcome),
+        Activity::Unwatched | Activity::Unknown { .. } => Label::Bad,
+        Activity::Merged(_) => Label::Good,
+        Activity::Removed => Label::Dim,
     }
 }
 

@@ -3,7 +3,6 @@
 use super::directory;
 use super::wire::{Answer, Ask, Question};
 use crate::git::Repository;
-use crate::model::Id;
 use crate::orchestrate::Error;
 use crate::orchestrate::lease::{self, LeaseInfo};
 use crate::process::{Connection, Lines};
@@ -27,7 +26,7 @@ pub fn ask(repo: &Repository, lease: &LeaseInfo, ask: &Ask) -> Result<Answer, Er
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
     runtime
         .block_on(async {
-            let mut connection = connect(repo, lease).await?;
+            let mut connection = connect(repo.clone(), lease).await?;
             let talk = async {
                 connection.send(&ask.line()).await?;
                 next(&mut connection.lines).await
@@ -38,18 +37,18 @@ pub fn ask(repo: &Repository, lease: &LeaseInfo, ask: &Ask) -> Result<Answer, Er
 }
 
 /// Connects, with some patience for a session that is only beginning.
-async fn connect(repo: &Repository, lease: &LeaseInfo) -> io::Result<Connection> {
+async fn connect(repo: Repository, lease: &LeaseInfo) -> io::Result<Connection> {
     let since = Instant::now();
     let mut lease = lease.clone();
     loop {
         let failed = match &lease.control {
-            Some(name) => match Connection::open(&directory(repo), name) {
+            Some(name) => match Connection::open(&directory(&repo), name) {
                 Ok(connection) => return Ok(connection),
                 Err(error) => error,
             },
             None => io::Error::new(io::ErrorKind::NotFound, "it does not listen"),
         };
-        let held = lease::find_live(repo, &lease.agent);
+        let held = lease::find_live(&repo, &lease.agent);
         // One that listened and does not any more is ending.
         let beginning = lease.control.is_none() && since.elapsed() < BEGINNING;
         match held {
@@ -73,7 +72,6 @@ fn unreachable(lease: &LeaseInfo, error: io::Error) -> Error {
 /// A connection that shows one run.
 #[derive(Debug)]
 pub struct Viewer {
-    agent: Id,
     lines: Lines,
     out: OwnedWriteHalf,
     /// The run that it shows.
@@ -88,7 +86,7 @@ impl Viewer {
     ///
     /// # Errors
     /// If nobody answers, or the run is over.
-    pub async fn open(repo: &Repository, lease: &LeaseInfo, asks: bool) -> Result<Self, Error> {
+    pub async fn open(repo: Repository, lease: &LeaseInfo, asks: bool) -> Result<Self, Error> {
         let agent = lease.agent;
         let opened = async {
             let mut connection = connect(repo, lease).await?;
@@ -101,7 +99,7 @@ impl Viewer {
             match answer {
                 Answer::Attached { run, questions, .. } => {
                     let Connection { lines, out } = connection;
-                    Ok(Self { agent, lines, out, run, questions })
+                    Ok(Self { lines, out, run, questions })
                 }
                 Answer::Refused { why } => Err(io::Error::other(why)),
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "an answer that was not asked for")),
@@ -121,15 +119,8 @@ impl Viewer {
         None
     }
 
-    /// Tells the agent something. The answer comes through [`Viewer::next`].
-    pub async fn message(&mut self, text: String) -> io::Result<()> {
-        let ask = Ask::Message { agent: self.agent, text };
-        self.out.write_all(&ask.line()).await
-    }
-
-    /// Answers a permission question. The answer comes through [`Viewer::next`].
-    pub async fn permission(&mut self, request: String, allow: bool) -> io::Result<()> {
-        let ask = Ask::Permission { agent: self.agent, request, allow };
+    /// Asks for something. The answer comes through [`Viewer::next`].
+    pub async fn ask(&mut self, ask: &Ask) -> io::Result<()> {
         self.out.write_all(&ask.line()).await
     }
 }

@@ -99,6 +99,25 @@ impl Desk {
     }
 }
 
+/// Asks a session of this process for things, as its console does.
+#[derive(Debug, Clone)]
+pub struct Asks(Arc<Desk>);
+
+impl Asks {
+    /// At this desk.
+    pub(in crate::orchestrate) const fn at(desk: Arc<Desk>) -> Self {
+        Self(desk)
+    }
+
+    /// Asks, and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn ask(&self, request: Request) -> Result<(), Refusal> {
+        self.0.ask(request).await
+    }
+}
+
 /// What one run says to those who look at it from elsewhere.
 #[derive(Debug)]
 pub(in crate::orchestrate) struct Feed {

@@ -10,6 +10,7 @@ mod server;
 mod wire;
 
 pub use client::{Viewer, ask};
+pub use desk::Asks;
 pub(super) use desk::{Asked, Desk, Feed};
 pub(super) use server::Server;
 pub use wire::{Answer, Ask, Question, Refusal};

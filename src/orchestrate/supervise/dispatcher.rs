@@ -5,7 +5,7 @@ use super::run::{self, RunContext};
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
 use crate::model::Id;
-use crate::orchestrate::control::{Asked, Desk, Refusal, Server};
+use crate::orchestrate::control::{Asked, Asks, Desk, Refusal, Server};
 use crate::orchestrate::trust;
 use crate::process::{Budget, sweep_strays};
 use crate::store::Store;
@@ -61,6 +61,11 @@ impl Supervisor {
     /// Where others find out about its runs, and ask for things.
     pub(in crate::orchestrate) fn desk(&self) -> Arc<Desk> {
         Arc::clone(&self.desk)
+    }
+
+    /// By which this process asks its own runs for things, and hears what becomes of it.
+    pub fn asks(&self) -> Asks {
+        Asks::at(self.desk())
     }
 
     /// Begins to answer other processes. A session that cannot (a full disk, a file system without sockets) works all

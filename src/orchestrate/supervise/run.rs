@@ -315,7 +315,7 @@ impl Live {
     }
 
     async fn show(&mut self, child: &Child, mut event: Event, number: Option<u64>) {
-        let mut opened = false;
+        let (mut opened, mut answered) = (false, None);
         if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
             let subject = permission_subject(tool, input);
             let known = self.plan.decided.get(&subject).copied();
@@ -326,6 +326,7 @@ impl Live {
                     PermissionReply::Deny { message: "A person refused this.".to_owned() }
                 };
                 self.reply(child, request, &reply).await;
+                answered = Some((request.clone(), allowed));
             } else {
                 let (request, tool) = (request.clone(), tool.clone());
                 let redact = |text: &str| self.context.redactor.redact(text).0.into_owned();
@@ -339,7 +340,11 @@ impl Live {
             }
         }
         transcript::redact_shown(&mut event, &self.context.redactor);
-        self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
+        let agent = self.plan.agent.id;
+        self.tell(number, Progress::Event { agent, event }).await;
+        if let Some((request, allowed)) = answered {
+            self.tell(None, Progress::Answered { agent, request, allowed }).await;
+        }
         if opened {
             self.show_questions();
         }

@@ -98,6 +98,18 @@ impl Terminal {
         self.input.flush().unwrap();
     }
 
+    /// The program.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.process_id().expect("it was started")
+    }
+
+    /// Gives the terminal another size.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) {
+        // What comes from now on is meant for the new size.
+        self.seen.lock().unwrap().parser.screen_mut().set_size(rows, columns);
+        self.master.resize(PtySize { rows, cols: columns, pixel_width: 0, pixel_height: 0 }).unwrap();
+    }
+
     /// Sends a signal to the program itself.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.child.process_id().expect("it was started"), signal);
