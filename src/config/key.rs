@@ -110,6 +110,18 @@ const KEYS: &[Key] = &[
         A_LIST,
         "variables of your environment that setup and teardown get",
     ),
+    key(
+        "worktree.ports",
+        Type::Integer { min: 0, max: 1000 },
+        "a number from 0 to 1000",
+        "how many ports of its own each running agent has",
+    ),
+    key(
+        "worktree.builds",
+        Type::Choice(&["own", "shared"]),
+        "`own` or `shared`",
+        "whether each agent builds in its worktree, or all in directories that they share",
+    ),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
     key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),
@@ -120,6 +132,13 @@ const KEYS: &[Key] = &[
         "where state is on remotes that take only branches",
     ),
     key("remote-timeout", Type::Duration, A_SPAN, "how long a remote may take for one step"),
+    key(
+        "base-fetch",
+        Type::Choice(&["auto", "never"]),
+        "`auto` or `never`",
+        "whether spawn fetches the upstream of the branch that agents start from",
+    ),
+    key("base-timeout", Type::Duration, A_SPAN, "how long that may take"),
     key(
         "transcripts",
         Type::Choice(&["local", "remote"]),

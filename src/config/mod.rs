@@ -217,6 +217,19 @@ impl Settings {
         }
     }
 
+    /// Whether the upstream of what agents start from is fetched first.
+    pub fn fetches_base(&self) -> bool {
+        self.text("base-fetch") != Some("never")
+    }
+
+    /// How long that may take.
+    pub fn base_timeout(&self) -> std::time::Duration {
+        match self.setting("base-timeout").map(|setting| &setting.value) {
+            Some(Value::Duration(timeout)) => *timeout,
+            _ => std::time::Duration::from_secs(10),
+        }
+    }
+
     /// Whether workers send transcripts to the remote.
     pub fn sends_transcripts(&self) -> bool {
         self.text("transcripts") == Some("remote")
@@ -287,6 +300,19 @@ impl Settings {
             Some(Value::Duration(span)) => *span,
             _ => std::time::Duration::from_secs(600),
         }
+    }
+
+    /// How many ports each running agent has.
+    pub fn ports(&self) -> u16 {
+        match self.setting("worktree.ports").map(|setting| &setting.value) {
+            Some(Value::Integer(ports)) => u16::try_from(*ports).unwrap_or(u16::MAX),
+            _ => 10,
+        }
+    }
+
+    /// Whether agents share build directories.
+    pub fn shares_builds(&self) -> bool {
+        self.text("worktree.builds") == Some("shared")
     }
 
     /// The bytes that must be free where worktrees are made before an agent starts.

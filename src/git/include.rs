@@ -18,7 +18,21 @@ const COPIES: &str = "orchestra-copies";
 /// The file there as long as it was not made ready for its agent.
 const UNPREPARED: &str = "orchestra-unprepared";
 
+/// The file there that says which ports its agent had last.
+const PORTS: &str = "orchestra-ports";
+
 impl Worktree {
+    /// The first of the ports that its agent had last.
+    pub fn first_port(&self) -> Option<u16> {
+        std::fs::read_to_string(self.git_dir.join(PORTS)).ok()?.trim().parse().ok()
+    }
+
+    /// Keeps in mind which ports its agent has.
+    pub fn note_first_port(&self, port: u16) -> Result<(), Error> {
+        let file = self.git_dir.join(PORTS);
+        std::fs::write(&file, format!("{port}\n")).map_err(|e| Error::file("write", file, e))
+    }
+
     /// Whether it was made, and whoever made it did not come to the end of making it ready.
     pub fn is_unprepared(&self) -> bool {
         self.git_dir.join(UNPREPARED).exists()

@@ -28,6 +28,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Another agent got a name that was chosen.
+    #[error("spawn {name}: another agent got this name meanwhile")]
+    NameTaken {
+        /// The name.
+        name: Name,
+    },
     /// A command of the settings failed in a worktree.
     #[error("{what}: {why}{}", said(.output))]
     Hook {

@@ -143,7 +143,7 @@ impl Lease {
     /// Lets go of it after the change that it was for failed. Was that refused, nothing is there; otherwise it may be in
     /// the state all the same (the disk was full when it had been written), and the files stay for `recover`.
     pub(super) fn give_up(self, error: &Error) -> Result<(), Error> {
-        if matches!(error, Error::Refused { .. }) { self.release() } else { Ok(()) }
+        if matches!(error, Error::Refused { .. } | Error::NameTaken { .. }) { self.release() } else { Ok(()) }
     }
 }
 

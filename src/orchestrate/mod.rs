@@ -1,6 +1,7 @@
 //! The use cases: spawn, supervise, overlap, merge, sync.
 
 pub mod archive;
+pub mod base;
 pub mod claim;
 pub mod control;
 pub mod cost;

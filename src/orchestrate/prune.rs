@@ -4,6 +4,7 @@
 //! for what is in no branch.
 
 use super::measure::size;
+use super::prepare::builds;
 use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another};
 use super::session::Surroundings;
 use super::{Error, RemoveOptions, lease, remove, trust};
@@ -112,6 +113,8 @@ enum What {
     /// A directory in the worktree of an agent that is at rest.
     Build(Id, PathBuf),
     Path(PathBuf),
+    /// A build directory that agents share, as long as none of them runs.
+    Shared(PathBuf),
     Ref(String, ObjectId),
 }
 
@@ -124,8 +127,8 @@ pub enum Pruned {
     Kept(String),
 }
 
-/// Everything that can go now.
-pub fn plan(store: &Store, options: PruneOptions) -> Result<Vec<Item>, Error> {
+/// Everything that can go now. Agents' worktrees are made below `worktree_root`.
+pub fn plan(store: &Store, options: PruneOptions, worktree_root: &Path) -> Result<Vec<Item>, Error> {
     let (repo, state) = (store.repo(), store.state()?);
     let now = store.clock().now();
     let live: BTreeSet<Id> = lease::live(repo).into_iter().map(|lease| lease.agent).collect();
@@ -142,6 +145,12 @@ pub fn plan(store: &Store, options: PruneOptions) -> Result<Vec<Item>, Error> {
     }
     rescues(repo, options, now, &mut items)?;
     refs(repo, &state, options, now, &mut items)?;
+    if live.is_empty() {
+        for dir in builds::shared(worktree_root) {
+            let item = of_path(repo, Kind::Build, dir.clone(), "shared by agents, and made again by the next build");
+            items.push(Item { what: What::Shared(dir), ..item });
+        }
+    }
     let cache = repo.local_dir().join("cache");
     if cache.is_dir() {
         items.push(of_path(repo, Kind::Cache, cache, "made again when it is needed"));
@@ -182,7 +191,10 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
         What::Build(agent, _) if lease::find_live(store.repo(), agent).is_some() => {
             Err(Error::refused("remove what a build made: its agent runs by now", None))
         }
-        What::Path(path) | What::Build(_, path) => {
+        What::Shared(_) if !lease::live(store.repo()).is_empty() => {
+            Err(Error::refused("remove what agents build into: one of them runs by now", None))
+        }
+        What::Path(path) | What::Shared(path) | What::Build(_, path) => {
             let gone = match path.symlink_metadata() {
                 Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
                 Ok(_) => std::fs::remove_file(path),

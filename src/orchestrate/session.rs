@@ -3,7 +3,7 @@
 use super::control::Desk;
 use super::environment::{self, environment};
 use super::lease::Lease;
-use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, prepare, require_room};
+use super::prepare::{builds, Prepared, Provision, Readiness, Task as Preparing, prepare, require_room};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
 use super::{Error, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
@@ -266,6 +266,10 @@ fn plan(
     let Outfit { profile, program, adapter } = outfit;
     let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
     environment::add_places(&mut env, &agent, &worktree.path, repo.main_dir());
+    prepared.add_to(&mut env);
+    if surroundings.provision.shares_builds {
+        builds::add(&mut env, &worktree.path, &surroundings.worktree_root);
+    }
     if adapter.hides_git_configuration() {
         let Identity { name, email } = repo.identity();
         for person in ["AUTHOR", "COMMITTER"] {

@@ -1,5 +1,6 @@
 //! Spawning: tasks become agents, all of them in one change of the state or none.
 
+use super::base::{Behind, behind};
 use super::lease::{Lease, LeaseInfo, LeaseState};
 use super::session::{Claim, Outfit};
 use super::{Error, trust};
@@ -8,13 +9,16 @@ use crate::git::Repository;
 use crate::model::{
     Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Severity, Task, TaskStatus, Timestamp,
 };
-use crate::process::Identity;
+use crate::process::{FileLock, Identity};
 use crate::store::{Store, Transaction};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest name that is made out of a title: it becomes a column, a branch and a directory.
 const NAME_LEN: usize = 28;
+
+/// How often a name is chosen again because somebody else got it.
+const CHOICES: u32 = 256;
 
 /// What agents are wanted for.
 #[derive(Debug, Clone)]
@@ -51,8 +55,8 @@ pub struct Base {
     pub commit: ObjectId,
     /// The branch that it is the tip of, a full ref name: where the work is expected to go.
     pub target: Option<String>,
-    /// The target's upstream and how many commits the target lacks of it, if any.
-    pub behind: Option<(String, u64)>,
+    /// How far the target is behind its upstream, if it is.
+    pub behind: Option<Behind>,
 }
 
 /// Claims tasks for new agents: takes their leases, and writes agents and claims as one change of the state.
@@ -61,7 +65,25 @@ pub struct Base {
 /// # Errors
 /// If a task is closed, held by somebody or waits for others, it is named with what would help, and nothing was
 /// claimed.
+///
+/// Of several at once that choose the same name, each but the first chooses again.
 pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
+    let mut held = None;
+    for _ in 0..CHOICES {
+        match attempt(store, request) {
+            Err(Error::NameTaken { .. }) if request.name.is_none() => {}
+            result => return result,
+        }
+        // From here on only with those who did not have to choose again yet.
+        if held.is_none() {
+            let path = store.repo().local_dir().join("names");
+            held = Some(FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))?);
+        }
+    }
+    attempt(store, request)
+}
+
+fn attempt(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     let repo = store.repo();
     trust::require_unchanged(repo)?;
     let base = find_base(repo, request.base.as_deref())?;
@@ -217,10 +239,7 @@ fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: boo
     let mut said = Vec::new();
     for agent in agents {
         if living.iter().any(|other| other.name == agent.name) {
-            return Err(Error::refused(
-                format!("spawn {}: another agent got this name meanwhile", agent.name),
-                None,
-            ));
+            return Err(Error::NameTaken { name: agent.name.clone() });
         }
         transaction.put(*agent)?;
         let Some(id) = &agent.task else {
@@ -310,21 +329,8 @@ fn find_base(repo: &Repository, revision: Option<&str>) -> Result<Base, Error> {
             (commit, if is_branch { Some(full) } else { head.branch })
         }
     };
-    let behind = target.as_deref().map(|target| behind_upstream(repo, target)).transpose()?.flatten();
+    let behind = target.as_deref().map(|target| behind(repo, target)).transpose()?.flatten();
     Ok(Base { commit, target, behind })
-}
-
-/// The upstream of a branch and how many commits the branch lacks, if any. Asks git only if there is an upstream.
-fn behind_upstream(repo: &Repository, branch: &str) -> Result<Option<(String, u64)>, Error> {
-    let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
-    if repo.config(&format!("branch.{short}.merge")).is_none() {
-        return Ok(None);
-    }
-    let format = "--format=%(upstream:short) %(upstream:track,nobracket)";
-    let text = repo.read(["for-each-ref", format, branch])?;
-    let Some((upstream, track)) = text.split_once(' ') else { return Ok(None) };
-    let behind = track.split(", ").find_map(|part| part.strip_prefix("behind ")?.parse().ok());
-    Ok(behind.map(|count| (upstream.to_owned(), count)))
 }
 
 /// What the work is called: the task's title, or the first line of the prompt.

@@ -12,6 +12,7 @@ mod disk;
 mod identity;
 mod lines;
 mod lock;
+mod port;
 mod presence;
 mod signal;
 mod socket;
@@ -28,6 +29,7 @@ pub use identity::{Identity, host_name};
 
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
+pub use port::is_port_free;
 pub use presence::is_at_work;
 pub use signal::{Change, Changes, Interrupt, Interrupts, is_in_front};
 pub use socket::{Connection, Lines, Listener};

@@ -1,7 +1,9 @@
 //! What a new worktree gets: files that git does not track, a setup command, room; and what its end brings.
 
+mod base;
 mod hooks;
 mod include;
+mod shared;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::session;
 use crate::cli::ui::{Align, Label, Table};
+use crate::orchestrate::default_worktree_root;
 use crate::orchestrate::measure::bytes;
 use crate::orchestrate::prune::{Item, PruneOptions, Pruned, plan, prune};
 use serde::Serialize;
@@ -54,7 +55,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.recover()?;
     }
     let store = ctx.store()?;
-    let items = plan(store, PruneOptions { older_than: args.older_than, transcripts: args.transcripts })?;
+    let options = PruneOptions { older_than: args.older_than, transcripts: args.transcripts };
+    // Where worktrees are made is asked of a setting that may wait for approval: nothing goes by that alone.
+    let root = session::worktree_root(ctx).or_else(|_| Ok::<_, CliError>(default_worktree_root(ctx.repo()?)))?;
+    let items = plan(store, options, &root)?;
     let told = |item: &Item, pruned: &Pruned| {
         if args.json {
             return;

@@ -6,11 +6,11 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::{Label, printable};
-use crate::cli::view::agent::branch_name;
+use crate::cli::view::{self, agent::branch_name};
 use crate::model::{Id, Kind, Name, Task, TaskStatus};
 use crate::orchestrate::claim::{Queue, Reserved};
 use crate::orchestrate::sync::Remote;
-use crate::orchestrate::{self, Base, SpawnRequest, supervise};
+use crate::orchestrate::{self, Base, SpawnRequest, base, supervise};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,9 @@ use std::time::Duration;
 /// Tasks that the remote knows are claimed there first, so that no other machine begins them too; a claim lasts until
 /// its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is
 /// said, and work begins without. `--no-claim` and `claim = never` ask no remote.
+///
+/// If the branch to start from has an upstream, that is fetched first, within `base-timeout` (10 seconds), so that it can
+/// be said how far it is behind; `--no-fetch` and `base-fetch = never` do not.
 ///
 /// What an agent may not do by itself is asked here. Where nobody can be asked, the question is recorded for
 /// `decide`, the agent is told no for now, and the exit code is 3. It is 4 if an agent failed.
@@ -53,6 +56,9 @@ pub(crate) struct Args {
     /// Take tasks that another agent holds or that wait for others
     #[arg(short, long)]
     force: bool,
+    /// Do not ask the remote whether the branch to start from is behind
+    #[arg(long)]
+    no_fetch: bool,
     #[command(flatten)]
     whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
@@ -95,6 +101,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let made = if several { fs::create_dir_all(record) } else { fs::write(record, "") };
         made.map_err(|error| not_kept(record, error))?;
     }
+    refresh_base(ctx, args)?;
     let reservation = reserve(ctx, args, &mut tasks)?;
     let request = SpawnRequest {
         tasks,
@@ -226,6 +233,23 @@ fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
     Ok(ready.into_iter().map(|task| task.id).collect())
 }
 
+/// Asks the remote of what agents start from what it has by now. That it does not answer keeps nobody from starting.
+fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
+    let settings = ctx.settings()?;
+    if args.no_fetch || !settings.fetches_base() {
+        return Ok(());
+    }
+    let refreshed = base::refresh(ctx.repo()?, args.base.as_deref(), settings.base_timeout());
+    if let Err((remote, error)) = refreshed {
+        // Without what every error of git begins with.
+        let cause = std::error::Error::source(&error).unwrap_or(&error);
+        let why = format!("nothing was fetched from {remote}: failed to {}", supervise::chain(cause));
+        ctx.ui().warn(printable(&why));
+        ctx.ui().hint("agents start from what is here; --no-fetch does not ask");
+    }
+    Ok(())
+}
+
 fn say_base(ctx: &Context, base: &Base) {
     let ui = ctx.ui();
     let paint = ui.err_painter();
@@ -233,8 +257,8 @@ fn say_base(ctx: &Context, base: &Base) {
     let commit = paint.paint(Label::Commit, base.commit.short());
     let from = if from.is_empty() { commit } else { format!("{} at {commit}", paint.paint(Label::Branch, from)) };
     ui.note(format!("starting from {from}"));
-    if let Some((upstream, count)) = &base.behind {
-        let commits = if *count == 1 { "commit" } else { "commits" };
-        ui.warn(format!("{} is {count} {commits} behind {upstream}", base.target.as_deref().map_or("", branch_name)));
+    if let Some(behind) = &base.behind {
+        ui.warn(view::behind(behind));
+        ui.hint(printable(&format!("`git merge --ff-only {0}` brings it up to date, `--base {0}` starts from there", behind.upstream)));
     }
 }

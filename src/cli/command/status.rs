@@ -7,6 +7,7 @@ use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
 use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
+use crate::orchestrate::base;
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
 use serde::Serialize;
@@ -128,6 +129,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         text.push_str(&view::machine::table(ctx, &fleet)?);
     }
     ctx.ui().page(&text)?;
+    for behind in base::behind_targets(ctx.repo()?, agents.iter().map(|status| &status.agent))? {
+        ctx.ui().warn(view::behind(&behind));
+    }
     let open = state.all::<Decision>()?.iter().filter(|asked| asked.status == DecisionStatus::Open).count();
     match open {
         0 => {}

@@ -104,7 +104,11 @@ pub fn tear_down(repo: &Repository, agent: &Agent, surroundings: &Surroundings) 
     let worktree = repo.find_worktree(agent.name.as_str())?.filter(crate::git::Worktree::is_intact);
     let Some(worktree) = worktree else { return Ok(()) };
     let run = agent.last_run().map_or(1, |(run, _)| run);
-    let env = hook_env(surroundings, hook, repo, agent, &worktree, run);
+    let mut env = hook_env(surroundings, hook, repo, agent, &worktree, run);
+    if let Some(port) = worktree.first_port() {
+        // Where what it began listens, as far as anybody knows.
+        env.insert("GIT_ORCHESTRA_PORT".into(), port.to_string().into());
+    }
     let ended = hook.run(&worktree.path, env, &surroundings.redactor, &|| true)?;
     let Ended::Failed { why, output } = ended else { return Ok(()) };
     Err(Error::Hook {

@@ -3,10 +3,13 @@
 //! A worktree that was made and not made ready says so in its private git directory, so that after a kill whoever
 //! starts its agent next makes it ready first. It may not run git in a worktree in which an agent worked.
 
+pub(super) mod builds;
 mod copies;
 mod hook;
+mod ports;
 
 pub use hook::{Hook, tear_down};
+pub(super) use ports::Ports;
 
 use super::measure::bytes;
 use super::session::Surroundings;
@@ -16,8 +19,9 @@ use crate::git::{Repository, Worktree};
 use crate::model::{Agent, Timestamp};
 use crate::process::free_space;
 use hook::Ended;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What worktrees get beside their files, by the settings.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +32,12 @@ pub struct Provision {
     pub teardown: Option<Hook>,
     /// The bytes that must be free before an agent starts.
     pub space_floor: u64,
+    /// How many ports each running agent has.
+    pub ports: u16,
+    /// Where it is written down who has which; without it nobody has any.
+    pub port_dir: Option<PathBuf>,
+    /// Whether agents share build directories.
+    pub shares_builds: bool,
 }
 
 /// What was done for a worktree, for its agent's journal and whoever looks.
@@ -37,6 +47,8 @@ pub(super) struct Prepared {
     pub(super) said: Vec<String>,
     /// What the setup command printed, redacted.
     pub(super) output: Option<String>,
+    /// Its ports, held as long as this is.
+    pub(super) ports: Option<Ports>,
 }
 
 /// How making ready ended, if nothing went wrong.
@@ -90,6 +102,7 @@ pub(super) fn prepare(
     now: Timestamp,
 ) -> Result<Readiness, Error> {
     let mut prepared = Prepared::default();
+    give_ports(task, worktree, &mut prepared)?;
     if !worktree.is_unprepared() {
         return Ok(Readiness::Ready(prepared));
     }
@@ -97,7 +110,8 @@ pub(super) fn prepare(
     if let Some(setup) = &task.surroundings.provision.setup {
         lease.preparing(now)?;
         (task.tell)(task.redactor.redact(&format!("setup: {}", setup.line())).0.into_owned());
-        let env = hook_env(task.surroundings, setup, task.repo, task.agent, worktree, task.run);
+        let mut env = hook_env(task.surroundings, setup, task.repo, task.agent, worktree, task.run);
+        prepared.add_to(&mut env);
         match setup.run(&worktree.path, env, task.redactor, task.wanted)? {
             Ended::Unwanted => return Ok(Readiness::Unwanted),
             Ended::Done { output, took } => {
@@ -120,6 +134,37 @@ pub(super) fn prepare(
     Ok(Readiness::Ready(prepared))
 }
 
+/// Takes the agent's ports. Which they are stays with the worktree: what its setup wrote into files names them.
+fn give_ports(task: &Task<'_>, worktree: &Worktree, prepared: &mut Prepared) -> Result<(), Error> {
+    let provision = &task.surroundings.provision;
+    let Some(dir) = provision.port_dir.as_deref().filter(|_| provision.ports > 0) else { return Ok(()) };
+    let before = worktree.first_port();
+    let taken = Ports::take(dir, task.repo, &task.agent.name, provision.ports, before)?;
+    let Some(ports) = taken else {
+        prepared.said.push("it has no ports of its own: all are taken".to_owned());
+        return Ok(());
+    };
+    if before != Some(ports.first) {
+        if let Some(before) = before {
+            let (first, last) = (ports.first, ports.last());
+            prepared.said.push(format!("its ports are {first} to {last} now: somebody has those from {before} on"));
+        }
+        worktree.note_first_port(ports.first)?;
+    }
+    prepared.ports = Some(ports);
+    Ok(())
+}
+
+impl Prepared {
+    /// Adds what was prepared to an environment.
+    pub(super) fn add_to(&self, env: &mut BTreeMap<OsString, OsString>) {
+        if let Some(ports) = &self.ports {
+            env.insert("GIT_ORCHESTRA_PORT".into(), ports.first.to_string().into());
+            env.insert("GIT_ORCHESTRA_PORTS".into(), ports.count.to_string().into());
+        }
+    }
+}
+
 /// What setup and teardown see: what agents do, but nothing of what their programs need to reach their models.
 fn hook_env(
     surroundings: &Surroundings,
@@ -128,9 +173,12 @@ fn hook_env(
     agent: &Agent,
     worktree: &Worktree,
     run: u32,
-) -> std::collections::BTreeMap<OsString, OsString> {
+) -> BTreeMap<OsString, OsString> {
     let dir = surroundings.program_dir.as_deref();
     let mut env = super::environment::of_hook(&surroundings.env, &hook.pass_env, agent, run, dir);
     super::environment::add_places(&mut env, agent, &worktree.path, repo.main_dir());
+    if surroundings.provision.shares_builds {
+        builds::add(&mut env, &worktree.path, &surroundings.worktree_root);
+    }
     env
 }

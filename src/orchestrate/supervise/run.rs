@@ -12,8 +12,9 @@ use crate::model::{Event, EventKind, Id, Outcome, Run, Timestamp};
 use crate::orchestrate::Error;
 use crate::orchestrate::control::{Asked, Feed, Refusal};
 use crate::orchestrate::lease::LeaseInfo;
+use crate::orchestrate::measure::bytes;
 use crate::process::{
-    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, InputError, Line, Source,
+    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, InputError, Line, Source, free_space,
 };
 use crate::store::Store;
 use crate::store::journal::{self, Entry};
@@ -25,6 +26,9 @@ use tokio::time::{Instant, sleep_until};
 /// At which attempt in vain a model that does not know who we are is given up. The first one may only have made a
 /// client fetch a new token.
 const REFUSALS: u64 = 2;
+
+/// At which such error one is stopped: the first may be of a file that was too large.
+const FULL: u32 = 2;
 
 /// What every run of a session needs.
 #[derive(Clone)]
@@ -79,6 +83,8 @@ struct Live {
     interrupted: bool,
     /// Why its model does not serve it, if it never will.
     refused: Option<String>,
+    /// How often it was told that the disk is full.
+    full: u32,
     /// Since when it says that it is done.
     done_since: Option<Instant>,
     /// Permission questions that a person looks at right now.
@@ -105,6 +111,7 @@ impl Live {
             listens_until: None,
             interrupted: false,
             refused: None,
+            full: 0,
             done_since: None,
             open: Vec::new(),
             decisions: Vec::new(),
@@ -163,13 +170,15 @@ impl Live {
         }
         let (agent, run, pid) = (plan.agent.id, plan.run, child.identity().pid);
         self.tell(None, Progress::Started { agent, run, pid }).await;
-        let prepared = std::mem::take(&mut self.plan.prepared);
-        if let Some(output) = prepared.output {
+        // What else was prepared is held to the end of the run.
+        let prepared = &mut self.plan.prepared;
+        let (output, said) = (prepared.output.take(), std::mem::take(&mut prepared.said));
+        if let Some(output) = output {
             // To be looked up; whoever waited for it was told that it went well.
             let kind = EventKind::Notice { text: format!("setup said:\n{output}") };
             self.write(&Entry::Event(Event { at: self.context.clock.now(), parent: None, kind }));
         }
-        for said in prepared.said {
+        for said in said {
             let said = self.context.redactor.redact(&said).0.into_owned();
             self.notice(&said).await;
         }
@@ -267,6 +276,9 @@ impl Live {
                 let raw = self.context.redactor.redact(&text).0.into_owned();
                 self.write(&Entry::Raw { raw, stderr });
             }
+            if stderr && says_full(&text) {
+                self.full += 1;
+            }
             for event in &mut events[before..] {
                 self.learn(event);
                 numbers.push(self.keep(event));
@@ -276,9 +288,29 @@ impl Live {
         for (event, number) in events.into_iter().zip(numbers) {
             self.show(child, event, number).await;
         }
-        if self.refused.is_some() && self.stopped_by.is_none() {
-            child.stop();
+        if self.stopped_by.is_some() {
+            return;
         }
+        if self.refused.is_some() {
+            child.stop();
+        } else if self.full >= FULL {
+            self.stop_for_room(child).await;
+        }
+    }
+
+    /// Ends a run that cannot write any more: what it would do next is to make it worse, or to take what it cannot write
+    /// for written. It can be resumed.
+    async fn stop_for_room(&mut self, child: &Child) {
+        self.stopped_by = Some("a full disk".to_owned());
+        let path = &self.plan.worktree.path;
+        let free = free_space(path).map_or_else(String::new, |free| format!(", {} are free there", bytes(free)));
+        let name = &self.plan.agent.name;
+        let text = format!(
+            "it was told {FULL} times that the disk is full{free}; it is stopped. `git orchestra prune` says what can go, \
+             `git orchestra resume {name}` goes on"
+        );
+        self.notice(&text).await;
+        child.stop();
     }
 
     /// Writes an event to the journal, and returns its number there; what is only a piece of a whole has none.
@@ -302,6 +334,7 @@ impl Live {
                 self.unanswered = false;
                 self.listens_until = Some(Instant::now() + self.plan.limits.after_result / 3);
             }
+            EventKind::ToolResult { ok: false, output, .. } if says_full(output) => self.full += 1,
             // The program would try for minutes, and nothing changes meanwhile.
             EventKind::Retry { attempt, status: Some(status @ (401 | 403)), error, .. }
                 if *attempt >= REFUSALS && event.parent.is_none() =>
@@ -571,6 +604,11 @@ impl Live {
         let event = Event { at, parent: None, kind: EventKind::Notice { text: text.to_owned() } };
         self.tell_event(event).await;
     }
+}
+
+/// Whether a failure is that of a disk, or a quota, that is full.
+fn says_full(text: &str) -> bool {
+    ["No space left on device", "ENOSPC", "Disk quota exceeded"].iter().any(|words| text.contains(words))
 }
 
 /// Why what was sent did not arrive.
