@@ -231,6 +231,7 @@ fn provision(ctx: &Context) -> Result<Provision, CliError> {
         ports: settings.ports(),
         port_dir: ctx.env().data_home().map(|dir| dir.join("git-orchestra/ports")),
         shares_builds: settings.shares_builds(),
+        zones: settings.zones(),
     })
 }
 

@@ -122,6 +122,7 @@ const KEYS: &[Key] = &[
         "`own` or `shared`",
         "whether each agent builds in its worktree, or all in directories that they share",
     ),
+    key("zone.*.paths", Type::List, A_LIST, "the directories that worktrees of a zone are limited to"),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
     key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),

@@ -315,6 +315,17 @@ impl Settings {
         self.text("worktree.builds") == Some("shared")
     }
 
+    /// The directories of zones that have some.
+    pub fn zones(&self) -> BTreeMap<String, Vec<String>> {
+        let of = |setting: &Setting| match (&setting.value, setting.key.strip_prefix("zone.")) {
+            (Value::List(paths), Some(key)) if !paths.is_empty() => {
+                Some((key.strip_suffix(".paths")?.to_owned(), paths.clone()))
+            }
+            _ => None,
+        };
+        self.iter().filter_map(of).collect()
+    }
+
     /// The bytes that must be free where worktrees are made before an agent starts.
     pub fn space_floor(&self) -> u64 {
         match self.setting("space-floor").map(|setting| &setting.value) {

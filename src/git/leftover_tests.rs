@@ -24,7 +24,7 @@ impl Left {
         let base = repository.resolve_commit("HEAD").unwrap();
         let root = sandbox.dir.path().join("agents");
         let name = "heron".parse().unwrap();
-        let new = NewWorktree { name: &name, root: &root, branch: BRANCH, base: &base };
+        let new = NewWorktree { name: &name, root: &root, branch: BRANCH, base: &base, sparse: &[] };
         let worktree = repository.add_worktree(&new).unwrap();
         Self { sandbox, repository, worktree }
     }

@@ -9,7 +9,9 @@ fn add(repository: &Repository, root: &Path, name: &str) -> Worktree {
     let base = repository.resolve_commit("HEAD").unwrap();
     let branch = format!("refs/heads/orchestra/{name}");
     let name: Name = name.parse().unwrap();
-    repository.add_worktree(&NewWorktree { name: &name, root, branch: &branch, base: &base }).unwrap()
+    repository
+        .add_worktree(&NewWorktree { name: &name, root, branch: &branch, base: &base, sparse: &[] })
+        .unwrap()
 }
 
 /// Somebody who was: a process of another boot.

@@ -26,6 +26,7 @@ mod reference;
 mod remote;
 mod repository;
 mod run;
+mod sparse;
 mod sync;
 #[cfg(test)]
 pub(crate) mod testing;

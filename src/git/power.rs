@@ -132,7 +132,7 @@ mod tests {
             let (name, base) = ("heron".parse().unwrap(), repository.resolve_commit("HEAD").unwrap());
             let root = sandbox.dir.path().join("worktrees");
             let branch = "refs/heads/orchestra/heron";
-            let new = NewWorktree { name: &name, root: &root, branch, base: &base };
+            let new = NewWorktree { name: &name, root: &root, branch, base: &base, sparse: &[] };
             let ours = repository.add_worktree(&new).unwrap();
             let theirs = sandbox.dir.path().join("theirs");
             sandbox.git(&["worktree", "add", "-q", "-b", "theirs", theirs.to_str().unwrap()]);

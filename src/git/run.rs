@@ -1,6 +1,6 @@
 //! The one hardened way to run git.
 
-use super::{Error, Repository};
+use super::{Error, Repository, sparse};
 use crate::process::Command;
 use bstr::ByteSlice;
 use std::ffi::{OsStr, OsString};
@@ -87,6 +87,14 @@ impl Repository {
         for (at, (key, value)) in PINNED.iter().enumerate() {
             command =
                 command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
+        }
+        if git_dir != self.common_dir() && sparse::is_sparse(git_dir) {
+            command = command.env("GIT_CONFIG_COUNT", (PINNED_COUNT + sparse::CONFIG.len()).to_string());
+            for (at, (key, value)) in (PINNED_COUNT..).zip(sparse::CONFIG) {
+                command = command
+                    .env(format!("GIT_CONFIG_KEY_{at}"), key)
+                    .env(format!("GIT_CONFIG_VALUE_{at}"), value);
+            }
         }
         command.args(args)
     }

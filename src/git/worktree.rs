@@ -56,6 +56,8 @@ pub struct NewWorktree<'a> {
     pub branch: &'a str,
     /// The commit that it starts from.
     pub base: &'a ObjectId,
+    /// The directories that it is limited to, beside the files at the root; none for all there is.
+    pub sparse: &'a [String],
 }
 
 /// What was about to happen to a worktree. Written before, deleted after.
@@ -213,11 +215,17 @@ impl Repository {
             base: Some(new.base.clone()),
             had_branch: false,
         };
-        self.make_worktree(lock, &intent, &["--no-track", "-b", short], new.base.as_str())
+        self.make_worktree(lock, &intent, &["--no-track", "-b", short], new.base.as_str(), new.sparse)
     }
 
     /// Makes the directory of an existing branch again: it was removed by hand, or with its agent.
-    pub fn restore_worktree(&self, name: &Name, root: &Path, branch: &str) -> Result<Worktree, Error> {
+    pub fn restore_worktree(
+        &self,
+        name: &Name,
+        root: &Path,
+        branch: &str,
+        sparse: &[String],
+    ) -> Result<Worktree, Error> {
         let lock = self.worktree_lock()?;
         let short = branch.strip_prefix("refs/heads/").unwrap_or(branch);
         if let Some(old) = self.find_worktree(name.as_str())? {
@@ -237,7 +245,7 @@ impl Repository {
             base: None,
             had_branch: true,
         };
-        self.make_worktree(lock, &intent, &[], short)
+        self.make_worktree(lock, &intent, &[], short, sparse)
     }
 
     /// Does what `intent` says: registers under the lock, and checks out without it.
@@ -247,6 +255,7 @@ impl Repository {
         intent: &Intent,
         options: &[&str],
         start: &str,
+        sparse: &[String],
     ) -> Result<Worktree, Error> {
         let (file, held) = self.write_intent(intent)?;
         let mark = self.mark(&intent.name);
@@ -262,6 +271,9 @@ impl Repository {
         std::fs::write(&ours, "made by git orchestra\n").map_err(|e| Error::file("write", ours, e))?;
         let worktree = Worktree { name: intent.name.to_string(), git_dir, path: intent.path.clone() };
         worktree.begin_preparing()?;
+        if !sparse.is_empty() {
+            worktree.limit_to(sparse)?;
+        }
         drop(lock);
         let reset = ["reset", "--hard", "--quiet", "--no-recurse-submodules"];
         let filled = self.git_at(&worktree.git_dir, Some(&worktree.path), reset).env(MARK, &mark).read();

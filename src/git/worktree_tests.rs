@@ -7,7 +7,7 @@ fn add(repository: &Repository, root: &Path, name: &str) -> Result<Worktree, Err
     let base = repository.resolve_commit("HEAD").unwrap();
     let branch = format!("refs/heads/orchestra/{name}");
     let name: Name = name.parse().unwrap();
-    repository.add_worktree(&NewWorktree { name: &name, root, branch: &branch, base: &base })
+    repository.add_worktree(&NewWorktree { name: &name, root, branch: &branch, base: &base, sparse: &[] })
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_worktree_whose_directory_is_gone_is_removed_and_can_be_restored() {
     let made = add(&repository, &root, "heron").unwrap();
     std::fs::remove_dir_all(&made.path).unwrap();
     let name = "heron".parse().unwrap();
-    let again = repository.restore_worktree(&name, &root, "refs/heads/orchestra/heron").unwrap();
+    let again = repository.restore_worktree(&name, &root, "refs/heads/orchestra/heron", &[]).unwrap();
     assert_eq!(again, made);
     assert!(again.is_intact());
     std::fs::remove_dir_all(&made.path).unwrap();
@@ -187,7 +187,7 @@ fn a_worktree_that_somebody_else_made_is_not_ours() {
     let theirs = sandbox.dir.path().join("hotfix");
     sandbox.git(&["worktree", "add", "-q", "-b", "hotfix", theirs.to_str().unwrap()]);
     assert_eq!(repository.find_worktree("hotfix").unwrap(), None);
-    let restored = repository.restore_worktree(&"hotfix".parse().unwrap(), &root, "refs/heads/main");
+    let restored = repository.restore_worktree(&"hotfix".parse().unwrap(), &root, "refs/heads/main", &[]);
     assert!(matches!(restored, Err(Error::Taken { what: "worktree", .. })), "{restored:?}");
     assert!(add(&repository, &root, "hotfix").is_err());
     assert!(theirs.join(".git").exists());

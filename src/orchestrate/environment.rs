@@ -141,6 +141,17 @@ pub(super) fn add_places(
     }
 }
 
+/// Adds to what git is told by the environment.
+pub(super) fn add_git_config(env: &mut BTreeMap<OsString, OsString>, settings: &[(&str, &str)]) {
+    let count = env.get(OsStr::new("GIT_CONFIG_COUNT")).and_then(|count| count.to_str()?.parse().ok());
+    let count: usize = count.unwrap_or(0);
+    for (at, (key, value)) in (count..).zip(settings) {
+        env.insert(format!("GIT_CONFIG_KEY_{at}").into(), key.into());
+        env.insert(format!("GIT_CONFIG_VALUE_{at}").into(), value.into());
+    }
+    env.insert("GIT_CONFIG_COUNT".into(), (count + settings.len()).to_string().into());
+}
+
 fn short(branch: &str) -> &str {
     branch.strip_prefix("refs/heads/").unwrap_or(branch)
 }

@@ -54,6 +54,8 @@ struct Package {
     resume: bool,
     decided: BTreeMap<String, bool>,
     title: String,
+    #[serde(default)]
+    zone: Option<String>,
     jobs: u32,
     operation: Option<HandedOperation>,
 }
@@ -87,7 +89,7 @@ pub fn hand_over(
     program: &Command,
 ) -> Result<Handover, Error> {
     let name = claim.agent.name.clone();
-    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title } = claim;
+    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, zone } = claim;
     let Outfit { profile, program: words, .. } = outfit;
     let info = lease.info().clone();
     let handle = lease.share()?;
@@ -102,6 +104,7 @@ pub fn hand_over(
         resume,
         decided,
         title,
+        zone,
         jobs,
         operation: operation.map(Operation::hand_on),
     };
@@ -146,6 +149,7 @@ pub fn take_over(repo: &Repository, socket: OwnedFd, lease: OwnedFd) -> Result<(
         resume,
         decided,
         title,
+        zone,
         jobs,
         operation,
     } = package;
@@ -153,7 +157,7 @@ pub fn take_over(repo: &Repository, socket: OwnedFd, lease: OwnedFd) -> Result<(
     let adapter = find_adapter(&profile.program)
         .ok_or_else(|| Error::refused(format!("run {}: its program is unknown", agent.name), None))?;
     let outfit = Outfit { profile, program, adapter };
-    let claim = Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title };
+    let claim = Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, zone };
     Ok((Taken { claim, jobs, operation: operation.map(Operation::from) }, socket))
 }
 

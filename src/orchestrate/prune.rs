@@ -147,7 +147,8 @@ pub fn plan(store: &Store, options: PruneOptions, worktree_root: &Path) -> Resul
     refs(repo, &state, options, now, &mut items)?;
     if live.is_empty() {
         for dir in builds::shared(worktree_root) {
-            let item = of_path(repo, Kind::Build, dir.clone(), "shared by agents, and made again by the next build");
+            let item =
+                of_path(repo, Kind::Build, dir.clone(), "shared by agents, and made again by the next build");
             items.push(Item { what: What::Shared(dir), ..item });
         }
     }

@@ -3,7 +3,7 @@
 use super::control::Desk;
 use super::environment::{self, environment};
 use super::lease::Lease;
-use super::prepare::{builds, Prepared, Provision, Readiness, Task as Preparing, prepare, require_room};
+use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
 use super::{Error, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
@@ -58,6 +58,8 @@ pub struct Claim {
     pub(super) resume: bool,
     pub(super) decided: BTreeMap<String, bool>,
     pub(super) title: String,
+    /// The zone that its worktree is limited to, whatever its task says.
+    pub(super) zone: Option<String>,
 }
 
 /// The directory for agents' worktrees when nobody says otherwise: `<name>.orchestra` beside the repository.
@@ -169,7 +171,10 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
         Some(Err(error)) => return Some(take_back(store, claim, &error)),
     }
     let room = require_room(&surroundings.worktree_root, surroundings.provision.space_floor);
-    let (worktree, tip) = match room.and_then(|()| worktree(store.repo(), surroundings, &claim.agent)) {
+    let (worktree, tip) = match room.and_then(|()| {
+        let sparse = directories(store, surroundings, &claim.agent, claim.zone.as_deref())?;
+        worktree(store.repo(), surroundings, &claim.agent, &sparse)
+    }) {
         Ok(made) => made,
         Err(error) => return Some(take_back(store, claim, &error)),
     };
@@ -231,11 +236,31 @@ fn unmake(store: &Store, claim: Claim, worktree: &Worktree, error: &Error) -> Fi
     finished
 }
 
+/// The directories of the zone that was asked for, or of the agent's task's; none if the settings bind that to none.
+fn directories(
+    store: &Store,
+    surroundings: &Surroundings,
+    agent: &Agent,
+    zone: Option<&str>,
+) -> Result<Vec<String>, Error> {
+    let zones = &surroundings.provision.zones;
+    if zones.is_empty() {
+        return Ok(Vec::new());
+    }
+    let of_task = match &agent.task {
+        Some(task) if zone.is_none() => store.state()?.get::<Task>(task)?.and_then(|task| task.zone),
+        _ => None,
+    };
+    let zone = zone.map(str::to_owned).or(of_task);
+    Ok(zone.and_then(|zone| zones.get(&zone).cloned()).unwrap_or_default())
+}
+
 /// The agent's worktree and its branch's tip, made if they are missing.
 pub(super) fn worktree(
     repo: &Repository,
     surroundings: &Surroundings,
     agent: &Agent,
+    sparse: &[String],
 ) -> Result<(Worktree, ObjectId), Error> {
     if let Some(found) = repo.find_worktree(agent.name.as_str())?
         && found.is_intact()
@@ -248,9 +273,9 @@ pub(super) fn worktree(
     if let Some(tip) = repo.find_ref(&agent.branch)?
         && (agent.runs.len() > 1 || tip == agent.base)
     {
-        return Ok((repo.restore_worktree(&agent.name, root, &agent.branch)?, tip));
+        return Ok((repo.restore_worktree(&agent.name, root, &agent.branch, sparse)?, tip));
     }
-    let new = NewWorktree { name: &agent.name, root, branch: &agent.branch, base: &agent.base };
+    let new = NewWorktree { name: &agent.name, root, branch: &agent.branch, base: &agent.base, sparse };
     Ok((repo.add_worktree(&new)?, agent.base.clone()))
 }
 
@@ -262,11 +287,14 @@ fn plan(
     repo: &Repository,
     prepared: Prepared,
 ) -> Plan {
-    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title } = claim;
+    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, .. } = claim;
     let Outfit { profile, program, adapter } = outfit;
     let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
     environment::add_places(&mut env, &agent, &worktree.path, repo.main_dir());
     prepared.add_to(&mut env);
+    if worktree.is_sparse() {
+        environment::add_git_config(&mut env, &Worktree::sparse_config());
+    }
     if surroundings.provision.shares_builds {
         builds::add(&mut env, &worktree.path, &surroundings.worktree_root);
     }

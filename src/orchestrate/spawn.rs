@@ -31,6 +31,8 @@ pub struct SpawnRequest {
     pub name: Option<Name>,
     /// The commit to start from; `None` for the tip of the branch that is checked out.
     pub base: Option<String>,
+    /// The zone that their worktrees are limited to; without it that of each task.
+    pub zone: Option<String>,
     /// Whether to take tasks that others hold or that wait for others.
     pub force: bool,
     /// The profile, and how its program is started.
@@ -115,7 +117,9 @@ fn attempt(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
         let name = choose_name(request.name.as_ref(), &title, &mut taken)?;
         let agent = new_agent(store, request, &base, &machine, name, task.as_ref(), at)?;
         let touching = findings_for(&findings, task.as_ref());
-        claims.push(claim(store, agent, 1, &request.outfit, title, &touching)?);
+        let mut claim = claim(store, agent, 1, &request.outfit, title, &touching)?;
+        claim.zone.clone_from(&request.zone);
+        claims.push(claim);
     }
     let agents: Vec<&Agent> = claims.iter().map(|claim| &claim.agent).collect();
     match store.transact(|transaction| write_claims(transaction, &agents, request.force)) {
@@ -197,6 +201,7 @@ pub(super) fn claim_with(
         resume: false,
         decided: BTreeMap::new(),
         title,
+        zone: None,
     })
 }
 

@@ -64,7 +64,15 @@ impl Stage {
 
     fn request(tasks: &[Id], script: &str) -> SpawnRequest {
         let outfit = Self::outfit(script);
-        SpawnRequest { tasks: tasks.into(), prompt: None, name: None, base: None, force: false, outfit }
+        SpawnRequest {
+            tasks: tasks.into(),
+            prompt: None,
+            name: None,
+            base: None,
+            zone: None,
+            force: false,
+            outfit,
+        }
     }
 
     fn surroundings(&self) -> Surroundings {

@@ -94,7 +94,8 @@ pub fn take(
     let conversation = said.conversation.and_then(|conversation| {
         let (session, run) = (started.session.as_deref().unwrap_or_default(), number);
         let env = environment(&surroundings.env, &outfit.profile, &started, run, None);
-        let (worktree, _) = worktree(store.repo(), surroundings, &started).map_err(|error| chain(&error))?;
+        let (worktree, _) =
+            worktree(store.repo(), surroundings, &started, &[]).map_err(|error| chain(&error))?;
         said::put(store, conversation, outfit, &env, session, &worktree.path)
     });
     let fence = match &started.task {

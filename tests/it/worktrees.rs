@@ -4,6 +4,7 @@ mod base;
 mod hooks;
 mod include;
 mod shared;
+mod zones;
 
 use std::path::PathBuf;
 

@@ -56,9 +56,9 @@ pub(crate) struct Args {
     /// Take tasks that another agent holds or that wait for others
     #[arg(short, long)]
     force: bool,
-    /// Do not ask the remote whether the branch to start from is behind
-    #[arg(long)]
-    no_fetch: bool,
+    /// Check out only the directories of this zone (`zone.NAME.paths`) [default: the task's zone]
+    #[arg(long, value_name = "ZONE")]
+    zone: Option<String>,
     #[command(flatten)]
     whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Whether tasks are claimed on the remote first.
+/// What a remote is asked for first.
 #[derive(Debug, clap::Args)]
 struct Whether {
     /// Claim the tasks on the remote first, whatever `claim` is set to
@@ -85,6 +85,9 @@ struct Whether {
     /// Claim nothing on a remote
     #[arg(long, conflicts_with = "claim")]
     no_claim: bool,
+    /// Do not ask the remote whether the branch to start from is behind
+    #[arg(long)]
+    no_fetch: bool,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
@@ -92,6 +95,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let outfit = session::outfit(ctx, args.profile.as_deref())?;
     // What would keep every agent from starting is said before anything is claimed.
     let surroundings = session::surroundings(ctx)?;
+    if let Some(zone) = args.zone.as_ref().filter(|zone| !surroundings.provision.zones.contains_key(*zone)) {
+        return Err(CliError::usage(format!("no directories are set for the zone `{zone}`"))
+            .hint(format!("set `zone.{zone}.paths` in orchestra.toml: zone.{zone}.paths = ['src/parser']")));
+    }
     orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
     let mut tasks = tasks(ctx, args)?;
     let several = tasks.len() > 1;
@@ -108,6 +115,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         prompt: args.message.clone(),
         name: args.name.clone(),
         base: args.base.clone(),
+        zone: args.zone.clone(),
         force: args.force,
         outfit,
     };
@@ -236,7 +244,7 @@ fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
 /// Asks the remote of what agents start from what it has by now. That it does not answer keeps nobody from starting.
 fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
     let settings = ctx.settings()?;
-    if args.no_fetch || !settings.fetches_base() {
+    if args.whether.no_fetch || !settings.fetches_base() {
         return Ok(());
     }
     let refreshed = base::refresh(ctx.repo()?, args.base.as_deref(), settings.base_timeout());

@@ -132,8 +132,13 @@ impl<'a> Page<'a> {
 /// How far a branch is behind its upstream, in words.
 pub(crate) fn behind(behind: &crate::orchestrate::base::Behind) -> String {
     let commits = if behind.commits == 1 { "commit" } else { "commits" };
-    printable(&format!("{} is {} {commits} behind {}", agent::branch_name(&behind.branch), behind.commits, behind.upstream))
-        .into_owned()
+    printable(&format!(
+        "{} is {} {commits} behind {}",
+        agent::branch_name(&behind.branch),
+        behind.commits,
+        behind.upstream
+    ))
+    .into_owned()
 }
 
 #[cfg(test)]

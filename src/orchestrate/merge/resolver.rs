@@ -56,6 +56,7 @@ pub fn claim_resolver(
         prompt: Some(brief(conflict, words)),
         name: None,
         base: Some(base.to_string()),
+        zone: None,
         force: false,
         outfit,
     };

@@ -38,6 +38,8 @@ pub struct Provision {
     pub port_dir: Option<PathBuf>,
     /// Whether agents share build directories.
     pub shares_builds: bool,
+    /// Directories of zones, for worktrees that are limited to them.
+    pub zones: BTreeMap<String, Vec<String>>,
 }
 
 /// What was done for a worktree, for its agent's journal and whoever looks.
@@ -106,6 +108,9 @@ pub(super) fn prepare(
     if !worktree.is_unprepared() {
         return Ok(Readiness::Ready(prepared));
     }
+    if worktree.is_sparse() {
+        prepared.said.push("its worktree has a part of the files: git sparse-checkout list".to_owned());
+    }
     prepared.said.extend(copies::copy(task.repo, worktree)?);
     if let Some(setup) = &task.surroundings.provision.setup {
         lease.preparing(now)?;
@@ -147,7 +152,9 @@ fn give_ports(task: &Task<'_>, worktree: &Worktree, prepared: &mut Prepared) -> 
     if before != Some(ports.first) {
         if let Some(before) = before {
             let (first, last) = (ports.first, ports.last());
-            prepared.said.push(format!("its ports are {first} to {last} now: somebody has those from {before} on"));
+            prepared
+                .said
+                .push(format!("its ports are {first} to {last} now: somebody has those from {before} on"));
         }
         worktree.note_first_port(ports.first)?;
     }

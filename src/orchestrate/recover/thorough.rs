@@ -211,7 +211,7 @@ fn recreate(store: &Store, agent: &Agent, lost: &Lost, options: &RecoverOptions)
     }
     match &lost.worktree {
         Some(Gone::Missing) => {
-            let made = repo.restore_worktree(&agent.name, &options.worktree_root, &agent.branch)?;
+            let made = repo.restore_worktree(&agent.name, &options.worktree_root, &agent.branch, &[])?;
             let what = "what was in it and not committed is gone";
             done.push(format!("made its worktree {} again; {what}", made.path.display()));
         }

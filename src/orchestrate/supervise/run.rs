@@ -303,7 +303,8 @@ impl Live {
     async fn stop_for_room(&mut self, child: &Child) {
         self.stopped_by = Some("a full disk".to_owned());
         let path = &self.plan.worktree.path;
-        let free = free_space(path).map_or_else(String::new, |free| format!(", {} are free there", bytes(free)));
+        let free =
+            free_space(path).map_or_else(String::new, |free| format!(", {} are free there", bytes(free)));
         let name = &self.plan.agent.name;
         let text = format!(
             "it was told {FULL} times that the disk is full{free}; it is stopped. `git orchestra prune` says what can go, \

@@ -138,7 +138,8 @@ impl Stage {
         let lease = Lease::take(self.repo(), info).unwrap().unwrap();
         self.store.transact(|tx| tx.put(&agent)).unwrap();
         let root = self.sandbox.dir.path().join("agents");
-        let new = NewWorktree { name: &agent.name, root: &root, branch: &agent.branch, base: &tip };
+        let new =
+            NewWorktree { name: &agent.name, root: &root, branch: &agent.branch, base: &tip, sparse: &[] };
         let worktree = self.repo().add_worktree(&new).unwrap();
         let path = ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
         let home = ("HOME".into(), self.sandbox.dir.path().join("home").into());

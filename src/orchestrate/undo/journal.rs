@@ -130,7 +130,7 @@ pub(super) fn finish(repo: &Repository, content: &Content) -> Result<(), Error> 
         let found = repo.find_worktree(name.as_str())?.filter(Worktree::is_intact);
         let worktree = match found {
             Some(worktree) => worktree,
-            None => repo.restore_worktree(name, &content.root, branch)?,
+            None => repo.restore_worktree(name, &content.root, branch, &[])?,
         };
         if let Some(commit) = files {
             repo.bring_back(&worktree, commit)?;

@@ -204,6 +204,7 @@ impl Shift {
             prompt: None,
             name: name(&task, fence),
             base: None,
+            zone: None,
             force: false,
             outfit: self.worker.outfit.clone(),
         };

@@ -67,7 +67,7 @@ fn agents_that_are_spawned_at_once_are_all_there_and_nothing_else_is() {
     sandbox.commit("ignore");
     sandbox.write(".worktreeinclude", ".env\n");
     sandbox.write(".env", "x\n");
-    let begin = |number: usize| {
+    let start = |number: usize| {
         let mut command = sandbox.command(ORCHESTRA);
         // The same words: they all want the same name.
         command.args(["spawn", "-m", "Do the work"]);
@@ -76,7 +76,7 @@ fn agents_that_are_spawned_at_once_are_all_there_and_nothing_else_is() {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let children: Vec<_> = (0..count).map(begin).collect();
+    let children: Vec<_> = (0..count).map(start).collect();
     let begun = || fs::read_to_string(sandbox.root().join("begun")).unwrap_or_default().lines().count();
     // More agents without a terminal than may run at once wait for their turn: those of four.
     let detached = (0..count).filter(|number| number % 4 == 3).count();
@@ -121,7 +121,10 @@ fn two_errors_of_a_full_disk_stop_an_agent_and_it_can_be_resumed() {
     let sandbox = sandbox(script, "");
     let out = sandbox.orchestra(&["spawn", "-m", "Work"]);
     assert_eq!(out.code, 4, "{out}");
-    assert!(out.stdout.contains("told 2 times that the disk is full, ") && out.stdout.contains("are free there"), "{out}");
+    assert!(
+        out.stdout.contains("told 2 times that the disk is full, ") && out.stdout.contains("are free there"),
+        "{out}"
+    );
     assert!(out.stdout.contains("git orchestra resume work"), "{out}");
     assert_eq!(agents(&sandbox), [("work".to_owned(), "stopped".to_owned())]);
     assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work", "what it had is kept");
