@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     machine: String::new(),
                     taken: None,
                     session: None,
+                    budget: git_orchestra::model::Budget::default(),
                     runs: BTreeMap::from([(1, run(number, now))]),
                     removed: None,
                     merged: None,

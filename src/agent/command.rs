@@ -1,7 +1,7 @@
 //! Any program as an agent: its lines become text, its exit status tells how it went.
 
 use super::{Adapter, Decoder, Launch, LaunchRequest, tool};
-use crate::model::{Event, EventKind, Timestamp, Usage};
+use crate::model::{Event, EventKind, Measure, Timestamp, Usage};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -32,7 +32,8 @@ impl Adapter for Command {
         let prompt = whole_prompt(request);
         let words = request.program.iter().chain(&request.extra_args);
         let argv = words.map(|word| fill(word, prompt.as_bytes())).collect();
-        Launch { argv, env: vec![(PROMPT_VARIABLE.into(), prompt.into())], ..Launch::default() }
+        let notices = request.unkept(&[Measure::Cost, Measure::Tokens, Measure::Turns], &[]);
+        Launch { argv, env: vec![(PROMPT_VARIABLE.into(), prompt.into())], notices, ..Launch::default() }
     }
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {

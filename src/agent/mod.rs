@@ -34,7 +34,7 @@ pub use redact::Redactor;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};
 
-use crate::model::{Event, EventKind, Timestamp, Usage};
+use crate::model::{Budget, Event, EventKind, Measure, Timestamp, Usage};
 use conversation::{ConversationFile, Place, Turn};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -136,6 +136,11 @@ pub trait Decoder: Send {
 
     /// Whether the program's last result says that it failed, in its words.
     fn reported_failure(&self) -> Option<String>;
+
+    /// The limit that the program ended itself for, if its last result says so.
+    fn limit(&self) -> Option<Measure> {
+        None
+    }
 }
 
 /// Everything that starting a program needs to know.
@@ -157,10 +162,8 @@ pub struct LaunchRequest {
     pub model: Option<String>,
     /// What it may do without asking.
     pub permissions: Permissions,
-    /// After how many turns it must end.
-    pub max_turns: Option<u64>,
-    /// After how much money it must end, in millionths of a US dollar.
-    pub max_cost_micro_usd: Option<u64>,
+    /// What it may still use. A program is told what it can keep itself.
+    pub budget: Budget,
     /// Arguments that the profile adds, last.
     pub extra_args: Vec<OsString>,
     /// What earlier runs of the same conversation took, for programs that count them in.
@@ -168,14 +171,22 @@ pub struct LaunchRequest {
 }
 
 impl LaunchRequest {
-    /// What is to be said of limits by a program that cannot keep any.
-    fn unkept_limits(&self) -> Vec<String> {
-        let turns = self.max_turns.map(|_| ("max-turns", "turns"));
-        let cost = self.max_cost_micro_usd.map(|_| ("max-cost", "money"));
-        let say = |(key, what)| {
-            format!("its program knows no limit on {what}: `{key}` is not in force, `timeout` would be")
+    /// What is to be said of a budget by a program that never tells how much it used of `untold`, and tells how much
+    /// of `late` only when it is done.
+    fn unkept(&self, untold: &[Measure], late: &[Measure]) -> Vec<String> {
+        let limited = |measures: &[Measure]| {
+            let limited = measures.iter().filter(|measure| self.budget.of(**measure).is_some());
+            limited.map(|measure| measure.key()).collect::<Vec<_>>()
         };
-        turns.into_iter().chain(cost).map(say).collect()
+        let never = limited(untold).into_iter().map(|key| {
+            format!(
+                "its program does not tell how much it uses: `{key}` is not in force, `max-time` would be"
+            )
+        });
+        let late = limited(late).into_iter().map(|key| {
+            format!("its program tells only when it is done how much it used: `{key}` counts between runs, not within one")
+        });
+        never.chain(late).collect()
     }
 }
 

@@ -22,7 +22,7 @@ use super::lenient::Scalar;
 use super::sink::MAX_RAW;
 use super::tool::{self, few_lines};
 use super::{Adapter, Decoder, Launch, LaunchRequest, transcript};
-use crate::model::{Cost, Event, EventKind, Timestamp, Usage};
+use crate::model::{Cost, Event, EventKind, Measure, Timestamp, Usage};
 use serde_json::value::RawValue;
 use wire::Line;
 
@@ -129,6 +129,10 @@ impl Decoder for ReplayDecoder {
 
     fn is_idle(&self) -> bool {
         self.claude.is_idle() || self.codex.is_idle() || self.gemini.is_idle()
+    }
+
+    fn limit(&self) -> Option<Measure> {
+        self.claude.limit()
     }
 
     fn reported_failure(&self) -> Option<String> {

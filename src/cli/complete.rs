@@ -266,6 +266,7 @@ mod tests {
                 "TEXT",
                 "TIME",
                 "TITLE",
+                "USD",
                 "WHEN",
                 "WORDS",
                 "ZONE",

@@ -25,6 +25,8 @@ pub enum Exit {
     TimedOut,
     /// 8: there is no such agent (`wait` only).
     NoAgent,
+    /// 9: a budget is used up.
+    UsedUp,
     /// 128 + n: ended by signal n.
     Signal(u8),
     /// What a script that `replay` plays asked for.
@@ -44,6 +46,7 @@ impl Exit {
             Self::Alarm => 6,
             Self::TimedOut => 7,
             Self::NoAgent => 8,
+            Self::UsedUp => 9,
             Self::Signal(number) => 128_u8.saturating_add(number),
             Self::Script(code) => code,
         }
@@ -75,6 +78,8 @@ pub(crate) enum ErrorKind {
     NoProgram,
     /// A remote does not have any more what we had seen of it.
     Alarm,
+    /// A budget is used up.
+    UsedUp,
     /// Whoever read our output went away.
     BrokenPipe,
     /// Anything else.
@@ -166,6 +171,7 @@ impl CliError {
             ErrorKind::Usage => Exit::Usage,
             ErrorKind::Alarm => Exit::Alarm,
             ErrorKind::NoAgent => Exit::NoAgent,
+            ErrorKind::UsedUp => Exit::UsedUp,
             // What a shell reports of git itself when its reader went away.
             ErrorKind::BrokenPipe => Exit::Signal(13),
             ErrorKind::NotFound(_)
@@ -205,6 +211,7 @@ impl CliError {
             ErrorKind::NotFound(Some(Kind::Merge))
             | ErrorKind::Usage
             | ErrorKind::Alarm
+            | ErrorKind::UsedUp
             | ErrorKind::BrokenPipe
             | ErrorKind::Failed => None,
         }
@@ -285,7 +292,9 @@ impl From<crate::orchestrate::Error> for CliError {
             }
             error => {
                 let hint = error.hint().map(str::to_owned);
-                let error = Self::layer(error);
+                let used_up = matches!(error, Error::UsedUp { .. });
+                let kind = if used_up { ErrorKind::UsedUp } else { ErrorKind::Failed };
+                let error = Self::layer(error).kind(kind);
                 match hint {
                     Some(hint) => error.hint(hint),
                     None => error,

@@ -10,7 +10,7 @@ use super::ui::{Label, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
-use crate::model::{Agent, Id, Outcome};
+use crate::model::{Agent, Budget, Id, Outcome};
 use crate::orchestrate::control::Refusal;
 use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
@@ -51,10 +51,16 @@ impl Session {
         let failed = |finished: &Finished| {
             finished.error.is_some() || !matches!(finished.outcome, Some(Outcome::Succeeded))
         };
+        let used_up = |finished: &Finished| {
+            finished.error.is_none()
+                && finished.outcome.as_ref().is_some_and(|outcome| outcome.over().is_some())
+        };
         if let Some(signal) = self.signal {
             Exit::Signal(u8::try_from(signal).unwrap_or(0))
-        } else if self.finished.iter().any(failed) {
+        } else if self.finished.iter().any(|one| failed(one) && !used_up(one)) {
             Exit::AgentFailed
+        } else if self.finished.iter().any(used_up) {
+            Exit::UsedUp
         } else if self.finished.iter().any(|finished| !finished.decisions.is_empty()) {
             Exit::Waiting
         } else {
@@ -91,7 +97,7 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliErr
             vec![find(named.unwrap_or(program))?]
         }
     };
-    Ok(Outfit { profile, program, adapter })
+    Ok(Outfit { profile, program, adapter, budget: Budget::default() })
 }
 
 /// Where programs are looked for.
@@ -205,6 +211,7 @@ pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
         env: ctx.env().share(),
         program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
         worktree_root: worktree_root(ctx)?,
+        budgets: super::command::budgets(ctx)?,
         slot: None,
         provision: provision(ctx)?,
         redactor: Arc::new(redactor(ctx)),

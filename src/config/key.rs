@@ -50,6 +50,7 @@ enum Type {
     Text,
     Name,
     Integer { min: u64, max: u64 },
+    Count,
     List,
     Duration,
     Money,
@@ -82,6 +83,8 @@ const PROGRAMS: &[&str] = &["claude", "codex", "gemini", "replay", "command"];
 /// What an agent may do without asking.
 const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
 const A_LIST: &str = "a list of words";
+const A_COUNT: &str = "a number from 1 such as `50`, `200k` or `2M`";
+const DOLLARS: &str = "US dollars such as `2.50`";
 const A_SPAN: &str = "a time span such as `90s`, `10m` or `2h`";
 
 const A_SIZE: &str = "a size such as `512M` or `2G`";
@@ -164,6 +167,15 @@ const KEYS: &[Key] = &[
         A_SPAN,
         "for how long nobody touched a closed task that `gc` archives",
     ),
+    key("task.max-cost", Type::Money, DOLLARS, "what all agents of one task may cost together"),
+    key("task.max-tokens", Type::Count, A_COUNT, "how many tokens all agents of one task may use"),
+    key("task.max-turns", Type::Count, A_COUNT, "how many turns all agents of one task may take"),
+    key("task.max-time", Type::Duration, A_SPAN, "how long all runs for one task may take together"),
+    key("fleet.max-cost", Type::Money, DOLLARS, "what all agents may cost together"),
+    key("fleet.max-tokens", Type::Count, A_COUNT, "how many tokens all agents may use together"),
+    key("fleet.max-turns", Type::Count, A_COUNT, "how many turns all agents may take together"),
+    key("fleet.max-time", Type::Duration, A_SPAN, "how long all runs may take together"),
+    key("fleet.period", Type::Duration, A_SPAN, "how far back runs began that count for fleet.max-…"),
     restricted("notify.command", Type::List, A_LIST, "what is run when an agent waits, failed or is done"),
     key(
         "notify.terminal",
@@ -189,13 +201,10 @@ const KEYS: &[Key] = &[
     ),
     key("profile.*.model", Type::Text, "a model's name", "the model, in the program's own words"),
     key("profile.*.role", Type::Text, "words", "what it is told about its role"),
-    key(
-        "profile.*.max-turns",
-        Type::Integer { min: 1, max: 1_000_000 },
-        "a number from 1",
-        "after how many turns it must end",
-    ),
-    key("profile.*.max-cost", Type::Money, "US dollars such as `2.50`", "after how much money it must end"),
+    key("profile.*.max-cost", Type::Money, DOLLARS, "what an agent may cost over all its runs"),
+    key("profile.*.max-tokens", Type::Count, A_COUNT, "how many tokens an agent may use over all its runs"),
+    key("profile.*.max-turns", Type::Count, A_COUNT, "how many turns an agent may take over all its runs"),
+    key("profile.*.max-time", Type::Duration, A_SPAN, "how long all runs of an agent may take together"),
     key("profile.*.idle-timeout", Type::Duration, A_SPAN, "how long it may be silent"),
     key("profile.*.timeout", Type::Duration, A_SPAN, "how long a run may take"),
 ];
@@ -251,6 +260,7 @@ impl Key {
             Type::Integer { min, max } => {
                 text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Integer)
             }
+            Type::Count => count(text).map(Value::Integer),
             Type::Duration => duration(text).map(Value::Duration),
             Type::Money => money(text).map(Value::Money),
             Type::Size => size(text).map(Value::Size),
@@ -287,8 +297,20 @@ fn size(text: &str) -> Option<u64> {
     digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// A count from 1: `50`, `200k`, `2M`.
+pub fn count(text: &str) -> Option<u64> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
+        "" => 1,
+        "k" | "K" => 1_000,
+        "m" | "M" => 1_000_000,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor).filter(|count| *count > 0)
+}
+
 /// Dollars with up to six decimals, as millionths.
-fn money(text: &str) -> Option<u64> {
+pub fn money(text: &str) -> Option<u64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     if part.len() > 6
         || !part.bytes().all(|b| b.is_ascii_digit())
@@ -318,7 +340,11 @@ mod tests {
         ] {
             assert_eq!(Key::find(path).unwrap().parse(&[text.into()]).unwrap().to_string(), text);
         }
+        let tokens = Key::find("task.max-tokens").unwrap();
+        assert_eq!(tokens.parse(&["200k".into()]), Some(Value::Integer(200_000)));
         for (path, text) in [
+            ("fleet.max-tokens", "0"),
+            ("fleet.max-tokens", "2G"),
             ("profile.a.max-cost", "-1"),
             ("profile.a.max-cost", "1e3"),
             ("profile.a.timeout", "2y"),

@@ -14,10 +14,11 @@ mod profile;
 pub mod program;
 mod source;
 
-pub use key::{Key, Value, duration as parse_span};
+pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
 
+use crate::model::{Budget, Measure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -169,6 +170,32 @@ impl Settings {
         match self.setting("jobs").map(|setting| &setting.value) {
             Some(Value::Integer(jobs)) => u32::try_from(*jobs).unwrap_or(u32::MAX),
             _ => 4,
+        }
+    }
+
+    /// What the keys below `prefix` (`task.`, `fleet.`, `profile.NAME.`) let be used.
+    pub fn budget(&self, prefix: &str) -> Budget {
+        let value = |measure: Measure| {
+            let setting = self.setting(&format!("{prefix}{}", measure.key()))?;
+            match &setting.value {
+                Value::Integer(number) | Value::Money(number) => Some(*number),
+                Value::Duration(span) => u64::try_from(span.as_millis()).ok(),
+                Value::Text(_) | Value::List(_) | Value::Size(_) => None,
+            }
+        };
+        Budget {
+            cost_micro_usd: value(Measure::Cost),
+            tokens: value(Measure::Tokens),
+            turns: value(Measure::Turns),
+            time_ms: value(Measure::Time),
+        }
+    }
+
+    /// How far back runs began that count for the budget of all agents; `None` for all of them.
+    pub fn fleet_period(&self) -> Option<std::time::Duration> {
+        match self.setting("fleet.period").map(|setting| &setting.value) {
+            Some(Value::Duration(span)) => Some(*span),
+            _ => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{Error, Settings, Value};
 use crate::agent::Permissions;
+use crate::model::Budget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -43,10 +44,8 @@ pub struct Profile {
     pub role: Option<String>,
     /// What it may do without asking.
     pub permissions: Permissions,
-    /// After how many turns it must end.
-    pub max_turns: Option<u64>,
-    /// After how much money it must end, in millionths of a US dollar.
-    pub max_cost_micro_usd: Option<u64>,
+    /// What an agent may use over all its runs.
+    pub budget: Budget,
     /// How long it may be silent.
     pub idle_timeout: Option<Duration>,
     /// How long a run may take.
@@ -79,8 +78,7 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Profile, Error> 
         model: None,
         role: None,
         permissions: Permissions::default(),
-        max_turns: None,
-        max_cost_micro_usd: None,
+        budget: settings.budget(&format!("profile.{name}.")),
         idle_timeout: None,
         timeout: None,
     };
@@ -94,8 +92,6 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Profile, Error> 
             ("model", Value::Text(model)) => profile.model = Some(model),
             ("role", Value::Text(role)) => profile.role = Some(role),
             ("permissions", Value::Text(word)) => profile.permissions = permissions(&word),
-            ("max-turns", Value::Integer(turns)) => profile.max_turns = Some(turns),
-            ("max-cost", Value::Money(micro_usd)) => profile.max_cost_micro_usd = Some(micro_usd),
             ("idle-timeout", Value::Duration(span)) => profile.idle_timeout = Some(span),
             ("timeout", Value::Duration(span)) => profile.timeout = Some(span),
             (key, Value::Text(value)) => {
@@ -139,7 +135,7 @@ mod tests {
         let profile = Settings::load(&sources).unwrap().profile("reviewer").unwrap();
         assert_eq!(profile.program, "claude");
         assert_eq!(profile.permissions, Permissions::Plan);
-        assert_eq!(profile.max_cost_micro_usd, Some(1_500_000));
+        assert_eq!(profile.budget.cost_micro_usd, Some(1_500_000));
         assert_eq!(profile.idle_timeout, Some(Duration::from_secs(600)));
         assert_eq!(profile.env["FOO"], "bar");
         let error = Settings::load(&Sources::default()).unwrap().profile("x").unwrap_err();

@@ -1,6 +1,6 @@
 //! Agents and their runs.
 
-use super::{Id, Name, ObjectId, Timestamp, Usage};
+use super::{Budget, Id, Name, ObjectId, Spending, Standing, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,9 @@ pub struct Agent {
     /// another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// What it may use over all its runs, where that was said of it and not of its profile.
+    #[serde(default, skip_serializing_if = "Budget::is_empty")]
+    pub budget: Budget,
     /// Every process life, by number from 1.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub runs: BTreeMap<u32, Run>,
@@ -74,6 +77,14 @@ impl Agent {
     pub fn usage_here(&self) -> Usage {
         self.runs.range(self.taken.unwrap_or(0)..).fold(Usage::default(), |mut sum, (_, run)| {
             sum += run.usage;
+            sum
+        })
+    }
+
+    /// What all runs that are over used of a budget.
+    pub fn spending(&self) -> Spending {
+        self.runs.values().fold(Spending::default(), |mut sum, run| {
+            sum += run.spending();
             sum
         })
     }
@@ -115,6 +126,14 @@ pub struct Run {
     pub transcript: Option<ObjectId>,
 }
 
+impl Run {
+    /// What it used of a budget, if it is over.
+    pub fn spending(&self) -> Spending {
+        let span = self.ended.map(|ended| ended.since(self.started)).unwrap_or_default();
+        Spending { usage: self.usage, time_ms: u64::try_from(span.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
 /// How a run ended: from the exit status and the signals that we sent, never from what the stream claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
@@ -128,14 +147,35 @@ pub enum Outcome {
     },
     /// We ended it, whatever it claimed while ending.
     Stopped {
-        /// Who or what asked: `interrupt`, `deadline`.
+        /// Who or what asked: `interrupt`, `deadline`, `max-cost`.
         by: String,
+        /// What was used up, if a budget was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        over: Option<Standing>,
     },
     /// Whoever watched it died, and it is not running any more.
     Lost,
 }
 
 impl Outcome {
+    /// We ended it because `by` asked.
+    pub fn stopped(by: impl Into<String>) -> Self {
+        Self::Stopped { by: by.into(), over: None }
+    }
+
+    /// We ended it, or did not begin it, because a budget is used up.
+    pub fn used_up(over: Standing) -> Self {
+        Self::Stopped { by: over.key(), over: Some(over) }
+    }
+
+    /// The budget that was used up, if that is why it ended.
+    pub const fn over(&self) -> Option<&Standing> {
+        match self {
+            Self::Stopped { over, .. } => over.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The word that listings show.
     pub const fn word(&self) -> &'static str {
         match self {

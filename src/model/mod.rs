@@ -4,6 +4,7 @@
 //! `git show refs/orchestra/state:tasks/…` prints; integers only, so that equal content is an equal blob.
 
 mod agent;
+mod budget;
 mod decision;
 mod event;
 mod finding;
@@ -16,6 +17,7 @@ mod time;
 mod usage;
 
 pub use agent::{Agent, Outcome, Run};
+pub use budget::{Budget, Measure, Scope, Spending, Standing};
 pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};
 pub use event::{Event, EventKind, ToolTarget};
 pub use finding::{Anchor, Finding, FindingStatus, Severity};

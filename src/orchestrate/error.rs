@@ -1,6 +1,6 @@
 //! What can go wrong in a use case.
 
-use crate::model::Name;
+use crate::model::{Name, Standing};
 use crate::{git, process, store};
 use std::path::PathBuf;
 
@@ -74,6 +74,16 @@ pub enum Error {
         /// What happened to which ref.
         alarms: Vec<super::sync::Alarm>,
     },
+    /// A budget is used up.
+    #[error("{what}: {} is used up ({})", .over.key(), .over.figures())]
+    UsedUp {
+        /// What, completing "failed to …".
+        what: String,
+        /// The budget and its figures.
+        over: Standing,
+        /// What would help.
+        hint: String,
+    },
     /// It was asked for something that must not be, in a sentence that says what and why.
     #[error("{what}")]
     Refused {
@@ -106,7 +116,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Refused { hint, .. } => hint.as_deref(),
-            Self::Hook { hint, .. } => Some(hint),
+            Self::Hook { hint, .. } | Self::UsedUp { hint, .. } => Some(hint),
             _ => None,
         }
     }

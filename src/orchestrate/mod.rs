@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod base;
+pub mod budget;
 pub mod claim;
 pub mod control;
 pub mod cost;
@@ -73,6 +74,7 @@ pub(crate) fn testing_agent(name: &str) -> crate::model::Agent {
         machine: String::new(),
         taken: None,
         session: None,
+        budget: crate::model::Budget::default(),
         runs: std::collections::BTreeMap::new(),
         removed: None,
         merged: None,

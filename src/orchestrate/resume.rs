@@ -52,6 +52,8 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         agent.session = Some(uuid::Uuid::new_v4().to_string());
     }
     let session = agent.session.clone();
+    agent.budget = outfit.budget.or(&agent.budget);
+    let budget = agent.budget;
     let prompt = if begun { go_on(text, &answered) } else { first_words(&agent.prompt, text) };
     agent.runs.insert(number, Run { started: store.clock().now(), ..Run::default() });
     let mut claim = claim(store, agent, number, outfit, title, &[])?;
@@ -66,6 +68,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         }
         agent.runs.insert(number, started.clone());
         agent.session.clone_from(&session);
+        agent.budget = budget;
         transaction.put(&agent)?;
         if let Some(task) = &agent.task
             && let Some(mut task) = transaction.get::<Task>(task)?

@@ -1,5 +1,6 @@
 //! A session: agents that were claimed for this process, their worktrees, and their runs, to the end.
 
+use super::budget::{Budgets, Purse};
 use super::control::Desk;
 use super::environment::{self, environment};
 use super::lease::Lease;
@@ -9,7 +10,7 @@ use super::{Error, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
 use crate::config::Profile;
 use crate::git::{Expected, Identity, NewWorktree, RefEdit, Repository, Worktree};
-use crate::model::{Agent, ObjectId, Task, TaskStatus, Usage};
+use crate::model::{Agent, Budget, ObjectId, Task, TaskStatus, Usage};
 use crate::store::Store;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -26,6 +27,8 @@ pub struct Surroundings {
     pub program_dir: Option<PathBuf>,
     /// Where agents' worktrees are made.
     pub worktree_root: PathBuf,
+    /// What agents may use together.
+    pub budgets: Budgets,
     /// What must be got before anything is started; nothing for a session that counts its own.
     pub slot: Option<Slot>,
     /// What worktrees get beside their files.
@@ -43,6 +46,8 @@ pub struct Outfit {
     pub program: Vec<OsString>,
     /// How it is spoken to.
     pub adapter: Arc<dyn Adapter>,
+    /// What the agent may use over all its runs, where somebody said so for it alone.
+    pub budget: Budget,
 }
 
 /// An agent that this process has claimed and that no process runs yet.
@@ -178,6 +183,11 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
         Ok(made) => made,
         Err(error) => return Some(take_back(store, claim, &error)),
     };
+    let (profile, budgets) = (&claim.outfit.profile.budget, &surroundings.budgets);
+    let purse = match Purse::open(store, &claim.agent, claim.run, profile, budgets) {
+        Ok(purse) => purse,
+        Err(error) => return Some(unmake(store, claim, &worktree, &error)),
+    };
     let tell = |text: String| {
         let _ = progress.blocking_send(Progress::Notice { agent: Some(id), text });
     };
@@ -201,7 +211,7 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
             return Some(unmake(store, claim, &worktree, &error));
         }
     };
-    let sent = plans.blocking_send(plan(claim, worktree, tip, surroundings, store.repo(), prepared));
+    let sent = plans.blocking_send(plan(claim, worktree, tip, purse, surroundings, store.repo(), prepared));
     let mpsc::error::SendError(plan) = sent.err()?;
     Some(forget(store, plan.agent, plan.run, plan.lease))
 }
@@ -283,12 +293,13 @@ fn plan(
     claim: Claim,
     worktree: Worktree,
     tip: ObjectId,
+    purse: Purse,
     surroundings: &Surroundings,
     repo: &Repository,
     prepared: Prepared,
 ) -> Plan {
     let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, .. } = claim;
-    let Outfit { profile, program, adapter } = outfit;
+    let Outfit { profile, program, adapter, .. } = outfit;
     let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
     environment::add_places(&mut env, &agent, &worktree.path, repo.main_dir());
     prepared.add_to(&mut env);
@@ -318,12 +329,11 @@ fn plan(
         system_prompt: Some(system_prompt),
         model: profile.model,
         permissions: profile.permissions,
-        max_turns: profile.max_turns,
-        max_cost_micro_usd: profile.max_cost_micro_usd,
+        budget: purse.left(),
         extra_args: profile.args,
         before,
     };
-    Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, decided, title, prepared }
+    Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, purse, decided, title, prepared }
 }
 
 /// A run that did not happen, and whose agent stays.

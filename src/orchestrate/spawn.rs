@@ -231,6 +231,7 @@ fn new_agent(
         machine: machine.to_owned(),
         taken: None,
         session: Some(uuid::Uuid::new_v4().to_string()),
+        budget: request.outfit.budget,
         runs: [(1, Run { started: now, ..Run::default() })].into(),
         removed: None,
         merged: None,

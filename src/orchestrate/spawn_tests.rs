@@ -1,12 +1,13 @@
 //! Spawn, resume and remove with real programs in real repositories.
 
+use super::budget::Budgets;
 use super::supervise::{Finished, Progress, SuperviseOptions, Supervisor};
 use super::*;
 use crate::agent::{Redactor, find_adapter};
 use crate::config::{Settings, Sources};
 use crate::git::testing::Sandbox;
 use crate::model::{
-    Agent, Anchor, Finding, FindingStatus, Id, Outcome, Severity, Task, TaskStatus, Timestamp,
+    Agent, Anchor, Budget, Finding, FindingStatus, Id, Outcome, Severity, Task, TaskStatus, Timestamp,
 };
 use crate::process::SystemClock;
 use crate::store::Store;
@@ -59,7 +60,7 @@ impl Stage {
         let mut profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
         profile.env.insert("GIT_COMMITTER_NAME".to_owned(), "Ada".to_owned());
         let program = ["/bin/sh", "-c", script].map(OsString::from).into();
-        Outfit { profile, program, adapter: find_adapter("command").unwrap() }
+        Outfit { profile, program, adapter: find_adapter("command").unwrap(), budget: Budget::default() }
     }
 
     fn request(tasks: &[Id], script: &str) -> SpawnRequest {
@@ -85,6 +86,7 @@ impl Stage {
             env: Arc::new(env),
             program_dir: None,
             worktree_root,
+            budgets: Budgets::default(),
             slot: None,
             provision: Provision::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),

@@ -126,7 +126,8 @@ impl Activity {
             Self::Asking(decision) => format!("decision {}", &decision.as_str()[..Id::MIN_PREFIX]),
             Self::Ended(Outcome::Succeeded) => "exit 0".to_owned(),
             Self::Ended(Outcome::Failed { reason }) => reason.clone(),
-            Self::Ended(Outcome::Stopped { by }) => format!("by {by}"),
+            Self::Ended(Outcome::Stopped { over: Some(over), .. }) => format!("by {over}"),
+            Self::Ended(Outcome::Stopped { by, .. }) => format!("by {by}"),
             Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
             Self::Unwatched => "nobody watches it".to_owned(),
             Self::Merged(commit) => format!("as {}", commit.short()),
@@ -403,7 +404,7 @@ fn write_cache(repo: &Repository, positions: &Positions) {
 }
 
 /// `40s`, `3m`, `2h`.
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     match span.as_secs() {
         secs @ ..60 => format!("{secs}s"),
         secs @ ..3600 => format!("{}m", secs / 60),

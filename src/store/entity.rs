@@ -77,6 +77,7 @@ impl Entity for Agent {
         Scalar("machine"),
         Scalar("taken"),
         Scalar("session"),
+        Scalar("budget"),
         Map("runs"),
         Scalar("removed"),
         Scalar("merged"),

@@ -55,6 +55,11 @@ fn samples() -> Vec<(&'static str, Record)> {
     let mut taken = agent.clone();
     taken["taken"] = json!(5);
     taken["runs"]["5"]["session"] = json!("0b6b2f9e-8f5e-4a49-9f4c-0d4d1f5a7a10");
+    let mut limited = agent.clone();
+    limited["budget"] =
+        json!({"cost_micro_usd": 2_000_000, "tokens": 100_000, "turns": 9, "time_ms": 60_000});
+    let over = json!({"scope": "agent", "measure": "cost", "used": 2_010_000, "limit": 2_000_000, "estimated": true});
+    limited["runs"]["5"] = run(json!({"is": "stopped", "by": "max-cost", "over": over}));
     let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
         "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",
         "task": id(1), "resolution": "uses awk now", "created": 1_795_000_000_000_u64});
@@ -98,6 +103,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("task-archived", archived),
         ("agent", written::<Agent>(&agent)),
         ("agent-taken", written::<Agent>(&taken)),
+        ("agent-limited", written::<Agent>(&limited)),
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),

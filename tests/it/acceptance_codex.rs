@@ -134,7 +134,7 @@ fn a_run_that_we_stopped_is_never_a_success_and_goes_on_later() {
     wait_for_file(&sandbox, "started");
     terminal.signal(Signal::SIGINT);
     assert_eq!(terminal.end(), 130, "{}", terminal.screen());
-    let Outcome::Stopped { by } = outcome(&sandbox, "walker") else { panic!("it was stopped") };
+    let Outcome::Stopped { by, .. } = outcome(&sandbox, "walker") else { panic!("it was stopped") };
     assert!(!by.is_empty());
     assert_eq!(sandbox.git(&["show", "orchestra/walker:half-codex.txt"]), "half of it");
     assert_eq!(processes_with("half-codex.txt"), Vec::<String>::new(), "its command ended with it");

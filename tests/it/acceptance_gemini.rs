@@ -8,7 +8,10 @@ use crate::harness::programs;
 use crate::harness::{Answer, Model, Sandbox, Terminal, gemini};
 
 /// A sandbox whose default agents are the real Gemini CLI, found in `PATH`, and talk to these scripts.
-fn with_scripts<const N: usize>(permissions: &str, scripts: [(&str, Vec<Answer>); N]) -> (Sandbox, Model) {
+pub(crate) fn with_scripts<const N: usize>(
+    permissions: &str,
+    scripts: [(&str, Vec<Answer>); N],
+) -> (Sandbox, Model) {
     let mut sandbox = Sandbox::new();
     let model = gemini::start(scripts);
     gemini::use_model(&mut sandbox, &model);
@@ -110,7 +113,7 @@ fn a_run_that_we_stopped_is_never_a_success_and_goes_on_later() {
     wait_for_file(&sandbox, "started");
     terminal.signal(Signal::SIGINT);
     assert_eq!(terminal.end(), 130, "{}", terminal.screen());
-    let Outcome::Stopped { by } = outcome(&sandbox, "walker") else { panic!("it was stopped") };
+    let Outcome::Stopped { by, .. } = outcome(&sandbox, "walker") else { panic!("it was stopped") };
     assert!(!by.is_empty());
     assert_eq!(sandbox.git(&["show", "orchestra/walker:half-gemini.txt"]), "half of it");
     assert_eq!(processes_with("half-gemini.txt"), Vec::<String>::new(), "its command ended with it");

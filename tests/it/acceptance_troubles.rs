@@ -84,7 +84,7 @@ fn a_run_that_we_stopped_is_never_a_success_and_its_work_is_kept() {
     wait_for("the agent's command", || find(&sandbox, "started"));
     terminal.signal(Signal::SIGINT);
     assert_eq!(terminal.end(), 130, "{}", terminal.screen());
-    let Outcome::Stopped { by } = outcome(&sandbox) else { panic!("{:?}", outcome(&sandbox)) };
+    let Outcome::Stopped { by, .. } = outcome(&sandbox) else { panic!("{:?}", outcome(&sandbox)) };
     assert!(!by.is_empty());
     assert_eq!(sandbox.git(&["show", "orchestra/walker:half.txt"]), "half of it");
     let survivors = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {

@@ -3,7 +3,7 @@
 use crate::harness::programs::{Dialogue, claude};
 use crate::harness::{Endpoint, Sandbox, Step};
 use git_orchestra::agent::{Adapter, Claude, Decoder, LaunchRequest, PermissionReply};
-use git_orchestra::model::{Cost, CostSource, Event, EventKind, Timestamp};
+use git_orchestra::model::{Budget, Cost, CostSource, Event, EventKind, Timestamp};
 use serde_json::Value;
 
 const SESSION: &str = "6f9619ff-8b86-4d01-b42d-00cf4fc964ff";
@@ -104,8 +104,7 @@ fn questions_are_answered_and_all_turns_of_a_process_are_counted() {
     let request = LaunchRequest {
         prompt: "[script:ask]".to_owned(),
         system_prompt: Some("RULE-OF-THE-HOUSE".to_owned()),
-        max_turns: Some(20),
-        max_cost_micro_usd: Some(5_000_000),
+        budget: Budget { turns: Some(20), cost_micro_usd: Some(5_000_000), ..Budget::default() },
         ..LaunchRequest::default()
     };
     let mut run = Run::start(&sandbox, request);

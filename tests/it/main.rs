@@ -14,6 +14,7 @@ mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
 mod archive;
+mod budgets;
 mod claims;
 mod cli;
 mod console;

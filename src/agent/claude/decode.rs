@@ -7,7 +7,7 @@ use crate::agent::lenient::{Object, Scalar, Shape, string_start, without_lone_su
 use crate::agent::partial::{Partial, Voice};
 use crate::agent::sink::{MAX_OUTPUT, Sink};
 use crate::agent::tool::{self, one_line};
-use crate::model::{Event, EventKind, Timestamp, Usage};
+use crate::model::{Event, EventKind, Measure, Timestamp, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
 
@@ -25,6 +25,7 @@ pub struct ClaudeDecoder {
     idle: bool,
     piece: bool,
     failure: Option<String>,
+    limit: Option<Measure>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +67,10 @@ impl Decoder for ClaudeDecoder {
 
     fn reported_failure(&self) -> Option<String> {
         self.failure.clone()
+    }
+
+    fn limit(&self) -> Option<Measure> {
+        self.limit
     }
 }
 
@@ -297,6 +302,11 @@ impl ClaudeDecoder {
         self.idle = true;
         let error = line.is_error.is_true() || line.subtype.text().starts_with("error");
         self.failure = error.then(|| failure(&line));
+        self.limit = match line.subtype.text() {
+            "error_max_turns" => Some(Measure::Turns),
+            "error_max_budget_usd" => Some(Measure::Cost),
+            _ => None,
+        };
         if let Shape::List(denials) = line.permission_denials {
             for denial in denials {
                 if self.denied.insert(denial.call.text().to_owned()) {

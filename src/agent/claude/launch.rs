@@ -34,10 +34,10 @@ impl Adapter for Claude {
         if let Some(model) = &request.model {
             push(&["--model", model]);
         }
-        if let Some(turns) = request.max_turns {
+        if let Some(turns) = request.budget.turns {
             push(&["--max-turns", &turns.to_string()]);
         }
-        if let Some(micro_usd) = request.max_cost_micro_usd {
+        if let Some(micro_usd) = request.budget.cost_micro_usd {
             push(&["--max-budget-usd", &format!("{}.{:06}", micro_usd / 1_000_000, micro_usd % 1_000_000)]);
         }
         argv.extend(request.extra_args.iter().cloned());
@@ -106,6 +106,7 @@ const fn permission_mode(permissions: Permissions) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Budget;
 
     fn words(launch: &Launch) -> String {
         launch.argv.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -133,8 +134,7 @@ mod tests {
             system_prompt: Some("Be brief".into()),
             model: Some("opus".into()),
             permissions: Permissions::Plan,
-            max_turns: Some(3),
-            max_cost_micro_usd: Some(1_500_000),
+            budget: Budget { turns: Some(3), cost_micro_usd: Some(1_500_000), ..Budget::default() },
             extra_args: vec!["--effort".into(), "low".into()],
             ..request
         };

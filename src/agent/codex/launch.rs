@@ -3,6 +3,7 @@
 use super::{CodexDecoder, conversation};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
+use crate::model::Measure;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -57,7 +58,7 @@ impl Adapter for Codex {
         Launch {
             argv,
             input: Some(prompt.into_bytes()),
-            notices: request.unkept_limits(),
+            notices: request.unkept(&[Measure::Cost, Measure::Turns], &[Measure::Tokens]),
             ..Launch::default()
         }
     }
@@ -87,6 +88,7 @@ fn toml_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Budget;
 
     fn words(launch: &Launch) -> String {
         launch.argv.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -116,8 +118,7 @@ mod tests {
             session: "01a1".into(),
             permissions: Permissions::Plan,
             system_prompt: Some("Be kind".into()),
-            max_turns: Some(3),
-            max_cost_micro_usd: Some(1_500_000),
+            budget: Budget { turns: Some(3), tokens: Some(9), time_ms: Some(1), ..Budget::default() },
             ..first.clone()
         };
         let launch = Codex.launch(&again);

@@ -2,6 +2,7 @@
 
 use super::GeminiDecoder;
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
+use crate::model::Measure;
 use std::ffi::OsString;
 
 /// Adapter for Gemini CLI.
@@ -37,7 +38,7 @@ impl Adapter for Gemini {
         Launch {
             argv,
             input: Some(prompt.into_bytes()),
-            notices: request.unkept_limits(),
+            notices: request.unkept(&[Measure::Cost], &[Measure::Tokens]),
             ..Launch::default()
         }
     }
@@ -63,6 +64,7 @@ const fn approval_mode(permissions: Permissions) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Budget;
 
     #[test]
     fn a_first_run_and_a_continued_one() {
@@ -88,7 +90,7 @@ mod tests {
             resume: true,
             model: Some("gemini-2.5-pro".into()),
             permissions: Permissions::Bypass,
-            max_turns: Some(3),
+            budget: Budget { turns: Some(3), cost_micro_usd: Some(9), ..Budget::default() },
             extra_args: vec!["--extensions".into(), "none".into()],
             ..request
         };
@@ -97,7 +99,8 @@ mod tests {
             "gemini --output-format stream-json --skip-trust --approval-mode yolo --resume 1-2 --model \
              gemini-2.5-pro --extensions none"
         );
-        assert!(Gemini.launch(&request).notices[0].contains("`max-turns` is not in force"));
+        let notices = Gemini.launch(&request).notices;
+        assert!(notices.len() == 1 && notices[0].contains("`max-cost` is not in force"), "{notices:?}");
         assert!(words(&LaunchRequest { permissions: Permissions::Plan, ..request }).contains("-mode plan"));
     }
 }

@@ -169,6 +169,9 @@ what \fBwait\fR waited for did not come in time
 \fB8\fR
 \fBwait\fR: there is no such agent
 .TP
+\fB9\fR
+a budget is used up
+.TP
 \fB128+n\fR
 ended by signal n
 .SH FILES

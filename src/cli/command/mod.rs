@@ -64,6 +64,10 @@ macro_rules! noun {
     };
 }
 
+mod limits;
+
+pub(crate) use limits::budgets;
+
 commands! {
     "Tasks and findings" {
         Task => task,

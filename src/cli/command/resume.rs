@@ -1,5 +1,6 @@
 //! `git orchestra resume`: an agent goes on.
 
+use super::limits::{LimitArgs, budgets};
 use crate::cli::apart;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
@@ -11,6 +12,9 @@ use crate::orchestrate;
 ///
 /// Continues the recorded conversation in another run, in the same worktree and on the same branch; a worktree that
 /// is gone is made again. An agent that never started begins. What was answered to its questions meanwhile holds.
+///
+/// One whose budget is used up goes on with a greater one: --max-cost and the like count all its runs, and hold from
+/// then on. The exit code is 9 while a budget is used up.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra resume blue-heron -m 'The tests fail on an empty file'")]
 pub(crate) struct Args {
@@ -23,6 +27,8 @@ pub(crate) struct Args {
     /// The profile to run them with [default: the one they were made with]
     #[arg(short, long, value_name = "PROFILE")]
     profile: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// How many agents run at once
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
@@ -50,14 +56,18 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             wanted.push(agent);
         }
     }
+    let budgets = budgets(ctx)?;
     let mut claims = Vec::new();
     for agent in wanted {
         let profile = args.profile.as_deref().unwrap_or(&agent.profile);
-        let outfit = session::outfit(ctx, Some(profile))?;
+        let mut outfit = session::outfit(ctx, Some(profile))?;
+        outfit.budget = args.limits.budget();
         if outfit.profile.program != agent.program {
             let words = format!("{} was made with {}, not with {}", agent.name, agent.program, outfit.profile.program);
             return Err(CliError::usage(words).hint("name a profile of the same program with --profile"));
         }
+        let budget = outfit.budget.or(&agent.budget).or(&outfit.profile.budget);
+        orchestrate::budget::check_agent(ctx.store()?, &budgets, &agent, &budget)?;
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
     }
     if args.detach {

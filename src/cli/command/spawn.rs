@@ -1,6 +1,7 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
 use crate::cli::apart;
+use super::limits::{LimitArgs, budgets};
 use super::{log, sync};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
@@ -29,7 +30,10 @@ use std::time::Duration;
 /// be said how far it is behind; `--no-fetch` and `base-fetch = never` do not.
 ///
 /// What an agent may not do by itself is asked here. Where nobody can be asked, the question is recorded for
-/// `decide`, the agent is told no for now, and the exit code is 3. It is 4 if an agent failed.
+/// `decide`, the agent is told no for now, and the exit code is 3. It is 4 if an agent failed, and 9 if a budget is used up: one's
+/// own (--max-cost and the like, or what its profile says), its task's (`task.max-…`) or that of all agents
+/// (`fleet.max-…`). Each is told at 80 %; an agent whose budget is used up is ended, what it did is kept, and
+/// `resume --max-…` goes on.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra spawn k3v8 m2x0 --jobs 2\n  git orchestra spawn -m 'Find out why the build is slow' --name sleuth"
@@ -59,6 +63,8 @@ pub(crate) struct Args {
     /// Check out only the directories of this zone (`zone.NAME.paths`) [default: the task's zone]
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
     #[command(flatten)]
     whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
@@ -92,7 +98,8 @@ struct Whether {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
-    let outfit = session::outfit(ctx, args.profile.as_deref())?;
+    let mut outfit = session::outfit(ctx, args.profile.as_deref())?;
+    outfit.budget = args.limits.budget();
     // What would keep every agent from starting is said before anything is claimed.
     let surroundings = session::surroundings(ctx)?;
     if let Some(zone) = args.zone.as_ref().filter(|zone| !surroundings.provision.zones.contains_key(*zone)) {
@@ -101,6 +108,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
     let mut tasks = tasks(ctx, args)?;
+    orchestrate::budget::check(ctx.store()?, &budgets(ctx)?, &tasks)?;
     let several = tasks.len() > 1;
     let record = args.record.as_ref().map(|file| ctx.dir().join(file));
     if let Some(record) = &record {

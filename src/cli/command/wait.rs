@@ -19,7 +19,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Without --for, until every one of them has ended and is recorded. It only looks, so agents may call this too.
 ///
 /// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
-/// stopped, lost); 7 the time was over; 8 there is no such agent.
+/// stopped, lost); 7 the time was over; 8 there is no such agent; 9 one was stopped because a budget is used up, and
+/// the others ended well.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra wait blue-heron --timeout 10m\n  git orchestra wait blue-heron red-fox --any && git orchestra overlap"
@@ -157,8 +158,12 @@ fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, 
         Goal::Ended => !matches!(activity, Activity::Unwatched) && !matches!(activity, Activity::Ended(outcome) if *outcome != Outcome::Succeeded),
         _ => reached(activity),
     };
-    if concerned.is_empty() || !concerned.iter().all(|(_, activity)| well(activity)) {
+    let used_up = |activity: &Activity| matches!(activity, Activity::Ended(outcome) if outcome.over().is_some());
+    if concerned.is_empty() || !concerned.iter().all(|(_, activity)| well(activity) || used_up(activity)) {
         return Ok(Exit::AgentFailed);
+    }
+    if !concerned.iter().all(|(_, activity)| well(activity)) {
+        return Ok(Exit::UsedUp);
     }
     if args.state == Goal::Ended {
         let open: Vec<Decision> = ctx.state()?.all()?;

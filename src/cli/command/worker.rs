@@ -1,9 +1,11 @@
 //! `git orchestra worker`: work on the queue.
 
+use super::limits::{LimitArgs, budgets};
 use super::task::claim::QueueArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
+use crate::orchestrate;
 use crate::orchestrate::worker::{Until, Worker};
 
 /// Claim ready tasks of all machines, and run an agent for each
@@ -12,6 +14,10 @@ use crate::orchestrate::worker::{Until, Worker};
 /// of its claim; an agent that changed nothing closes its task, what it changed waits for `merge`, what failed waits
 /// for a person. While it works, this machine says that it is alive, and sends what its agents have not committed
 /// yet; after orchestra.claimTtl without that (10 minutes unless set) others may take over.
+///
+/// A worker that is to end by itself ends, with exit code 9, when the budget of all agents (`fleet.max-…`) is used up; one
+/// that waits for more work claims nothing until it is not. A task whose own budget (`task.max-…`) is used up waits for a
+/// person.
 ///
 /// Ctrl-C claims nothing more, gives back what was not started, and ends what runs; a second one ends it at once.
 #[derive(Debug, clap::Args)]
@@ -35,6 +41,8 @@ pub(crate) struct Args {
     #[arg(long)]
     until_empty: bool,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
     queue: QueueArgs,
     /// Print events as JSON, one document a line
     #[arg(long)]
@@ -43,7 +51,9 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
-    let outfit = session::outfit(ctx, args.profile.as_deref())?;
+    let mut outfit = session::outfit(ctx, args.profile.as_deref())?;
+    outfit.budget = args.limits.budget();
+    orchestrate::budget::check(ctx.store()?, &budgets(ctx)?, &[])?;
     let settings = ctx.settings()?;
     let jobs = args.jobs.unwrap_or_else(|| settings.jobs());
     let worker = Worker {

@@ -33,7 +33,8 @@ pub(crate) fn outcome_words(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Succeeded | Outcome::Lost => outcome.word().to_owned(),
         Outcome::Failed { reason } => format!("failed: {reason}"),
-        Outcome::Stopped { by } => format!("stopped by {by}"),
+        Outcome::Stopped { over: Some(over), .. } => format!("stopped by {over}"),
+        Outcome::Stopped { by, .. } => format!("stopped by {by}"),
     }
 }
 

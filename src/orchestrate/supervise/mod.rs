@@ -5,6 +5,7 @@
 //! claims.
 
 mod dispatcher;
+mod meter;
 mod notebook;
 mod outcome;
 mod progress;
@@ -22,6 +23,7 @@ pub use request::Request;
 pub(crate) use save::own_commits;
 pub use turn::{Stand, Turn, Turns};
 
+use super::budget::Purse;
 use super::lease::Lease;
 use super::prepare::Prepared;
 use crate::agent::{Adapter, LaunchRequest};
@@ -54,6 +56,8 @@ pub struct Plan {
     pub env: BTreeMap<OsString, OsString>,
     /// When it must be over.
     pub limits: Limits,
+    /// What it may use.
+    pub purse: Purse,
     /// What a person decided before: the subjects of permission questions, and whether they were allowed.
     pub decided: BTreeMap<String, bool>,
     /// What its uncommitted work is called when it is committed for it.

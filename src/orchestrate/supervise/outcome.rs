@@ -1,20 +1,24 @@
 //! What a run's end means.
 
-use crate::model::Outcome;
+use crate::model::{Outcome, Standing};
 use crate::process::Exit;
 
 /// What a run's end means. A run that we ended is never a success, whatever it claimed while ending: one whose model
-/// `refused` to serve it failed for that reason. One that had said that it was done, and only did not go, counts by
+/// `refused` to serve it failed for that reason, and one whose budget is `used_up` was stopped by it. One that had said that it was done, and only did not go, counts by
 /// what it said.
 pub(super) fn outcome(
     exit: Exit,
     stopped_by: Option<&str>,
+    used_up: Option<Standing>,
     refused: Option<String>,
     overdue: bool,
     reported: Option<String>,
 ) -> Outcome {
     if let Some(by) = stopped_by {
-        return Outcome::Stopped { by: by.to_owned() };
+        return Outcome::stopped(by);
+    }
+    if let Some(over) = used_up {
+        return Outcome::used_up(over);
     }
     let failed = |reason: String| Outcome::Failed { reason };
     if let Some(reason) = refused {
@@ -34,23 +38,37 @@ pub(super) fn outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Budget, Scope, Spending};
 
     #[test]
     fn a_run_that_we_ended_is_never_a_success() {
         let exit = |code, signal| Exit { code, signal, sent: None, leaked: 0, held: false };
         let word = |outcome: &Outcome| outcome.word();
         let said = || Some("api error".to_owned());
-        assert_eq!(outcome(exit(Some(0), None), None, None, false, None), Outcome::Succeeded);
-        assert_eq!(word(&outcome(exit(Some(0), None), Some("interrupt"), None, false, None)), "stopped");
-        assert_eq!(word(&outcome(exit(Some(0), None), None, None, false, said())), "failed");
-        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, true, None)), "done");
-        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, true, said())), "failed");
+        assert_eq!(outcome(exit(Some(0), None), None, None, None, false, None), Outcome::Succeeded);
+        assert_eq!(
+            word(&outcome(exit(Some(0), None), Some("interrupt"), None, None, false, None)),
+            "stopped"
+        );
+        assert_eq!(word(&outcome(exit(Some(0), None), None, None, None, false, said())), "failed");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, None, true, None)), "done");
+        assert_eq!(word(&outcome(exit(None, Some(15)), None, None, None, true, said())), "failed");
         let refused = || Some("no key".to_owned());
-        assert_eq!(word(&outcome(exit(Some(0), None), Some("stop"), refused(), false, None)), "stopped");
-        assert_eq!(word(&outcome(exit(Some(0), None), None, refused(), false, None)), "failed");
+        assert_eq!(
+            word(&outcome(exit(Some(0), None), Some("stop"), None, refused(), false, None)),
+            "stopped"
+        );
+        assert_eq!(word(&outcome(exit(Some(0), None), None, None, refused(), false, None)), "failed");
+        let budget = Budget { turns: Some(2), ..Budget::default() };
+        let over = budget.reached(Scope::Task, &Spending::default(), 0).next();
+        let used_up = outcome(exit(Some(0), None), None, over, None, false, None);
+        assert_eq!((word(&used_up), used_up.over()), ("stopped", over.as_ref()));
         let failed = |reason: &str| Outcome::Failed { reason: reason.to_owned() };
-        assert_eq!(outcome(exit(Some(3), None), None, None, false, None), failed("exit 3"));
-        assert_eq!(outcome(exit(Some(1), None), None, None, false, said()), failed("exit 1: api error"));
-        assert_eq!(outcome(exit(None, Some(9)), None, None, false, None), failed("signal 9"));
+        assert_eq!(outcome(exit(Some(3), None), None, None, None, false, None), failed("exit 3"));
+        assert_eq!(
+            outcome(exit(Some(1), None), None, None, None, false, said()),
+            failed("exit 1: api error")
+        );
+        assert_eq!(outcome(exit(None, Some(9)), None, None, None, false, None), failed("signal 9"));
     }
 }

@@ -1,5 +1,6 @@
 //! One run, from its start to its record.
 
+use super::meter::Meter;
 use super::notebook::Notebook;
 use super::outcome::outcome;
 use super::question::{Open, permission_subject, record_question};
@@ -8,8 +9,9 @@ use super::save::save;
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::{Decoder, PermissionReply, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
-use crate::model::{Event, EventKind, Id, Outcome, Run, Timestamp};
+use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp};
 use crate::orchestrate::Error;
+use crate::orchestrate::budget::way_out;
 use crate::orchestrate::control::{Asked, Feed, Refusal};
 use crate::orchestrate::lease::LeaseInfo;
 use crate::orchestrate::measure::bytes;
@@ -53,6 +55,11 @@ pub(super) async fn run(
     requests: mpsc::Receiver<Asked>,
 ) -> Ended {
     let mut live = Live::new(plan, context, feed);
+    if let Some(over) = live.meter.purse().empty() {
+        live.outcome = Some(Outcome::used_up(over));
+        live.notice(&format!("it was not started: {}", live.spent_words(&over))).await;
+        return live.finish().await;
+    }
     match live.start().await {
         Ok(child) => live.watch(child, requests).await,
         Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
@@ -73,6 +80,10 @@ struct Live {
     session: Option<String>,
     /// Who asked us to end it.
     stopped_by: Option<String>,
+    /// What it uses.
+    meter: Meter,
+    /// The budget for which we ended it.
+    used_up: Option<Standing>,
     /// Whether it said that it was done, did not go, and was ended by us.
     overdue: bool,
     /// Whether a message was sent that no result has followed.
@@ -96,6 +107,7 @@ struct Live {
 impl Live {
     fn new(plan: Plan, context: RunContext, feed: Arc<Feed>) -> Self {
         let (decoder, started) = (plan.adapter.decoder(&plan.launch), context.clock.now());
+        let meter = Meter::new(plan.purse.clone());
         Self {
             plan,
             context,
@@ -106,6 +118,8 @@ impl Live {
             model: None,
             session: None,
             stopped_by: None,
+            meter,
+            used_up: None,
             overdue: false,
             unanswered: false,
             listens_until: None,
@@ -202,6 +216,7 @@ impl Live {
                         self.lines(&child, source, lines).await;
                         drop(budget);
                         self.settle(&mut child);
+                        self.measure(&mut child).await;
                     }
                     Some(ChildEvent::Exited(exit)) => {
                         self.exited(exit).await;
@@ -218,6 +233,10 @@ impl Live {
                         self.defer_all(&child).await;
                     }
                 }
+                () = due(self.meter.look_at) => {
+                    self.look().await;
+                    self.measure(&mut child).await;
+                }
                 () = due(limit.as_ref().map(|(at, _)| *at)) => {
                     let reason = limit.map_or("", |(_, reason)| reason);
                     self.over(&mut child, reason).await;
@@ -228,7 +247,7 @@ impl Live {
 
     /// The next moment at which it must be ended, and why.
     fn next_limit(&self, begun: Instant, heard: Instant) -> Option<(Instant, &'static str)> {
-        if self.stopped_by.is_some() || self.overdue || self.refused.is_some() {
+        if self.is_ended() {
             return None;
         }
         let limits = self.plan.limits;
@@ -236,10 +255,19 @@ impl Live {
         let total = limits.total.map(|span| (begun + span, "deadline"));
         let done = self.done_since.map(|since| (since + limits.after_result, "done"));
         let listening = self.listens_until.map(|at| (at, "listening"));
-        [idle, total, done, listening].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let time = self.meter.time_over().map(|at| (at, "budget"));
+        [idle, total, done, listening, time].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Whether we have ended it.
+    const fn is_ended(&self) -> bool {
+        self.stopped_by.is_some() || self.overdue || self.refused.is_some() || self.used_up.is_some()
     }
 
     async fn over(&mut self, child: &mut Child, reason: &'static str) {
+        if reason == "budget" {
+            return self.measure(child).await;
+        }
         if reason == "listening" {
             self.listens_until = None;
             return self.settle(child);
@@ -253,6 +281,41 @@ impl Live {
             self.notice(&format!("{words}; it is ended")).await;
         }
         child.stop();
+    }
+
+    /// Warns of a budget that is used up soon, and ends the run for one that is.
+    async fn measure(&mut self, child: &mut Child) {
+        if self.is_ended() {
+            return;
+        }
+        let verdict = self.meter.verdict(self.decoder.is_idle());
+        for near in verdict.near.iter().filter(|near| Some(**near) != verdict.end) {
+            let share = (u128::from(near.used) * 100).checked_div(u128::from(near.limit)).unwrap_or(100);
+            self.notice(&format!("{share} % of its budget are used ({near})")).await;
+        }
+        if let Some(over) = verdict.end {
+            self.used_up = Some(over);
+            self.notice(&format!("it is ended, and what it did is kept: {}", self.spent_words(&over))).await;
+            child.stop();
+        }
+    }
+
+    /// Looks what others used of the budgets that are theirs too.
+    async fn look(&mut self) {
+        let (purse, store) = (self.meter.purse().clone(), self.context.store.clone());
+        let looked = tokio::task::spawn_blocking(move || purse.look(&store)).await;
+        let looked = looked.ok().and_then(|looked| {
+            looked
+                .inspect_err(|error| tracing::warn!("failed to add up what others used: {}", chain(error)))
+                .ok()
+        });
+        self.meter.looked(looked);
+    }
+
+    /// A budget that is used up, and what would help.
+    fn spent_words(&self, over: &Standing) -> String {
+        let way = way_out(over, Some(self.plan.agent.name.as_str()), self.meter.purse().period());
+        format!("its budget is used up ({over}); {way}")
     }
 
     /// Takes lines: to the journal, to the decoder, and what they mean to whoever looks.
@@ -326,6 +389,7 @@ impl Live {
 
     /// What an event says that the record needs. Nothing that decides about success.
     fn learn(&mut self, event: &Event) {
+        self.meter.learn(event);
         match &event.kind {
             EventKind::Ready { model, session, .. } if event.parent.is_none() => {
                 self.model = model.clone().or(self.model.take());
@@ -512,7 +576,13 @@ impl Live {
         }
         let reported = self.decoder.reported_failure();
         let refused = self.refused.take();
-        self.outcome = Some(outcome(exit, self.stopped_by.as_deref(), refused, self.overdue, reported));
+        let kept = self.meter.program_kept(self.decoder.limit());
+        if let (None, Some(over)) = (self.used_up, kept) {
+            self.notice(&format!("it ended itself: {}", self.spent_words(&over))).await;
+        }
+        let used_up = self.used_up.or(kept);
+        self.outcome =
+            Some(outcome(exit, self.stopped_by.as_deref(), used_up, refused, self.overdue, reported));
     }
 
     /// Saves what the run left.

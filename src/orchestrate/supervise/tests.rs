@@ -156,6 +156,7 @@ impl Stage {
             launch: LaunchRequest { prompt: "go".to_owned(), ..LaunchRequest::default() },
             env: [path, home].into_iter().chain(mail).collect(),
             limits: Limits { idle: None, total: None, after_result: Duration::from_millis(300) },
+            purse: Purse::default(),
             decided: BTreeMap::new(),
             title: "Do it".to_owned(),
             prepared: Prepared::default(),
@@ -295,7 +296,7 @@ async fn one_that_is_stopped_is_stopped_even_if_it_claims_success() {
         })
         .await;
     assert_eq!(finished.len(), 2);
-    assert_eq!(stage.stored("first").outcome, Some(Outcome::Stopped { by: "interrupt".to_owned() }));
+    assert_eq!(stage.stored("first").outcome, Some(Outcome::stopped("interrupt")));
     let work = stage.sandbox.git(&["show", "orchestra/first:kept"]);
     assert_eq!(work, "work", "what it left is committed all the same");
     let second = stage.store.state().unwrap().require_named::<Agent>("second").unwrap();
@@ -312,7 +313,7 @@ async fn deadlines_end_the_silent_and_the_endless_and_those_that_do_not_go() {
     endless.limits.total = Some(Duration::from_millis(300));
     let stays = stage.plan("stays", "echo done; sleep 60");
     stage.run(vec![silent, endless, stays]).await;
-    let by = |by: &str| Some(Outcome::Stopped { by: by.to_owned() });
+    let by = |by: &str| Some(Outcome::stopped(by));
     assert_eq!(stage.stored("silent").outcome, by("idle"));
     assert_eq!(stage.stored("endless").outcome, by("deadline"));
     assert_eq!(stage.stored("stays").outcome, Some(Outcome::Succeeded));

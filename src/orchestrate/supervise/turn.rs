@@ -101,7 +101,10 @@ fn end(finished: &Finished) -> Option<(Stand, String)> {
         Outcome::Succeeded => Some((Stand::Done, String::new())),
         Outcome::Failed { reason } => Some((Stand::Failed, reason.clone())),
         Outcome::Lost => Some((Stand::Failed, "lost".to_owned())),
-        Outcome::Stopped { by } => match by.as_str() {
+        Outcome::Stopped { over: Some(over), .. } => {
+            Some((Stand::Failed, format!("its budget is used up: {over}")))
+        }
+        Outcome::Stopped { by, .. } => match by.as_str() {
             "idle" => Some((Stand::Failed, "it was silent for too long".to_owned())),
             "deadline" => Some((Stand::Failed, "its time was over".to_owned())),
             _ => None,
@@ -176,7 +179,7 @@ mod tests {
     #[test]
     fn ends_are_told_unless_somebody_made_them() {
         let end = |outcome| turns(&[finished(Some(outcome), None)]);
-        let stopped = |by: &str| end(Outcome::Stopped { by: by.to_owned() });
+        let stopped = |by: &str| end(Outcome::stopped(by));
         assert_eq!(end(Outcome::Succeeded), [(Stand::Done, String::new())]);
         let failed = end(Outcome::Failed { reason: "exit 1".to_owned() });
         assert_eq!(failed, [(Stand::Failed, "exit 1".to_owned())]);

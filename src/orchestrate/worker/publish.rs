@@ -173,7 +173,10 @@ pub(super) mod words {
                 (OverOutcome::Closed, format!("done by {} without a change", agent.name))
             }
             Some(Outcome::Failed { reason }) => (OverOutcome::Ended, format!("failed: {reason}")),
-            Some(Outcome::Stopped { by }) => (OverOutcome::Ended, format!("stopped by {by}")),
+            Some(Outcome::Stopped { over: Some(over), .. }) => {
+                (OverOutcome::Ended, format!("stopped by {over}"))
+            }
+            Some(Outcome::Stopped { by, .. }) => (OverOutcome::Ended, format!("stopped by {by}")),
             Some(Outcome::Lost) | None => (OverOutcome::Ended, "lost: whoever watched it died".to_owned()),
         };
         End { outcome, result }

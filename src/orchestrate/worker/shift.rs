@@ -9,7 +9,7 @@ use crate::orchestrate::claim::{Claimed, Terms, View};
 use crate::orchestrate::control::Desk;
 use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
-use crate::orchestrate::{Error, SpawnRequest, lease, spawn};
+use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn};
 use crate::store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub(super) struct Shift {
     pub(super) synced: Option<Instant>,
     heard: Instant,
     claim_at: Instant,
+    /// Why nothing is claimed, if a budget is used up; said once.
+    used_up: Option<String>,
     idle: Duration,
     failures: u32,
     /// What the remote has of agents beside their branches.
@@ -86,6 +88,7 @@ impl Shift {
             synced: None,
             heard: now,
             claim_at: now,
+            used_up: None,
             idle: IDLE.0,
             failures: 0,
             carried: Carried::default(),
@@ -146,8 +149,21 @@ impl Shift {
         Ok(())
     }
 
-    /// Claims and starts; `None` if the remote did not say what there is.
+    /// Claims and starts; `None` if the remote did not say what there is, or nothing may be claimed now.
     fn claim(&mut self, free: usize) -> Result<Option<usize>, Error> {
+        if let Err(error) = budget::check(&self.store, &self.surroundings.budgets, &[]) {
+            let waits = self.worker.until == Until::Stopped || !self.running.is_empty();
+            if !waits && self.unpublished.is_empty() {
+                return Err(error);
+            }
+            let words = chain(&error);
+            if self.used_up.replace(words.clone()).is_none_or(|before| before != words) {
+                self.say(None, format!("claims nothing more for now: failed to {words}"));
+            }
+            self.put_off();
+            return Ok(None);
+        }
+        self.used_up = None;
         let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false, begun: false };
         let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms) {
             Ok(held) => held,

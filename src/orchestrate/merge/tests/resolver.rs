@@ -3,7 +3,8 @@
 use super::*;
 use crate::agent::{Redactor, find_adapter};
 use crate::config::{Settings, Sources};
-use crate::model::Side;
+use crate::model::{Budget, Side};
+use crate::orchestrate::budget::Budgets;
 use crate::orchestrate::supervise::{Finished, SuperviseOptions, Supervisor};
 use crate::orchestrate::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 fn outfit(script: &str) -> Outfit {
     let profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
     let program = ["/bin/sh", "-c", script].map(OsString::from).into();
-    Outfit { profile, program, adapter: find_adapter("command").unwrap() }
+    Outfit { profile, program, adapter: find_adapter("command").unwrap(), budget: Budget::default() }
 }
 
 fn run(fleet: &Fleet, claim: Claim) -> Finished {
@@ -31,6 +32,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             env: Arc::new(env.map(|(key, value)| (key.into(), value.into())).into()),
             program_dir: None,
             worktree_root: default_worktree_root(fleet.repo()),
+            budgets: Budgets::default(),
             slot: None,
             provision: crate::orchestrate::Provision::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),
