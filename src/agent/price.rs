@@ -34,6 +34,16 @@ const CACHE_WRITE: f64 = 1.25;
 /// Reading from it costs this part of the input price.
 const CACHE_READ: f64 = 0.1;
 
+/// How many tokens `model` takes; `None` for one that the table does not know. Before its first result Claude Code
+/// does not say; what it says then of these models, and of each with `[1m]`, is this (2.1.197).
+pub fn window(model: &str) -> Option<u64> {
+    if model.ends_with("[1m]") {
+        return Some(1_000_000);
+    }
+    let known = |(prefix, ..): &(&str, f64, f64)| model.strip_prefix(prefix).is_some_and(is_suffix);
+    TABLE.iter().any(known).then_some(200_000)
+}
+
 /// What `usage` costs with `model`; `None` for a model that the table does not know.
 pub fn cost(model: &str, usage: &Usage) -> Option<Cost> {
     let (_, input, output) = TABLE
@@ -64,6 +74,13 @@ mod tests {
         let usage = Usage { input: 100, output: 7, cache_read: 300, cache_write: 20, ..Usage::default() };
         let cost = cost("claude-opus-4-8[1m]", &usage).unwrap();
         assert_eq!(cost, Cost { micro_usd: 950, source: CostSource::Computed });
+    }
+
+    #[test]
+    fn a_window_is_known_with_the_model() {
+        assert_eq!(window("claude-opus-4-8[1m]"), Some(1_000_000));
+        assert_eq!(window("claude-haiku-4-5-20251001"), Some(200_000));
+        assert_eq!(window("gpt"), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What programs say in words only when their model refuses: the HTTP status, and how long they wait.
 
+use crate::model::Timestamp;
+
 /// The HTTP status that `words` name: `unexpected status 401 Unauthorized`, `last status: 429`, or a rate limit.
 pub(super) fn named_status(words: &str) -> Option<u16> {
     let lower = words.to_ascii_lowercase();
@@ -29,9 +31,76 @@ pub(super) fn pause_ms(words: &str) -> Option<u64> {
     Some((number * unit).round() as u64)
 }
 
+/// Whether `words` say that a limit is reached which passes by itself; and when, if they say that too.
+pub fn limit_words(words: &str, now: Timestamp) -> Option<Option<Timestamp>> {
+    let lower = words.to_ascii_lowercase();
+    // What only money or another setting helps.
+    if ["billing", "spend limit", "credit", "not_found"].iter().any(|phrase| lower.contains(phrase)) {
+        return None;
+    }
+    let phrases =
+        ["usage limit", "limit reached", "overloaded", "too many requests", "quota exceeded", "rate limit"];
+    let limited = matches!(named_status(words), Some(429 | 529))
+        || lower.contains("hit your") && lower.contains("limit")
+        || lower.contains("api error") && (lower.contains("429") || lower.contains("529"))
+        || phrases.iter().any(|phrase| lower.contains(phrase));
+    limited.then(|| {
+        let stamp = lower.split('|').skip(1).find_map(|rest| {
+            let digits = rest.trim_start().get(..10)?;
+            digits.parse::<u64>().ok().map(|seconds| Timestamp(seconds.saturating_mul(1000)))
+        });
+        let spans = ["try again in ", "resets in ", "reset after ", "retry in "];
+        let span = || spans.iter().find_map(|phrase| spelled_span(lower.split_once(phrase)?.1));
+        stamp.or_else(|| span().map(|ms| Timestamp(now.0.saturating_add(ms))))
+    })
+}
+
+/// The time span that `words` begin with, in milliseconds: `2h 5m`, `3 days 4 hours 5 minutes`, `56s`.
+fn spelled_span(words: &str) -> Option<u64> {
+    let (mut rest, mut sum) = (words, 0_u64);
+    loop {
+        rest = rest.trim_start_matches([' ', ',']).trim_start_matches("and ");
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let Ok(number) = rest[..digits].parse::<u64>() else { break };
+        let after = rest[digits..].trim_start();
+        let unit = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let factor = match &after[..unit] {
+            "ms" => 1,
+            "s" | "sec" | "secs" | "second" | "seconds" => 1_000,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60_000,
+            "h" | "hr" | "hrs" | "hour" | "hours" => 3_600_000,
+            "d" | "day" | "days" => 86_400_000,
+            _ => break,
+        };
+        sum = sum.saturating_add(number.saturating_mul(factor));
+        rest = &after[unit..];
+    }
+    (sum > 0).then_some(sum)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_that_pass_are_told_from_those_that_do_not() {
+        let now = Timestamp(1_000);
+        let minutes = |minutes: u64| Some(Some(Timestamp(1_000 + minutes * 60_000)));
+        for (words, limit) in [
+            ("Claude AI usage limit reached|1795273200", Some(Some(Timestamp(1_795_273_200_000)))),
+            ("You've hit your session limit", Some(None)),
+            ("API Error: Repeated 529 Overloaded errors", Some(None)),
+            ("API Error: Request rejected (429) - try again in 2 hours and 5 minutes.", minutes(125)),
+            ("You've hit your usage limit. Try again in 1 day 3m.", minutes(1443)),
+            ("exceeded retry limit, last status: 429 Too Many Requests", Some(None)),
+            ("You've hit your monthly spend limit.", None),
+            ("Your credit balance is too low", None),
+            ("API Error: 401 invalid x-api-key", None),
+            ("the tests fail", None),
+        ] {
+            assert_eq!(limit_words(words, now), limit, "{words}");
+        }
+    }
 
     #[test]
     fn statuses_are_found_in_words() {

@@ -93,7 +93,7 @@ impl Decoder for ReplayDecoder {
                 Ok(Event { kind: EventKind::Exited { .. }, .. }) => {}
                 Ok(event) => {
                     match &event.kind {
-                        EventKind::Usage { usage } | EventKind::Result { usage, .. } => self.own = *usage,
+                        EventKind::Usage { usage, .. } | EventKind::Result { usage, .. } => self.own = *usage,
                         _ => {}
                     }
                     events.push(Event { at, ..event });
@@ -185,7 +185,7 @@ impl ReplayDecoder {
                 if let Some(cost) = line.cost_usd.real().and_then(Cost::reported) {
                     self.own += Usage { cost: Some(cost), ..Usage::default() };
                 }
-                EventKind::Usage { usage: self.own }
+                EventKind::Usage { usage: self.own, context: None }
             }
             "result" => {
                 let error = line.error.is_true();

@@ -24,6 +24,7 @@ pub(super) fn told(events: Vec<Event>) -> String {
         match kind {
             EventKind::Text { partial: true, .. }
             | EventKind::Thinking { partial: true, .. }
+            | EventKind::Parked { .. }
             | EventKind::Usage { .. } => Ok(()),
             EventKind::Ready { model, session, .. } => writeln!(out, "ready {model:?} {session:?}"),
             EventKind::Turn { number } => writeln!(out, "turn {number}"),

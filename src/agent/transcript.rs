@@ -53,6 +53,7 @@ pub fn redact_shown(event: &mut Event, redactor: &Redactor) {
             one(summary);
         }
         EventKind::Retry { error, .. } => one(error),
+        EventKind::Parked { why, .. } => one(why),
         EventKind::Result { subtype, text, .. } => {
             one(subtype);
             one(text);
@@ -112,7 +113,7 @@ mod tests {
                 status: Some(529),
                 error: "overloaded".into(),
             },
-            EventKind::Usage { usage },
+            EventKind::Usage { usage, context: None },
             EventKind::Result { subtype: "success".into(), error: false, text: "done".into(), usage },
             EventKind::Notice { text: "n".into() },
             EventKind::Unrecognised { raw: "{\"type\":\"x\"}".into() },

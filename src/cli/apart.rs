@@ -6,7 +6,7 @@ use super::json;
 use super::notify::Notifier;
 use super::session::{self, Staged};
 use super::ui::Label;
-use crate::model::{Id, Name};
+use crate::model::{EventKind, Id, Name};
 use crate::orchestrate::supervise::{Progress, Request};
 use crate::orchestrate::{Claim, Handed, Handover, Slot, Taken, hand_over, report, run_claims, take_over};
 use crate::process::{Command, Interrupt, Interrupts, step_away};
@@ -148,6 +148,9 @@ async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) ->
                 notifier.take(&next, ctx.ui())?;
                 match next {
                     Progress::Started { pid, .. } => tell(&Handed::Started { pid }),
+                    Progress::Event { event, .. } if matches!(event.kind, EventKind::Parked { .. }) => {
+                        tell(&Handed::Queued);
+                    }
                     Progress::Finished(finished) => {
                         let why = match (&finished.error, &finished.outcome) {
                             (Some(error), _) => format!("failed to {error}"),

@@ -212,6 +212,7 @@ pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
         program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
         worktree_root: worktree_root(ctx)?,
         budgets: super::command::budgets(ctx)?,
+        park: ctx.settings()?.park(),
         slot: None,
         provision: provision(ctx)?,
         redactor: Arc::new(redactor(ctx)),
@@ -267,7 +268,7 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     let (progress, mut told) = mpsc::channel(1024);
     let running = match what {
         Work::Claims(claims) => {
-            let all = run_claims(claims, surroundings, store, supervisor, receiver, progress);
+            let all = Box::pin(run_claims(claims, surroundings, store, supervisor, receiver, progress));
             tokio::spawn(async move { (all.await, Ok(())) })
         }
         Work::Worker(worker) => {

@@ -128,6 +128,12 @@ const KEYS: &[Key] = &[
     key("zone.*.paths", Type::List, A_LIST, "the directories that worktrees of a zone are limited to"),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
+    key(
+        "park",
+        Type::Duration,
+        A_SPAN,
+        "how long agents wait first whose model is over a limit and names no time",
+    ),
     key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),
     key(
         "remote-prefix",

@@ -219,6 +219,14 @@ impl Settings {
         }
     }
 
+    /// How long agents wait first whose model is over a limit and names no time.
+    pub fn park(&self) -> std::time::Duration {
+        match self.setting("park").map(|setting| &setting.value) {
+            Some(Value::Duration(pause)) => *pause,
+            _ => std::time::Duration::from_secs(30),
+        }
+    }
+
     /// The name of the remote that state is synced with, if one is set.
     pub fn remote(&self) -> Option<&str> {
         self.text("remote")

@@ -1,6 +1,6 @@
 //! Agents and their runs.
 
-use super::{Budget, Id, Name, ObjectId, Spending, Standing, Timestamp, Usage};
+use super::{Budget, ContextUse, Id, Name, ObjectId, Spending, Standing, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -115,6 +115,9 @@ pub struct Run {
     /// Tokens and cost.
     #[serde(default)]
     pub usage: Usage,
+    /// How full the window of its model was at last, where the program told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextUse>,
     /// The model that the program said it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

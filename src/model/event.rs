@@ -1,6 +1,6 @@
 //! Events: what an agent said or did, in one form for every program.
 
-use super::{Timestamp, Usage};
+use super::{ContextUse, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One normalised thing that an agent said or did.
@@ -111,10 +111,20 @@ pub enum EventKind {
         /// The error's name: `rate_limit`.
         error: String,
     },
+    /// It does not run before then: its model served nobody of this account.
+    Parked {
+        /// Until when.
+        until: Timestamp,
+        /// Why: `429 rate_limit`.
+        why: String,
+    },
     /// Tokens so far in this run, all messages counted once.
     Usage {
         /// The figures.
         usage: Usage,
+        /// How full the window of its model is, where the program tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        context: Option<ContextUse>,
     },
     /// A turn, or the whole conversation, is over as the program sees it.
     Result {

@@ -27,4 +27,4 @@ pub use object_id::{ObjectId, ObjectIdError};
 pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
 pub use task::{Task, TaskStatus};
 pub use time::Timestamp;
-pub use usage::{Cost, CostSource, Usage};
+pub use usage::{ContextUse, Cost, CostSource, Usage};

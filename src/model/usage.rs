@@ -33,6 +33,23 @@ const fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
+/// How full the window of a conversation's model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextUse {
+    /// Tokens of the last question to the model and its answer.
+    pub used: u64,
+    /// How many the model takes, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<u64>,
+}
+
+impl ContextUse {
+    /// In hundredths of the window; `None` if nobody knows how large that is.
+    pub fn percent(&self) -> Option<u64> {
+        self.used.saturating_mul(100).checked_div(self.window?)
+    }
+}
+
 /// An amount of money with where the figure comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {

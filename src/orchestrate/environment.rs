@@ -223,6 +223,19 @@ fn put_together(
     env
 }
 
+/// Whether `program` has a model of its own, whose limits stand in its way.
+pub(super) fn has_model(program: &str) -> bool {
+    PROGRAM_PREFIXES.iter().any(|(name, _)| *name == program)
+}
+
+/// Whether a variable says whose account `program` uses, or where.
+pub(super) fn is_of_account(program: &str, name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let own = PROGRAM_PREFIXES.iter().filter(|(of, _)| *of == program).flat_map(|(_, prefixes)| *prefixes);
+    let cloud = CLOUD_PREFIXES.iter().filter(|(of, ..)| *of == program).map(|(.., prefix)| prefix);
+    name == "HOME" || own.chain(cloud).any(|prefix| name.starts_with(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing_agent;

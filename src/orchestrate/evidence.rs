@@ -2,7 +2,7 @@
 //! says so.
 
 use crate::git::Repository;
-use crate::model::{Event, EventKind, Id, Timestamp, Usage};
+use crate::model::{ContextUse, Event, EventKind, Id, Timestamp, Usage};
 use crate::store::journal::{self, Entry};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const ENDING: Duration = Duration::from_secs(15);
 pub struct Evidence {
     /// What the run consumed, as far as it was reported.
     pub usage: Option<Usage>,
+    /// How full the window of its model is.
+    pub context: Option<ContextUse>,
     /// When something was last heard.
     pub last: Option<Timestamp>,
     doing: Doing,
@@ -49,6 +51,13 @@ pub enum Waits {
         /// The HTTP status and the error's name.
         error: String,
         /// When it tries again.
+        until: Timestamp,
+    },
+    /// Nothing of its program starts before then.
+    Parked {
+        /// Why.
+        why: String,
+        /// Until when.
         until: Timestamp,
     },
     /// Its turn is over and it can be told something.
@@ -83,7 +92,10 @@ impl Evidence {
         let Event { at, parent, kind } = event;
         let at = *at;
         self.last = self.last.max(Some(at));
-        if let EventKind::Usage { usage } | EventKind::Result { usage, .. } = kind {
+        if let EventKind::Usage { context: Some(context), .. } = kind {
+            self.context = Some(*context);
+        }
+        if let EventKind::Usage { usage, .. } | EventKind::Result { usage, .. } = kind {
             self.usage = Some(*usage);
         }
         // What a sub-agent does is one tool of the agent itself.
@@ -110,6 +122,10 @@ impl Evidence {
                 let status = status.map(|status| format!("{status} ")).unwrap_or_default();
                 let until = Timestamp(at.0.saturating_add(*delay_ms));
                 Doing::Waits(Waits::Limit { error: format!("{status}{error}"), until })
+            }
+            EventKind::Parked { until, why } => {
+                self.tools.clear();
+                Doing::Waits(Waits::Parked { why: why.clone(), until: *until })
             }
             EventKind::Result { .. } => {
                 self.tools.clear();

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod base;
+pub mod breaker;
 pub mod budget;
 pub mod claim;
 pub mod control;
@@ -39,6 +40,7 @@ pub mod sync;
 pub mod take;
 #[cfg(test)]
 mod testing;
+pub mod touched;
 pub mod trust;
 mod uncommitted;
 mod undo;

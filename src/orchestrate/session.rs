@@ -1,8 +1,9 @@
 //! A session: agents that were claimed for this process, their worktrees, and their runs, to the end.
 
+use super::breaker::{Breaker, Probe};
 use super::budget::{Budgets, Purse};
 use super::control::Desk;
-use super::environment::{self, environment};
+use super::environment::{self, environment, has_model, is_of_account};
 use super::lease::Lease;
 use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// What a session takes from its surroundings: none of it is state.
@@ -29,6 +31,8 @@ pub struct Surroundings {
     pub worktree_root: PathBuf,
     /// What agents may use together.
     pub budgets: Budgets,
+    /// How long agents wait first whose model is over a limit and names no time.
+    pub park: Duration,
     /// What must be got before anything is started; nothing for a session that counts its own.
     pub slot: Option<Slot>,
     /// What worktrees get beside their files.
@@ -318,6 +322,17 @@ fn plan(
         }
     }
     let limits = Limits::of(&profile);
+    let me = Probe { agent: agent.id, run };
+    let breaker = has_model(&profile.program).then(|| {
+        Breaker::new(
+            repo,
+            &profile.program,
+            &env,
+            |name| is_of_account(&profile.program, name),
+            me,
+            surroundings.park,
+        )
+    });
     // A conversation that no run confirmed starts anew, and nothing was counted in it.
     let before = if resume { agent.usage_here() } else { Usage::default() };
     let launch = LaunchRequest {
@@ -333,7 +348,22 @@ fn plan(
         extra_args: profile.args,
         before,
     };
-    Plan { agent, run, lease, worktree, tip, adapter, launch, env, limits, purse, decided, title, prepared }
+    Plan {
+        agent,
+        run,
+        lease,
+        worktree,
+        tip,
+        adapter,
+        launch,
+        env,
+        limits,
+        purse,
+        breaker,
+        decided,
+        title,
+        prepared,
+    }
 }
 
 /// A run that did not happen, and whose agent stays.

@@ -87,6 +87,7 @@ impl Stage {
             program_dir: None,
             worktree_root,
             budgets: Budgets::default(),
+            park: Duration::from_secs(30),
             slot: None,
             provision: Provision::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),

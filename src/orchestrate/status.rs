@@ -7,7 +7,7 @@ pub use super::evidence::{Evidence, Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
 use super::{Error, trust};
 use crate::git::{Ancestry, Repository};
-use crate::model::{Agent, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
+use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
 use crate::process::Identity;
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -36,6 +36,8 @@ pub struct AgentStatus {
     pub uncommitted: u32,
     /// What all its runs consumed; of a live one as far as its journal says.
     pub usage: Usage,
+    /// How full the window of its model is, or was at the end of its last run.
+    pub context: Option<ContextUse>,
     /// When something was last heard of it.
     pub last_event: Timestamp,
 }
@@ -120,6 +122,12 @@ impl Activity {
                 format!("{error}, again in {}", span(until.since(now)))
             }
             Self::Waiting(Waits::Limit { error, .. }) => error.clone(),
+            Self::Waiting(Waits::Parked { why, until }) if *until > now => {
+                let at = until.to_string();
+                let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
+                format!("parked until {time}, {why}")
+            }
+            Self::Waiting(Waits::Parked { why, .. }) => format!("parked until another one was served, {why}"),
             Self::Waiting(Waits::Message) => "for a message".to_owned(),
             Self::Stuck { since } => format!("silent for {}", span(now.since(*since))),
             Self::Unknown { pid } => format!("pid {pid} is gone"),
@@ -208,6 +216,11 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
                 position,
                 uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
                 usage,
+                context: if activity.is_live() {
+                    evidence.context
+                } else {
+                    agent.last_run().and_then(|(_, run)| run.context)
+                },
                 last_event,
                 activity,
                 agent,
@@ -243,6 +256,10 @@ fn activity(
     now: Timestamp,
 ) -> Activity {
     match (lease, asking) {
+        // One that waits before it begins has said so in its journal.
+        (Some(lease), _) if lease.state != LeaseState::Running && is_parked(evidence, now) => {
+            return evidence.waits(now).map_or(Activity::Queued, Activity::Waiting);
+        }
         (Some(lease), _) if lease.state == LeaseState::Queued => return Activity::Queued,
         (Some(lease), _) if lease.state == LeaseState::Preparing => {
             let tool =
@@ -266,6 +283,11 @@ fn activity(
     }
 }
 
+/// Whether it waits for the limit of its model to pass.
+fn is_parked(evidence: &Evidence, now: Timestamp) -> bool {
+    matches!(evidence.waits(now), Some(Waits::Parked { .. }))
+}
+
 /// What a run of `program` does that was started (`since`, with its process) and asks nothing.
 pub fn running(
     program: &str,
@@ -276,6 +298,9 @@ pub fn running(
 ) -> Activity {
     let heard = evidence.last.map_or(since, |last| last.max(since));
     let silent = now.since(heard);
+    if let Some(parked @ Waits::Parked { .. }) = evidence.waits(now) {
+        return Activity::Waiting(parked);
+    }
     if let Some(child) = child.filter(|child| silent > SAVING && !child.is_alive()) {
         return Activity::Unknown { pid: child.pid };
     }

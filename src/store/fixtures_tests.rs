@@ -59,6 +59,7 @@ fn samples() -> Vec<(&'static str, Record)> {
     limited["budget"] =
         json!({"cost_micro_usd": 2_000_000, "tokens": 100_000, "turns": 9, "time_ms": 60_000});
     let over = json!({"scope": "agent", "measure": "cost", "used": 2_010_000, "limit": 2_000_000, "estimated": true});
+    limited["runs"]["4"]["context"] = json!({"used": 150_000, "window": 200_000});
     limited["runs"]["5"] = run(json!({"is": "stopped", "by": "max-cost", "over": over}));
     let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
         "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",

@@ -31,6 +31,7 @@ mod history;
 mod kill;
 mod layers;
 mod life;
+mod limits;
 mod merge;
 mod prune;
 mod readme;

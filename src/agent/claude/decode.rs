@@ -1,13 +1,14 @@
 //! Claude Code's lines as events.
 
 use super::tally::{self, Tally};
-use super::wire::{Block, Delta, Line, Message, StreamEvent, TokenCounts};
+use super::wire::{Block, Delta, Line, Message, RateLimit, StreamEvent, TokenCounts};
 use crate::agent::Decoder;
 use crate::agent::lenient::{Object, Scalar, Shape, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
+use crate::agent::price;
 use crate::agent::sink::{MAX_OUTPUT, Sink};
 use crate::agent::tool::{self, one_line};
-use crate::model::{Event, EventKind, Measure, Timestamp, Usage};
+use crate::model::{ContextUse, Event, EventKind, Measure, Timestamp, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
 
@@ -26,6 +27,9 @@ pub struct ClaudeDecoder {
     piece: bool,
     failure: Option<String>,
     limit: Option<Measure>,
+    /// The window of the agent's own model.
+    window: Option<u64>,
+    model: String,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +107,10 @@ impl ClaudeDecoder {
             "control_cancel_request" => {
                 sink.notice(format!("the permission question {} was withdrawn", line.request_id.text()));
             }
+            "rate_limit_event" => match &line.rate_limit_info {
+                Object(Some(info)) => rate_limit(info, at, &mut sink),
+                Object(None) => sink.unrecognised(raw),
+            },
             "keep_alive" | "tool_progress" => {}
             _ => sink.unrecognised(raw),
         }
@@ -113,6 +121,8 @@ impl ClaudeDecoder {
             "init" => {
                 self.idle = false;
                 line.cwd.text().clone_into(&mut self.cwd);
+                line.model.text().clone_into(&mut self.model);
+                self.window = self.window.or_else(|| price::window(&self.model));
                 // With streaming input it comes again with each turn.
                 if !std::mem::replace(&mut self.ready, true) {
                     sink.push(EventKind::Ready {
@@ -180,8 +190,11 @@ impl ClaudeDecoder {
                     if !id.is_empty() {
                         self.tally.message(&id, "", &counts.usage(), main);
                     }
+                    // What a sub-agent says fills another window.
+                    let used = self.tally.of(&id).filter(|_| main);
+                    let context = used.map(|used| ContextUse { used: used.total(), window: self.window });
                     self.stream(sink).message = id;
-                    sink.push(EventKind::Usage { usage: self.tally.usage() });
+                    sink.push(EventKind::Usage { usage: self.tally.usage(), context });
                 }
             }
             "message_stop" => {
@@ -296,6 +309,8 @@ impl ClaudeDecoder {
         let process = line.model_usage.0.as_ref().map(|models| {
             tally::sum(models.values().filter_map(|Object(usage)| usage.as_ref().map(TokenCounts::usage)))
         });
+        let own = line.model_usage.0.as_ref().and_then(|models| models.get(self.model.as_str())?.0.as_ref());
+        self.window = own.and_then(TokenCounts::window).or(self.window);
         let turn = line.usage.0.as_ref().map(TokenCounts::usage);
         self.tally.settle(process, turn, line.total_cost_usd.real());
         self.streams.clear();
@@ -326,6 +341,24 @@ impl ClaudeDecoder {
             text,
             usage: self.tally.usage(),
         });
+    }
+}
+
+/// What an account's limits allow, as the program's types have it; on the wire it was not seen, as only subscriptions have
+/// these limits.
+fn rate_limit(info: &RateLimit<'_>, at: Timestamp, sink: &mut Sink<'_>) {
+    let resets = info.resets_at.int().saturating_mul(1000);
+    let what = info.kind.text();
+    match info.status.text() {
+        "rejected" => sink.push(EventKind::Retry {
+            attempt: 0,
+            max: 0,
+            delay_ms: resets.saturating_sub(at.0),
+            status: Some(429),
+            error: format!("rate_limit {what}").trim_end().to_owned(),
+        }),
+        "allowed_warning" => sink.notice(format!("the limit of its account is near: {what}")),
+        _ => {}
     }
 }
 

@@ -61,6 +61,11 @@ impl Tally {
         })
     }
 
+    /// What is known of message `id` by now.
+    pub(super) fn of(&self, id: &str) -> Option<Usage> {
+        self.messages.get(id).map(|message| message.usage)
+    }
+
     /// Settles with a result: `process` is the program's own sum for the whole process, `turn` what it says of the
     /// turn, for programs that say no sum; `cost` is for the whole process.
     pub(super) fn settle(&mut self, process: Option<Usage>, turn: Option<Usage>, cost: Option<f64>) {

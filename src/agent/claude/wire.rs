@@ -45,6 +45,8 @@ pub(super) struct Line<'a> {
     pub(super) outcome: Scalar<'a>,
     pub(super) exit_code: Scalar<'a>,
     pub(super) stderr: Scalar<'a>,
+    /// `rate_limit_event`.
+    pub(super) rate_limit_info: Object<RateLimit<'a>>,
     /// `result`.
     pub(super) is_error: Scalar<'a>,
     pub(super) result: Scalar<'a>,
@@ -55,6 +57,19 @@ pub(super) struct Line<'a> {
     #[serde(rename = "modelUsage")]
     pub(super) model_usage: Object<BTreeMap<String, Object<TokenCounts<'a>>>>,
     pub(super) permission_denials: Shape<'a, Denial<'a>>,
+}
+
+/// How an account stands with its limits.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RateLimit<'a> {
+    #[serde(borrow)]
+    pub(super) status: Scalar<'a>,
+    /// Seconds since 1970.
+    #[serde(rename = "resetsAt")]
+    pub(super) resets_at: Scalar<'a>,
+    #[serde(rename = "rateLimitType")]
+    pub(super) kind: Scalar<'a>,
 }
 
 /// A message of the model, or one with tool results.
@@ -142,9 +157,17 @@ pub(super) struct TokenCounts<'a> {
     cache_write: Scalar<'a>,
     #[serde(rename = "cache_read_input_tokens", alias = "cacheReadInputTokens")]
     cache_read: Scalar<'a>,
+    /// Only the program's own sums have it.
+    #[serde(rename = "contextWindow")]
+    window: Scalar<'a>,
 }
 
 impl TokenCounts<'_> {
+    /// How many tokens the model takes, if it says.
+    pub(super) fn window(&self) -> Option<u64> {
+        Some(self.window.int()).filter(|window| *window > 0)
+    }
+
     pub(super) fn usage(&self) -> Usage {
         Usage {
             input: self.input.int(),

@@ -89,7 +89,7 @@ impl CodexDecoder {
                 let counts = line.usage.0.as_ref().map(TokenCounts::usage);
                 self.count(&counts.unwrap_or_default());
                 self.failure = None;
-                sink.push(EventKind::Usage { usage: self.usage });
+                sink.push(EventKind::Usage { usage: self.usage, context: None });
                 let words = std::mem::take(&mut self.last_words);
                 self.over("completed", words, sink);
             }

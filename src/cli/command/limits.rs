@@ -7,21 +7,23 @@ use crate::model::Budget;
 use crate::orchestrate::budget::Budgets;
 use std::time::Duration;
 
+/// Above these options in the help.
+const HEADING: &str = "Budget of each agent, over all its runs";
+
 /// What an agent may use over all its runs; more than its profile says, or less.
 #[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Budget of each agent, over all its runs")]
 pub(crate) struct LimitArgs {
     /// What it may cost, in US dollars such as `2.50`
-    #[arg(long = "max-cost", value_name = "USD", value_parser = money)]
+    #[arg(long = "max-cost", value_name = "USD", value_parser = money, help_heading = HEADING)]
     cost: Option<u64>,
     /// How many tokens it may use: `50000`, `200k`, `2M`
-    #[arg(long = "max-tokens", value_name = "N", value_parser = count)]
+    #[arg(long = "max-tokens", value_name = "N", value_parser = count, help_heading = HEADING)]
     tokens: Option<u64>,
     /// How many turns it may take
-    #[arg(long = "max-turns", value_name = "N", value_parser = count)]
+    #[arg(long = "max-turns", value_name = "N", value_parser = count, help_heading = HEADING)]
     turns: Option<u64>,
     /// How long its runs may take together: `90s`, `10m`, `2h`
-    #[arg(long = "max-time", value_name = "TIME", value_parser = span)]
+    #[arg(long = "max-time", value_name = "TIME", value_parser = span, help_heading = HEADING)]
     time: Option<Duration>,
 }
 

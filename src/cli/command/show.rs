@@ -7,6 +7,7 @@ use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::cli::view::task::Tasks;
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
+use crate::orchestrate::touched::Touched;
 use crate::store::{Entity, Error, Found, Record, State};
 use std::fmt::Write as _;
 
@@ -70,7 +71,11 @@ fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
             let tasks = Tasks::around(state, &task)?;
             json::print(ctx, "task", &tasks.shown(&task, &tasks.short_ids(state, &task)?))
         }
-        Kind::Agent => json::print(ctx, "agent", &view::agent::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Agent => {
+            let agent: Agent = state.require(id)?;
+            let files = Touched::by(ctx.store()?, state, &agent)?;
+            json::print(ctx, "agent", &view::agent::Shown::new(&agent, &files, ids()?))
+        }
         Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids()?)),
         Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids()?)),
         Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids()?)),
@@ -87,7 +92,11 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
             let tasks = Tasks::around(state, &task)?;
             tasks.page(&task, paint, &tasks.short_ids(state, &task)?, now)
         }
-        Kind::Agent => view::agent::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Agent => {
+            let agent: Agent = read(state, &id)?;
+            let files = Touched::by(ctx.store()?, state, &agent)?;
+            view::agent::page(&agent, &files, paint, state.short_ids()?, now)
+        }
         Kind::Finding => view::finding::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Decision => view::decision::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),

@@ -6,7 +6,7 @@ use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
-use crate::model::{Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
+use crate::model::{ContextUse, Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
 use crate::orchestrate::base;
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
@@ -59,6 +59,8 @@ struct Row<'a> {
     uncommitted: u32,
     runs: usize,
     usage: Usage,
+    /// How full the window of its model is; null if nobody knows.
+    context: Option<ContextUse>,
     last_event: Timestamp,
 }
 
@@ -105,9 +107,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let paint = ctx.ui().painter();
-    let mut table = Table::new(
-        paint,
-        &[
+    // Not every program tells how full its model's window is.
+    let windows = agents.iter().any(|status| status.context.and_then(|context| context.percent()).is_some());
+    let mut columns = vec![
             ("AGENT", Align::Left),
             ("STATE", Align::Left),
             ("TASK", Align::Left),
@@ -117,11 +119,17 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             ("TOKENS", Align::Right),
             ("COST", Align::Right),
             ("LAST", Align::Right),
-        ],
-        2,
-    );
+    ];
+    if windows {
+        columns.insert(7, ("CTX", Align::Right));
+    }
+    let mut table = Table::new(paint, &columns, 2);
     for (status, title) in rows {
-        table.row(cells(status, title, ids, paint, now));
+        let mut cells = cells(status, title, ids, paint, now);
+        if windows {
+            cells.insert(7, window(status, paint));
+        }
+        table.row(cells);
     }
     let mut text = table.render(ctx.ui().columns());
     if !fleet.is_empty() {
@@ -218,6 +226,12 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     ]
 }
 
+/// How full the window of its model is.
+fn window(status: &AgentStatus, paint: Painter) -> String {
+    let Some(percent) = status.context.and_then(|context| context.percent()) else { return String::new() };
+    paint.paint(if percent >= 80 { Label::Attention } else { Label::Plain }, format!("{percent}%"))
+}
+
 fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now: Timestamp) -> Row<'a> {
     let agent = &status.agent;
     Row {
@@ -236,6 +250,7 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now:
         uncommitted: status.uncommitted,
         runs: agent.runs.len(),
         usage: status.usage,
+        context: status.context,
         last_event: status.last_event,
     }
 }

@@ -1,11 +1,14 @@
 //! Agents.
 
 use super::{Page, cost, count, when};
+use crate::agent::sanitise_line;
 use crate::cli::ui::{Label, Painter};
-use crate::model::{Agent, ObjectId, Outcome, Timestamp};
+use crate::model::{Agent, ContextUse, ObjectId, Outcome, Timestamp};
 use crate::orchestrate::status::Activity;
+use crate::orchestrate::touched::Touched;
 use crate::store::ShortIds;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// An agent as JSON shows it.
@@ -14,12 +17,13 @@ pub(crate) struct Shown<'a> {
     #[serde(flatten)]
     agent: &'a Agent,
     short: String,
+    files: &'a Touched,
 }
 
 impl<'a> Shown<'a> {
-    /// The record and the shortest unique prefix of its id.
-    pub(crate) fn new(agent: &'a Agent, ids: &ShortIds) -> Self {
-        Self { agent, short: ids.shorten(&agent.id) }
+    /// The record, the shortest unique prefix of its id, and the files that its tools touched.
+    pub(crate) fn new(agent: &'a Agent, files: &'a Touched, ids: &ShortIds) -> Self {
+        Self { agent, short: ids.shorten(&agent.id), files }
     }
 }
 
@@ -60,8 +64,38 @@ pub(crate) const fn activity_label(activity: &Activity) -> Label {
     }
 }
 
+/// How full a window is: `context 45 % of 200k`; of one that nobody knows the tokens in it.
+fn context_words(context: &ContextUse) -> String {
+    match (context.percent(), context.window) {
+        (Some(percent), Some(window)) => format!("context {percent} % of {}", count(window)),
+        _ => format!("context {}", count(context.used)),
+    }
+}
+
+/// How many files are named; `--json` has them all.
+const FILES: usize = 8;
+
+/// Files by name, those that were touched most first.
+fn some_of(files: &BTreeMap<String, u64>) -> String {
+    let mut names: Vec<(&String, &u64)> = files.iter().collect();
+    names.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    let more = names.len().saturating_sub(FILES);
+    let mut shown: Vec<String> =
+        names.iter().take(FILES).map(|(name, _)| sanitise_line(name).into_owned()).collect();
+    if more > 0 {
+        shown.push(format!("and {more} more"));
+    }
+    shown.join(", ")
+}
+
 /// One for people.
-pub(crate) fn page(agent: &Agent, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
+pub(crate) fn page(
+    agent: &Agent,
+    files: &Touched,
+    painter: Painter,
+    ids: &ShortIds,
+    now: Timestamp,
+) -> String {
     let mut page = Page::new(painter, ids, "agent", &agent.id);
     page.field("name", Label::Agent, agent.name.as_str());
     page.field("profile", Label::Plain, format!("{} ({})", agent.profile, agent.program));
@@ -92,6 +126,7 @@ pub(crate) fn page(agent: &Agent, painter: Painter, ids: &ShortIds, now: Timesta
                     count(run.usage.output)
                 )
             }),
+            run.context.map(|context| context_words(&context)),
             Some(cost(run.usage.cost)).filter(|cost| !cost.is_empty()),
             run.tip.as_ref().map(|tip| format!("at {}", tip.short())),
         ]
@@ -103,6 +138,9 @@ pub(crate) fn page(agent: &Agent, painter: Painter, ids: &ShortIds, now: Timesta
         runs.push('\n');
     }
     page.raw(&runs);
+    for (words, files) in [("read", &files.read), ("written", &files.written)] {
+        page.field(words, Label::Path, some_of(files));
+    }
     page.text(&agent.prompt);
     page.into_text()
 }

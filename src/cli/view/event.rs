@@ -73,6 +73,9 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
             };
             one(Label::Attention, &format!("{status}{error}: attempt {attempt}{of} failed{next}"))
         }
+        EventKind::Parked { until, why } => {
+            one(Label::Attention, &format!("parked until {}: {why}", super::clock(*until)))
+        }
         EventKind::Result { subtype, error, text: _, usage } => {
             let mut line =
                 format!("result: {subtype}, {} turns, {} tokens", usage.turns, count(usage.total()));

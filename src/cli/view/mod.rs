@@ -43,6 +43,11 @@ pub(crate) fn when(at: Timestamp, now: Timestamp) -> String {
     format!("{at} ({} ago)", span(now.since(at)))
 }
 
+/// The time of day of a point in time, in UTC.
+pub(crate) fn clock(at: Timestamp) -> String {
+    at.to_string().split_once('T').map_or_else(String::new, |(_, time)| time.to_owned())
+}
+
 /// A count in at most four characters: `812`, `4.1k`, `93k`, `1.2M`.
 #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
 pub(crate) fn count(number: u64) -> String {

@@ -220,7 +220,10 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
                 run.model = model.or(run.model);
                 named = session.or(named);
             }
-            EventKind::Usage { usage } | EventKind::Result { usage, .. } => run.usage = usage,
+            EventKind::Usage { usage, context: Some(context) } => {
+                (run.usage, run.context) = (usage, Some(context));
+            }
+            EventKind::Usage { usage, .. } | EventKind::Result { usage, .. } => run.usage = usage,
             _ => {}
         }
     }

@@ -1,6 +1,6 @@
 //! What one run uses of its budgets, from what its program tells while it works. Decides; does nothing itself.
 
-use crate::model::{Event, EventKind, Measure, Spending, Standing, Usage};
+use crate::model::{Budget, ContextUse, Event, EventKind, Measure, Spending, Standing, Usage};
 use crate::orchestrate::budget::Purse;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,6 +21,29 @@ pub(super) struct Meter {
     crossed: Option<(Standing, u64)>,
     /// When it is looked next what others use.
     pub(super) look_at: Option<Instant>,
+}
+
+/// From how full a window is told, in hundredths.
+const FULL: u64 = 80;
+
+/// How full the window of a model is.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    /// What was heard last.
+    pub(super) last: Option<ContextUse>,
+    told: bool,
+}
+
+impl Window {
+    /// Takes what an event says of it. Returns it once it is nearly full, and again when it was not meanwhile: a
+    /// conversation that was summed up fills anew.
+    pub(super) fn learn(&mut self, event: &Event) -> Option<ContextUse> {
+        let EventKind::Usage { context: Some(context), .. } = &event.kind else { return None };
+        self.last = Some(*context);
+        let full = context.percent().is_some_and(|percent| percent >= FULL);
+        let told = std::mem::replace(&mut self.told, full);
+        (full && !told).then_some(*context)
+    }
 }
 
 /// What is to be said and done.
@@ -55,7 +78,7 @@ impl Meter {
     /// What an event says of it.
     pub(super) fn learn(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::Usage { usage } => self.used = *usage,
+            EventKind::Usage { usage, .. } => self.used = *usage,
             EventKind::Result { usage, .. } => {
                 self.used = *usage;
                 if event.parent.is_none() {
@@ -73,6 +96,16 @@ impl Meter {
             }
             _ => {}
         }
+    }
+
+    /// Another process of the same run begins.
+    pub(super) fn go_on(&mut self) {
+        self.calls.clear();
+    }
+
+    /// What is left of the strictest budgets.
+    pub(super) fn left(&self) -> Budget {
+        self.purse.left().after(&self.spent())
     }
 
     /// What the run used by now.
@@ -117,7 +150,7 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Budget, Timestamp};
+    use crate::model::Timestamp;
 
     fn meter(budget: Budget) -> Meter {
         Meter::new(Purse::own(budget))
@@ -128,7 +161,7 @@ mod tests {
     }
 
     fn usage(output: u64, turns: u64) -> EventKind {
-        EventKind::Usage { usage: Usage { output, turns, ..Usage::default() } }
+        EventKind::Usage { usage: Usage { output, turns, ..Usage::default() }, context: None }
     }
 
     fn call(id: &str) -> EventKind {
@@ -161,6 +194,19 @@ mod tests {
         assert_eq!(end(&mut meter), None);
         learn(&mut meter, usage(100, 1));
         assert_eq!(end(&mut meter).as_deref(), Some("max-tokens: 100 of 100 tokens"));
+    }
+
+    #[test]
+    fn a_window_that_fills_is_told_once_each_time() {
+        let mut window = Window::default();
+        let mut at = |used, size| {
+            let context = Some(ContextUse { used, window: size });
+            let kind = EventKind::Usage { usage: Usage::default(), context };
+            window.learn(&Event { at: Timestamp(1), parent: None, kind }).is_some()
+        };
+        assert_eq!([at(79, Some(100)), at(80, Some(100)), at(95, Some(100))], [false, true, false]);
+        assert_eq!([at(20, Some(100)), at(81, Some(100))], [false, true], "it was summed up in between");
+        assert!(!at(1_000_000, None), "nobody knows");
     }
 
     #[test]

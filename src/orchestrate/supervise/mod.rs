@@ -8,12 +8,14 @@ mod dispatcher;
 mod meter;
 mod notebook;
 mod outcome;
+mod park;
 mod progress;
 mod question;
 mod record;
 mod request;
 mod run;
 mod save;
+mod throttle;
 mod turn;
 
 pub use dispatcher::{SuperviseOptions, Supervisor};
@@ -23,6 +25,7 @@ pub use request::Request;
 pub(crate) use save::own_commits;
 pub use turn::{Stand, Turn, Turns};
 
+use super::breaker::Breaker;
 use super::budget::Purse;
 use super::lease::Lease;
 use super::prepare::Prepared;
@@ -58,6 +61,8 @@ pub struct Plan {
     pub limits: Limits,
     /// What it may use.
     pub purse: Purse,
+    /// What opens where its model refuses to serve it for a limit; none for programs without a model of their own.
+    pub breaker: Option<Breaker>,
     /// What a person decided before: the subjects of permission questions, and whether they were allowed.
     pub decided: BTreeMap<String, bool>,
     /// What its uncommitted work is called when it is committed for it.

@@ -21,6 +21,11 @@ impl Notebook {
         self.writer = Some(writer);
     }
 
+    /// Whether there is one.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.writer.is_some()
+    }
+
     /// Adds an entry, and returns its number if it is kept. A journal that cannot be written (the disk is full) does
     /// not end the run; the next flush says so.
     pub(super) fn write(&mut self, clock: &dyn Clock, entry: &Entry) -> Option<u64> {
@@ -65,6 +70,7 @@ const fn is_gist(entry: &Entry) -> bool {
             | EventKind::Result { .. }
             | EventKind::PermissionAsked { .. }
             | EventKind::PermissionDenied { .. }
+            | EventKind::Parked { .. }
             | EventKind::Exited { .. }
     )
 }

@@ -1,15 +1,16 @@
 //! One run, from its start to its record.
 
-use super::meter::Meter;
+use super::meter::{Meter, Window};
 use super::notebook::Notebook;
 use super::outcome::outcome;
 use super::question::{Open, permission_subject, record_question};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
+use super::throttle::Throttle;
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::{Decoder, PermissionReply, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
-use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp};
+use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usage};
 use crate::orchestrate::Error;
 use crate::orchestrate::budget::way_out;
 use crate::orchestrate::control::{Asked, Feed, Refusal};
@@ -52,56 +53,72 @@ pub(super) async fn run(
     plan: Plan,
     context: RunContext,
     feed: Arc<Feed>,
-    requests: mpsc::Receiver<Asked>,
+    mut requests: mpsc::Receiver<Asked>,
 ) -> Ended {
     let mut live = Live::new(plan, context, feed);
     if let Some(over) = live.meter.purse().empty() {
         live.outcome = Some(Outcome::used_up(over));
         live.notice(&format!("it was not started: {}", live.spent_words(&over))).await;
-        return live.finish().await;
+        return Box::pin(live.finish()).await;
     }
-    match live.start().await {
-        Ok(child) => live.watch(child, requests).await,
-        Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
+    while live.is_admitted(&mut requests).await {
+        match live.start().await {
+            Ok(child) => live.watch(child, &mut requests).await,
+            Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
+        }
+        if !live.is_parked().await {
+            break;
+        }
     }
-    live.finish().await
+    Box::pin(live.finish()).await
 }
 
 /// A run while it lives.
-struct Live {
-    plan: Plan,
-    context: RunContext,
-    decoder: Box<dyn Decoder>,
-    journal: Notebook,
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any may go with any")]
+pub(super) struct Live {
+    pub(super) plan: Plan,
+    pub(super) context: RunContext,
+    pub(super) decoder: Box<dyn Decoder>,
+    pub(super) journal: Notebook,
     /// Where those who look from elsewhere are told what happens.
-    feed: Arc<Feed>,
-    started: Timestamp,
-    model: Option<String>,
-    session: Option<String>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) started: Timestamp,
+    pub(super) model: Option<String>,
+    pub(super) session: Option<String>,
     /// Who asked us to end it.
-    stopped_by: Option<String>,
+    pub(super) stopped_by: Option<String>,
     /// What it uses.
-    meter: Meter,
+    pub(super) meter: Meter,
+    /// Whether its model serves it.
+    pub(super) throttle: Throttle,
+    /// Whether we ended its process, so that it goes on when a limit has passed.
+    pub(super) parking: bool,
+    /// What earlier processes of this run used: each counts for itself.
+    pub(super) carried: Usage,
+    /// How full the window of its model is.
+    pub(super) window: Window,
+    /// What is to be said when the lines at hand are through.
+    pub(super) to_say: Vec<String>,
     /// The budget for which we ended it.
-    used_up: Option<Standing>,
+    pub(super) used_up: Option<Standing>,
     /// Whether it said that it was done, did not go, and was ended by us.
-    overdue: bool,
+    pub(super) overdue: bool,
     /// Whether a message was sent that no result has followed.
-    unanswered: bool,
+    pub(super) unanswered: bool,
     /// Until when its input stays open though its turn is over: a message that came late in it begins another one.
-    listens_until: Option<Instant>,
+    pub(super) listens_until: Option<Instant>,
     /// Whether its turn was interrupted, and nothing was said to it since.
-    interrupted: bool,
+    pub(super) interrupted: bool,
     /// Why its model does not serve it, if it never will.
-    refused: Option<String>,
+    pub(super) refused: Option<String>,
     /// How often it was told that the disk is full.
-    full: u32,
+    pub(super) full: u32,
     /// Since when it says that it is done.
-    done_since: Option<Instant>,
+    pub(super) done_since: Option<Instant>,
     /// Permission questions that a person looks at right now.
-    open: Vec<Open>,
-    decisions: Vec<Id>,
-    outcome: Option<Outcome>,
+    pub(super) open: Vec<Open>,
+    pub(super) decisions: Vec<Id>,
+    pub(super) outcome: Option<Outcome>,
 }
 
 impl Live {
@@ -119,6 +136,11 @@ impl Live {
             session: None,
             stopped_by: None,
             meter,
+            throttle: Throttle::default(),
+            parking: false,
+            carried: Usage::default(),
+            window: Window::default(),
+            to_say: Vec::new(),
             used_up: None,
             overdue: false,
             unanswered: false,
@@ -130,6 +152,16 @@ impl Live {
             open: Vec::new(),
             decisions: Vec::new(),
             outcome: None,
+        }
+    }
+
+    /// Begins its journal, if it has none. One that cannot be written does not keep it from waiting.
+    pub(super) fn begin_journal(&mut self) {
+        if !self.journal.has_begun() {
+            match journal::Writer::create(&self.context.repo, &self.plan.agent.id, self.plan.run) {
+                Ok(writer) => self.journal.begin(writer),
+                Err(error) => tracing::warn!("{}", chain(&error)),
+            }
         }
     }
 
@@ -154,7 +186,9 @@ impl Live {
             );
             return Err(Error::refused(what, Some("switch the worktree back to its branch".to_owned())));
         }
-        self.journal.begin(journal::Writer::create(&self.context.repo, &plan.agent.id, plan.run)?);
+        if !self.journal.has_begun() {
+            self.journal.begin(journal::Writer::create(&self.context.repo, &plan.agent.id, plan.run)?);
+        }
         // Before the process: what a kill of ours leaves running is found by its mark.
         plan.lease.started(None, self.started)?;
         let launch = plan.adapter.launch(&plan.launch);
@@ -202,7 +236,7 @@ impl Live {
         Ok(child)
     }
 
-    async fn watch(&mut self, mut child: Child, mut requests: mpsc::Receiver<Asked>) {
+    async fn watch(&mut self, mut child: Child, requests: &mut mpsc::Receiver<Asked>) {
         let mut askers = self.feed.askers();
         let begun = Instant::now();
         let mut heard = begun;
@@ -260,8 +294,12 @@ impl Live {
     }
 
     /// Whether we have ended it.
-    const fn is_ended(&self) -> bool {
-        self.stopped_by.is_some() || self.overdue || self.refused.is_some() || self.used_up.is_some()
+    pub(super) const fn is_ended(&self) -> bool {
+        self.stopped_by.is_some()
+            || self.overdue
+            || self.refused.is_some()
+            || self.used_up.is_some()
+            || self.parking
     }
 
     async fn over(&mut self, child: &mut Child, reason: &'static str) {
@@ -343,6 +381,7 @@ impl Live {
                 self.full += 1;
             }
             for event in &mut events[before..] {
+                self.add_carried(event);
                 self.learn(event);
                 numbers.push(self.keep(event));
             }
@@ -351,6 +390,10 @@ impl Live {
         for (event, number) in events.into_iter().zip(numbers) {
             self.show(child, event, number).await;
         }
+        for text in std::mem::take(&mut self.to_say) {
+            self.notice(&text).await;
+        }
+        self.tell_limits(child).await;
         if self.stopped_by.is_some() {
             return;
         }
@@ -390,6 +433,12 @@ impl Live {
     /// What an event says that the record needs. Nothing that decides about success.
     fn learn(&mut self, event: &Event) {
         self.meter.learn(event);
+        self.throttle.learn(event);
+        if let Some(full) = self.window.learn(event) {
+            let (used, window) = (full.used, full.window.unwrap_or_default());
+            let percent = full.percent().unwrap_or_default();
+            self.to_say.push(format!("its context window is {percent} % full ({used} of {window} tokens)"));
+        }
         match &event.kind {
             EventKind::Ready { model, session, .. } if event.parent.is_none() => {
                 self.model = model.clone().or(self.model.take());
@@ -448,7 +497,7 @@ impl Live {
         }
     }
 
-    fn show_questions(&self) {
+    pub(super) fn show_questions(&self) {
         self.feed.set_questions(self.open.iter().map(Open::question).collect());
     }
 
@@ -594,7 +643,8 @@ impl Live {
             self.write(&Entry::Event(Event { at, parent: None, kind }));
         }
         let journal = self.journal.take();
-        let (context, plan, usage) = (self.context.clone(), self.plan, self.decoder.usage());
+        let usage = self.usage();
+        let (context, plan) = (self.context.clone(), self.plan);
         let saved = tokio::task::spawn_blocking(move || {
             let saved = save(&context, &plan, journal);
             (plan, saved)
@@ -617,6 +667,7 @@ impl Live {
                 outcome: Some(outcome.clone()),
                 tip: Some(tip.clone()),
                 usage,
+                context: self.window.last,
                 model: self.model,
                 session: self.session.clone(),
                 transcript: None,
@@ -660,7 +711,7 @@ impl Live {
     }
 
     /// Writes an event of ours down, and tells it.
-    async fn tell_event(&mut self, event: Event) {
+    pub(super) async fn tell_event(&mut self, event: Event) {
         let number = self.write(&Entry::Event(event.clone()));
         self.journal.flush();
         self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
@@ -670,7 +721,7 @@ impl Live {
         self.journal.write(&*self.context.clock, entry)
     }
 
-    async fn notice(&mut self, text: &str) {
+    pub(super) async fn notice(&mut self, text: &str) {
         let at = self.context.clock.now();
         let event = Event { at, parent: None, kind: EventKind::Notice { text: text.to_owned() } };
         self.tell_event(event).await;

@@ -157,6 +157,7 @@ impl Stage {
             env: [path, home].into_iter().chain(mail).collect(),
             limits: Limits { idle: None, total: None, after_result: Duration::from_millis(300) },
             purse: Purse::default(),
+            breaker: None,
             decided: BTreeMap::new(),
             title: "Do it".to_owned(),
             prepared: Prepared::default(),

@@ -75,7 +75,12 @@ impl Turns {
             EventKind::Retry { delay_ms, error, .. } if *delay_ms >= LONG => {
                 self.waits(agent, format!("{error}, again in {} min", delay_ms.div_ceil(60_000)))
             }
-            EventKind::Retry { .. }
+            EventKind::Parked { until, why } => {
+                let minutes = until.since(event.at).as_secs().div_ceil(60);
+                self.waits(agent, format!("parked for {minutes} min: {why}"))
+            }
+            EventKind::Exited { .. }
+            | EventKind::Retry { .. }
             | EventKind::Usage { .. }
             | EventKind::Notice { .. }
             | EventKind::Unrecognised { .. } => None,

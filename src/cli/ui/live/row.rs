@@ -109,7 +109,7 @@ impl Row {
             return;
         }
         match &event.kind {
-            EventKind::Usage { usage } | EventKind::Result { usage, .. } => {
+            EventKind::Usage { usage, .. } | EventKind::Result { usage, .. } => {
                 self.usage = *usage;
                 self.rate.report(event.at, usage.output + usage.estimated_output);
             }
@@ -289,7 +289,7 @@ mod tests {
     fn usage(at: u64, output: u64) -> Event {
         let cost = crate::model::Cost::reported(0.104);
         let usage = Usage { input: 123_000, output, cost, ..Usage::default() };
-        event(at, EventKind::Usage { usage })
+        event(at, EventKind::Usage { usage, context: None })
     }
 
     const WIDE: Columns = Columns { all: 80, name: 20, tokens: true, rate: true, cost: true };

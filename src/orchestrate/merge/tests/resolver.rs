@@ -33,6 +33,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             program_dir: None,
             worktree_root: default_worktree_root(fleet.repo()),
             budgets: Budgets::default(),
+            park: Duration::from_secs(30),
             slot: None,
             provision: crate::orchestrate::Provision::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),

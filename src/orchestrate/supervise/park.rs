@@ -1,0 +1,154 @@
+//! A run whose model is over a limit: it waits without a process, and goes on by itself when the limit has passed.
+
+use super::Request;
+use super::run::Live;
+use crate::model::{Event, EventKind, Outcome, Timestamp, Usage};
+use crate::orchestrate::breaker::Admission;
+use crate::orchestrate::control::{Asked, Refusal};
+use crate::process::Child;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+/// How often one that waits looks whether it still must.
+const LOOK: Duration = Duration::from_millis(500);
+/// What a conversation is told that goes on.
+const GO_ON: &str = "Go on where you stopped.";
+
+impl Live {
+    /// Waits until nothing of its program is over a limit. Whether the run may start then; if not, its outcome is set.
+    pub(super) async fn is_admitted(&mut self, requests: &mut mpsc::Receiver<Asked>) -> bool {
+        let Some(breaker) = self.plan.breaker.clone() else { return true };
+        let mut told: Option<Timestamp> = None;
+        loop {
+            match breaker.admit(self.context.clock.now()) {
+                Ok(Admission::Go) => return true,
+                Ok(Admission::Try) => {
+                    self.begin_journal();
+                    self.notice("the limit of its model should have passed: it tries, for all that wait")
+                        .await;
+                    return true;
+                }
+                Ok(Admission::Wait(open)) => {
+                    if told != Some(open.until) {
+                        told = Some(open.until);
+                        self.begin_journal();
+                        let kind = EventKind::Parked { until: open.until, why: open.why };
+                        let at = self.context.clock.now();
+                        self.tell_event(Event { at, parent: None, kind }).await;
+                    }
+                }
+                Err(error) => {
+                    // Better once too often than never.
+                    tracing::warn!("{error}");
+                    return true;
+                }
+            }
+            let time_over = self.meter.time_over().filter(|at| *at <= Instant::now());
+            if let Some(over) = time_over.and_then(|_| self.meter.purse().used_up(&self.meter.spent())) {
+                self.outcome = Some(Outcome::used_up(over));
+                return false;
+            }
+            tokio::select! {
+                () = sleep_until(Instant::now() + LOOK) => {}
+                Some(asked) = requests.recv() => match &asked.request {
+                    Request::Stop { by, .. } | Request::Kill { by, .. } => {
+                        self.outcome = Some(Outcome::stopped(by.clone()));
+                        asked.answer(Ok(()));
+                        return false;
+                    }
+                    _ => asked.answer(Err(Refusal::Queued)),
+                },
+            }
+        }
+    }
+
+    /// Says to all others that its model serves it; or ends its process, if it tries in vain.
+    pub(super) async fn tell_limits(&mut self, child: &Child) {
+        let Some(breaker) = self.plan.breaker.clone() else { return };
+        if std::mem::take(&mut self.throttle.news)
+            && let Err(error) = breaker.served(self.context.clock.now())
+        {
+            tracing::warn!("{error}");
+        }
+        if self.is_ended() {
+            return;
+        }
+        if let Some(limited) = self.throttle.gives_up() {
+            let text =
+                format!("its model is over a limit ({}): it waits, and goes on by itself", limited.why);
+            self.parking = true;
+            self.notice(&text).await;
+            child.stop();
+        }
+    }
+
+    /// Whether the process that is over ended for a limit that passes, so that the run goes on later. Opens the breaker,
+    /// and makes ready to start again.
+    pub(super) async fn is_parked(&mut self) -> bool {
+        let failed = matches!(self.outcome, Some(Outcome::Failed { .. }));
+        let parking = std::mem::take(&mut self.parking);
+        let (served, limited) = (self.throttle.served, self.throttle.take());
+        let may = self.stopped_by.is_none() && self.used_up.is_none() && self.refused.is_none();
+        let Some(breaker) = self.plan.breaker.clone().filter(|_| may) else { return false };
+        // Served at the last moment, when we had ended its process already, it goes on as well.
+        if let Some(limited) = limited.filter(|_| parking || failed) {
+            if let Err(error) = breaker.trip(&limited, self.context.clock.now()) {
+                tracing::warn!("{error}");
+                return false;
+            }
+            if !parking {
+                let why = limited.why;
+                self.notice(&format!(
+                    "its model is over a limit ({why}): it goes on by itself when that has passed"
+                ))
+                .await;
+            }
+        } else if !parking {
+            return false;
+        }
+        self.make_ready(served);
+        true
+    }
+
+    /// Makes ready for another process of the same run. A conversation in which the model said anything goes on; of one
+    /// in which it did not, its program may know nothing.
+    fn make_ready(&mut self, served: bool) {
+        let used = self.decoder.usage();
+        self.carried += used;
+        self.meter.go_on();
+        let launch = &mut self.plan.launch;
+        launch.before += used;
+        launch.budget = self.meter.left();
+        if served {
+            GO_ON.clone_into(&mut launch.prompt);
+            launch.resume = true;
+            if let Some(session) = &self.session {
+                launch.session.clone_from(session);
+            }
+        } else if !launch.resume {
+            launch.session = uuid::Uuid::new_v4().to_string();
+        }
+        self.decoder = self.plan.adapter.decoder(&self.plan.launch);
+        (self.outcome, self.done_since, self.listens_until) = (None, None, None);
+        (self.overdue, self.unanswered, self.interrupted) = (false, false, false);
+        self.open.clear();
+        self.show_questions();
+    }
+
+    /// What all processes of the run used.
+    pub(super) fn usage(&self) -> Usage {
+        let mut usage = self.carried;
+        usage += self.decoder.usage();
+        usage
+    }
+
+    /// Makes the figures of one process those of the run.
+    pub(super) fn add_carried(&self, event: &mut Event) {
+        if let EventKind::Usage { usage, .. } | EventKind::Result { usage, .. } = &mut event.kind {
+            let own = *usage;
+            *usage = self.carried;
+            *usage += own;
+        }
+    }
+}
