@@ -56,6 +56,10 @@ pub(super) async fn run(
     mut requests: mpsc::Receiver<Asked>,
 ) -> Ended {
     let mut live = Live::new(plan, context, feed);
+    // What others used is of when its worktree was made; it may have waited since.
+    if live.meter.purse().is_shared() {
+        live.look().await;
+    }
     if let Some(over) = live.meter.purse().empty() {
         live.outcome = Some(Outcome::used_up(over));
         live.notice(&format!("it was not started: {}", live.spent_words(&over))).await;
