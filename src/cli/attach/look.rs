@@ -100,8 +100,8 @@ impl Look {
 
     /// What the journal has that was not told yet, and how many events of it are left out.
     fn read(&mut self) -> (Vec<Event>, u64) {
-        let (whole, tail) = (self.how.whole, &mut self.tail);
-        let mut skip = || if whole { Ok(0) } else { tail.skip(END) };
+        let (whole, last, tail) = (self.how.whole, self.last, &mut self.tail);
+        let mut skip = || if whole { Ok(0) } else { tail.skip(END, last) };
         // What cannot be read is not shown; what comes next is.
         let read = skip().and_then(|skipped| Ok((tail.read_numbered()?, skipped)));
         let (entries, skipped) = read.unwrap_or_else(|error| {
