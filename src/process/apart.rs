@@ -1,9 +1,10 @@
 //! Processes of our own that go on when we end: in a session of their own, without a terminal.
 
 use super::command::{Command, CommandError};
+use nix::fcntl::OFlag;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::process::Stdio;
 
 impl Command {
@@ -18,8 +19,9 @@ impl Command {
 }
 
 /// Leaves the terminal and the session of whoever started this process, and returns what it was given as standard
-/// input and output; in their place is nothing from here on.
+/// input and output; in their place is nothing from here on. Whatever else was open is closed.
 pub fn step_away() -> io::Result<(OwnedFd, OwnedFd)> {
+    close_inherited();
     let given = (io::stdin().as_fd().try_clone_to_owned()?, io::stdout().as_fd().try_clone_to_owned()?);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     nix::unistd::dup2_stdin(&null)?;
@@ -28,4 +30,21 @@ pub fn step_away() -> io::Result<(OwnedFd, OwnedFd)> {
     // A process that leads its group already has no terminal to leave, or is not one that we started.
     let _ = nix::unistd::setsid();
     Ok(given)
+}
+
+/// Closes what a shell had open when it started us: a lock or a pipe would be held as long as we live. What we opened
+/// ourselves ends with the process image and is told from it by that.
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
+    for entry in open.collect::<Vec<_>>() {
+        let number = entry.file_name().to_string_lossy().parse::<RawFd>();
+        let info = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| i32::from_str_radix(flags.trim(), 8).ok());
+        if let (Ok(number @ 3..), Some(flags)) = (number, flags)
+            && !OFlag::from_bits_retain(flags).contains(OFlag::O_CLOEXEC)
+        {
+            let _ = nix::unistd::close(number);
+        }
+    }
 }

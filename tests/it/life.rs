@@ -302,6 +302,20 @@ fn a_detached_agent_outlives_its_terminal() {
 }
 
 #[test]
+fn a_detached_agent_keeps_nothing_open_of_whoever_started_it() {
+    let seconds = seconds(9);
+    let sandbox = sandbox(&format!("exec sleep {seconds}"));
+    let mut command = sandbox.command("/bin/sh");
+    // A script's lock or pipe at a descriptor of its own: here the pipe whose end this test waits for.
+    command.args(["-c", "exec \"$0\" \"$@\" 9>&1", ORCHESTRA]);
+    command.args(["spawn", "--detach", "-m", "Work", "--profile", "sh"]);
+    let out = command.stdin(Stdio::null()).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    poll(|| runs(&seconds).then_some(())).expect("it runs on");
+    sandbox.ok(&["stop", "work", "--wait"]);
+}
+
+#[test]
 fn as_many_detached_agents_run_as_may_whichever_command_started_them() {
     let sandbox = sandbox("echo up; exec sleep 600");
     let first = sandbox.orchestra(&["spawn", "--detach", "-m", "First", "--profile", "sh", "--jobs", "1"]);
