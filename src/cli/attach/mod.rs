@@ -42,8 +42,12 @@ pub(crate) enum Whom {
 pub(crate) fn attach(ctx: &Context, whom: Whom, json: bool) -> Result<Exit, CliError> {
     let runtime = session::runtime()?;
     let ended = runtime.block_on(async {
+        // Before the keyboard is taken: whatever ends us gives it back.
+        let interrupts = Interrupts::listen();
+        let interrupts =
+            interrupts.map_err(|error| CliError::failed("failed to listen for signals", error))?;
         let mut party = Party::begin(ctx, whom, json)?;
-        let left = party.on().await?;
+        let left = party.on(interrupts).await?;
         Ok(party.end(left))
     });
     runtime.shutdown_background();
@@ -139,9 +143,7 @@ impl<'a> Party<'a> {
     }
 
     /// Looks until everything is over; whether the person turned away before.
-    async fn on(&mut self) -> Result<bool, CliError> {
-        let mut interrupts =
-            Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
+    async fn on(&mut self, mut interrupts: Interrupts) -> Result<bool, CliError> {
         let mut poll = tokio::time::interval(POLL);
         poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         while self.is_on() {

@@ -13,7 +13,7 @@ use super::{Label, Ui};
 use crate::agent::sanitise_line;
 use crate::cli::view::{self, agent::outcome_label, agent::outcome_words};
 use crate::model::{Event, EventKind, Id, Outcome, Timestamp};
-use crate::orchestrate::lease::LeaseInfo;
+use crate::orchestrate::lease::{LeaseInfo, LeaseState};
 use crate::orchestrate::status::Activity;
 use crate::orchestrate::supervise::{Finished, Progress};
 use crate::process::Clock;
@@ -175,9 +175,12 @@ impl Live {
         }
     }
 
-    /// Notes which process an agent's run has.
+    /// Notes what a lease says: that it began may have been told before anybody listened.
     pub(crate) fn know(&mut self, lease: &LeaseInfo) {
-        if let Some(row) = self.row(&lease.agent) {
+        let Some(row) = self.row(&lease.agent) else { return };
+        if row.is_queued() && lease.state == LeaseState::Running {
+            self.began(lease);
+        } else {
             row.know(lease.child.as_ref());
         }
     }

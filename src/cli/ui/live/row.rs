@@ -162,6 +162,11 @@ impl Row {
         }
     }
 
+    /// Whether its process was not started, as far as is known.
+    pub(super) const fn is_queued(&self) -> bool {
+        matches!(self.stage, Stage::Queued)
+    }
+
     /// Whether its run is not over.
     pub(super) const fn is_live(&self) -> bool {
         !matches!(self.stage, Stage::Over { .. })
