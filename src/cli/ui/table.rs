@@ -52,9 +52,15 @@ impl Table {
             })
             .collect();
         if let Some(columns) = columns {
-            let total: usize = shown.iter().map(|&at| widths[at] + 2).sum::<usize>().saturating_sub(2);
-            let elastic = &mut widths[self.elastic];
-            *elastic = elastic.saturating_sub(total.saturating_sub(columns)).max(8.min(*elastic));
+            let widest =
+                shown.iter().copied().filter(|&at| at != self.elastic && self.headings[at].1 == Align::Left);
+            let widest = widest.max_by_key(|&at| widths[at]);
+            // What the first cannot give, the widest other text gives.
+            for (at, least) in std::iter::once((self.elastic, 8)).chain(widest.map(|at| (at, 16))) {
+                let total: usize = shown.iter().map(|&at| widths[at] + 2).sum::<usize>().saturating_sub(2);
+                let width = &mut widths[at];
+                *width = width.saturating_sub(total.saturating_sub(columns)).max(least.min(*width));
+            }
         }
         let paint = |heading: &str| measured(self.painter.paint(Label::Heading, heading));
         let headings: Vec<_> = self.headings.iter().map(|(heading, _)| paint(heading)).collect();
@@ -112,5 +118,9 @@ mod tests {
         table.row(vec!["g12".into(), "7".into(), String::new(), "A title that is rather long".into()]);
         table.row(vec!["g1234".into(), "12".into(), String::new(), "短い題".into()]);
         assert_eq!(table.render(Some(24)), "ID      N  TITLE\ng12     7  A title that…\ng1234  12  短い題\n");
+
+        let mut table = Table::new(Painter::new(false), &[("STATE", Align::Left), ("TITLE", Align::Left)], 1);
+        table.row(vec!["waiting (it is said at length)".into(), "A title".into()]);
+        assert_eq!(table.render(Some(30)), "STATE                  TITLE\nwaiting (it is said …  A title\n");
     }
 }
