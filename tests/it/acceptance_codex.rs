@@ -157,9 +157,11 @@ fn refusals_of_its_model_are_retries_and_failures() {
     configure(&sandbox, &format!("[profile.codex]\ncommand = ['{path}']\nmax-turns = 7\n"));
     let add = |script: &str| sandbox.ok(&["task", "add", &format!("The {script} one [script:{script}]")]);
     let tasks = ["locked", "limited", "overloaded"].map(add);
-    let args = [&["spawn", "--profile", "codex", "--jobs", "3"], &tasks.each_ref().map(String::as_str)[..]];
-    let spawned = sandbox.orchestra(&args.concat());
-    assert_eq!(spawned.code, 4, "two agents failed: {spawned}");
+    let [locked, limited, overloaded] = tasks.each_ref().map(String::as_str);
+    let spawned = sandbox.orchestra(&["spawn", "--profile", "codex", "--jobs", "2", locked, limited]);
+    assert_eq!(spawned.code, 4, "one agent failed: {spawned}");
+    // One that is never served waits until somebody stops it.
+    sandbox.ok(&["spawn", "--profile", "codex", "--detach", overloaded]);
 
     let agents = sandbox.json(&["status"])["data"].to_string();
     let name = |script: &str| {
@@ -172,7 +174,12 @@ fn refusals_of_its_model_are_retries_and_failures() {
         other => panic!("{script}: {other:?}"),
     };
     assert!(reason("locked").contains("401 Unauthorized: Incorrect API key"), "{}", reason("locked"));
-    assert!(reason("overloaded").contains("529"), "{}", reason("overloaded"));
+    wait_for("a parked agent", || {
+        let parked = sandbox.ok(&["log", &name("overloaded")]);
+        (parked.contains("its model is over a limit (529") && parked.contains("parked until")).then_some(())
+    });
+    sandbox.ok(&["stop", &name("overloaded"), "--wait"]);
+    assert!(matches!(outcome(&sandbox, &name("overloaded")), Outcome::Stopped { .. }));
     assert_eq!(outcome(&sandbox, &name("limited")), Outcome::Succeeded);
     assert_eq!(model.asked_by("limited").len(), 3);
     let log = sandbox.ok(&["log", &name("limited")]);
