@@ -98,12 +98,6 @@ impl Queue {
         Ok(self.changes()?.0.len() >= MOST)
     }
 
-    /// How long it is, in bytes: it grows with every change that joins.
-    pub(super) fn len(&self) -> Result<u64, Error> {
-        let meta = self.file.metadata().map_err(|e| Error::local("read", &self.path, e))?;
-        Ok(meta.len())
-    }
-
     /// Adds a change after the last one. Call under the lock for writing.
     pub(super) fn append(&self, change: &Change) -> Result<(), Error> {
         let mut words = vec![change.parent.as_str(), change.commit.as_str()];

@@ -12,13 +12,6 @@ const STALE_AFTER: Duration = Duration::from_secs(2);
 /// What the reflog says, where the user keeps one for all refs.
 pub(super) const REASON: &str = "git orchestra";
 const LOCK_POLL: Duration = Duration::from_millis(40);
-/// How long whoever had to wait for the lock waits for one more change before it publishes; once another has come,
-/// how long for each further one; and how long altogether. One sync and one git process serve them all, and waiting
-/// leaves the processor to those that are about to come. Who meets nobody never waits.
-const GATHER_FIRST: Duration = Duration::from_millis(2);
-const GATHER_NEXT: Duration = Duration::from_millis(4);
-const GATHER_ALL: Duration = Duration::from_millis(20);
-const GATHER_POLL: Duration = Duration::from_millis(1);
 
 impl Store {
     /// Publishes what waits in the queue, whoever made it.
@@ -36,15 +29,8 @@ impl Store {
         mut git: Option<Mover<'_>>,
     ) -> Result<bool, Error> {
         let repo = self.repo();
-        // Without a git that was started ahead, somebody else was publishing.
-        let mut gathers = git.is_none() && mine.is_some();
         loop {
             let tip = repo.find_ref(STATE_REF)?;
-            if std::mem::take(&mut gathers)
-                && matches!(queue.standing(tip.as_ref(), mine)?, Standing::Waiting(_))
-            {
-                gather(queue)?;
-            }
             let waiting = match queue.standing(tip.as_ref(), mine)? {
                 Standing::Waiting(waiting) => waiting,
                 standing => {
@@ -119,21 +105,6 @@ impl Store {
             std::thread::sleep(LOCK_POLL);
         }
     }
-}
-
-/// Waits as long as further changes come.
-fn gather(queue: &Queue) -> Result<(), Error> {
-    let begun = Instant::now();
-    let (mut len, mut patience) = (queue.len()?, GATHER_FIRST);
-    let mut grown = begun;
-    while grown.elapsed() < patience && begun.elapsed() < GATHER_ALL {
-        std::thread::sleep(GATHER_POLL);
-        let now = queue.len()?;
-        if now > len {
-            (len, patience, grown) = (now, GATHER_NEXT, Instant::now());
-        }
-    }
-    Ok(())
 }
 
 /// Whether a ref is one that only we write.
