@@ -18,7 +18,7 @@ const AT_ONCE: usize = 500;
 /// The tasks that can be archived, by id. Changes nothing.
 pub fn plan(store: &Store, age: Duration) -> Result<Vec<Task>, Error> {
     let state = store.state()?;
-    candidates(&state, &claimed(store)?, since(store, age))
+    candidates(&state, &claimed(store)?, store.clock().now().before(age))
 }
 
 /// Archives `tasks`, as far as they still can be; `told` hears how many of them are done with. Returns those that were
@@ -29,7 +29,7 @@ pub fn archive(
     age: Duration,
     mut told: impl FnMut(usize),
 ) -> Result<Vec<Id>, Error> {
-    let since = since(store, age);
+    let since = store.clock().now().before(age);
     let claimed = claimed(store)?;
     let mut archived = Vec::new();
     for (number, batch) in tasks.chunks(AT_ONCE).enumerate() {
@@ -53,11 +53,6 @@ pub fn archive(
     }
     told(tasks.len());
     Ok(archived)
-}
-
-fn since(store: &Store, age: Duration) -> Timestamp {
-    let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    Timestamp(store.clock().now().0.saturating_sub(age))
 }
 
 /// Tasks whose claims this clone has, or has seen.

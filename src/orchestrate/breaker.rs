@@ -88,7 +88,7 @@ impl Open {
         let pause = first.saturating_mul(1 << (strikes - 1).min(16)).min(LONGEST.max(first));
         // Up to a quarter more, so that those who wait in several repositories do not come at once.
         let pause = pause + pause / 4 * u32::try_from(random % 64).unwrap_or(0) / 64;
-        let own = Timestamp(now.0.saturating_add(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)));
+        let own = now.after(pause);
         let still = before.filter(|open| now < open.until);
         let until = told.or(still.map(|open| open.until)).unwrap_or(own);
         Self {

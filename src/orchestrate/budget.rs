@@ -1,8 +1,7 @@
 //! What agents may use, and what they used: budgets of an agent, of a task and of all agents together.
 
 use super::Error;
-use super::evidence::Evidence;
-use super::lease;
+use super::running::Running;
 use super::status::span;
 use crate::model::{Agent, Budget, Id, Measure, Scope, Spending, Standing, Timestamp};
 use crate::store::Store;
@@ -98,7 +97,7 @@ impl Purse {
     /// What others used by now. Reads the state and the journals of live runs.
     pub(super) fn look(&self, store: &Store) -> Result<[Spending; 2], Error> {
         let now = store.clock().now();
-        let since = self.period.map(|period| since(now, period));
+        let since = self.period.map(|period| now.before(period));
         let (mut task, mut fleet) = (Spending::default(), Spending::default());
         spendings(store, |agent, number, started, spent| {
             if (Some(agent.id), number) == (self.agent, self.run) {
@@ -177,7 +176,7 @@ pub fn check(store: &Store, budgets: &Budgets, tasks: &[Id]) -> Result<(), Error
     if budgets.fleet.is_empty() && tasks.is_empty() {
         return Ok(());
     }
-    let since = budgets.period.map(|period| since(store.clock().now(), period));
+    let since = budgets.period.map(|period| store.clock().now().before(period));
     let (mut fleet, mut by_task) = (Spending::default(), HashMap::<Id, Spending>::new());
     spendings(store, |agent, _, started, spent| {
         if since.is_none_or(|since| started >= since) {
@@ -230,19 +229,13 @@ pub(super) fn way_out(over: &Standing, agent: Option<&str>, period: Option<Durat
     }
 }
 
-fn since(now: Timestamp, period: Duration) -> Timestamp {
-    Timestamp(now.0.saturating_sub(u64::try_from(period.as_millis()).unwrap_or(u64::MAX)))
-}
-
 /// What each run of each agent used, removed ones too: by its record, and of a live one by its journal.
 fn spendings(store: &Store, mut each: impl FnMut(&Agent, u32, Timestamp, Spending)) -> Result<(), Error> {
-    let repo = store.repo();
-    let now = store.clock().now();
-    let live: HashMap<Id, u32> = lease::live(repo).into_iter().map(|info| (info.agent, info.run)).collect();
+    let (now, running) = (store.clock().now(), Running::of(store.repo()));
     for agent in store.state()?.all::<Agent>()? {
         for (&number, run) in &agent.runs {
-            let spent = if run.ended.is_none() && live.get(&agent.id) == Some(&number) {
-                let usage = Evidence::read(repo, &agent.id, number).usage.unwrap_or(run.usage);
+            let spent = if run.ended.is_none() && running.is(&agent.id, number) {
+                let usage = running.usage(&agent.id, number).unwrap_or(run.usage);
                 let time_ms = u64::try_from(now.since(run.started).as_millis()).unwrap_or(u64::MAX);
                 Spending { usage, time_ms }
             } else {

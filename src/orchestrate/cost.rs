@@ -1,8 +1,7 @@
 //! What agents consumed, summed by what one asks for. Reads only.
 
 use super::Error;
-use super::evidence::Evidence;
-use super::lease::{self, LeaseInfo};
+use super::running::Running;
 use crate::model::{Agent, Id, Run, Timestamp, Usage};
 use crate::store::{State, Store};
 use std::collections::HashMap;
@@ -72,20 +71,14 @@ pub fn spent(
     only: &[Id],
     since: Option<Timestamp>,
 ) -> Result<Vec<Spent>, Error> {
-    let repo = store.repo();
-    let leases: HashMap<Id, LeaseInfo> =
-        lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
+    let running = Running::of(store.repo());
     let mut agents = state.all::<Agent>()?;
     agents.retain(|agent| only.is_empty() || only.contains(&agent.id));
     agents.sort_by(|a, b| {
-        let key = |agent: &Agent| (!leases.contains_key(&agent.id), agent.created);
+        let key = |agent: &Agent| (!running.has(&agent.id), agent.created);
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
-    let live = |agent: &Agent, number: u32| {
-        let lease = leases.get(&agent.id).filter(|lease| lease.run == number)?;
-        Evidence::read(repo, &agent.id, lease.run).usage
-    };
-    Ok(sum(&agents, by, since, live))
+    Ok(sum(&agents, by, since, |agent, number| running.usage(&agent.id, number)))
 }
 
 /// `live` says what a run consumed whose record has nothing yet.

@@ -27,6 +27,7 @@ mod recover;
 mod remove;
 mod rescue;
 mod resume;
+mod running;
 mod said;
 mod session;
 mod slots;

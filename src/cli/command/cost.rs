@@ -119,10 +119,7 @@ impl Figures {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let only: Vec<Id> = steer::named(ctx, &args.agents)?.into_iter().map(|agent| agent.id).collect();
     let (store, state) = (ctx.store()?, ctx.state()?);
-    let since = args.since.map(|span| {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Timestamp(ctx.clock().now().as_millis().saturating_sub(millis))
-    });
+    let since = args.since.map(|span| ctx.clock().now().before(span));
     let groups = spent(store, &state, args.by.by(), &only, since)?;
     let mut total = Spent { key: Key::Nothing, runs: 0, unpriced: 0, usage: Usage::default() };
     for group in &groups {
