@@ -4,7 +4,9 @@
 //! is true about a run is its exit status, the signals that we sent and its branch's tip, never what its stream
 //! claims.
 
+mod bounds;
 mod dispatcher;
+mod heed;
 mod meter;
 mod notebook;
 mod outcome;

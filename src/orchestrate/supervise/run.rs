@@ -3,21 +3,20 @@
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
 use super::outcome::outcome;
-use super::question::{Open, permission_subject, record_question};
+use super::question::{Open, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
-use super::{Finished, Plan, Progress, Request};
+use super::{Finished, Plan, Progress};
 use crate::agent::{Decoder, PermissionReply, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usage};
 use crate::orchestrate::Error;
-use crate::orchestrate::budget::way_out;
-use crate::orchestrate::control::{Asked, Feed, Refusal};
+use crate::orchestrate::control::{Asked, Feed};
 use crate::orchestrate::lease::LeaseInfo;
 use crate::orchestrate::measure::bytes;
 use crate::process::{
-    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, InputError, Line, Source, free_space,
+    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source, free_space,
 };
 use crate::store::Store;
 use crate::store::journal::{self, Entry};
@@ -283,83 +282,6 @@ impl Live {
         }
     }
 
-    /// The next moment at which it must be ended, and why.
-    fn next_limit(&self, begun: Instant, heard: Instant) -> Option<(Instant, &'static str)> {
-        if self.is_ended() {
-            return None;
-        }
-        let limits = self.plan.limits;
-        let idle = limits.idle.filter(|_| self.open.is_empty()).map(|span| (heard + span, "idle"));
-        let total = limits.total.map(|span| (begun + span, "deadline"));
-        let done = self.done_since.map(|since| (since + limits.after_result, "done"));
-        let listening = self.listens_until.map(|at| (at, "listening"));
-        let time = self.meter.time_over().map(|at| (at, "budget"));
-        [idle, total, done, listening, time].into_iter().flatten().min_by_key(|(at, _)| *at)
-    }
-
-    /// Whether we have ended it.
-    pub(super) const fn is_ended(&self) -> bool {
-        self.stopped_by.is_some()
-            || self.overdue
-            || self.refused.is_some()
-            || self.used_up.is_some()
-            || self.parking
-    }
-
-    async fn over(&mut self, child: &mut Child, reason: &'static str) {
-        if reason == "budget" {
-            return self.measure(child).await;
-        }
-        if reason == "listening" {
-            self.listens_until = None;
-            return self.settle(child);
-        }
-        if reason == "done" {
-            self.overdue = true;
-            self.notice("it said that it was done and did not end; it was ended").await;
-        } else {
-            self.stopped_by = Some(reason.to_owned());
-            let words = if reason == "idle" { "it was silent for too long" } else { "its time is over" };
-            self.notice(&format!("{words}; it is ended")).await;
-        }
-        child.stop();
-    }
-
-    /// Warns of a budget that is used up soon, and ends the run for one that is.
-    async fn measure(&mut self, child: &mut Child) {
-        if self.is_ended() {
-            return;
-        }
-        let verdict = self.meter.verdict(self.decoder.is_idle());
-        for near in verdict.near.iter().filter(|near| Some(**near) != verdict.end) {
-            let share = (u128::from(near.used) * 100).checked_div(u128::from(near.limit)).unwrap_or(100);
-            self.notice(&format!("{share} % of its budget are used ({near})")).await;
-        }
-        if let Some(over) = verdict.end {
-            self.used_up = Some(over);
-            self.notice(&format!("it is ended, and what it did is kept: {}", self.spent_words(&over))).await;
-            child.stop();
-        }
-    }
-
-    /// Looks what others used of the budgets that are theirs too.
-    async fn look(&mut self) {
-        let (purse, store) = (self.meter.purse().clone(), self.context.store.clone());
-        let looked = tokio::task::spawn_blocking(move || purse.look(&store)).await;
-        let looked = looked.ok().and_then(|looked| {
-            looked
-                .inspect_err(|error| tracing::warn!("failed to add up what others used: {}", chain(error)))
-                .ok()
-        });
-        self.meter.looked(looked);
-    }
-
-    /// A budget that is used up, and what would help.
-    fn spent_words(&self, over: &Standing) -> String {
-        let way = way_out(over, Some(self.plan.agent.name.as_str()), self.meter.purse().period());
-        format!("its budget is used up ({over}); {way}")
-    }
-
     /// Takes lines: to the journal, to the decoder, and what they mean to whoever looks.
     async fn lines(&mut self, child: &Child, source: Source, lines: Vec<Line>) {
         let (mut events, mut numbers) = (Vec::new(), Vec::new());
@@ -501,50 +423,8 @@ impl Live {
         }
     }
 
-    pub(super) fn show_questions(&self) {
-        self.feed.set_questions(self.open.iter().map(Open::question).collect());
-    }
-
-    async fn reply(&mut self, child: &Child, request: &str, reply: &PermissionReply) {
-        if let Some(bytes) = self.plan.adapter.permission_reply(request, reply)
-            && let Err(error) = child.write(bytes)
-        {
-            self.notice(&format!("it could not be answered: {error}")).await;
-        }
-    }
-
-    /// Records a question for later, and refuses for now.
-    async fn defer(&mut self, child: &Child, open: Open) {
-        let Open { request, tool, summary, subject, .. } = open;
-        let question = format!("{} wants to use {tool}: {summary}", self.plan.agent.name);
-        let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
-        let asked = question.clone();
-        let recorded =
-            tokio::task::spawn_blocking(move || record_question(&store, &agent.id, &asked, &subject)).await;
-        let message = match recorded {
-            Ok(Ok(decision)) => {
-                self.decisions.push(decision);
-                let agent = self.plan.agent.id;
-                self.tell(None, Progress::Waiting { agent, decision, question }).await;
-                "Nobody is there to allow this right now. The question was recorded and may be allowed later. \
-                 Do what you can without it, say what is left, and end."
-                    .to_owned()
-            }
-            _ => "This is not allowed.".to_owned(),
-        };
-        self.reply(child, &request, &PermissionReply::Deny { message }).await;
-    }
-
-    /// Everybody who could answer went away.
-    async fn defer_all(&mut self, child: &Child) {
-        for open in std::mem::take(&mut self.open) {
-            self.defer(child, open).await;
-        }
-        self.show_questions();
-    }
-
     /// Closes the input of a program that is done, and notes since when it is.
-    fn settle(&mut self, child: &mut Child) {
+    pub(super) fn settle(&mut self, child: &mut Child) {
         let idle = self.decoder.is_idle();
         if !idle {
             self.listens_until = None;
@@ -557,56 +437,6 @@ impl Live {
             self.done_since.get_or_insert_with(Instant::now);
         } else {
             self.done_since = None;
-        }
-    }
-
-    async fn asked(&mut self, child: &mut Child, asked: Asked) {
-        let result = self.request(child, &asked.request).await;
-        asked.answer(result);
-    }
-
-    async fn request(&mut self, child: &mut Child, request: &Request) -> Result<(), Refusal> {
-        match request {
-            Request::Stop { by, .. } => {
-                self.stopped_by.get_or_insert_with(|| by.clone());
-                child.stop();
-                Ok(())
-            }
-            Request::Kill { by, .. } => {
-                self.stopped_by.get_or_insert_with(|| by.clone());
-                child.kill();
-                Ok(())
-            }
-            Request::Message { text, .. } => {
-                let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
-                bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
-                (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
-                let text = self.context.redactor.redact(text).0.into_owned();
-                self.notice(&format!("a person told it: {text}")).await;
-                Ok(())
-            }
-            Request::Interrupt { .. } => {
-                let bytes = self.plan.adapter.interrupt().ok_or(Refusal::KnowsNoInterrupt);
-                bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
-                // Its input stays open: whoever interrupts has something to say.
-                self.interrupted = true;
-                self.notice("a person interrupted it; it waits for a message").await;
-                Ok(())
-            }
-            Request::Permission { request, allow, .. } => {
-                let at = self.open.iter().position(|open| open.request == *request);
-                let open = self.open.remove(at.ok_or(Refusal::Answered)?);
-                let reply = if *allow {
-                    PermissionReply::Allow { input: open.input }
-                } else {
-                    PermissionReply::Deny { message: "The person at the console refused this.".to_owned() }
-                };
-                self.reply(child, request, &reply).await;
-                self.show_questions();
-                let (agent, request) = (self.plan.agent.id, request.clone());
-                self.tell(None, Progress::Answered { agent, request, allowed: *allow }).await;
-                Ok(())
-            }
         }
     }
 
@@ -695,7 +525,7 @@ impl Live {
         Ended { record: Some(record), lease: plan.lease, finished }
     }
 
-    async fn tell(&mut self, number: Option<u64>, progress: Progress) {
+    pub(super) async fn tell(&mut self, number: Option<u64>, progress: Progress) {
         match &progress {
             Progress::Event { event, .. } if is_partial(&event.kind) => {}
             // The input stays here: an answer names the question.
@@ -735,14 +565,6 @@ impl Live {
 /// Whether a failure is that of a disk, or a quota, that is full.
 fn says_full(text: &str) -> bool {
     ["No space left on device", "ENOSPC", "Disk quota exceeded"].iter().any(|words| text.contains(words))
-}
-
-/// Why what was sent did not arrive.
-const fn refusal(error: InputError) -> Refusal {
-    match error {
-        InputError::Closed => Refusal::Ending,
-        InputError::Full => Refusal::DoesNotRead,
-    }
 }
 
 const fn is_partial(kind: &EventKind) -> bool {
