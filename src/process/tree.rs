@@ -80,7 +80,7 @@ mod linux {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::sync::Once;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     /// What `/proc/PID/stat` says that matters here.
     #[derive(Debug, Clone, Copy)]
@@ -90,9 +90,19 @@ mod linux {
         pub(in super::super) group: u32,
         pub(in super::super) session: u32,
         pub(in super::super) started: u64,
+        flags: u64,
+        /// Where its code and its environment begin in its memory: another place for each program that it starts.
+        program: (u64, u64),
     }
 
     impl Stat {
+        /// Whether it is between two programs: the memory of the old one is gone, and the new one's is not filled yet.
+        const fn is_starting_a_program(&self) -> bool {
+            /// `PF_EXITING` and `PF_KTHREAD` of the kernel's `sched.h`: such have no memory either.
+            const NO_PROGRAM: u64 = 0x4 | 0x20_0000;
+            self.program.0 == 0 && self.flags & NO_PROGRAM == 0 && !self.is_zombie()
+        }
+
         pub(in super::super) const fn is_zombie(&self) -> bool {
             matches!(self.state, b'Z' | b'X')
         }
@@ -117,6 +127,9 @@ mod linux {
             group: pid(5)?,
             session: pid(6)?,
             started: number(22)?,
+            flags: number(9)?,
+            // The kernel writes the first one last. Who may not look into the process reads 1 and 0.
+            program: (number(26)?, number(50).unwrap_or(0)),
         })
     }
 
@@ -147,9 +160,26 @@ mod linux {
             .collect()
     }
 
+    /// Waits for a process that is just starting a program: it has no environment to be recognised by, and on a busy
+    /// machine that can last longer than any pause between two looks.
     fn has_mark(pid: u32, mark: &[u8]) -> bool {
-        fs::read(format!("/proc/{pid}/environ"))
-            .is_ok_and(|environ| environ.split(|&b| b == 0).any(|variable| variable == mark))
+        let path = format!("/proc/{pid}/environ");
+        let limit = Instant::now() + Duration::from_secs(1);
+        let mut before = stat(pid);
+        loop {
+            let Ok(environ) = fs::read(&path) else { return false };
+            if !environ.is_empty() {
+                return environ.split(|&b| b == 0).any(|variable| variable == mark);
+            }
+            // Empty counts only if it ran one and the same program all the while.
+            let (Some(first), Some(then)) = (before, stat(pid)) else { return false };
+            let is_settled = first.program == then.program && !then.is_starting_a_program();
+            if is_settled || Instant::now() > limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            before = stat(pid);
+        }
     }
 
     fn own_session() -> Option<u32> {
@@ -305,11 +335,38 @@ mod linux {
 
         #[test]
         fn a_name_with_parentheses_does_not_shift_the_fields() {
-            let line = b"77 (a) b (c)) S 5 77 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99";
+            let line = b"77 (a) b (c)) S 5 77 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 99 1 1 94 95";
             let stat = parse_stat(line).unwrap();
             assert_eq!((stat.state, stat.parent, stat.group), (b'S', 5, 77));
             assert_eq!((stat.session, stat.started), (70, 4242));
             assert!(parse_stat(b"77 (x) S 5").is_none());
+        }
+
+        /// A process that forks and starts programs all the time, looked at as often as we can: whenever a child of
+        /// it is there before and after the look, the look must recognise it.
+        #[expect(clippy::disallowed_methods, reason = "a shell with an environment of one variable")]
+        #[test]
+        fn a_process_that_is_starting_a_program_is_recognised() {
+            let mut shell = std::process::Command::new("/bin/sh")
+                .args(["-c", "while :; do /bin/true; done"])
+                .env("MARK_OF_A_TEST", "1")
+                .spawn()
+                .unwrap();
+            let (mut looks, mut missed) = (0, 0);
+            let limit = Instant::now() + Duration::from_secs(20);
+            while looks < 3000 && Instant::now() < limit {
+                for child in children(shell.id()) {
+                    let recognised = has_mark(child, b"MARK_OF_A_TEST=1");
+                    let Some(after) = stat(child) else { continue };
+                    if after.parent == shell.id() && !after.is_zombie() && after.flags & 0x4 == 0 {
+                        looks += 1;
+                        missed += usize::from(!recognised);
+                    }
+                }
+            }
+            shell.kill().unwrap();
+            shell.wait().unwrap();
+            assert!(looks > 100 && missed == 0, "{missed} of {looks}");
         }
     }
 }

@@ -354,7 +354,7 @@ fn what_keeps_a_detached_agent_from_starting_is_told_where_it_was_started() {
 fn a_detached_agent_dies_with_the_process_that_watches_it() {
     let seconds = seconds(3);
     let sandbox = sandbox(&format!(
-        "echo work >file; (setsid sh -c 'trap \"\" TERM; while :; do sleep {seconds}; done' &); exec sleep {seconds}"
+        "[ -e file ] || echo work >file; (setsid sh -c 'trap \"\" TERM; while :; do sleep {seconds}; done' &); exec sleep {seconds}"
     ));
     sandbox.ok(&["spawn", "--detach", "-m", "Work", "--profile", "sh"]);
     assert!(poll(|| runs(&seconds).then_some(())).is_some());
