@@ -15,6 +15,7 @@ mod graph;
 mod include;
 mod inventory;
 mod leftover;
+mod loose;
 mod mend;
 mod merge;
 mod note;

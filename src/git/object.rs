@@ -1,11 +1,12 @@
-//! Objects: read by gix, written by gix, synced to disk by us.
+//! Objects: read by gix, written by gix or as they are (see `loose`), synced to disk by us.
 
 use super::sync::sync_all;
 use super::{Error, Repository};
 use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
-use gix::objs::{FindExt, Kind, TreeRefIter, Write, tree::EntryKind};
+use gix::objs::{FindExt, Kind, TreeRefIter, WriteTo, tree::EntryKind};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// One entry of a tree.
@@ -147,8 +148,7 @@ impl Repository {
 
     /// Writes a blob. It is not on disk for good until [`Repository::sync_objects`].
     pub fn write_blob(&self, content: &[u8]) -> Result<ObjectId, Error> {
-        let id = persist(|| self.gix.write_blob(content)).map_err(|e| Error::write("blob", e))?;
-        Ok(from_gix(&id))
+        persist(|| self.write_object(Kind::Blob, content))
     }
 
     /// Applies `edits` to `root` (an empty tree if `None`) and writes every tree that changed. Returns the new
@@ -186,20 +186,18 @@ impl Repository {
             };
         }
         let mut written = Vec::new();
-        let root = editor
-            .write(|tree| {
-                let id = persist(|| self.gix.write_object(tree))?.detach();
-                written.push(from_gix(&id));
-                Ok::<_, gix::Error>(id)
-            })
-            .map_err(failed)?;
+        let root = editor.write(|tree| {
+            let mut content = Vec::new();
+            tree.write_to(&mut content).map_err(|e| Error::write("tree", e))?;
+            let id = persist(|| self.write_object(Kind::Tree, &content))?;
+            written.push(id.clone());
+            Ok::<_, Error>(to_gix(&id))
+        })?;
         Ok((from_gix(&root), written))
     }
 
     pub(super) fn write_raw_commit(&self, content: &[u8]) -> Result<ObjectId, Error> {
-        let id = persist(|| self.gix.objects.write_buf(Kind::Commit, content));
-        let id = id.map_err(|e| Error::write("commit", e))?;
-        Ok(from_gix(&id))
+        persist(|| self.write_object(Kind::Commit, content))
     }
 
     /// The bytes of a commit object.
@@ -218,21 +216,18 @@ impl Repository {
     /// # Errors
     /// Also if one of them is not there at all.
     pub fn sync_objects<'a>(&self, ids: impl IntoIterator<Item = &'a ObjectId>) -> Result<(), Error> {
-        let objects = self.common_dir().join("objects");
         let (mut paths, mut directories) = (BTreeSet::new(), BTreeSet::new());
         for id in ids {
-            let (first, rest) = id.as_str().split_at(2);
-            let directory = objects.join(first);
-            let path = directory.join(rest);
+            let path = self.object_path(id);
             if path.exists() {
+                directories.extend(path.parent().map(Path::to_owned));
                 paths.insert(path);
-                directories.insert(directory);
             } else if !self.has_object(id) {
                 return Err(Error::file("sync", path, std::io::ErrorKind::NotFound.into()));
             }
         }
         if !directories.is_empty() {
-            directories.insert(objects);
+            directories.insert(self.common_dir().join("objects"));
         }
         paths.append(&mut directories);
         sync_all(&paths.into_iter().collect::<Vec<_>>()).map_err(|(path, e)| Error::file("sync", path, e))
