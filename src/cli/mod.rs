@@ -26,10 +26,11 @@ mod view;
 pub use env::Env;
 pub use error::Exit;
 
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
 use context::Context;
 use error::CliError;
 use std::ffi::{OsStr, OsString};
+use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -114,6 +115,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
 
 /// The command line, and what the log of operations calls it.
 fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<(Cli, String), clap::Error> {
+    if let Some(tree) = narrow_tree(args)
+        && let Ok(parsed) = parse_with(tree, args)
+    {
+        return Ok(parsed);
+    }
     let choice = match color {
         ui::ColorWhen::Always => clap::ColorChoice::Always,
         ui::ColorWhen::Never => clap::ColorChoice::Never,
@@ -124,10 +130,27 @@ fn parse(args: &[OsString], color: ui::ColorWhen, env: &Env) -> Result<(Cli, Str
     if let Some(columns) = env.columns() {
         tree = tree.term_width(columns.into());
     }
+    parse_with(tree, args)
+}
+
+fn parse_with(tree: clap::Command, args: &[OsString]) -> Result<(Cli, String), clap::Error> {
+    // Never dropped: to take it apart costs a tenth of a short command, and the program ends soon.
+    let mut tree = ManuallyDrop::new(tree);
     let mut matches = tree.try_get_matches_from_mut(args)?;
     let words = operation::words(&tree, &matches);
     let cli = Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut tree))?;
     Ok((cli, words))
+}
+
+/// The part of the tree that reads this command line, if its first word names a command: to make all of it takes
+/// longer than most commands work. Not for help and errors, which know of all others.
+fn narrow_tree(args: &[OsString]) -> Option<clap::Command> {
+    let command = command::alone(args.get(1)?.to_str()?)?;
+    Some(
+        Global::augment_args(clap::Command::new("git-orchestra"))
+            .subcommand(command)
+            .disable_help_subcommand(true),
+    )
 }
 
 /// The whole command tree, from which parsing, completion and the manual are made.
@@ -177,5 +200,33 @@ mod tests {
         }
         let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 80).collect();
         assert!(wide.is_empty(), "{wide:#?}");
+    }
+
+    #[test]
+    fn a_command_alone_is_what_it_is_in_the_whole_tree() {
+        fn arguments(command: &clap::Command) -> Vec<String> {
+            let own = command.get_arguments().map(|argument| format!("{argument:?}"));
+            let below = command.get_subcommands().flat_map(|command| {
+                let inner = arguments(command);
+                inner
+                    .into_iter()
+                    .map(|argument| format!("{} {argument}", command.get_name()))
+                    .collect::<Vec<_>>()
+            });
+            own.chain(below).collect()
+        }
+        for (_, names) in super::command::GROUPS {
+            for name in *names {
+                let whole = super::tree();
+                let args = ["git-orchestra", name].map(std::ffi::OsString::from);
+                let (Some(whole), Some(alone)) = (whole.find_subcommand(name), super::narrow_tree(&args))
+                else {
+                    assert!(name.starts_with("supervise") || name.starts_with("complete"), "{name}");
+                    continue;
+                };
+                let alone = alone.find_subcommand(name).unwrap();
+                assert_eq!(arguments(whole), arguments(alone), "{name}");
+            }
+        }
     }
 }

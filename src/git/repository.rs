@@ -8,6 +8,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Bytes of objects that are kept once they were read.
+const OBJECT_CACHE: usize = 1 << 20;
+
 /// An open repository, bare or not, with its linked worktrees, whatever its ref format and hash.
 ///
 /// Cheap to clone; clone one for each thread (gix keeps per-thread caches in it).
@@ -103,6 +106,8 @@ impl Repository {
         let mut gix = opened.map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
         // `GIT_NAMESPACE`: our git processes are not given it either.
         gix.clear_namespace();
+        // The same few trees are read again and again, and each time a loose one would be inflated anew.
+        gix.object_cache_size(OBJECT_CACHE);
         let absolute = |path: &Path| path.canonicalize().map_err(|e| Error::file("find", path, e));
         let git_dir = absolute(gix.git_dir())?;
         let common_dir = absolute(gix.common_dir())?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many are waited for at once. They wait for the disk and need no processor, and where the file system has a
 /// journal, what they ask for together becomes one commit of it instead of one each.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 /// Fewer than these are not worth a thread: it costs about as much as waiting for a file that is on disk already.
 const FEW: usize = 4;
 

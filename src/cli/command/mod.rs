@@ -20,6 +20,15 @@ macro_rules! commands {
     ($($heading:literal { $($(#[$attribute:meta])* $variant:ident => $module:ident),* $(,)? })*) => {
         commands! { $($($(#[$attribute])* $variant => $module,)*)* }
 
+        /// The tree of one command by its name, so that to run one the others need not be made.
+        pub(crate) fn alone(name: &str) -> Option<clap::Command> {
+            $($(if name == stringify!($module) {
+                let command = clap::Command::new(stringify!($module));
+                return Some(<$module::Args as clap::Args>::augment_args(command));
+            })*)*
+            None
+        }
+
         /// What the help calls a group of commands, and their names.
         pub(crate) const GROUPS: &[(&str, &[&str])] = &[$(($heading, &[$(stringify!($module)),*])),*];
     };
