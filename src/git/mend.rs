@@ -254,9 +254,16 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes a lock that a dead process left in the private git directory of a worktree in which nobody works.
+    /// Removes the locks that a dead process left in the private git directory of a worktree, unless some git works
+    /// there. Takes no time if there is none. Call it only while no agent runs there.
     pub fn break_worktree_locks(&self, worktree: &Worktree) -> Result<Vec<PathBuf>, Error> {
-        remove_all_stale(worktree_locks(worktree))
+        let locks = worktree_locks(worktree);
+        if locks.iter().all(|lock| lock.symlink_metadata().is_err())
+            || is_at_work("git", &[&worktree.path, &worktree.git_dir])
+        {
+            return Ok(Vec::new());
+        }
+        remove_all_stale(locks)
     }
 
     /// Links a worktree of ours and the repository again after one of them was moved: the worktree stays where it

@@ -1,6 +1,7 @@
 //! Every fault of the table is planted for real; each is noticed, told and mended, or made again when asked for.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -122,6 +123,38 @@ fn locks_of_dead_processes_go() {
     std::fs::write(git_dir.join("index.lock"), "").unwrap();
     assert_nothing_left(&sandbox);
     assert!(git_dir.join("index.lock").exists());
+}
+
+#[test]
+fn locks_of_a_git_that_was_killed_with_its_agent_do_not_stop_the_next_run() {
+    let sandbox = with_worker(Layout::default(), "git commit --quiet --allow-empty -m mine");
+    let path = heron(&sandbox);
+    let locks = ["HEAD.lock", "index.lock"].map(|name| sandbox.git_dir().join("worktrees/heron").join(name));
+    let plant = || locks.iter().for_each(|lock| std::fs::write(lock, "").unwrap());
+    plant();
+    let out = sandbox.orchestra(&["resume", "heron"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stderr.contains("removed worktrees/heron/HEAD.lock, which a dead process left"), "{out}");
+    assert!(locks.iter().all(|lock| !lock.exists()));
+    assert_eq!(sandbox.git(&["rev-list", "--count", "main..orchestra/heron"]), "2");
+
+    // A git that is at work there may hold them.
+    plant();
+    let mut git = sandbox.command("git");
+    git.args(["cat-file", "--batch"]).current_dir(&path).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut git = git.spawn().unwrap();
+    wait_for("the git", || {
+        let cwd = std::fs::read_link(format!("/proc/{}/cwd", git.id())).ok()?;
+        let comm = std::fs::read(format!("/proc/{}/comm", git.id())).ok()?;
+        (comm == b"git\n" && cwd == path.canonicalize().unwrap()).then_some(())
+    });
+    let out = sandbox.orchestra(&["resume", "heron"]);
+    assert_eq!(out.code, 4, "{out}");
+    assert!(locks.iter().all(|lock| lock.exists()), "{out}");
+    drop(git.stdin.take());
+    git.wait().unwrap();
+    assert_eq!(sandbox.orchestra(&["resume", "heron"]).code, 0);
+    assert_eq!(sandbox.git(&["rev-list", "--count", "main..orchestra/heron"]), "3");
 }
 
 #[test]
