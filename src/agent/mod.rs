@@ -227,6 +227,13 @@ pub enum PermissionReply {
         /// The tool's input.
         input: String,
     },
+    /// Go on with the answers to what it asked, one for each of its questions.
+    Answer {
+        /// The tool's input.
+        input: String,
+        /// Questions and answers.
+        answers: Vec<(String, String)>,
+    },
     /// Do not.
     Deny {
         /// What the model is told.

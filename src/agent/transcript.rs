@@ -48,7 +48,18 @@ pub fn redact_shown(event: &mut Event, redactor: &Redactor) {
             }
         }
         EventKind::ToolResult { output, .. } => one(output),
-        EventKind::PermissionAsked { tool, summary, .. } | EventKind::PermissionDenied { tool, summary } => {
+        EventKind::PermissionAsked { tool, summary, questions, .. } => {
+            one(tool);
+            one(summary);
+            for question in questions {
+                one(&mut question.text);
+                for option in &mut question.options {
+                    one(&mut option.label);
+                    one(&mut option.description);
+                }
+            }
+        }
+        EventKind::PermissionDenied { tool, summary } => {
             one(tool);
             one(summary);
         }
@@ -77,6 +88,7 @@ pub fn decode(line: &str) -> Result<Event, AgentError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Asked, AskedOption};
     use crate::model::{Cost, CostSource, Timestamp, Usage};
     use serde_json::Value;
 
@@ -104,6 +116,11 @@ mod tests {
                 tool: "Bash".into(),
                 summary: "x".into(),
                 input: "{\"command\":\"x\"}".into(),
+                questions: vec![Asked {
+                    text: "Which?".into(),
+                    options: vec![AskedOption { label: "x".into(), description: "y".into() }],
+                    several: false,
+                }],
             },
             EventKind::PermissionDenied { tool: "Bash".into(), summary: "x".into() },
             EventKind::Retry {

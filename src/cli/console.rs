@@ -44,6 +44,8 @@ pub(crate) enum Wish {
         request: String,
         /// Whether it may, this once.
         allow: bool,
+        /// What is answered, if it asks something.
+        answer: Option<String>,
     },
     /// To look no more.
     Leave,
@@ -136,10 +138,12 @@ impl Console {
         match progress {
             Progress::Event {
                 agent,
-                event: Event { kind: EventKind::PermissionAsked { request, tool, summary, .. }, .. },
+                event:
+                    Event { kind: EventKind::PermissionAsked { request, tool, summary, questions, .. }, .. },
             } => {
                 let (request, tool, summary) = (request.clone(), tool.clone(), summary.clone());
-                self.questions.push((*agent, Question { request, tool, summary }));
+                let asks = questions.clone();
+                self.questions.push((*agent, Question { request, tool, summary, asks }));
             }
             Progress::Answered { agent, request, .. } => {
                 self.questions.retain(|(who, question)| who != agent || question.request != *request);
@@ -265,10 +269,14 @@ impl Console {
                 self.help = false;
                 self.live.look_at(None);
             }
-            Key::Char(c @ ('y' | 'n')) => {
-                if let Some((agent, question)) = self.questions.first().cloned() {
-                    self.type_for(Purpose::Permission(agent, question), c);
-                }
+            Key::Char(c @ ('y' | 'n' | 'r' | '1'..='9')) => {
+                let (agent, question) = self.questions.first().cloned()?;
+                let text = match (question.asks.is_empty(), c) {
+                    (true, 'y' | 'n') | (false, '1'..='9') => c.to_string(),
+                    (false, 'r') => String::new(),
+                    _ => return None,
+                };
+                self.mode = Mode::Line { of: Purpose::Permission(agent, question), text };
             }
             Key::Char('m' | 'x' | 'i') if alive.is_none() => {
                 self.live.say(chosen.as_ref(), Label::Attention, "it does not run");
@@ -288,10 +296,6 @@ impl Console {
         None
     }
 
-    fn type_for(&mut self, of: Purpose, first: char) {
-        self.mode = Mode::Line { of, text: first.to_string() };
-    }
-
     /// A line was entered.
     fn entered(&mut self, of: &Purpose, text: &str) -> Option<Wish> {
         let word = text.trim();
@@ -307,12 +311,25 @@ impl Console {
         };
         match (of, asked) {
             (_, Some((agent, question))) => {
-                let Some(allow) = yes else {
+                let answer = (!question.asks.is_empty()).then(|| word.to_owned());
+                let allow = match &answer {
+                    Some(answer) if answer.is_empty() => {
+                        self.live.say(
+                            Some(&agent),
+                            Label::Attention,
+                            "the number of an answer, or your own words",
+                        );
+                        return None;
+                    }
+                    Some(_) => Some(true),
+                    None => yes,
+                };
+                let Some(allow) = allow else {
                     self.live.say(Some(&agent), Label::Attention, "y allows it this once, n refuses it");
                     return None;
                 };
                 // What was answered elsewhere meanwhile is not asked any more.
-                Some(Wish::Permission { agent, request: question.request, allow })
+                Some(Wish::Permission { agent, request: question.request, allow, answer })
             }
             (Purpose::Stop(agent), None) => (yes == Some(true)).then_some(Wish::Stop { agent: *agent }),
             (Purpose::Say(agent) | Purpose::Talk(agent) | Purpose::Permission(agent, _), None) => {
@@ -329,6 +346,24 @@ impl Console {
         let mut lines = Vec::new();
         let name = |agent: &Id| self.live.name(agent).to_owned();
         let ask = |agent: &Id, question: &Question, lines: &mut Vec<String>| {
+            if !question.asks.is_empty() {
+                for asked in &question.asks {
+                    lines.push(self.live.aside(&format!("  {}", sanitise_line(&asked.text))));
+                    for (number, option) in (1..).zip(&asked.options) {
+                        let (label, about) = (&option.label, &option.description);
+                        let about = if about.is_empty() { String::new() } else { format!(": {about}") };
+                        let line = sanitise_line(&format!("{label}{about}")).into_owned();
+                        lines.push(self.live.aside(&format!("    {number} {line}")));
+                    }
+                }
+                let own = if matches!(self.mode, Mode::Keys) {
+                    "r for your own words"
+                } else {
+                    "or your own words"
+                };
+                let many = if question.asks.len() > 1 { ", semicolons between answers" } else { "" };
+                return format!("{} asks: a number, {own}{many} ›", name(agent));
+            }
             let tool: String = sanitise_line(&question.tool).chars().take(20).collect();
             lines.push(self.live.aside(&format!("  {tool}: {}", sanitise_line(&question.summary))));
             format!("{}: let it use {tool}? y/n ›", name(agent))
@@ -369,10 +404,9 @@ impl Console {
                 self.live
                     .aside("  ↑ ↓ choose · Enter its lines alone · Esc those of all · p pause the lines"),
             );
-            lines.push(
-                self.live
-                    .aside(&format!("  m tell it something · i interrupt · x stop · y n answer · {leave}")),
-            );
+            lines.push(self.live.aside(&format!(
+                "  m tell it something · i interrupt · x stop · y n 1-9 r answer · {leave}"
+            )));
         }
         self.live.set_footer(lines);
     }

@@ -344,8 +344,8 @@ fn request(wish: Wish) -> Option<(Option<Id>, Request)> {
         Wish::Say { agent, text } => (Some(agent), Request::Message { agent, text }),
         Wish::Stop { agent } => (agent, Request::Stop { agent, by }),
         Wish::Interrupt { agent } => (Some(agent), Request::Interrupt { agent }),
-        Wish::Permission { agent, request, allow } => {
-            (Some(agent), Request::Permission { agent, request, allow })
+        Wish::Permission { agent, request, allow, answer } => {
+            (Some(agent), Request::Permission { agent, request, allow, answer })
         }
         Wish::Leave => return None,
     })

@@ -85,6 +85,11 @@ pub struct Choice {
     pub label: String,
 }
 
+impl Choice {
+    /// The key of the choice whose answer is the text that goes with it.
+    pub const ANSWER: &str = "answer";
+}
+
 /// An answer that was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {

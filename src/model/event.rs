@@ -1,6 +1,6 @@
 //! Events: what an agent said or did, in one form for every program.
 
-use super::{ContextUse, Timestamp, Usage};
+use super::{Asked, ContextUse, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One normalised thing that an agent said or did.
@@ -89,6 +89,9 @@ pub enum EventKind {
         summary: String,
         /// The tool's whole input as JSON, to be sent back when allowed.
         input: String,
+        /// What it asks a person, if that is what the tool is for.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        questions: Vec<Asked>,
     },
     /// A tool was refused.
     PermissionDenied {

@@ -4,6 +4,7 @@
 //! `git show refs/orchestra/state:tasks/…` prints; integers only, so that equal content is an equal blob.
 
 mod agent;
+mod asked;
 mod budget;
 mod decision;
 mod event;
@@ -17,6 +18,7 @@ mod time;
 mod usage;
 
 pub use agent::{Agent, Outcome, Run};
+pub use asked::{Asked, AskedOption};
 pub use budget::{Budget, Measure, Scope, Spending, Standing};
 pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};
 pub use event::{Event, EventKind, ToolTarget};

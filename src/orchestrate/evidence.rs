@@ -206,6 +206,7 @@ mod tests {
             tool: "Bash".to_owned(),
             summary: "rm x".to_owned(),
             input: String::new(),
+            questions: Vec::new(),
         };
         let permission = Some(Waits::Permission { what: "Bash rm x".to_owned() });
         assert_eq!(seen(vec![(1, call("a")), (2, asked())]).waits(Timestamp(9)), permission);

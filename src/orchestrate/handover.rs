@@ -6,6 +6,7 @@
 use super::Error;
 use super::lease::{Lease, LeaseInfo};
 use super::session::{Claim, Outfit};
+use super::supervise::Ruling;
 use crate::agent::find_adapter;
 use crate::config::Profile;
 use crate::git::Repository;
@@ -52,7 +53,7 @@ struct Package {
     prompt: String,
     system_prompt: String,
     resume: bool,
-    decided: BTreeMap<String, bool>,
+    decided: BTreeMap<String, Ruling>,
     title: String,
     #[serde(default)]
     zone: Option<String>,

@@ -3,8 +3,9 @@
 use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
+use super::supervise::Ruling;
 use super::{Error, trust};
-use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
+use crate::model::{Agent, Choice, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -93,24 +94,42 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     }
 }
 
-/// A person's answers to an agent's permission questions, by question: the subject, and whether it is allowed.
-fn answers(decisions: &[Decision], agent: &Id) -> BTreeMap<String, (String, bool)> {
+/// A person's answers to an agent's questions, by question: the subject, and the answer.
+fn answers(decisions: &[Decision], agent: &Id) -> BTreeMap<String, (String, Ruling)> {
     let concerns = |decision: &&Decision| {
         decision.agent.as_ref() == Some(agent)
-            && decision.kind == DecisionKind::Permission
+            && decision.kind != DecisionKind::Conflict
             && decision.status == DecisionStatus::Answered
     };
     let answer = |decision: &Decision| {
-        let allowed = decision.answer.as_ref()?.key == "allow";
-        Some((decision.question.clone(), (decision.subject.clone(), allowed)))
+        let given = decision.answer.as_ref()?;
+        let ruling = match (decision.kind, &given.key, &given.text) {
+            (DecisionKind::Question, key, Some(text)) if key == Choice::ANSWER => {
+                Ruling::Answered(text.clone())
+            }
+            (DecisionKind::Question, key, text) => {
+                // The number of an option: the program is told its words.
+                let chosen = decision.choices.iter().find(|choice| choice.key == *key);
+                let label = chosen.map_or(key.as_str(), |choice| &choice.label);
+                let more = text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+                Ruling::Answered(format!("{label}{more}"))
+            }
+            (_, key, _) if key == "allow" => Ruling::Allowed,
+            _ => Ruling::Refused,
+        };
+        Some((decision.question.clone(), (decision.subject.clone(), ruling)))
     };
     decisions.iter().filter(concerns).filter_map(answer).collect()
 }
 
-fn go_on(text: Option<&str>, answered: &BTreeMap<String, (String, bool)>) -> String {
+fn go_on(text: Option<&str>, answered: &BTreeMap<String, (String, Ruling)>) -> String {
     let mut prompt = text.map_or_else(|| "Go on where you stopped.".to_owned(), str::to_owned);
-    for (question, (_, allowed)) in answered {
-        let word = if *allowed { "allowed: try it again" } else { "refused for good" };
+    for (question, (_, ruling)) in answered {
+        let word = match ruling {
+            Ruling::Allowed => "allowed: try it again",
+            Ruling::Refused => "refused for good",
+            Ruling::Answered(text) => text,
+        };
         let said = format!("\n\nA person answered your question ({question}): {word}.");
         prompt.push_str(&said);
     }

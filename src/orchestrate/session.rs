@@ -6,7 +6,7 @@ use super::control::Desk;
 use super::environment::{self, environment, has_model, is_of_account};
 use super::lease::Lease;
 use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
-use super::supervise::{Finished, Limits, Plan, Progress, Request, Supervisor};
+use super::supervise::{Finished, Limits, Plan, Progress, Request, Ruling, Supervisor};
 use super::{Error, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
 use crate::config::Profile;
@@ -65,7 +65,7 @@ pub struct Claim {
     pub(super) prompt: String,
     pub(super) system_prompt: String,
     pub(super) resume: bool,
-    pub(super) decided: BTreeMap<String, bool>,
+    pub(super) decided: BTreeMap<String, Ruling>,
     pub(super) title: String,
     /// The zone that its worktree is limited to, whatever its task says.
     pub(super) zone: Option<String>,

@@ -459,6 +459,96 @@ fn claude_is_spoken_to_and_answered_where_somebody_attached() {
     assert!(format!("{:?}", endpoint.seen().pop().unwrap()).contains("Mind the commas"));
 }
 
+/// A model that asks which colour it should be, writes it down, and ends.
+fn asks_for_a_colour() -> Vec<Step> {
+    let option = |label: &str, description: &str| json!({"label": label, "description": description});
+    let question = json!({"questions": [{
+        "question": "Which colour should it be?",
+        "header": "Colour",
+        "options": [option("red", "as the old one"), option("blue", "calm")],
+        "multiSelect": false,
+    }]});
+    vec![
+        Step::read("README.md").saying("I begin.").behind("begin"),
+        Step::call("AskUserQuestion", question),
+        Step::say("Finished."),
+    ]
+}
+
+/// What the model was sent as the answer to its question.
+fn answered(endpoint: &Endpoint) -> String {
+    let messages = endpoint.seen().pop().unwrap().body["messages"].clone();
+    messages.as_array().unwrap().last().unwrap().to_string()
+}
+
+#[test]
+fn what_claude_asks_is_answered_where_somebody_attached() {
+    let endpoint = Endpoint::start([("Paint it", asks_for_a_colour())]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.ok(&["spawn", "--detach", "-m", "Paint it", "--name", "heron"]);
+    wait_for("the first request", || (endpoint.waiting_at("begin") > 0).then_some(()));
+    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "heron"], 30, 100);
+    terminal.wait_for("say ›");
+    endpoint.open("begin");
+    terminal.wait_for("heron asks: a number, or your own words ›");
+    let screen = terminal.screen();
+    assert!(screen.contains("Which colour should it be?"), "{screen}");
+    assert!(screen.contains("1 red: as the old one") && screen.contains("2 blue: calm"), "{screen}");
+    let evidence = state(&sandbox, "heron")["evidence"].to_string();
+    assert!(evidence.contains("Which colour should it be?"), "{evidence}");
+    terminal.type_in("2\r");
+    terminal.wait_for("it was answered: 2");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    let told = answered(&endpoint);
+    assert!(told.contains("blue") && !told.contains("is_error\":true"), "{told}");
+}
+
+#[test]
+fn what_claude_asks_is_answered_in_ones_own_words_on_the_console() {
+    let endpoint = Endpoint::start([("Paint it", asks_for_a_colour())]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    endpoint.open("begin");
+    let mut terminal =
+        Terminal::orchestra(&sandbox, &["spawn", "-m", "Paint it", "--name", "heron"], 30, 100);
+    terminal.wait_for("heron asks: a number, r for your own words ›");
+    terminal.type_in("r\r");
+    terminal.wait_for("the number of an answer, or your own words");
+    terminal.type_in("rgreen, if I may\r");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(answered(&endpoint).contains("green, if I may"));
+}
+
+#[test]
+fn what_claude_asks_when_nobody_is_there_is_a_decision() {
+    let again = vec![Step::say("Painted.")];
+    let endpoint = Endpoint::start([("Paint it", asks_for_a_colour()), ("again", again)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    endpoint.open("begin");
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Paint it", "--name", "heron"]);
+    assert_eq!(spawned.code, 3, "{spawned}");
+    assert!(answered(&endpoint).contains("Nobody is there to answer this right now"));
+    let decisions = sandbox.json(&["decide"]);
+    let decision = &decisions["data"][0];
+    assert_eq!(decision["kind"], "question", "{decisions}");
+    let id = decision["id"].as_str().unwrap();
+    let shown = sandbox.ok(&["show", id]);
+    assert!(
+        shown.contains("heron asks: Which colour should it be?") && shown.contains("as the old one"),
+        "{shown}"
+    );
+    assert_eq!(sandbox.orchestra(&["decide", id, "3"]).code, 1, "no such answer");
+    let out = sandbox.orchestra(&["decide", id, "answer"]);
+    assert!(out.code == 1 && out.stderr.contains("say the answer with `-m TEXT`"), "{out}");
+    let out = sandbox.orchestra(&["decide", id, "1"]);
+    assert!(out.code == 0 && out.stderr.contains("git orchestra resume heron"), "{out}");
+    sandbox.ok(&["resume", "heron", "-m", "Go on [script:again]"]);
+    let asked = answered(&endpoint);
+    assert!(asked.contains("A person answered your question") && asked.contains("red"), "{asked}");
+}
+
 #[test]
 fn a_question_is_kept_for_later_when_everybody_has_gone() {
     let script = vec![

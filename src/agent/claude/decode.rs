@@ -1,7 +1,7 @@
 //! Claude Code's lines as events.
 
 use super::tally::{self, Tally};
-use super::wire::{Block, Delta, Line, Message, RateLimit, StreamEvent, TokenCounts};
+use super::wire::{self, Block, Delta, Line, Message, RateLimit, StreamEvent, TokenCounts};
 use crate::agent::Decoder;
 use crate::agent::lenient::{Object, Scalar, Shape, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
@@ -11,6 +11,9 @@ use crate::agent::tool::{self, one_line};
 use crate::model::{ContextUse, Event, EventKind, Measure, Timestamp, Usage};
 use serde_json::value::RawValue;
 use std::collections::HashSet;
+
+/// The tool by which the model asks a person, of whom it wants answers and no permission.
+const QUESTION_TOOL: &str = "AskUserQuestion";
 
 /// Decodes the standard output of one `claude -p --output-format stream-json` process.
 #[derive(Debug, Default)]
@@ -293,12 +296,18 @@ impl ClaudeDecoder {
         match &line.request {
             Object(Some(request)) if request.subtype.text() == "can_use_tool" => {
                 let input = request.input.map_or("{}", RawValue::get);
-                let (summary, _) = tool::describe(request.tool_name.text(), input, &self.cwd);
+                let tool = request.tool_name.text();
+                let (mut summary, _) = tool::describe(tool, input, &self.cwd);
+                let questions = if tool == QUESTION_TOOL { wire::questions(input) } else { Vec::new() };
+                if let Some(first) = questions.first() {
+                    summary = tool::one_line(&first.text);
+                }
                 sink.push(EventKind::PermissionAsked {
                     request: line.request_id.text().to_owned(),
-                    tool: request.tool_name.text().to_owned(),
+                    tool: tool.to_owned(),
                     summary,
                     input: input.to_owned(),
+                    questions,
                 });
             }
             _ => sink.unrecognised(raw),

@@ -3,8 +3,8 @@
 use super::{ClaudeDecoder, conversation};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -80,6 +80,13 @@ impl Adapter for Claude {
                 Ok(input) => json!({"behavior": "allow", "updatedInput": input}),
                 Err(_) => json!({"behavior": "deny", "message": "the tool's input did not arrive whole"}),
             },
+            PermissionReply::Answer { input, answers } => {
+                let mut input: Map<String, Value> = serde_json::from_str(input).unwrap_or_default();
+                let answers: Map<_, _> =
+                    answers.iter().map(|(question, answer)| (question.clone(), json!(answer))).collect();
+                input.insert("answers".to_owned(), answers.into());
+                json!({"behavior": "allow", "updatedInput": input})
+            }
             PermissionReply::Deny { message } => json!({"behavior": "deny", "message": message}),
         };
         Some(line(&json!({

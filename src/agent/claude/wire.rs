@@ -3,7 +3,7 @@
 //! Seen on the wire of 2.1.197; every field may be missing or of another kind (see `lenient`).
 
 use crate::agent::lenient::{Object, Scalar, Shape};
-use crate::model::Usage;
+use crate::model::{Asked, AskedOption, Usage};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -200,4 +200,51 @@ impl<'de: 'a, 'a> Deserialize<'de> for Strings<'a> {
         let raw = <&RawValue>::deserialize(deserializer)?;
         Ok(Self(serde_json::from_str(raw.get()).unwrap_or_default()))
     }
+}
+
+/// The input of the tool by which the model asks a person.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Questions<'a> {
+    #[serde(borrow)]
+    questions: Vec<Object<QuestionInput<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct QuestionInput<'a> {
+    #[serde(borrow)]
+    question: Scalar<'a>,
+    options: Vec<Object<OptionInput<'a>>>,
+    #[serde(rename = "multiSelect")]
+    multi_select: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OptionInput<'a> {
+    #[serde(borrow)]
+    label: Scalar<'a>,
+    description: Scalar<'a>,
+}
+
+/// What the model asks with this input (JSON); nothing if it is not understood.
+pub(super) fn questions(input: &str) -> Vec<Asked> {
+    let input: Questions<'_> = serde_json::from_str(input).unwrap_or_default();
+    let option = |Object(option): Object<OptionInput<'_>>| {
+        let option = option?;
+        Some(AskedOption {
+            label: option.label.some_text()?.to_owned(),
+            description: option.description.text().to_owned(),
+        })
+    };
+    let asked = |Object(question): Object<QuestionInput<'_>>| {
+        let question = question?;
+        Some(Asked {
+            text: question.question.some_text()?.to_owned(),
+            options: question.options.into_iter().filter_map(option).collect(),
+            several: question.multi_select,
+        })
+    };
+    input.questions.into_iter().filter_map(asked).collect()
 }

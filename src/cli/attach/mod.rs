@@ -187,6 +187,9 @@ impl<'a> Party<'a> {
                         self.is_over(&agent);
                         self.finished.push(*finished);
                     }
+                    Progress::Answered { answer: Some(answer), .. } => {
+                        self.say(&agent, Label::Dim, &format!("it was answered: {answer}"));
+                    }
                     Progress::Answered { allowed, .. } => {
                         let text = if allowed { "it was allowed" } else { "it was refused" };
                         self.say(&agent, Label::Dim, text);
@@ -250,7 +253,9 @@ impl<'a> Party<'a> {
             Wish::Say { agent, text } => (agent, Ask::Message { agent, text }),
             Wish::Stop { agent: Some(agent) } => (agent, Ask::Stop { agent: Some(agent), now: false }),
             Wish::Interrupt { agent } => (agent, Ask::Interrupt { agent }),
-            Wish::Permission { agent, request, allow } => (agent, Ask::Permission { agent, request, allow }),
+            Wish::Permission { agent, request, allow, answer } => {
+                (agent, Ask::Permission { agent, request, allow, answer })
+            }
             Wish::Stop { agent: None } | Wish::Leave => return,
         };
         let handed = self.looks.get(&agent).is_some_and(|look| look.asks.try_send(ask).is_ok());

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// With --porcelain each open decision has a line: id, kind, agent's id, merge's id, question.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs"
+    after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs\n  git orchestra decide m2ga answer -m 'blue, please'"
 )]
 pub(crate) struct Args {
     /// The decision
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Answer for this path alone
     #[arg(long, value_name = "PATH", requires = "answer")]
     path: Option<String>,
-    /// Words that go with the answer, for an agent
+    /// Words that go with the answer, for an agent; of `answer` they are the answer
     #[arg(short, long, value_name = "TEXT", requires = "answer", conflicts_with = "file")]
     message: Option<String>,
     /// For `edit`: the whole content of the file (`-` is standard input)
@@ -75,7 +75,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note(format!("still open: {open}"));
     } else if answered.decision.merge.is_some() {
         ctx.ui().hint(format!("`{CONTINUE}` goes on with the merge"));
-    } else if answered.decision.kind == DecisionKind::Permission
+    } else if answered.decision.kind != DecisionKind::Conflict
         && let Some(agent) = answered.decision.agent.and_then(|id| state.get::<Agent>(&id).transpose()).transpose()?
     {
         ctx.ui().hint(format!("`git orchestra resume {}` goes on with it", agent.name));

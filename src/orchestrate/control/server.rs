@@ -154,7 +154,9 @@ async fn hand_on(desk: &Desk, ask: Ask) -> Answer {
         Ask::Stop { agent, now: true } => Request::Kill { agent, by },
         Ask::Message { agent, text } => Request::Message { agent, text },
         Ask::Interrupt { agent } => Request::Interrupt { agent },
-        Ask::Permission { agent, request, allow } => Request::Permission { agent, request, allow },
+        Ask::Permission { agent, request, allow, answer } => {
+            Request::Permission { agent, request, allow, answer }
+        }
         Ask::Attach { .. } => return Answer::Refused { why: Refusal::NotUnderstood },
     };
     match desk.ask(request).await {

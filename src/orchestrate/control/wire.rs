@@ -1,6 +1,6 @@
 //! What is said at a control socket: plain data, one JSON document a line.
 
-use crate::model::{Id, Name};
+use crate::model::{Asked, Id, Name};
 use crate::orchestrate::supervise::Progress;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -40,6 +40,9 @@ pub enum Ask {
         request: String,
         /// Whether it may.
         allow: bool,
+        /// What is answered, if it asks something.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
     },
     /// Tell what it does from here on, on this connection.
     Attach {
@@ -98,6 +101,9 @@ pub struct Question {
     pub tool: String,
     /// What it would be called on.
     pub summary: String,
+    /// What is asked, if it is no permission that it wants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<Asked>,
 }
 
 /// Why something asked was not done.

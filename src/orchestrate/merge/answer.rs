@@ -58,6 +58,12 @@ pub fn answer(
             let keys: Vec<_> = asked.choices.iter().map(|choice| choice.key.as_str()).collect();
             return Err(refuse(format!("`{key}` is no answer to it; {} are", keys.join(", "))));
         }
+        if asked.kind == DecisionKind::Question
+            && key == Choice::ANSWER
+            && text.is_none_or(|text| text.trim().is_empty())
+        {
+            return Err(refuse("say the answer with `-m TEXT`".to_owned()));
+        }
         let given =
             Answer { key: key.to_owned(), text: text.map(str::to_owned), by: by.clone(), at: tx.now() };
         let path = path.or(if key == "edit" { asked.paths.first().map(String::as_str) } else { None });

@@ -1,6 +1,6 @@
 //! What others ask of a run that lives, and what it asks of them: messages, stops, permission questions.
 
-use super::question::{Open, record_question};
+use super::question::{Open, Ruling, record_question};
 use super::run::Live;
 use super::{Progress, Request};
 use crate::agent::PermissionReply;
@@ -41,18 +41,17 @@ impl Live {
                 self.notice("a person interrupted it; it waits for a message").await;
                 Ok(())
             }
-            Request::Permission { request, allow, .. } => {
+            Request::Permission { request, allow, answer, .. } => {
                 let at = self.open.iter().position(|open| open.request == *request);
                 let open = self.open.remove(at.ok_or(Refusal::Answered)?);
-                let reply = if *allow {
-                    PermissionReply::Allow { input: open.input }
-                } else {
-                    PermissionReply::Deny { message: "The person at the console refused this.".to_owned() }
+                let ruling = match answer {
+                    Some(text) if *allow => Ruling::Answered(text.clone()),
+                    _ if *allow => Ruling::Allowed,
+                    _ => Ruling::Refused,
                 };
-                self.reply(child, request, &reply).await;
+                self.reply(child, request, &open.reply(&ruling)).await;
                 self.show_questions();
-                let (agent, request) = (self.plan.agent.id, request.clone());
-                self.tell(None, Progress::Answered { agent, request, allowed: *allow }).await;
+                self.tell_answer(request, &ruling).await;
                 Ok(())
             }
         }
@@ -70,22 +69,36 @@ impl Live {
         }
     }
 
+    /// Says how a question was answered.
+    pub(super) async fn tell_answer(&mut self, request: &str, ruling: &Ruling) {
+        let answer = match ruling {
+            Ruling::Answered(text) => Some(self.context.redactor.redact(text).0.into_owned()),
+            Ruling::Allowed | Ruling::Refused => None,
+        };
+        let (agent, request) = (self.plan.agent.id, request.to_owned());
+        let allowed = *ruling != Ruling::Refused;
+        self.tell(None, Progress::Answered { agent, request, allowed, answer }).await;
+    }
+
     /// Records a question for later, and refuses for now.
     pub(super) async fn defer(&mut self, child: &Child, open: Open) {
-        let Open { request, tool, summary, subject, .. } = open;
-        let question = format!("{} wants to use {tool}: {summary}", self.plan.agent.name);
+        let (request, is_question) = (open.request.clone(), !open.asks.is_empty());
         let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
-        let asked = question.clone();
-        let recorded =
-            tokio::task::spawn_blocking(move || record_question(&store, &agent.id, &asked, &subject)).await;
-        let message = match recorded {
-            Ok(Ok(decision)) => {
+        let record = move || record_question(&store, &agent.id, &agent.name, &open);
+        let message = match tokio::task::spawn_blocking(record).await {
+            Ok(Ok((decision, question))) => {
                 self.decisions.push(decision);
                 let agent = self.plan.agent.id;
                 self.tell(None, Progress::Waiting { agent, decision, question }).await;
-                "Nobody is there to allow this right now. The question was recorded and may be allowed later. \
-                 Do what you can without it, say what is left, and end."
-                    .to_owned()
+                let (to, will) = if is_question {
+                    ("answer this", "will be answered")
+                } else {
+                    ("allow this", "may be allowed")
+                };
+                format!(
+                    "Nobody is there to {to} right now. The question was recorded and {will} later. Do what you can \
+                     without it, say what is left, and end."
+                )
             }
             _ => "This is not allowed.".to_owned(),
         };

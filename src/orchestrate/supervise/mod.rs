@@ -22,6 +22,7 @@ mod turn;
 
 pub use dispatcher::{SuperviseOptions, Supervisor};
 pub use progress::{Finished, Progress};
+pub use question::Ruling;
 pub(crate) use record::{RunRecord, chain, write_run};
 pub use request::Request;
 pub(crate) use save::own_commits;
@@ -65,8 +66,8 @@ pub struct Plan {
     pub purse: Purse,
     /// What opens where its model refuses to serve it for a limit; none for programs without a model of their own.
     pub breaker: Option<Breaker>,
-    /// What a person decided before: the subjects of permission questions, and whether they were allowed.
-    pub decided: BTreeMap<String, bool>,
+    /// What a person said before, by the questions' subjects.
+    pub decided: BTreeMap<String, Ruling>,
     /// What its uncommitted work is called when it is committed for it.
     pub title: String,
     /// What was done for its worktree.

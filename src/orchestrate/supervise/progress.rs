@@ -47,6 +47,9 @@ pub enum Progress {
         request: String,
         /// Whether it may.
         allowed: bool,
+        /// What was answered, if it asked something.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answer: Option<String>,
     },
     /// Something that the user should know.
     Notice {

@@ -39,6 +39,8 @@ pub enum Request {
         request: String,
         /// Whether it may, this once.
         allow: bool,
+        /// What is answered, if it asks something.
+        answer: Option<String>,
     },
 }
 

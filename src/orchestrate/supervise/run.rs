@@ -8,7 +8,7 @@ use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
 use super::{Finished, Plan, Progress};
-use crate::agent::{Decoder, PermissionReply, Redactor, transcript};
+use crate::agent::{Decoder, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usage};
 use crate::orchestrate::Error;
@@ -389,34 +389,29 @@ impl Live {
 
     async fn show(&mut self, child: &Child, mut event: Event, number: Option<u64>) {
         let (mut opened, mut answered) = (false, None);
-        if let EventKind::PermissionAsked { request, tool, summary, input } = &event.kind {
-            let subject = permission_subject(tool, input);
-            let known = self.plan.decided.get(&subject).copied();
-            if let Some(allowed) = known {
-                let reply = if allowed {
-                    PermissionReply::Allow { input: input.clone() }
-                } else {
-                    PermissionReply::Deny { message: "A person refused this.".to_owned() }
-                };
-                self.reply(child, request, &reply).await;
-                answered = Some((request.clone(), allowed));
+        // As the program said it: that is what it is answered with.
+        let asked = matches!(event.kind, EventKind::PermissionAsked { .. }).then(|| event.kind.clone());
+        transcript::redact_shown(&mut event, &self.context.redactor);
+        if let Some(EventKind::PermissionAsked { request, tool, input, questions: asks, .. }) = asked
+            && let EventKind::PermissionAsked { summary, questions: shown, .. } = &event.kind
+        {
+            let subject = permission_subject(&tool, &input);
+            let (summary, shown) = (summary.clone(), shown.clone());
+            let open = Open { request, tool, summary, input, asks, shown, subject };
+            if let Some(ruling) = self.plan.decided.get(&open.subject).cloned() {
+                self.reply(child, &open.request, &open.reply(&ruling)).await;
+                answered = Some((open.request, ruling));
+            } else if self.context.interactive || *self.feed.askers().borrow() > 0 {
+                self.open.push(open);
+                opened = true;
             } else {
-                let (request, tool) = (request.clone(), tool.clone());
-                let redact = |text: &str| self.context.redactor.redact(text).0.into_owned();
-                let open = Open { request, tool, summary: redact(summary), input: input.clone(), subject };
-                if self.context.interactive || *self.feed.askers().borrow() > 0 {
-                    self.open.push(open);
-                    opened = true;
-                } else {
-                    self.defer(child, open).await;
-                }
+                self.defer(child, open).await;
             }
         }
-        transcript::redact_shown(&mut event, &self.context.redactor);
         let agent = self.plan.agent.id;
         self.tell(number, Progress::Event { agent, event }).await;
-        if let Some((request, allowed)) = answered {
-            self.tell(None, Progress::Answered { agent, request, allowed }).await;
+        if let Some((request, ruling)) = answered {
+            self.tell_answer(&request, &ruling).await;
         }
         if opened {
             self.show_questions();
@@ -531,11 +526,12 @@ impl Live {
             // The input stays here: an answer names the question.
             Progress::Event {
                 agent,
-                event: Event { at, parent, kind: EventKind::PermissionAsked { request, tool, summary, .. } },
+                event: event @ Event { kind: EventKind::PermissionAsked { .. }, .. },
             } => {
-                let (request, tool, summary) = (request.clone(), tool.clone(), summary.clone());
-                let kind = EventKind::PermissionAsked { request, tool, summary, input: String::new() };
-                let event = Event { at: *at, parent: parent.clone(), kind };
+                let mut event = event.clone();
+                if let EventKind::PermissionAsked { input, .. } = &mut event.kind {
+                    input.clear();
+                }
                 self.feed.tell(number, &Progress::Event { agent: *agent, event });
             }
             progress => self.feed.tell(number, progress),

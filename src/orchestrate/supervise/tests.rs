@@ -75,6 +75,7 @@ impl Decoder for ShellDecoder {
                 tool: "Bash".to_owned(),
                 summary: what.to_owned(),
                 input: format!("{{\"command\":\"{what}\"}}"),
+                questions: Vec::new(),
             },
             _ if text == "done" => result(false),
             _ if text == "fail" => {
@@ -350,7 +351,7 @@ async fn a_permission_question_is_asked_recorded_or_known() {
                 && let EventKind::PermissionAsked { request, .. } = &event.kind
             {
                 let (agent, request) = (*agent, request.clone());
-                requests.try_send(Request::Permission { agent, request, allow: true }).unwrap();
+                requests.try_send(Request::Permission { agent, request, allow: true, answer: None }).unwrap();
             }
         })
         .await;
@@ -363,7 +364,7 @@ async fn a_permission_question_is_asked_recorded_or_known() {
     assert_eq!(decision.question, "alone wants to use Bash: rm -rf x");
     // With the answer known.
     let mut plan = stage.plan("knows", script);
-    plan.decided.insert(decision.subject, true);
+    plan.decided.insert(decision.subject, Ruling::Allowed);
     let (finished, told) = stage.run(vec![plan]).await;
     assert!(texts(&told).contains(&"allow q1".to_owned()) && finished[0].decisions.is_empty(), "{told:?}");
 }

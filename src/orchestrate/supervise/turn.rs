@@ -132,7 +132,13 @@ mod tests {
 
     fn asks() -> Progress {
         let (tool, summary) = ("Bash".to_owned(), "rm x".to_owned());
-        event(EventKind::PermissionAsked { request: "r".to_owned(), tool, summary, input: String::new() })
+        event(EventKind::PermissionAsked {
+            request: "r".to_owned(),
+            tool,
+            summary,
+            input: String::new(),
+            questions: Vec::new(),
+        })
     }
 
     fn decided() -> Progress {
@@ -174,7 +180,10 @@ mod tests {
         let limit = |minutes: u64| (Stand::Waiting, format!("rate_limit, again in {minutes} min"));
         assert_eq!(turns(&[asks(), decided(), asks()]), std::slice::from_ref(&asked));
         assert_eq!(turns(&[asks(), text(), asks()]), [asked.clone(), asked.clone()]);
-        let allowed = || Progress::Answered { agent: agent(1), request: "r".to_owned(), allowed: true };
+        let allowed = || {
+            let request = "r".to_owned();
+            Progress::Answered { agent: agent(1), request, allowed: true, answer: None }
+        };
         assert_eq!(turns(&[asks(), allowed(), asks()]), [asked.clone(), asked]);
         assert_eq!(turns(&[pause(59_999), pause(600_000), pause(1_000), pause(90_000)]), [limit(10)]);
         assert_eq!(turns(&[pause(90_000), text(), pause(90_000)]), [limit(2), limit(2)]);
