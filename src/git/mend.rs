@@ -7,7 +7,7 @@
 use super::repository::RefFormat;
 use super::worktree::{OURS, create_private, remove_file};
 use super::{Error, Expected, RefEdit, Repository, Worktree};
-use crate::model::ObjectId;
+use crate::model::{Agent, ObjectId};
 use crate::process::{FileLock, Identity, end_orphans, is_at_work};
 use bstr::ByteSlice;
 use serde::{Deserialize, Serialize};
@@ -151,14 +151,15 @@ impl Repository {
         Ok(removed)
     }
 
-    /// Removes the locks that anybody's git takes, if they are younger than `since`, when a git of ours that is dead
-    /// was about to begin, and nobody's git is at work. `git reset` takes one, too: it deletes `AUTO_MERGE`.
+    /// Removes the locks that anybody's git takes, if they are younger than `since`, when a git of ours or an agent's
+    /// that is dead was about to begin, and nobody's git is at work that was there before the lock. `git reset` and
+    /// `git commit` take one, too: they delete `AUTO_MERGE` and the like.
     pub(super) fn remove_shared_locks(&self, since: u64) -> Result<Vec<PathBuf>, Error> {
         let mut removed = Vec::new();
         for place in SHARED_LOCKS {
             let lock = self.common_dir().join(place);
-            let ours = LockFile::at(lock.clone()).is_some_and(|lock| lock.since >= since);
-            if ours && !self.is_busy() {
+            let ours = LockFile::at(lock.clone()).filter(|lock| lock.since >= since);
+            if ours.is_some_and(|ours| !self.was_busy(Some(ours.since))) {
                 removed.extend(remove_stale(lock)?);
             }
         }
@@ -199,11 +200,16 @@ impl Repository {
 
     /// Whether some git works in this repository right now.
     pub fn is_busy(&self) -> bool {
+        self.was_busy(None)
+    }
+
+    /// Whether some git works here that did so at that time already: who came later holds no lock of then.
+    fn was_busy(&self, since: Option<u64>) -> bool {
         let worktrees = self.own_worktrees().unwrap_or_default();
         let mut dirs = vec![self.common_dir(), self.main_dir()];
         dirs.extend(self.work_dir());
         dirs.extend(worktrees.iter().map(|worktree| worktree.path.as_path()));
-        is_at_work("git", &dirs)
+        is_at_work("git", &dirs, since)
     }
 
     fn moving_dir(&self) -> PathBuf {
@@ -254,16 +260,24 @@ impl Repository {
         Ok(found)
     }
 
-    /// Removes the locks that a dead process left in the private git directory of a worktree, unless some git works
-    /// there. Takes no time if there is none. Call it only while no agent runs there.
+    /// Removes the locks that a dead process left in the private git directory of a worktree and on its branch, unless
+    /// some git works there. Takes no time if there is none. Call it only while no agent runs there.
     pub fn break_worktree_locks(&self, worktree: &Worktree) -> Result<Vec<PathBuf>, Error> {
         let locks = worktree_locks(worktree);
         if locks.iter().all(|lock| lock.symlink_metadata().is_err())
-            || is_at_work("git", &[&worktree.path, &worktree.git_dir])
+            || is_at_work("git", &[&worktree.path, &worktree.git_dir], None)
         {
             return Ok(Vec::new());
         }
         remove_all_stale(locks)
+    }
+
+    /// Removes the locks that the gits of an agent left which were killed with it: in its worktree, and since the run
+    /// began (milliseconds since the epoch) in what all worktrees share. Takes no time if there is none.
+    pub fn mend_after_agent(&self, worktree: &Worktree, since: u64) -> Result<Vec<PathBuf>, Error> {
+        let mut removed = self.break_worktree_locks(worktree)?;
+        removed.extend(self.remove_shared_locks(since)?);
+        Ok(removed)
     }
 
     /// Links a worktree of ours and the repository again after one of them was moved: the worktree stays where it
@@ -353,11 +367,18 @@ pub(super) fn locks_below(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The locks in the private git directory of a worktree.
+/// The locks in the private git directory of a worktree, and the one on its branch, if that is an agent's.
 pub(super) fn worktree_locks(worktree: &Worktree) -> Vec<PathBuf> {
-    ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "AUTO_MERGE.lock"]
-        .map(|name| worktree.git_dir.join(name))
-        .into()
+    let names = ["index.lock", "HEAD.lock", "ORIG_HEAD.lock", "AUTO_MERGE.lock"];
+    let mut locks: Vec<PathBuf> = names.map(|name| worktree.git_dir.join(name)).into();
+    let head = std::fs::read_to_string(worktree.git_dir.join("HEAD")).unwrap_or_default();
+    if let Some(branch) = head.trim_end().strip_prefix("ref: ")
+        && branch.starts_with(Agent::BRANCHES)
+        && let Some(common_dir) = worktree.git_dir.ancestors().nth(2)
+    {
+        locks.push(common_dir.join(format!("{branch}.lock")));
+    }
+    locks
 }
 
 /// Removes a file that stays the same for as long as no living git leaves a lock alone.

@@ -229,6 +229,8 @@ fn unmake(store: &Store, claim: Claim, worktree: &Worktree, error: &Error) -> Fi
         if !never_ran {
             return Ok(());
         }
+        // The setup command may have been ended in the middle of a git.
+        repo.mend_after_agent(worktree, claim.lease.info().since.as_millis())?;
         repo.remove_worktree(worktree)?;
         let Some(tip) = repo.find_ref(&claim.agent.branch)? else { return Ok(()) };
         let mut edits = vec![RefEdit {

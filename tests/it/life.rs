@@ -253,7 +253,7 @@ fn claude_is_interrupted_and_told_what_to_do_instead() {
 }
 
 /// The process that watches an agent, as its lease says.
-fn watcher(sandbox: &Sandbox) -> u32 {
+pub(crate) fn watcher(sandbox: &Sandbox) -> u32 {
     let leases = std::fs::read_dir(sandbox.git_dir().join("orchestra/leases")).unwrap().flatten();
     let files = leases.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
     let found: Vec<Value> =

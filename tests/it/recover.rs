@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::sandbox::{Layout, ORCHESTRA};
+use crate::harness::sandbox::{Layout, ORCHESTRA, kill};
 use crate::harness::{Sandbox, wait_for};
+use crate::life::watcher;
 
 /// A sandbox with a profile `worker` that runs `script`.
 pub(crate) fn with_worker(layout: Layout, script: &str) -> Sandbox {
@@ -155,6 +157,36 @@ fn locks_of_a_git_that_was_killed_with_its_agent_do_not_stop_the_next_run() {
     git.wait().unwrap();
     assert_eq!(sandbox.orchestra(&["resume", "heron"]).code, 0);
     assert_eq!(sandbox.git(&["rev-list", "--count", "main..orchestra/heron"]), "3");
+}
+
+#[test]
+fn locks_that_an_agents_git_left_go_with_its_run() {
+    let locks = ["refs/heads/orchestra/heron.lock", "worktrees/heron/HEAD.lock", "packed-refs.lock"];
+    let script = format!(
+        "git_dir=$(git rev-parse --git-common-dir); for lock in {}; do : >$git_dir/$lock; done; echo done >done; \
+         if [ -e wait ]; then : >waiting; sleep 600; fi",
+        locks.join(" ")
+    );
+    let sandbox = with_worker(Layout::default(), &script);
+    let there = || locks.iter().filter(|lock| sandbox.git_dir().join(lock).exists()).count();
+    let path = heron(&sandbox);
+    assert_eq!(there(), 0);
+    assert_eq!(sandbox.git(&["show", "orchestra/heron:done"]), "done", "its work is committed all the same");
+    // And where nobody was left to do it.
+    std::fs::write(path.join("wait"), "").unwrap();
+    sandbox.ok(&["resume", "heron", "--detach"]);
+    wait_for("the agent", || path.join("waiting").exists().then_some(()));
+    assert_eq!(there(), 3);
+    kill(watcher(&sandbox), Signal::SIGKILL);
+    wait_for("its end", || (sandbox.json(&["status"])["data"][0]["state"] == "lost").then_some(()));
+    let out = sandbox.orchestra(&["task", "add", "next"]);
+    assert!(
+        out.code == 0 && out.stderr.contains("removed packed-refs.lock, which a dead process left"),
+        "{out}"
+    );
+    assert_eq!(there(), 0);
+    sandbox.ok(&["remove", "heron"]);
+    sandbox.assert_sound();
 }
 
 #[test]

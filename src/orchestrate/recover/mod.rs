@@ -126,7 +126,8 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
     let undone = super::undo::recover(store)?.into_iter();
     found.extend(undone.map(|(subject, text)| Recovered::mended(Fault::HalfMadeUndo, subject, text)));
     for lease in lease::take_dead(repo)? {
-        found.extend(settle(store, &lease)?);
+        let settled = settle(store, &lease, &mut found)?;
+        found.extend(settled);
         lease.release()?;
         control::sweep(store.repo());
     }
@@ -149,19 +150,25 @@ fn stale_lock(repo: &Repository, lock: &Path) -> Recovered {
     Recovered::mended(Fault::StaleLock, shown, text)
 }
 
-/// Returns what was done; nothing if there was nothing to do but to let go of the lease.
-fn settle(store: &Store, lease: &Lease) -> Result<Option<Recovered>, Error> {
-    let info = lease.info();
+/// Returns what was done; nothing if there was nothing to do but to let go of the lease. Locks that went are put with
+/// `locks`.
+fn settle(store: &Store, lease: &Lease, locks: &mut Vec<Recovered>) -> Result<Option<Recovered>, Error> {
+    let (repo, info) = (store.repo(), lease.info());
     let (name, number) = (&info.name, info.run);
     let agent = store.state()?.get::<Agent>(&info.agent)?;
     let unrecorded = |agent: &Agent| agent.runs.get(&number).is_some_and(|run| run.outcome.is_none());
     // Killed before the claim, or after the record: either way nothing of it is open.
     let Some(agent) = agent.filter(unrecorded) else { return Ok(None) };
     let mark = format!("{}={}", lease::LeaseInfo::MARK, info.mark());
+    let ended =
+        if info.state == LeaseState::Queued { 0 } else { end_orphans(info.child.as_ref(), &mark, GRACE) };
+    if info.state != LeaseState::Queued
+        && let Some(worktree) = repo.find_worktree(name.as_str())?.filter(Worktree::is_intact)
+    {
+        let removed = repo.mend_after_agent(&worktree, info.since.as_millis())?;
+        locks.extend(removed.iter().map(|lock| stale_lock(repo, lock)));
+    }
     if info.state != LeaseState::Running {
-        if info.state == LeaseState::Preparing {
-            end_orphans(None, &mark, GRACE);
-        }
         // Its number is given out again, and a journal has one life. It may have been made already, with nothing in it.
         let journal = journal::path(store.repo(), &agent.id, number);
         match std::fs::remove_file(&journal) {
@@ -181,7 +188,6 @@ fn settle(store: &Store, lease: &Lease) -> Result<Option<Recovered>, Error> {
         let text = format!("{name} was not started; `git orchestra resume {name}` starts it");
         return Ok(Some(Recovered::mended(Fault::UnstartedRun, name.as_str(), text)));
     }
-    let ended = end_orphans(info.child.as_ref(), &mark, GRACE);
     let record = lost(store.repo(), &agent, number)?;
     let uncommitted = uncommitted(store.repo(), &agent);
     store.transact(|transaction| {

@@ -39,6 +39,14 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
                 .to_owned(),
         );
     } else if plan.worktree.is_intact() {
+        // Nobody of it is left: a git of its own that was ended with it holds its locks for ever.
+        match repo.mend_after_agent(&plan.worktree, plan.lease.info().since.as_millis()) {
+            Ok(locks) => saved.notices.extend(locks.iter().map(|lock| {
+                let shown = lock.strip_prefix(repo.common_dir()).unwrap_or(lock);
+                format!("removed {}, which a git of its own left that was killed", shown.display())
+            })),
+            Err(e) => saved.notices.push(chain(&e)),
+        }
         // Again if a git of ours was killed or a file changed meanwhile.
         match commit_leftovers(context, plan).or_else(|_| commit_leftovers(context, plan)) {
             Ok(Leftover::Nothing) => {}
