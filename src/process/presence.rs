@@ -27,7 +27,7 @@ pub fn is_at_work(_name: &str, _dirs: &[&Path], _since: Option<u64>) -> bool {
     false
 }
 
-/// When a process began at the latest, in milliseconds since the epoch. The clock may have been set since, and a file
+/// When a process began at the earliest, in milliseconds since the epoch. The clock may have been set since, and a file
 /// system's is coarser: a second is given away for that.
 #[cfg(target_os = "linux")]
 fn started(pid: u32) -> Option<u64> {
