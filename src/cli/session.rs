@@ -196,6 +196,7 @@ pub(crate) fn stage(
     let settings = ctx.settings()?;
     let supervise = SuperviseOptions {
         jobs: usize::try_from(jobs.unwrap_or_else(|| settings.jobs())).unwrap_or(usize::MAX),
+        memory_floor: settings.memory_floor(),
         grace: settings.grace(),
         interactive,
         sweep: true,

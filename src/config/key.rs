@@ -127,6 +127,7 @@ const KEYS: &[Key] = &[
     ),
     key("zone.*.paths", Type::List, A_LIST, "the directories that worktrees of a zone are limited to"),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
+    key("memory-floor", Type::Size, A_SIZE, "with less memory left than this no agent starts beside others"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
     key(
         "park",

@@ -363,9 +363,18 @@ impl Settings {
 
     /// The bytes that must be free where worktrees are made before an agent starts.
     pub fn space_floor(&self) -> u64 {
-        match self.setting("space-floor").map(|setting| &setting.value) {
-            Some(Value::Size(bytes)) => *bytes,
-            _ => 512 << 20,
+        self.size("space-floor").unwrap_or(512 << 20)
+    }
+
+    /// The bytes of memory that must be left for an agent to start beside others.
+    pub fn memory_floor(&self) -> u64 {
+        self.size("memory-floor").unwrap_or(512 << 20)
+    }
+
+    fn size(&self, key: &str) -> Option<u64> {
+        match self.setting(key).map(|setting| &setting.value) {
+            Some(Value::Size(bytes)) => Some(*bytes),
+            _ => None,
         }
     }
 

@@ -99,6 +99,7 @@ impl Stage {
         runtime.block_on(async {
             let options = SuperviseOptions {
                 jobs: 3,
+                memory_floor: 0,
                 grace: Duration::from_millis(500),
                 interactive: false,
                 sweep: false,

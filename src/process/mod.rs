@@ -12,6 +12,7 @@ mod disk;
 mod identity;
 mod lines;
 mod lock;
+mod memory;
 mod port;
 mod presence;
 mod signal;
@@ -29,6 +30,7 @@ pub use identity::{Identity, host_name};
 
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;
+pub use memory::{available_memory, memory_kills};
 pub use port::is_port_free;
 pub use presence::is_at_work;
 pub use signal::{Change, Changes, Interrupt, Interrupts, is_in_front};

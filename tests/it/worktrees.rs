@@ -6,12 +6,14 @@ mod include;
 mod shared;
 mod zones;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::harness::Sandbox;
-use crate::harness::sandbox::write_in;
+use crate::harness::sandbox::{ORCHESTRA, wait_for, write_in};
 
 /// A sandbox whose profile `sh` runs `script`, with more settings of the user's.
 pub(crate) fn sandbox(script: &str, settings: &str) -> Sandbox {
@@ -53,6 +55,32 @@ pub(crate) fn assert_no_trace(sandbox: &Sandbox) {
     assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/"]), "");
     assert_eq!(sandbox.ok(&["recover"]), "nothing to recover");
     sandbox.assert_sound();
+}
+
+/// Also where the others run in processes of their own.
+#[test]
+fn with_little_memory_left_one_waits_for_the_other() {
+    let script = "echo up; while [ ! -e go ]; do sleep 0.05; done; rm go; echo work >file";
+    let sandbox = sandbox(script, "memory-floor = '4194304G'\n");
+    let go = |name: &str| std::fs::write(path(&sandbox, name).join("go"), "").unwrap();
+    let is = |name: &str, state: &str| agents(&sandbox).contains(&(name.to_owned(), state.to_owned()));
+    let wait = |name: &str, state: &str| wait_for(state, || is(name, state).then_some(()));
+    sandbox.ok(&["spawn", "--detach", "-m", "One", "--name", "one"]);
+    wait("one", "running");
+    let mut command = sandbox.command("/bin/sh");
+    command.args(["-c", &format!("exec {ORCHESTRA} spawn -m Two --name two 2>&1")]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let said = lines.find(|line| line.contains("memory")).unwrap();
+    assert!(said.contains("it waits until another one has ended: "), "{said}");
+    assert!(said.ends_with("of memory are left, and `memory-floor` asks for 4503599.6 GB"), "{said}");
+    assert!(is("two", "queued"));
+    go("one");
+    wait("one", "done");
+    wait("two", "running");
+    go("two");
+    assert!(lines.any(|line| line == "two  done"));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

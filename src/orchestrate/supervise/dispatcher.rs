@@ -1,6 +1,7 @@
 //! Who owns what runs: starts as many as may run at once, hands wishes on, and ends when everything is recorded.
 
 use super::record::{self, Ended};
+use super::room::Room;
 use super::run::{self, RunContext};
 use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
@@ -21,6 +22,8 @@ use tokio::time::{Instant, sleep_until};
 pub struct SuperviseOptions {
     /// How many run at once.
     pub jobs: usize,
+    /// The bytes of memory that must be left for one to start beside others.
+    pub memory_floor: u64,
     /// How long one that was asked to end may take before it is killed.
     pub grace: Duration,
     /// Whether somebody answers permission questions through [`Request::Permission`]. If not, they are recorded as
@@ -101,13 +104,22 @@ impl Supervisor {
             interactive: self.options.interactive,
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };
+        let mut room = Room::new(&context.repo, self.options.memory_floor);
         let mut floor = Floor::new(Arc::clone(&self.desk));
         let mut tasks: JoinSet<Ended> = JoinSet::new();
         let mut ended = Batch::default();
         let mut finished = Vec::new();
         let (mut more, mut listening) = (true, true);
         while more || !floor.queue.is_empty() || !tasks.is_empty() || !ended.is_empty() {
-            while let Some((plan, receiver)) = floor.next(self.options.jobs) {
+            while let Some(next) = floor.waiting(self.options.jobs) {
+                let was_short = room.is_short;
+                if let Some(text) = room.shortage(floor.active.len()) {
+                    if !was_short {
+                        let _ = progress.send(Progress::Notice { agent: Some(next), text }).await;
+                    }
+                    break;
+                }
+                let Some((plan, receiver)) = floor.next() else { break };
                 let feed = self.desk.enter(plan.agent.id, &plan.agent.name, plan.run);
                 tasks.spawn(run::run(plan, context.clone(), feed, receiver));
             }
@@ -140,6 +152,7 @@ impl Supervisor {
                     }
                 }
                 () = due => {}
+                () = tokio::time::sleep(Room::POLL), if room.is_short => {}
                 recorded = ended.written() => {
                     for one in recorded {
                         let told = Progress::Finished(Box::new(one.clone()));
@@ -189,11 +202,13 @@ impl Floor {
         }
     }
 
-    /// The next one to start, if `jobs` leave room for it.
-    fn next(&mut self, jobs: usize) -> Option<(Plan, mpsc::Receiver<Asked>)> {
-        if self.active.len() >= jobs.max(1) {
-            return None;
-        }
+    /// Who starts next, if `jobs` leave room for it.
+    fn waiting(&self, jobs: usize) -> Option<Id> {
+        self.queue.front().filter(|_| self.active.len() < jobs.max(1)).map(|plan| plan.agent.id)
+    }
+
+    /// The next one, as started.
+    fn next(&mut self) -> Option<(Plan, mpsc::Receiver<Asked>)> {
         let plan = self.queue.pop_front()?;
         let (sender, receiver) = mpsc::channel(64);
         self.active.insert(plan.agent.id, sender);

@@ -15,6 +15,7 @@ mod progress;
 mod question;
 mod record;
 mod request;
+mod room;
 mod run;
 mod save;
 mod throttle;

@@ -3,6 +3,9 @@
 use crate::model::{Outcome, Standing};
 use crate::process::Exit;
 
+/// The signal by which the kernel takes memory back.
+const SIGKILL: i32 = 9;
+
 /// What a run's end means. A run that we ended is never a success, whatever it claimed while ending: one whose model
 /// `refused` to serve it failed for that reason, and one whose budget is `used_up` was stopped by it. One that had said that it was done, and only did not go, counts by
 /// what it said.
@@ -32,6 +35,19 @@ pub(super) fn outcome(
         }
         (None, Some(signal)) => failed(format!("signal {signal}")),
         (None, None) => failed("nobody knows how it ended".to_owned()),
+    }
+}
+
+/// The same, with the cause named where the kernel probably ended it: `kills` processes of this machine ended for want
+/// of memory while it ran, and nobody says which.
+pub(super) fn for_want_of_memory(outcome: Outcome, exit: Exit, kills: u64) -> Outcome {
+    match outcome {
+        Outcome::Failed { reason } if kills > 0 && exit.signal == Some(SIGKILL) && exit.sent.is_none() => {
+            Outcome::Failed {
+                reason: format!("{reason}: as it seems, the kernel ended it for want of memory"),
+            }
+        }
+        outcome => outcome,
     }
 }
 
@@ -70,5 +86,11 @@ mod tests {
             failed("exit 1: api error")
         );
         assert_eq!(outcome(exit(None, Some(9)), None, None, None, false, None), failed("signal 9"));
+        let named = |exit, kills| for_want_of_memory(failed("signal 9"), exit, kills);
+        assert_eq!(named(exit(None, Some(9)), 0), failed("signal 9"));
+        assert_eq!(named(Exit { sent: Some(9), ..exit(None, Some(9)) }, 1), failed("signal 9"), "it was us");
+        assert_eq!(named(exit(None, Some(15)), 1), failed("signal 9"));
+        let Outcome::Failed { reason } = named(exit(None, Some(9)), 2) else { panic!("it failed") };
+        assert!(reason.contains("for want of memory"), "{reason}");
     }
 }

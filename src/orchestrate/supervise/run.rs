@@ -2,7 +2,7 @@
 
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
-use super::outcome::outcome;
+use super::outcome::{for_want_of_memory, outcome};
 use super::question::{Open, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
@@ -16,7 +16,7 @@ use crate::orchestrate::control::{Asked, Feed};
 use crate::orchestrate::lease::LeaseInfo;
 use crate::orchestrate::measure::bytes;
 use crate::process::{
-    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source, free_space,
+    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source, free_space, memory_kills,
 };
 use crate::store::Store;
 use crate::store::journal::{self, Entry};
@@ -104,6 +104,8 @@ pub(super) struct Live {
     pub(super) to_say: Vec<String>,
     /// The budget for which we ended it.
     pub(super) used_up: Option<Standing>,
+    /// How many processes of the machine had been ended for want of memory when it began.
+    memory_kills: Option<u64>,
     /// Whether it said that it was done, did not go, and was ended by us.
     pub(super) overdue: bool,
     /// Whether a message was sent that no result has followed.
@@ -145,6 +147,7 @@ impl Live {
             window: Window::default(),
             to_say: Vec::new(),
             used_up: None,
+            memory_kills: memory_kills(),
             overdue: false,
             unanswered: false,
             listens_until: None,
@@ -452,6 +455,12 @@ impl Live {
         } else if exit.held {
             self.notice("somebody still held its output open when it was gone").await;
         }
+        let starved = memory_kills().zip(self.memory_kills).map_or(0, |(now, then)| now.saturating_sub(then));
+        if starved > 0 {
+            let who = if starved == 1 { "a process" } else { "processes" };
+            self.notice(&format!("while it ran, the kernel ended {who} of this machine for want of memory"))
+                .await;
+        }
         let reported = self.decoder.reported_failure();
         let refused = self.refused.take();
         let kept = self.meter.program_kept(self.decoder.limit());
@@ -461,6 +470,7 @@ impl Live {
         let used_up = self.used_up.or(kept);
         self.outcome =
             Some(outcome(exit, self.stopped_by.as_deref(), used_up, refused, self.overdue, reported));
+        self.outcome = self.outcome.take().map(|outcome| for_want_of_memory(outcome, exit, starved));
     }
 
     /// Saves what the run left.

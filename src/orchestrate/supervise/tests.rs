@@ -168,6 +168,7 @@ impl Stage {
     fn supervisor(&self) -> Supervisor {
         let options = SuperviseOptions {
             jobs: self.jobs,
+            memory_floor: 0,
             grace: Duration::from_millis(500),
             interactive: self.interactive,
             sweep: false,
