@@ -22,7 +22,10 @@ pub(crate) struct Args {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
-    let found = orchestrate::sync::fetch(ctx.store()?, &remote)?;
+    let found = {
+        let _busy = ctx.ui().busy(format!("fetching from {}", printable(&remote.name)));
+        orchestrate::sync::fetch(ctx.store()?, &remote)?
+    };
     let name = printable(&remote.name);
     let mut exit = Exit::Done;
     for (one, reason) in found.iter().filter_map(|one| Some((one, one.refused.as_deref()?))) {

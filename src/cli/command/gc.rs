@@ -93,7 +93,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let bar = Bar::new(ctx.ui(), "archiving", old.len());
         archive::archive(store, &old, age, |done| bar.set(done))?
     };
-    let packed = maintain(store)?;
+    let packed = {
+        let _busy = ctx.ui().busy("packing");
+        maintain(store)?
+    };
     if args.json {
         json::print(ctx, "gc", &Shown { done: true, archived: &archived, packed: packed.as_ref() })?;
         return Ok(Exit::Done);

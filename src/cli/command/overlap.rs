@@ -68,9 +68,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         target: args.into.clone(),
         ..Request::default()
     };
-    let mut selection = select(store, &request)?;
-    with_uncommitted(store, &mut selection)?;
-    let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip)?;
+    let (selection, overlap) = {
+        let _busy = ctx.ui().busy("comparing branches");
+        let mut selection = select(store, &request)?;
+        with_uncommitted(store, &mut selection)?;
+        let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip)?;
+        (selection, overlap)
+    };
     if args.format.is_porcelain() {
         return porcelain(ctx, args.format, &selection, &overlap);
     }

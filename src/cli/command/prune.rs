@@ -58,7 +58,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let options = PruneOptions { older_than: args.older_than, transcripts: args.transcripts };
     // Where worktrees are made is asked of a setting that may wait for approval: nothing goes by that alone.
     let root = session::worktree_root(ctx).or_else(|_| Ok::<_, CliError>(default_worktree_root(ctx.repo()?)))?;
-    let items = plan(store, options, &root)?;
+    let items = {
+        let _busy = ctx.ui().busy("looking what can go");
+        plan(store, options, &root)?
+    };
     let told = |item: &Item, pruned: &Pruned| {
         if args.json {
             return;

@@ -2,6 +2,7 @@
 
 use super::sync::{Report, With, remote, settle};
 use crate::cli::context::Context;
+use crate::cli::ui::printable;
 use crate::cli::error::{CliError, Exit};
 use crate::orchestrate;
 
@@ -22,7 +23,10 @@ pub(crate) struct Args {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
-    let synced = orchestrate::sync::push(ctx.store()?, &remote, args.branches)?;
+    let synced = {
+        let _busy = ctx.ui().busy(format!("pushing to {}", printable(&remote.name)));
+        orchestrate::sync::push(ctx.store()?, &remote, args.branches)?
+    };
     let exit = Report::new(&remote, &synced).show(ctx, args.with.json)?;
     settle(ctx, remote)?;
     Ok(exit)

@@ -37,7 +37,10 @@ pub(super) struct With {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let remote = remote(ctx, args.with.remote.as_deref())?;
     ctx.recover()?;
-    let synced = crate::orchestrate::sync::sync(ctx.store()?, &remote)?;
+    let synced = {
+        let _busy = ctx.ui().busy(format!("syncing with {}", printable(&remote.name)));
+        crate::orchestrate::sync::sync(ctx.store()?, &remote)?
+    };
     let exit = Report::new(&remote, &synced).show(ctx, args.with.json)?;
     settle(ctx, remote)?;
     Ok(exit)

@@ -59,7 +59,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let (ttl, transcripts) = (settings.claim_ttl(), settings.sends_transcripts());
     let options = TakeOptions { force: args.force, extra: args.message.clone(), ttl: Some(ttl) };
     let surroundings = session::surroundings(ctx)?;
-    let taken = orchestrate::take::take(&queue, &agent.id, &options, &outfit, &surroundings)?;
+    let taken = {
+        let _busy = ctx.ui().busy(format!("taking {}", agent.name));
+        orchestrate::take::take(&queue, &agent.id, &options, &outfit, &surroundings)?
+    };
     for said in queue.take_said() {
         ctx.ui().warn(said);
     }

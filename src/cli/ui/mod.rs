@@ -13,7 +13,7 @@ mod style;
 mod table;
 mod wrap;
 
-pub(crate) use bar::Bar;
+pub(crate) use bar::{Bar, Busy};
 pub(crate) use keys::{Key, Keyboard, edit};
 pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
@@ -139,6 +139,12 @@ impl Ui {
             return Ok(());
         }
         self.print(text)
+    }
+
+    /// Says that something is being done that may take a while, as long as what is returned is held; see [`Busy`].
+    #[must_use]
+    pub(crate) fn busy(&self, what: impl Into<String>) -> Busy {
+        Busy::new(self, what.into())
     }
 
     /// Says something about what is being done, on stderr; silent under `--quiet`.

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::harness::Terminal;
 
 /// Gives the bare remote a hook that judges pushes; each line of its input is `<old> <new> <ref>`.
 fn hook(stage: &Stage, name: &str, script: &str) {
@@ -145,4 +146,20 @@ fn what_a_host_does_not_do_is_said() {
     assert!(out.code == 1 && out.stderr.contains("takes neither refs of our own nor branches"), "{out}");
     let out = machine("/nowhere.git").orchestra(&["init", "--remote"]);
     assert!(out.code == 1 && out.stderr.contains("failed to reach origin: "), "{out}");
+}
+
+#[test]
+fn what_takes_longer_than_a_glance_says_what_it_does_and_leaves_no_trace() {
+    let stage = Stage::new();
+    let gate = stage.remote.root().join("gate");
+    hook(&stage, "pre-receive", &format!("while [ ! -e '{}' ]; do sleep 0.05; done", gate.display()));
+    let ada = machine(&stage.path());
+    ada.ok(&["task", "add", "One"]);
+    let mut terminal = Terminal::orchestra(&ada, &["sync"], 24, 80);
+    terminal.wait_for("syncing with origin 0s");
+    terminal.wait_for("syncing with origin 1s");
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert!(!terminal.screen().contains("syncing with"), "{}", terminal.screen());
+    assert!(terminal.screen().contains("origin"), "{}", terminal.screen());
 }

@@ -254,6 +254,7 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
             ctx.ui().note(format!("committed what {name} left uncommitted"));
         }
     }
+    let _busy = ctx.ui().busy("planning the merge");
     Ok(Next::Merge(Box::new(merge::plan(store, &selection)?)))
 }
 

@@ -109,6 +109,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let queue = args.queue.open(ctx)?;
     let terms = Terms { agent: ctx.agent()?.map(|agent| agent.id), ttl: args.ttl, force: args.force, begun: false };
+    let busy = queue.remote().is_some().then(|| ctx.ui().busy("asking the remote"));
     let answers = if args.next {
         queue.claim_next(usize::from(args.count), args.zone.as_deref(), &terms)?
     } else {
@@ -129,6 +130,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
         queue.claim(&ids, &terms)?
     };
+    drop(busy);
     for said in queue.take_said() {
         ctx.ui().warn(said);
     }
