@@ -30,6 +30,11 @@ pub(crate) fn gemini() -> PathBuf {
     FOUND.get_or_init(|| installed("gemini")).clone()
 }
 
+/// The real `bwrap`: unpacked by `.ci/install-servers` when the machine has none, and never skipped silently.
+pub(crate) fn bwrap() -> PathBuf {
+    super::servers::installed("bwrap")
+}
+
 fn installed(name: &str) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-agents");
     let output = Command::new(&script)

@@ -31,7 +31,7 @@ impl Drop for Server {
 }
 
 /// Where `.ci/install-servers` says that things are. A machine that cannot have them fails the tests that need them.
-fn installed(name: &str) -> PathBuf {
+pub(super) fn installed(name: &str) -> PathBuf {
     static FOUND: OnceLock<BTreeMap<String, String>> = OnceLock::new();
     let found = FOUND.get_or_init(|| {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/install-servers");
