@@ -35,7 +35,7 @@ pub use refusal::limit_words;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};
 
-use crate::model::{Budget, Event, EventKind, Measure, Timestamp, Usage};
+use crate::model::{Budget, Event, EventKind, Measure, Sandbox, Timestamp, Usage};
 use conversation::{ConversationFile, Place, Turn};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -67,6 +67,13 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     /// Whether its commands do not see the user's git configuration, so that git must be told who commits.
     fn hides_git_configuration(&self) -> bool {
         false
+    }
+
+    /// What is the program's own in the user's home, by its environment: a program that is confined gets it, and
+    /// little else of there.
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        let _ = env;
+        OwnPlaces::default()
     }
 
     /// Where the program keeps its conversations, by its environment: each in a file somewhere below whose name ends
@@ -103,6 +110,26 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
     fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
         let _ = (request, reply);
         None
+    }
+}
+
+/// What is a program's own in the user's home. Whether any of it is there nobody says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnPlaces {
+    /// Directories that it writes to: conversations, logs, a login that it renews.
+    pub directories: Vec<PathBuf>,
+    /// Files that it writes to, in directories that are not its own.
+    pub files: Vec<PathBuf>,
+    /// What there, below those directories, says what it runs or is told in other sessions too.
+    pub settings: Vec<PathBuf>,
+}
+
+impl OwnPlaces {
+    /// One directory, and the names of its settings.
+    fn of(directory: Option<PathBuf>, settings: &[&str]) -> Self {
+        let below = |dir: &PathBuf| settings.iter().map(|name| dir.join(name)).collect();
+        let settings = directory.as_ref().map(below).unwrap_or_default();
+        Self { directories: directory.into_iter().collect(), files: Vec::new(), settings }
     }
 }
 
@@ -163,6 +190,8 @@ pub struct LaunchRequest {
     pub model: Option<String>,
     /// What it may do without asking.
     pub permissions: Permissions,
+    /// What it is confined by, beside what it confines itself by.
+    pub sandbox: Sandbox,
     /// What it may still use. A program is told what it can keep itself.
     pub budget: Budget,
     /// Arguments that the profile adds, last.

@@ -25,6 +25,8 @@ pub struct Brief<'a> {
     pub findings: &'a [Finding],
     /// A random word that no finding can know: at least 64 bits.
     pub fence: &'a str,
+    /// Whether its program is confined.
+    pub confined: bool,
 }
 
 /// The first message of an agent that works on `task`; `extra` is what the person who spawned it adds.
@@ -58,10 +60,17 @@ pub fn system(brief: &Brief<'_>) -> String {
          is merged later, with a person's approval.\n\
          - Commit your work in small steps with messages that say why, or leave it uncommitted: what is uncommitted \
          when you end is committed for you.\n\
-         - Change what the task needs and no more; unrelated edits get in the way of the other agents.\n\
-         - What others should know and is not yours to mend, say with: \
-         git orchestra finding add 'MESSAGE' --severity info|low|medium|high|critical --path PATH:LINE\n"
+         - Change what the task needs and no more; unrelated edits get in the way of the other agents.\n"
     );
+    text.push_str(if brief.confined {
+        "- Your programs are confined: they can change nothing outside of the current directory and $TMPDIR, and read \
+         little there; do not try to get around that. When git says that it cannot lock `packed-refs`, it has \
+         committed all the same. `git orchestra` can record nothing for you: what others should know and is not yours \
+         to mend, say in your last words.\n"
+    } else {
+        "- What others should know and is not yours to mend, say with: \
+         git orchestra finding add 'MESSAGE' --severity info|low|medium|high|critical --path PATH:LINE\n"
+    });
     if let Some(role) = brief.role.filter(|role| !role.trim().is_empty()) {
         write!(text, "\n{}\n", role.trim()).expect("a string takes everything");
     }
@@ -178,8 +187,12 @@ mod tests {
             role: Some("You review.\n"),
             findings: &findings,
             fence,
+            confined: false,
         };
         let text = system(&brief);
+        let confined = system(&Brief { confined: true, ..brief });
+        assert!(text.contains("finding add") && !confined.contains("finding add"));
+        assert!(confined.contains("confined") && !text.contains("confined"));
         let (rules, block) = text.split_once("Others have noticed").unwrap();
         assert!(rules.contains("`red-fox`") && rules.contains("`orchestra/red-fox`"), "{rules}");
         assert!(rules.ends_with("PATH:LINE\n\nYou review.\n\n"), "{rules}");
@@ -198,7 +211,14 @@ mod tests {
 
     #[test]
     fn without_findings_there_is_no_block_and_many_are_counted() {
-        let brief = Brief { agent: "a", branch: "orchestra/a", role: None, findings: &[], fence: "f" };
+        let brief = Brief {
+            agent: "a",
+            branch: "orchestra/a",
+            role: None,
+            findings: &[],
+            fence: "f",
+            confined: false,
+        };
         assert!(!system(&brief).contains("Others have noticed"));
         let many = vec![finding("x", Severity::Info, false); MAX_FINDINGS + 2];
         assert!(system(&Brief { findings: &many, ..brief }).contains("(and 2 more)"));

@@ -10,17 +10,19 @@ use super::ui::{Label, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
-use crate::model::{Agent, Budget, Id, Outcome};
+use crate::model::{Agent, Budget, Id, Outcome, Sandbox};
 use crate::orchestrate::control::Refusal;
 use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
-use crate::orchestrate::{Claim, Hook, Outfit, Provision, Surroundings, default_worktree_root, run_claims};
-use crate::process::{Interrupt, Interrupts};
+use crate::orchestrate::{
+    Claim, Hook, Outfit, Provision, Sandboxing, Surroundings, default_worktree_root, run_claims,
+};
+use crate::process::{Confiners, Interrupt, Interrupts};
 use crate::store::Store;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -69,14 +71,17 @@ impl Session {
     }
 }
 
-/// A profile by its name (or the default one), with its program found.
-pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliError> {
+/// A profile by its name (or the default one), with its program found, and confined as was `said` of it alone.
+pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -> Result<Outfit, CliError> {
     let settings = ctx.settings()?;
     let name = match name {
         Some(name) => name,
         None => settings.default_profile()?,
     };
-    let profile = settings.profile(name)?;
+    let mut profile = settings.profile(name)?;
+    profile.sandbox = said.unwrap_or(profile.sandbox);
+    // Before anything is claimed.
+    sandboxing(ctx)?.require(profile.sandbox)?;
     let adapter = find_adapter(&profile.program).ok_or_else(|| {
         CliError::usage(format!("profile `{name}` has the unknown program `{}`", profile.program))
     })?;
@@ -97,7 +102,31 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>) -> Result<Outfit, CliErr
             vec![find(named.unwrap_or(program))?]
         }
     };
-    Ok(Outfit { profile, program, adapter, budget: Budget::default() })
+    Ok(Outfit { profile, program, adapter, budget: Budget::default(), sandbox_is_said: said.is_some() })
+}
+
+/// What confines agents' programs, by the settings.
+pub(crate) fn sandboxing(ctx: &Context) -> Result<Sandboxing, CliError> {
+    let settings = ctx.settings()?;
+    let paths = |key: &str, words: &[String]| -> Result<Vec<PathBuf>, CliError> {
+        let path = |word: &String| match (word.strip_prefix("~/"), ctx.env().home()) {
+            (Some(below), Some(home)) => Ok(home.join(below)),
+            _ if Path::new(word).is_absolute() => Ok(word.into()),
+            _ => Err(CliError::usage(format!("`{key}` names `{word}`, which is no absolute path"))
+                .hint("begin it with / or ~/")),
+        };
+        words.iter().map(path).collect()
+    };
+    Ok(Sandboxing {
+        confiners: confiners(ctx)?,
+        read: paths("sandbox-read", settings.sandbox_read()?)?,
+        write: paths("sandbox-write", settings.sandbox_write()?)?,
+    })
+}
+
+/// The programs that confine others.
+pub(crate) fn confiners(ctx: &Context) -> Result<Confiners, CliError> {
+    Ok(Confiners { own: own_program().ok(), bwrap: search(ctx)?.find("bwrap").ok() })
 }
 
 /// Where programs are looked for.
@@ -216,6 +245,7 @@ pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
         park: ctx.settings()?.park(),
         slot: None,
         provision: provision(ctx)?,
+        sandboxing: sandboxing(ctx)?,
         redactor: Arc::new(redactor(ctx)),
     })
 }

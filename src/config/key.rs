@@ -82,6 +82,8 @@ const fn restricted(pattern: &'static str, kind: Type, expected: &'static str, h
 const PROGRAMS: &[&str] = &["claude", "codex", "gemini", "replay", "command"];
 /// What an agent may do without asking.
 const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
+/// What may keep its program from what is not its own: the words of [`crate::model::Sandbox`].
+const SANDBOXES: &[&str] = &["none", "landlock", "bubblewrap"];
 const A_LIST: &str = "a list of words";
 const A_COUNT: &str = "a number from 1 such as `50`, `200k` or `2M`";
 const DOLLARS: &str = "US dollars such as `2.50`";
@@ -135,6 +137,19 @@ const KEYS: &[Key] = &[
         A_SPAN,
         "how long agents wait first whose model is over a limit and names no time",
     ),
+    key(
+        "sandbox",
+        Type::Choice(SANDBOXES),
+        "`none`, `landlock` or `bubblewrap`",
+        "what keeps agents' programs from what is not theirs; a repository can only make it stricter",
+    ),
+    restricted(
+        "sandbox-read",
+        Type::List,
+        A_LIST,
+        "paths that confined programs may also read: absolute, or `~/…`",
+    ),
+    restricted("sandbox-write", Type::List, A_LIST, "paths that confined programs may also change"),
     key("remote", Type::Text, "a remote's name", "the remote that state is synced with"),
     key(
         "remote-prefix",
@@ -205,6 +220,12 @@ const KEYS: &[Key] = &[
         Type::Choice(PERMISSIONS),
         "`plan`, `accept-edits` or `bypass`",
         "what it may do without asking",
+    ),
+    key(
+        "profile.*.sandbox",
+        Type::Choice(SANDBOXES),
+        "`none`, `landlock` or `bubblewrap`",
+        "what keeps its program from what is not its own; a repository can only make it stricter",
     ),
     key("profile.*.model", Type::Text, "a model's name", "the model, in the program's own words"),
     key("profile.*.role", Type::Text, "words", "what it is told about its role"),

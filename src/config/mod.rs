@@ -18,7 +18,7 @@ pub use key::{Key, Value, count as parse_count, duration as parse_span, money as
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
 
-use crate::model::{Budget, Measure};
+use crate::model::{Budget, Measure, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -104,6 +104,29 @@ pub struct Settings {
     approved: bool,
 }
 
+/// The key of what keeps programs from what is not theirs; profiles have one that ends so.
+const SANDBOX: &str = "sandbox";
+
+fn level(setting: &Setting) -> Option<Sandbox> {
+    match &setting.value {
+        Value::Text(word) => word.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Where among all that is `said` of a sandbox a setting stands, the winner last: what the repository says counts only
+/// if it is stricter than what the user says, and never beside a variable or an option.
+fn stricter(said: &[Setting]) -> impl Fn(&Setting) -> u8 + use<> {
+    let of_user = said.iter().rev().find(|setting| !setting.origin.from_repository);
+    let now = of_user.is_some_and(|setting| setting.origin.layer >= Layer::Environment);
+    let least = of_user.and_then(level);
+    move |setting: &Setting| match (setting.origin.from_repository, level(setting)) {
+        (false, _) => 1,
+        (true, level) if !now && level > least => 2,
+        (true, _) => 0,
+    }
+}
+
 impl Settings {
     /// Settles what `sources` say. Unknown keys are kept for a warning ([`Settings::unknown`]).
     pub fn load(sources: &Sources) -> Result<Self, Error> {
@@ -112,8 +135,12 @@ impl Settings {
         for setting in settings {
             values.entry(setting.key.clone()).or_default().push(setting);
         }
-        for said in values.values_mut() {
+        for (key, said) in &mut values {
             said.sort_by_key(|setting| setting.origin.layer);
+            if key == SANDBOX || key.ends_with(".sandbox") {
+                let rank = stricter(said);
+                said.sort_by_key(rank);
+            }
         }
         Ok(Self { values, unknown, approved: false })
     }
@@ -378,6 +405,36 @@ impl Settings {
         }
     }
 
+    /// What keeps programs of a profile from what is not theirs: what the user says of the profile, or else of all.
+    ///
+    /// What the repository says of either counts only if it is stricter, approved or not; a variable or an option counts
+    /// whatever the repository says.
+    pub fn sandbox(&self, profile: &str) -> Sandbox {
+        let own = format!("profile.{profile}.{SANDBOX}");
+        let of_user = |key: &str| self.said(key).iter().rev().find(|setting| !setting.origin.from_repository);
+        let of_user = of_user(&own).or_else(|| of_user(SANDBOX));
+        let wanted = of_user.and_then(level).unwrap_or_default();
+        if of_user.is_some_and(|setting| setting.origin.layer >= Layer::Environment) {
+            return wanted;
+        }
+        let of_repository = [own.as_str(), SANDBOX]
+            .into_iter()
+            .flat_map(|key| self.said(key))
+            .filter(|setting| setting.origin.from_repository);
+        of_repository.filter_map(level).fold(wanted, Sandbox::max)
+    }
+
+    /// Paths that confined programs may read beside what every one of them may. Fails if that needs an approval that is
+    /// not there.
+    pub fn sandbox_read(&self) -> Result<&[String], Error> {
+        self.words("sandbox-read")
+    }
+
+    /// The same of what they may change.
+    pub fn sandbox_write(&self) -> Result<&[String], Error> {
+        self.words("sandbox-write")
+    }
+
     /// The name of the profile that is used where none is named.
     pub fn default_profile(&self) -> Result<&str, Error> {
         match self.value("default-profile")? {
@@ -452,6 +509,44 @@ mod tests {
         let local = vec![source::GitValue::new("profile.claude.command", "evil", ".git/config", true)];
         let settings = load(&Sources { git_config: local, ..Sources::default() });
         assert!(matches!(settings.profile("claude"), Err(Error::NotApproved { .. })));
+    }
+
+    #[test]
+    fn a_repository_can_only_make_the_sandbox_stricter() {
+        let own_is_silent = |settings: &Settings| settings.setting("profile.claude.sandbox").is_none();
+        let level = |repository: &str, user: &str, local: &str, variable: &str| {
+            let file = |text: &str| Some(("f".to_owned(), text.to_owned())).filter(|_| !text.is_empty());
+            let local =
+                (!local.is_empty()).then(|| source::GitValue::new("sandbox", local, ".git/config", true));
+            let variable = (!variable.is_empty()).then(|| ("SANDBOX".to_owned(), variable.to_owned()));
+            let settings = load(&Sources {
+                repository_file: file(repository),
+                user_file: file(user),
+                git_config: local.into_iter().collect(),
+                environment: variable.into_iter().collect(),
+                flags: Vec::new(),
+            });
+            assert_eq!(settings.sandbox("claude"), settings.clone().approved(true).sandbox("claude"));
+            assert_eq!(settings.sandbox("claude"), settings.profile("claude").unwrap().sandbox);
+            if own_is_silent(&settings) && settings.setting("sandbox").is_some() {
+                let shown = settings.setting("sandbox").unwrap().value.to_string();
+                assert_eq!(shown, settings.sandbox("claude").word(), "what is listed is what counts");
+            }
+            settings.sandbox("claude").word()
+        };
+        let (all, own) = ("sandbox = 'landlock'", "profile.claude.sandbox = 'bubblewrap'");
+        let (none, own_none) = ("sandbox = 'none'", "profile.claude.sandbox = 'none'");
+        assert_eq!(level("", "", "", ""), "none");
+        assert_eq!(level(all, "", "", ""), "landlock");
+        assert_eq!(level(all, none, "", ""), "landlock", "stricter");
+        assert_eq!(level(none, all, "", ""), "landlock", "not weaker");
+        assert_eq!(level("", all, "none", ""), "landlock", "not weaker by git's configuration either");
+        assert_eq!(level(own_none, all, "", ""), "landlock");
+        assert_eq!(level(own, all, "", ""), "bubblewrap");
+        assert_eq!(level("", own, "landlock", ""), "bubblewrap");
+        assert_eq!(level("", &format!("{all}\n{own_none}"), "", ""), "none", "the user's profile, not all");
+        assert_eq!(level(own, "", "", "none"), "none", "this once");
+        assert_eq!(level("", "", "", "bubblewrap"), "bubblewrap");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Error, Settings, Value};
 use crate::agent::Permissions;
-use crate::model::Budget;
+use crate::model::{Budget, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,6 +44,8 @@ pub struct Profile {
     pub role: Option<String>,
     /// What it may do without asking.
     pub permissions: Permissions,
+    /// What keeps its program from what is not its own.
+    pub sandbox: Sandbox,
     /// What an agent may use over all its runs.
     pub budget: Budget,
     /// How long it may be silent.
@@ -78,6 +80,7 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Profile, Error> 
         model: None,
         role: None,
         permissions: Permissions::default(),
+        sandbox: settings.sandbox(name),
         budget: settings.budget(&format!("profile.{name}.")),
         idle_timeout: None,
         timeout: None,

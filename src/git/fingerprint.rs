@@ -94,7 +94,7 @@ impl Repository {
     }
 
     /// Every file that git's configuration is read from now, the user's and included ones too.
-    fn configuration_files(&self) -> Result<BTreeSet<PathBuf>, Error> {
+    pub fn configuration_files(&self) -> Result<BTreeSet<PathBuf>, Error> {
         // Opened anew: what is included may have changed since this repository was.
         let options = gix::open::Options::default().with(gix::sec::Trust::Full);
         let gix = gix::open_opts(self.common_dir(), options)

@@ -1,6 +1,6 @@
 //! Agents and their runs.
 
-use super::{Budget, ContextUse, Id, Name, ObjectId, Spending, Standing, Timestamp, Usage};
+use super::{Budget, ContextUse, Id, Name, ObjectId, Sandbox, Spending, Standing, Timestamp, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -73,6 +73,11 @@ impl Agent {
         self.runs.last_key_value().map(|(&number, run)| (number, run))
     }
 
+    /// What its last run was confined by.
+    pub fn sandbox(&self) -> Sandbox {
+        self.last_run().and_then(|(_, run)| run.sandbox).unwrap_or_default()
+    }
+
     /// What the runs of the present conversation consumed: those since it was taken over, if it was.
     pub fn usage_here(&self) -> Usage {
         self.runs.range(self.taken.unwrap_or(0)..).fold(Usage::default(), |mut sum, (_, run)| {
@@ -106,6 +111,9 @@ pub struct Run {
     /// When it was over; absent while it runs, or when whoever watched it died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// What its program is confined by; absent in records of builds that confined none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Sandbox>,
     /// How it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,

@@ -17,6 +17,9 @@ pub enum Error {
     /// A program could not be started.
     #[error("start the agent's program")]
     Start(#[source] process::CommandError),
+    /// A program could not be confined.
+    #[error("confine the agent's program")]
+    Confine(#[source] process::SandboxError),
     /// A local file could not be read or written.
     #[error("{action} {}", .path.display())]
     File {

@@ -56,7 +56,9 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     agent.budget = outfit.budget.or(&agent.budget);
     let budget = agent.budget;
     let prompt = if begun { go_on(text, &answered) } else { first_words(&agent.prompt, text) };
-    agent.runs.insert(number, Run { started: store.clock().now(), ..Run::default() });
+    let outfit = &outfit.as_strict_as(&agent);
+    let sandbox = Some(outfit.profile.sandbox);
+    agent.runs.insert(number, Run { started: store.clock().now(), sandbox, ..Run::default() });
     let mut claim = claim(store, agent, number, outfit, title, &[])?;
     claim.prompt = prompt;
     claim.resume = begun;

@@ -6,6 +6,7 @@ use super::control::Desk;
 use super::environment::{self, environment, has_model, is_of_account};
 use super::lease::Lease;
 use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
+use super::sandbox::{self, Confined, Confinement, Sandboxing};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Ruling, Supervisor};
 use super::{Error, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
@@ -37,6 +38,8 @@ pub struct Surroundings {
     pub slot: Option<Slot>,
     /// What worktrees get beside their files.
     pub provision: Provision,
+    /// What confines agents' programs, and what they may touch then.
+    pub sandboxing: Sandboxing,
     /// What takes secrets out of what commands print.
     pub redactor: Arc<Redactor>,
 }
@@ -52,6 +55,20 @@ pub struct Outfit {
     pub adapter: Arc<dyn Adapter>,
     /// What the agent may use over all its runs, where somebody said so for it alone.
     pub budget: Budget,
+    /// Whether somebody said for it alone what it is confined by: what confined it before does not count then.
+    pub sandbox_is_said: bool,
+}
+
+impl Outfit {
+    /// The same, with what confined the agent's last run if that was stricter and nobody said otherwise: an agent that
+    /// goes on is not let out by the way.
+    pub(super) fn as_strict_as(&self, agent: &Agent) -> Self {
+        let mut outfit = self.clone();
+        if !outfit.sandbox_is_said {
+            outfit.profile.sandbox = outfit.profile.sandbox.max(agent.sandbox());
+        }
+        outfit
+    }
 }
 
 /// An agent that this process has claimed and that no process runs yet.
@@ -204,6 +221,10 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
         wanted: &may,
         tell: &tell,
     };
+    if let Err(error) = surroundings.sandboxing.require(claim.outfit.profile.sandbox) {
+        error.hint().into_iter().for_each(|hint| tell(format!("hint: {hint}")));
+        return Some(unmake(store, claim, &worktree, &error));
+    }
     let prepared = match prepare(&preparing, &worktree, &mut claim.lease, store.clock().now()) {
         Ok(Readiness::Ready(prepared)) => prepared,
         Ok(Readiness::Unwanted) => return Some(forget(store, claim.agent, claim.run, claim.lease)),
@@ -215,7 +236,12 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
             return Some(unmake(store, claim, &worktree, &error));
         }
     };
-    let sent = plans.blocking_send(plan(claim, worktree, tip, purse, surroundings, store.repo(), prepared));
+    let stage = match stage(&claim, &worktree, surroundings, store.repo(), &prepared) {
+        Ok(stage) => stage,
+        Err(error) => return Some(unmake(store, claim, &worktree, &error)),
+    };
+    let sent =
+        plans.blocking_send(plan(claim, worktree, tip, purse, surroundings, store.repo(), prepared, stage));
     let mpsc::error::SendError(plan) = sent.err()?;
     Some(forget(store, plan.agent, plan.run, plan.lease))
 }
@@ -295,19 +321,19 @@ pub(super) fn worktree(
     Ok((repo.add_worktree(&new)?, agent.base.clone()))
 }
 
-fn plan(
-    claim: Claim,
-    worktree: Worktree,
-    tip: ObjectId,
-    purse: Purse,
+/// What the program of a run finds around it: its environment, and what confines it.
+type Stage = (BTreeMap<OsString, OsString>, Option<Confinement>);
+
+fn stage(
+    claim: &Claim,
+    worktree: &Worktree,
     surroundings: &Surroundings,
     repo: &Repository,
-    prepared: Prepared,
-) -> Plan {
-    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, .. } = claim;
-    let Outfit { profile, program, adapter, .. } = outfit;
-    let mut env = environment(&surroundings.env, &profile, &agent, run, surroundings.program_dir.as_deref());
-    environment::add_places(&mut env, &agent, &worktree.path, repo.main_dir());
+    prepared: &Prepared,
+) -> Result<Stage, Error> {
+    let Claim { agent, run, outfit: Outfit { profile, program, adapter, .. }, .. } = claim;
+    let mut env = environment(&surroundings.env, profile, agent, *run, surroundings.program_dir.as_deref());
+    environment::add_places(&mut env, agent, &worktree.path, repo.main_dir());
     prepared.add_to(&mut env);
     if worktree.is_sparse() {
         environment::add_git_config(&mut env, &Worktree::sparse_config());
@@ -323,6 +349,25 @@ fn plan(
             }
         }
     }
+    let adapter = &**adapter;
+    let confined = Confined { repo, surroundings, agent, worktree, profile, adapter, program };
+    let confinement = sandbox::confine(&confined, &mut env)?;
+    Ok((env, confinement))
+}
+
+#[expect(clippy::too_many_arguments, reason = "what was made one after the other comes together here")]
+fn plan(
+    claim: Claim,
+    worktree: Worktree,
+    tip: ObjectId,
+    purse: Purse,
+    surroundings: &Surroundings,
+    repo: &Repository,
+    prepared: Prepared,
+    (env, confinement): Stage,
+) -> Plan {
+    let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, .. } = claim;
+    let Outfit { profile, program, adapter, .. } = outfit;
     let limits = Limits::of(&profile);
     let me = Probe { agent: agent.id, run };
     let breaker = has_model(&profile.program).then(|| {
@@ -346,6 +391,7 @@ fn plan(
         system_prompt: Some(system_prompt),
         model: profile.model,
         permissions: profile.permissions,
+        sandbox: profile.sandbox,
         budget: purse.left(),
         extra_args: profile.args,
         before,
@@ -365,6 +411,8 @@ fn plan(
         decided,
         title,
         prepared,
+        confinement,
+        confiners: surroundings.sandboxing.confiners.clone(),
     }
 }
 

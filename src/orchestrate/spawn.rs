@@ -7,7 +7,7 @@ use super::{Error, trust};
 use crate::agent::prompt;
 use crate::git::Repository;
 use crate::model::{
-    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Severity, Task, TaskStatus, Timestamp,
+    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Sandbox, Severity, Task, TaskStatus, Timestamp,
 };
 use crate::process::{FileLock, Identity};
 use crate::store::{Store, Transaction};
@@ -190,6 +190,7 @@ pub(super) fn claim_with(
         role: outfit.profile.role.as_deref(),
         findings,
         fence: &fence,
+        confined: outfit.profile.sandbox != Sandbox::None,
     });
     Ok(Claim {
         prompt: agent.prompt.clone(),
@@ -232,7 +233,8 @@ fn new_agent(
         taken: None,
         session: Some(uuid::Uuid::new_v4().to_string()),
         budget: request.outfit.budget,
-        runs: [(1, Run { started: now, ..Run::default() })].into(),
+        runs: [(1, Run { started: now, sandbox: Some(request.outfit.profile.sandbox), ..Run::default() })]
+            .into(),
         removed: None,
         merged: None,
         created: now,

@@ -60,7 +60,13 @@ impl Stage {
         let mut profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
         profile.env.insert("GIT_COMMITTER_NAME".to_owned(), "Ada".to_owned());
         let program = ["/bin/sh", "-c", script].map(OsString::from).into();
-        Outfit { profile, program, adapter: find_adapter("command").unwrap(), budget: Budget::default() }
+        Outfit {
+            profile,
+            program,
+            adapter: find_adapter("command").unwrap(),
+            budget: Budget::default(),
+            sandbox_is_said: false,
+        }
     }
 
     fn request(tasks: &[Id], script: &str) -> SpawnRequest {
@@ -90,6 +96,7 @@ impl Stage {
             park: Duration::from_secs(30),
             slot: None,
             provision: Provision::default(),
+            sandboxing: Sandboxing::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),
         }
     }

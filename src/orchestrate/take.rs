@@ -82,6 +82,7 @@ pub fn take(
         require_free(queue, &view, &agent)?;
     }
     // Held before the claim is: a worker that begins here meanwhile must not think it a dead one's.
+    let outfit = &outfit.as_strict_as(&agent);
     let number = agent.last_run().map_or(1, |(last, _)| last + 1);
     let lease = take_lease(store, &agent, number)?;
     let (started, work, said) = match come(queue, &view, &agent, options, outfit, number) {
@@ -313,7 +314,8 @@ fn move_here(
         here.clone_into(&mut agent.machine);
         agent.taken = Some(number);
         agent.session = Some(session.clone());
-        agent.runs.insert(number, Run { started: transaction.now(), ..Run::default() });
+        let sandbox = Some(outfit.profile.sandbox);
+        agent.runs.insert(number, Run { started: transaction.now(), sandbox, ..Run::default() });
         transaction.put(&agent)?;
         if let Some(task) = &agent.task
             && let Some(mut task) = transaction.get::<Task>(task)?

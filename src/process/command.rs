@@ -195,12 +195,17 @@ impl Command {
         let has_terminal = std::fs::File::open("/dev/tty").is_ok();
         let setsid = SETSID.iter().map(Path::new).find(|path| has_terminal && path.exists());
         if let (Some(setsid), Some(program)) = (setsid, self.find_program()) {
-            let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
-            return by_way.arg(program).args(&self.args).prepared();
+            return self.by_way_of(setsid, Vec::new(), &program).prepared();
         }
         let mut command = self.prepared();
         command.process_group(0);
         command
+    }
+
+    /// The same by way of `other`, which is given `args` and then `program` and our own arguments.
+    pub(super) fn by_way_of(&self, other: &Path, args: Vec<OsString>, program: &Path) -> Self {
+        let by_way = Self { program: other.into(), args, ..self.clone() };
+        by_way.arg(program).args(&self.args)
     }
 
     pub(super) fn start_error(&self, source: std::io::Error) -> CommandError {
@@ -244,12 +249,11 @@ impl Command {
             source: std::io::ErrorKind::NotFound.into(),
         };
         let program = self.find_program().ok_or_else(missing)?;
-        let by_way = Self { program: setsid.into(), args: Vec::new(), ..self.clone() };
-        Ok(tokio::process::Command::from(by_way.arg(program).args(&self.args).prepared()))
+        Ok(tokio::process::Command::from(self.by_way_of(setsid, Vec::new(), &program).prepared()))
     }
 
     /// The program's file, looked for in the `PATH` of its own environment.
-    fn find_program(&self) -> Option<PathBuf> {
+    pub(super) fn find_program(&self) -> Option<PathBuf> {
         let given = Path::new(&self.program);
         if self.program.as_encoded_bytes().contains(&b'/') {
             return is_executable(given).then(|| given.to_owned());

@@ -6,7 +6,7 @@
 use super::absorb::check;
 use super::state::Format;
 use super::{Entity, Record};
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task, Timestamp};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Sandbox, Task, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -61,6 +61,10 @@ fn samples() -> Vec<(&'static str, Record)> {
     let over = json!({"scope": "agent", "measure": "cost", "used": 2_010_000, "limit": 2_000_000, "estimated": true});
     limited["runs"]["4"]["context"] = json!({"used": 150_000, "window": 200_000});
     limited["runs"]["5"] = run(json!({"is": "stopped", "by": "max-cost", "over": over}));
+    let mut confined = agent.clone();
+    for (run, level) in [("1", "none"), ("4", "landlock"), ("5", "bubblewrap")] {
+        confined["runs"][run]["sandbox"] = json!(level);
+    }
     let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
         "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",
         "task": id(1), "resolution": "uses awk now", "created": 1_795_000_000_000_u64});
@@ -105,6 +109,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("agent", written::<Agent>(&agent)),
         ("agent-taken", written::<Agent>(&taken)),
         ("agent-limited", written::<Agent>(&limited)),
+        ("agent-confined", written::<Agent>(&confined)),
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),
@@ -203,6 +208,19 @@ fn what_a_newer_build_added_survives_reading_writing_and_merging() {
             assert_eq!(merged.fields["from_the_future"], value["from_the_future"], "{}", file.display());
         }
     }
+}
+
+#[test]
+fn what_confined_a_run_reads_as_it_was_and_is_unknown_before() {
+    let read = |name: &str| {
+        let record = Record::parse(&std::fs::read(root().join("v1").join(name)).unwrap()).unwrap();
+        record.entity::<Agent>().unwrap()
+    };
+    let levels: Vec<_> = read("agent-confined.json").runs.values().map(|run| run.sandbox).collect();
+    let (none, landlock, bubblewrap) =
+        (Some(Sandbox::None), Some(Sandbox::Landlock), Some(Sandbox::Bubblewrap));
+    assert_eq!(levels, [none, None, None, landlock, bubblewrap]);
+    assert!(read("agent.json").runs.values().all(|run| run.sandbox.is_none()));
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod archive;
 mod budgets;
 mod claims;
 mod cli;
+mod confined;
 mod console;
 mod cut;
 mod demo;

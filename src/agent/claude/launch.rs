@@ -2,12 +2,27 @@
 
 use super::{ClaudeDecoder, conversation};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
-use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, PermissionReply, Permissions};
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply, Permissions};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+/// What of its directory in the user's home is read in every session: hooks, plugins, what it is told.
+const SETTINGS: &[&str] = &[
+    "CLAUDE.md",
+    "agents",
+    "commands",
+    "hooks",
+    "keybindings.json",
+    "output-styles",
+    "plugins",
+    "rules",
+    "settings.json",
+    "settings.local.json",
+    "skills",
+];
 
 /// Adapter for Claude Code.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,6 +63,13 @@ impl Adapter for Claude {
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(ClaudeDecoder::default())
+    }
+
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        let mut own = OwnPlaces::of(self.conversation_home(env), SETTINGS);
+        // With a directory of another name it lies in that.
+        own.files.extend(env.get(OsStr::new("HOME")).map(|home| Path::new(home).join(".claude.json")));
+        own
     }
 
     fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {

@@ -2,8 +2,8 @@
 
 use super::{CodexDecoder, conversation};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
-use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
-use crate::model::Measure;
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, Permissions};
+use crate::model::{Measure, Sandbox};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -16,7 +16,8 @@ const MAX_INSTRUCTIONS: usize = 100 * 1024;
 /// What it may do is what its own sandbox lets through, not what it would ask: `exec` asks nothing. `plan` is its
 /// sandbox `read-only`; `accept-edits` is `workspace-write`: edits and commands in the worktree and in `/tmp`, no
 /// network, and git's directory read-only, so that it cannot commit and what it leaves is committed for it; `bypass`
-/// is neither sandbox nor limit. It knows no limit on turns or money.
+/// is neither sandbox nor limit. Confined by us, its own sandbox cannot be made: `accept-edits` does without, and
+/// in `plan` its commands fail. It knows no limit on turns or money.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Codex;
 
@@ -31,7 +32,10 @@ impl Adapter for Codex {
         let mut argv = request.program.clone();
         let mut push = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         push(&["exec", "--json"]);
+        // Its own sandbox mounts file systems, which nobody may who is confined (seen with 0.169.0).
+        let replaced = request.sandbox != Sandbox::None && request.permissions == Permissions::AcceptEdits;
         match request.permissions {
+            Permissions::AcceptEdits if replaced => push(&["--sandbox", "danger-full-access"]),
             Permissions::Plan => push(&["--sandbox", "read-only"]),
             Permissions::AcceptEdits => push(&["--sandbox", "workspace-write"]),
             Permissions::Bypass => push(&["--dangerously-bypass-approvals-and-sandbox"]),
@@ -55,16 +59,25 @@ impl Adapter for Codex {
         } else {
             format!("{system}\n\n{}", request.prompt)
         };
-        Launch {
-            argv,
-            input: Some(prompt.into_bytes()),
-            notices: request.unkept(&[Measure::Cost, Measure::Turns], &[Measure::Tokens]),
-            ..Launch::default()
+        let mut notices = request.unkept(&[Measure::Cost, Measure::Turns], &[Measure::Tokens]);
+        if replaced {
+            let level = request.sandbox;
+            notices.push(format!(
+                "`{level}` takes the place of its own sandbox, which cannot be made in it: its commands have the network"
+            ));
         }
+        Launch { argv, input: Some(prompt.into_bytes()), notices, ..Launch::default() }
     }
 
     fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(CodexDecoder::new(&request.worktree, request.before))
+    }
+
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        OwnPlaces::of(
+            self.conversation_home(env),
+            &["config.toml", "AGENTS.md", "prompts", "rules", "skills"],
+        )
     }
 
     fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {

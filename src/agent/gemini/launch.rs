@@ -1,8 +1,10 @@
 //! How Gemini CLI is started.
 
 use super::GeminiDecoder;
-use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, Permissions};
+use crate::agent::conversation::conversation_home;
+use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, Permissions};
 use crate::model::Measure;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// Adapter for Gemini CLI.
@@ -45,6 +47,11 @@ impl Adapter for Gemini {
 
     fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
         Box::new(GeminiDecoder::new(&request.worktree))
+    }
+
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        let names = ["GEMINI.md", "commands", "extensions", "policies", "settings.json", "skills"];
+        OwnPlaces::of(conversation_home(env, "", ".gemini"), &names)
     }
 
     /// Its shell points git's global and system configuration at `/dev/null` (seen with 0.61.0).

@@ -3,7 +3,8 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
-use crate::cli::session::{outfit, worktree_root};
+use crate::cli::session::{confiners, outfit, worktree_root};
+use crate::model::Sandbox;
 use crate::cli::ui::{Label, printable, wrap};
 use crate::config::approval::Request;
 use crate::orchestrate::doctor::{Check, DoctorOptions, Level, doctor};
@@ -60,7 +61,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
     };
     let mut checks = doctor(store, &DoctorOptions { worktree_root: root }, &mut tell);
-    for check in [settings(ctx), approval(ctx)].into_iter().chain(programs(ctx)) {
+    for check in [settings(ctx), approval(ctx), sandbox(ctx)].into_iter().chain(programs(ctx)) {
         tell(&check);
         checks.push(check);
     }
@@ -168,6 +169,28 @@ fn approval(ctx: &Context) -> Check {
     look().unwrap_or_else(|error| failed(NAME, &error))
 }
 
+/// Which levels this machine can give programs, and whether those that profiles ask for are among them.
+fn sandbox(ctx: &Context) -> Check {
+    const NAME: &str = "sandbox";
+    let look = || -> Result<Check, CliError> {
+        let (settings, confiners) = (ctx.settings()?, confiners(ctx)?);
+        let tried = Sandbox::ALL.map(|level| (level, confiners.require(level)));
+        let given: Vec<&str> =
+            tried.iter().filter(|(_, tried)| tried.is_ok()).map(|(level, _)| level.word()).collect();
+        let missing = tried.iter().filter_map(|(_, tried)| tried.as_ref().err());
+        let details: Vec<String> = missing.map(|error| format!("cannot {error}")).collect();
+        let text = format!("this machine can give {}", given.join(", "));
+        let asks = |name: &&str| !given.contains(&settings.sandbox(name).word());
+        let wanting: Vec<&str> = settings.profile_names().into_iter().filter(asks).collect();
+        if wanting.is_empty() {
+            return Ok(Check::ok(NAME, text).details(details));
+        }
+        let text = format!("{text}; no agent of these profiles starts: {}", wanting.join(", "));
+        Ok(Check::fail(NAME, text).details(details).way_out("git orchestra config list --show-origin   says who asks for it"))
+    };
+    look().unwrap_or_else(|error| failed(NAME, &error))
+}
+
 /// Which programs of agents there are, and what they call themselves. Only those outside of the repository are asked.
 fn programs(ctx: &Context) -> Vec<Check> {
     const NAME: &str = "programs";
@@ -176,7 +199,7 @@ fn programs(ctx: &Context) -> Vec<Check> {
     let (mut there, mut missing, mut default_works) = (Vec::new(), Vec::new(), false);
     for name in settings.profile_names() {
         let is_default = default.as_deref() == Some(name);
-        match outfit(ctx, Some(name)) {
+        match outfit(ctx, Some(name), None) {
             Ok(outfit) => {
                 default_works |= is_default;
                 let program = outfit.program.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();

@@ -73,6 +73,7 @@ macro_rules! noun {
     };
 }
 
+mod confinement;
 mod limits;
 
 pub(crate) use limits::budgets;
@@ -132,6 +133,8 @@ commands! {
         Replay => replay,
         #[command(name = "__supervise", hide = true)]
         Supervise => supervise,
+        #[command(name = "__confine", hide = true)]
+        Confine => confine,
         /// Candidates for a shell's completion
         #[command(name = "__complete", hide = true)]
         Complete => complete,

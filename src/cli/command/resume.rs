@@ -1,5 +1,6 @@
 //! `git orchestra resume`: an agent goes on.
 
+use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
 use crate::cli::apart;
 use crate::cli::context::Context;
@@ -27,6 +28,8 @@ pub(crate) struct Args {
     /// The profile to run them with [default: the one they were made with]
     #[arg(short, long, value_name = "PROFILE")]
     profile: Option<String>,
+    #[command(flatten)]
+    confined: SandboxArgs,
     #[command(flatten)]
     limits: LimitArgs,
     /// How many agents run at once
@@ -60,7 +63,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let mut claims = Vec::new();
     for agent in wanted {
         let profile = args.profile.as_deref().unwrap_or(&agent.profile);
-        let mut outfit = session::outfit(ctx, Some(profile))?;
+        let mut outfit = session::outfit(ctx, Some(profile), args.confined.sandbox)?;
         outfit.budget = args.limits.budget();
         if outfit.profile.program != agent.program {
             let words = format!("{} was made with {}, not with {}", agent.name, agent.program, outfit.profile.program);

@@ -1,6 +1,7 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
 use crate::cli::apart;
+use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
 use super::{log, sync};
 use crate::cli::context::Context;
@@ -64,6 +65,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ZONE")]
     zone: Option<String>,
     #[command(flatten)]
+    confined: SandboxArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     whether: Whether,
@@ -98,7 +101,7 @@ struct Whether {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
-    let mut outfit = session::outfit(ctx, args.profile.as_deref())?;
+    let mut outfit = session::outfit(ctx, args.profile.as_deref(), args.confined.sandbox)?;
     outfit.budget = args.limits.budget();
     // What would keep every agent from starting is said before anything is claimed.
     let surroundings = session::surroundings(ctx)?;

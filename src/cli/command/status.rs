@@ -6,7 +6,7 @@ use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
-use crate::model::{ContextUse, Decision, DecisionStatus, Id, Name, Task, Timestamp, Usage};
+use crate::model::{ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
 use crate::orchestrate::base;
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
@@ -61,6 +61,8 @@ struct Row<'a> {
     usage: Usage,
     /// How full the window of its model is; null if nobody knows.
     context: Option<ContextUse>,
+    /// What its last run is confined by; null if a build began it that confined none.
+    sandbox: Option<Sandbox>,
     last_event: Timestamp,
 }
 
@@ -251,6 +253,7 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now:
         runs: agent.runs.len(),
         usage: status.usage,
         context: status.context,
+        sandbox: agent.last_run().and_then(|(_, run)| run.sandbox),
         last_event: status.last_event,
     }
 }

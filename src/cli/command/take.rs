@@ -1,5 +1,6 @@
 //! `git orchestra take`: an agent of another machine goes on here.
 
+use super::confinement::SandboxArgs;
 use super::task::claim::QueueArgs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
@@ -38,6 +39,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
+    confined: SandboxArgs,
+    #[command(flatten)]
     queue: QueueArgs,
     /// Print events as JSON, one document a line
     #[arg(long)]
@@ -54,7 +57,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         state = ctx.state()?;
     }
     let agent: Agent = state.require_named(&args.agent)?;
-    let outfit = session::outfit(ctx, Some(args.profile.as_deref().unwrap_or(&agent.profile)))?;
+    let outfit = session::outfit(ctx, Some(args.profile.as_deref().unwrap_or(&agent.profile)), args.confined.sandbox)?;
     let settings = ctx.settings()?;
     let (ttl, transcripts) = (settings.claim_ttl(), settings.sends_transcripts());
     let options = TakeOptions { force: args.force, extra: args.message.clone(), ttl: Some(ttl) };

@@ -1,5 +1,6 @@
 //! `git orchestra worker`: work on the queue.
 
+use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
 use super::task::claim::QueueArgs;
 use crate::cli::context::Context;
@@ -41,6 +42,8 @@ pub(crate) struct Args {
     #[arg(long)]
     until_empty: bool,
     #[command(flatten)]
+    confined: SandboxArgs,
+    #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
     queue: QueueArgs,
@@ -51,7 +54,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
-    let mut outfit = session::outfit(ctx, args.profile.as_deref())?;
+    let mut outfit = session::outfit(ctx, args.profile.as_deref(), args.confined.sandbox)?;
     outfit.budget = args.limits.budget();
     orchestrate::budget::check(ctx.store()?, &budgets(ctx)?, &[])?;
     let settings = ctx.settings()?;

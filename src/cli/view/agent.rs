@@ -3,7 +3,7 @@
 use super::{Page, cost, count, when};
 use crate::agent::sanitise_line;
 use crate::cli::ui::{Label, Painter};
-use crate::model::{Agent, ContextUse, ObjectId, Outcome, Timestamp};
+use crate::model::{Agent, ContextUse, ObjectId, Outcome, Sandbox, Timestamp};
 use crate::orchestrate::status::Activity;
 use crate::orchestrate::touched::Touched;
 use crate::store::ShortIds;
@@ -118,6 +118,7 @@ pub(crate) fn page(
         let _ = write!(runs, "{} {ended}", painter.paint(Label::Heading, format!("run {number}:")));
         for part in [
             run.ended.map(|ended| format!("in {}", super::span(ended.since(run.started)))),
+            run.sandbox.filter(|level| *level != Sandbox::None).map(|level| format!("confined by {level}")),
             run.model.clone(),
             (run.usage.total() > 0).then(|| {
                 format!(

@@ -28,6 +28,12 @@ pub(in crate::orchestrate) fn add(env: &mut BTreeMap<OsString, OsString>, worktr
     }
 }
 
+/// Those of an environment that lie below a directory of worktrees.
+pub(in crate::orchestrate) fn in_use(env: &BTreeMap<OsString, OsString>, root: &Path) -> Vec<PathBuf> {
+    let named = TOOLS.iter().filter_map(|(.., variable)| env.get(OsStr::new(variable)).map(PathBuf::from));
+    named.filter(|dir| dir.starts_with(root.join(DIRECTORY))).collect()
+}
+
 /// The shared build directories below a directory of worktrees.
 pub(in crate::orchestrate) fn shared(root: &Path) -> Vec<PathBuf> {
     let known = TOOLS.iter().map(|(_, name, _)| root.join(DIRECTORY).join(name));

@@ -33,10 +33,12 @@ use super::breaker::Breaker;
 use super::budget::Purse;
 use super::lease::Lease;
 use super::prepare::Prepared;
+use super::sandbox::Confinement;
 use crate::agent::{Adapter, LaunchRequest};
 use crate::config::Profile;
 use crate::git::Worktree;
-use crate::model::{Agent, ObjectId};
+use crate::model::{Agent, ObjectId, Sandbox};
+use crate::process::Confiners;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -71,8 +73,19 @@ pub struct Plan {
     pub decided: BTreeMap<String, Ruling>,
     /// What its uncommitted work is called when it is committed for it.
     pub title: String,
+    /// How its program is confined, if it is.
+    pub(super) confinement: Option<Confinement>,
+    /// What confines it.
+    pub(super) confiners: Confiners,
     /// What was done for its worktree.
     pub(super) prepared: Prepared,
+}
+
+impl Plan {
+    /// What its program is confined by.
+    pub(super) fn sandbox(&self) -> Sandbox {
+        self.confinement.as_ref().map(|confinement| confinement.level).unwrap_or_default()
+    }
 }
 
 /// How long a run may take.

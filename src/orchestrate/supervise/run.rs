@@ -206,6 +206,13 @@ impl Live {
             .envs(&plan.env)
             .envs(launch.env)
             .current_dir(&plan.worktree.path);
+        let command = match &plan.confinement {
+            Some(confinement) => {
+                let confined = command.confined(confinement.level, &confinement.reach, &plan.confiners);
+                confined.map_err(Error::Confine)?
+            }
+            None => command,
+        };
         let options = ChildOptions {
             grace: self.context.grace,
             budget: self.context.budget.clone(),
@@ -483,6 +490,7 @@ impl Live {
         }
         let journal = self.journal.take();
         let usage = self.usage();
+        let sandbox = Some(self.plan.sandbox());
         let (context, plan) = (self.context.clone(), self.plan);
         let saved = tokio::task::spawn_blocking(move || {
             let saved = save(&context, &plan, journal);
@@ -502,6 +510,7 @@ impl Live {
             number: plan.run,
             run: Run {
                 started: self.started,
+                sandbox,
                 ended: Some(self.context.clock.now()),
                 outcome: Some(outcome.clone()),
                 tip: Some(tip.clone()),

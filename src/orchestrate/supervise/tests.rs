@@ -161,6 +161,8 @@ impl Stage {
             breaker: None,
             decided: BTreeMap::new(),
             title: "Do it".to_owned(),
+            confinement: None,
+            confiners: Confiners::default(),
             prepared: Prepared::default(),
         }
     }

@@ -184,5 +184,5 @@ fn outfit(ctx: &Context, conflict: &ConflictStep) -> Result<Outfit, CliError> {
     let profile = agent.map(|agent| agent.profile).filter(|name| {
         ctx.settings().is_ok_and(|settings| settings.profile(name).is_ok())
     });
-    session::outfit(ctx, profile.as_deref())
+    session::outfit(ctx, profile.as_deref(), None)
 }

@@ -14,7 +14,13 @@ use tokio::sync::mpsc;
 fn outfit(script: &str) -> Outfit {
     let profile = Settings::load(&Sources::default()).unwrap().profile("command").unwrap();
     let program = ["/bin/sh", "-c", script].map(OsString::from).into();
-    Outfit { profile, program, adapter: find_adapter("command").unwrap(), budget: Budget::default() }
+    Outfit {
+        profile,
+        program,
+        adapter: find_adapter("command").unwrap(),
+        budget: Budget::default(),
+        sandbox_is_said: false,
+    }
 }
 
 fn run(fleet: &Fleet, claim: Claim) -> Finished {
@@ -36,6 +42,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             park: Duration::from_secs(30),
             slot: None,
             provision: crate::orchestrate::Provision::default(),
+            sandboxing: crate::orchestrate::Sandboxing::default(),
             redactor: Arc::new(Redactor::new(Vec::<(String, String)>::new())),
         };
         let running = tokio::spawn(run_claims(
