@@ -227,3 +227,43 @@ fn what_a_killed_worker_left_is_published_by_the_next() {
     assert_eq!(field(&bob, &id, "result"), "lost: whoever watched it died");
     assert!(claims(&remote).is_empty());
 }
+
+/// What an agent has not committed goes to the remote while it runs: not what looks like a secret in it.
+#[test]
+fn secrets_stay_out_of_what_travels_uncommitted() {
+    let remote = remote();
+    let ada = machine(&remote);
+    task(&ada, "Slow");
+    ada.ok(&["sync"]);
+    let gate = remote.root().join("gate");
+    let key = format!("AKIA{}", "QYLPMN5HHHFPZAM2");
+    let script = format!(
+        "echo 'aws_access_key_id = {key}' > key.ini; echo '{key}' >> README.md; echo mine > mine.txt; \
+         while ! test -e {}; do sleep 0.05; done; rm key.ini; git checkout -q README.md",
+        gate.display()
+    );
+    let mut slow = workshop(&remote, &script);
+    slow.set_env("ORCHESTRA_CLAIM_TTL", "2s");
+    let worker = Running::start(&slow, &["--once"]);
+    let snapshot = || remote.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/snapshots"]);
+    wait_for("a snapshot of its uncommitted work", || {
+        let name = snapshot();
+        let shown = remote.try_git_in(remote.repo(), &["show", &format!("{name}:mine.txt")], b"");
+        (!name.is_empty() && shown.stdout == "mine\n").then_some(())
+    });
+    let files = remote.git(&["ls-tree", "-r", "--name-only", &snapshot()]);
+    assert!(files.contains("mine.txt") && !files.contains("key.ini"), "{files}");
+    assert_eq!(remote.git(&["show", &format!("{}:README.md", snapshot())]), "# sandbox");
+    fs::write(gate, "").unwrap();
+    let out = worker.end();
+    let words =
+        "not sent while it is uncommitted, because it holds what looks like a secret: README.md, key.ini";
+    assert!(out.stdout.contains(words) || out.stderr.contains(words), "{out}");
+    let objects =
+        remote.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)"]);
+    let blobs: Vec<&str> = objects.lines().filter_map(|line| line.strip_prefix("blob ")).collect();
+    assert!(blobs.len() > 1, "{objects}");
+    for blob in blobs {
+        assert!(!remote.git(&["cat-file", "blob", blob]).contains(&key), "{blob} of the remote has it");
+    }
+}

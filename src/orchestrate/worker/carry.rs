@@ -3,12 +3,14 @@
 
 use super::publish::Job;
 use super::shift::Shift;
+use crate::agent::sanitise_line;
 use crate::git::{Lease, LeasedSpec};
 use crate::model::{Agent, Id, ObjectId, Task, TaskStatus};
 use crate::orchestrate::claim::View;
-use crate::orchestrate::snapshot::snapshot;
+use crate::orchestrate::snapshot::{Snapshot, snapshot};
 use crate::orchestrate::{Error, environment, said};
 use crate::store::{LOG_REFS, SAID_REFS, SNAPSHOT_REFS};
+use bstr::{BString, ByteSlice};
 use std::collections::{BTreeSet, HashMap};
 
 /// What the remote has of agents, and what it is to have.
@@ -16,6 +18,8 @@ use std::collections::{BTreeSet, HashMap};
 pub(super) struct Carried {
     snapshots: HashMap<Id, ObjectId>,
     said: HashMap<Id, ObjectId>,
+    /// Files that were left out of snapshots.
+    left_out: HashMap<Id, Vec<BString>>,
     specs: Vec<LeasedSpec>,
 }
 
@@ -31,10 +35,18 @@ impl Shift {
         let mut carried = Carried {
             snapshots: view.snapshots.iter().map(|(id, commit)| (*id, commit.clone())).collect(),
             said: view.said.iter().map(|(id, commit)| (*id, commit.clone())).collect(),
+            left_out: HashMap::new(),
             specs: self.logs(),
         };
         for (id, job) in &self.running {
-            match snapshot(&self.store, &job.agent) {
+            let snapshot = snapshot(&self.store, &job.agent, &self.redactor);
+            if let Ok(Some(Snapshot { left_out, .. })) = &snapshot
+                && !left_out.is_empty()
+            {
+                self.say_left_out(id, left_out);
+                carried.left_out.insert(*id, left_out.clone());
+            }
+            match snapshot.map(|snapshot| snapshot.map(|snapshot| snapshot.commit)) {
                 Ok(Some(commit)) if self.is_news(view.snapshots.get(id), &commit) => {
                     carried.specs.extend(self.spec(SNAPSHOT_REFS, id, view.snapshots.get(id), Some(&commit)));
                     carried.snapshots.insert(*id, commit);
@@ -54,6 +66,20 @@ impl Shift {
         }
         carried.specs.extend(self.useless(view).unwrap_or_default());
         carried
+    }
+
+    /// Says once which files stay here.
+    fn say_left_out(&self, agent: &Id, files: &[BString]) {
+        if self.carried.left_out.get(agent).is_some_and(|said| said == files) {
+            return;
+        }
+        let names: Vec<String> =
+            files.iter().map(|file| sanitise_line(&file.to_str_lossy()).into_owned()).collect();
+        let text = format!(
+            "not sent while it is uncommitted, because it holds what looks like a secret: {}",
+            names.join(", ")
+        );
+        self.say(Some(*agent), text);
     }
 
     /// When a run is over: its branch has what it did, and what it said is whole. Both go with the next push.
