@@ -76,6 +76,11 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
         OwnPlaces::default()
     }
 
+    /// Whether it can be told which tools it has.
+    fn limits_tools(&self) -> bool {
+        false
+    }
+
     /// Where the program keeps its conversations, by its environment: each in a file somewhere below whose name ends
     /// with its id and `.jsonl`. `None` for a program whose conversations cannot be taken to another machine.
     fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
@@ -192,6 +197,11 @@ pub struct LaunchRequest {
     pub permissions: Permissions,
     /// What it is confined by, beside what it confines itself by.
     pub sandbox: Sandbox,
+    /// The only tools that it has, some with a pattern of uses that are not asked (`Bash(make *)`); `None` for all.
+    /// Only for programs that [can be limited](Adapter::limits_tools).
+    pub tools: Option<Vec<String>>,
+    /// Tools, or uses of tools, that it does not have; as `tools`.
+    pub denied_tools: Vec<String>,
     /// What it may still use. A program is told what it can keep itself.
     pub budget: Budget,
     /// Arguments that the profile adds, last.

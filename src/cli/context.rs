@@ -4,7 +4,7 @@ use super::Global;
 use super::env::Env;
 use super::error::CliError;
 use super::ui::Ui;
-use crate::config::{self, Settings, Sources, approval};
+use crate::config::{self, AGENT_FILES, AgentFile, MAX_AGENT_FILE, Settings, Sources, approval};
 use crate::git::{Identity, Repository};
 use crate::model::{Agent, Id};
 use crate::process::{Clock, SystemClock};
@@ -187,7 +187,12 @@ impl Context {
                 self.env.data_home().is_some_and(|data_home| request.is_approved(&data_home))
             })
         });
-        Ok(self.settings.get_or_init(|| settings.approved(approved)))
+        let files = repo.zip(self.env.data_home()).map(|(repo, data_home)| {
+            let requests = approval::Request::of_files(&settings, repo.common_dir()).into_iter();
+            requests.filter(|(_, request)| request.is_approved(&data_home)).map(|(name, _)| name).collect()
+        });
+        let settings = settings.approved(approved).approved_files(files.unwrap_or_default());
+        Ok(self.settings.get_or_init(|| settings))
     }
 
     fn sources(&self, repo: Option<&Repository>) -> Result<Sources, CliError> {
@@ -199,7 +204,14 @@ impl Context {
             let path = dir.join("git-orchestra/config.toml");
             sources.user_file = read_if_there(&path)?.map(|text| (path.display().to_string(), text));
         }
+        if let Some(dir) = self.env.home() {
+            sources.agent_files = agent_files(&dir.join(AGENT_FILES), false);
+        }
         if let Some(repo) = repo {
+            // A bare repository has no files; what is in its HEAD is in every worktree of it.
+            if repo.main_dir() != repo.common_dir() {
+                sources.agent_files.extend(agent_files(&repo.main_dir().join(AGENT_FILES), true));
+            }
             sources.repository_file = repository_file(repo)?;
             sources.git_config = repo
                 .config_entries("orchestra")
@@ -228,6 +240,28 @@ fn repository_file(repo: &Repository) -> Result<Option<(String, String)>, CliErr
     let Some(entry) = repo.find_in_tree(&tree, config::REPOSITORY_FILE)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&repo.read_blob(&entry.id)?).into_owned();
     Ok(Some((format!("HEAD:{}", config::REPOSITORY_FILE), text)))
+}
+
+/// The most files of agents that are read from one directory.
+const MAX_AGENT_FILES: usize = 200;
+
+/// Files of Claude Code's that describe agents, by their names. None of them can keep a command from working.
+fn agent_files(dir: &Path, from_repository: bool) -> Vec<AgentFile> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.sort();
+    paths.truncate(MAX_AGENT_FILES);
+    let read = |path: &Path| match std::fs::symlink_metadata(path) {
+        // A link could lead to whatever its reader may read.
+        Ok(data) if from_repository && !data.is_file() => Err("it is no plain file".to_owned()),
+        Ok(data) if data.len() > MAX_AGENT_FILE => Err(format!("it is longer than {MAX_AGENT_FILE} bytes")),
+        Ok(_) => std::fs::read_to_string(path).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let file =
+        |path: PathBuf| AgentFile { text: read(&path), place: path.display().to_string(), from_repository };
+    paths.into_iter().map(file).collect()
 }
 
 /// What `git -c key=value orchestra …` hands on: `'key'='value'` or `'key=value'`, quoted for a shell.

@@ -10,6 +10,7 @@ use super::ui::{Label, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
+use crate::config::{self, Settings};
 use crate::model::{Agent, Budget, Id, Outcome, Sandbox};
 use crate::orchestrate::control::Refusal;
 use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
@@ -78,13 +79,19 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
         Some(name) => name,
         None => settings.default_profile()?,
     };
-    let mut profile = settings.profile(name)?;
+    let mut profile = settings.profile(name).map_err(|error| misnamed(settings, name, error))?;
     profile.sandbox = said.unwrap_or(profile.sandbox);
     // Before anything is claimed.
     sandboxing(ctx)?.require(profile.sandbox)?;
     let adapter = find_adapter(&profile.program).ok_or_else(|| {
         CliError::usage(format!("profile `{name}` has the unknown program `{}`", profile.program))
     })?;
+    if (profile.tools.is_some() || !profile.denied_tools.is_empty()) && !adapter.limits_tools() {
+        let words =
+            format!("profile `{name}` limits the tools of `{}`, which takes no such limit", profile.program);
+        let hint = "leave out `tools` and `denied-tools`; what `permissions` allow holds for every program";
+        return Err(CliError::usage(words).hint(hint));
+    }
     let search = search(ctx)?;
     let find = |name: &str| search.find(name).map(PathBuf::into_os_string);
     let program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
@@ -127,6 +134,22 @@ pub(crate) fn sandboxing(ctx: &Context) -> Result<Sandboxing, CliError> {
 /// The programs that confine others.
 pub(crate) fn confiners(ctx: &Context) -> Result<Confiners, CliError> {
     Ok(Confiners { own: own_program().ok(), bwrap: search(ctx)?.find("bwrap").ok() })
+}
+
+/// A profile that is not there, with the file that would have been it.
+pub(crate) fn misnamed(settings: &Settings, name: &str, error: config::Error) -> CliError {
+    let file = match &error {
+        config::Error::NoProfile { .. } => settings
+            .skipped()
+            .iter()
+            .find(|file| Path::new(&file.place).file_stem().is_some_and(|stem| stem.to_str() == Some(name))),
+        _ => None,
+    };
+    let error = CliError::from(error);
+    match file {
+        Some(file) => error.hint(format!("`{}` was left out: {}", file.place, file.why)),
+        None => error,
+    }
 }
 
 /// Where programs are looked for.

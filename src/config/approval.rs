@@ -5,7 +5,7 @@
 //! forge one. The hash covers the repository's place (the path of its common git directory) and every restricted
 //! setting that it names, in canonical form: a changed word, or the same words in another repository, ask again.
 
-use super::{Error, Settings, Value};
+use super::{Error, Setting, Settings, Value};
 use crate::model::Timestamp;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,26 @@ pub struct Request {
 impl Request {
     /// What the settings of the repository at `common_dir` ask for; `None` if they ask for nothing.
     pub fn of(settings: &Settings, common_dir: &Path) -> Option<Self> {
+        Self::about(settings.restricted(), None, common_dir)
+    }
+
+    /// What each of the repository's files of agents asks for, by the name of its profile.
+    pub fn of_files(settings: &Settings, common_dir: &Path) -> Vec<(String, Self)> {
+        let files = settings.agent_files().into_iter();
+        let request = |(name, said): (&str, Vec<&Setting>)| {
+            let request = Self::about(said.into_iter(), Some(name), common_dir)?;
+            Some((name.to_owned(), request))
+        };
+        files.filter_map(request).collect()
+    }
+
+    fn about<'a>(
+        said: impl Iterator<Item = &'a Setting>,
+        file: Option<&str>,
+        common_dir: &Path,
+    ) -> Option<Self> {
         let wants: Vec<(String, Value)> =
-            settings.restricted().map(|setting| (setting.key.clone(), setting.value.clone())).collect();
+            said.map(|setting| (setting.key.clone(), setting.value.clone())).collect();
         if wants.is_empty() {
             return None;
         }
@@ -34,6 +52,11 @@ impl Request {
             hash.update(bytes);
         };
         field(common_dir.as_os_str().as_encoded_bytes());
+        if let Some(file) = file {
+            // What one file says is never what `orchestra.toml` says, nor another file.
+            field(b"agent-file");
+            field(file.as_bytes());
+        }
         for (key, value) in &wants {
             field(key.as_bytes());
             match value {

@@ -1,19 +1,21 @@
 //! Layered settings with their provenance, profiles, and what the user has approved.
 //!
 //! This layer reads no environment and runs no program: it is handed [`Sources`] and says what follows from them,
-//! and from where. Later layers win: built-in defaults, the repository's `orchestra.toml`, the user's
+//! and from where. Later layers win: built-in defaults, Claude Code's files of agents, the repository's `orchestra.toml`, the user's
 //! `config.toml`, `git config orchestra.*`, `ORCHESTRA_*`, flags.
 //!
 //! A repository's own file and its own git configuration can be written by whoever writes the repository, agents
 //! included. What they say about programs, arguments, environments, permissions and places on disk
 //! ([`Key::is_restricted`]) therefore counts only after the user approved exactly that content: [`approval`].
 
+mod agent_file;
 pub mod approval;
 mod key;
 mod profile;
 pub mod program;
 mod source;
 
+pub use agent_file::{AGENT_FILES, AgentFile, MAX_AGENT_FILE, Skipped};
 pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
@@ -101,7 +103,11 @@ pub struct Settings {
     /// Every value of every key, the winner last.
     values: BTreeMap<String, Vec<Setting>>,
     unknown: Vec<Unknown>,
+    skipped: Vec<Skipped>,
+    /// What files of agents say that is not handed on, by their place.
+    ignored: BTreeMap<String, Vec<String>>,
     approved: bool,
+    approved_files: BTreeSet<String>,
 }
 
 /// The key of what keeps programs from what is not theirs; profiles have one that ends so.
@@ -130,7 +136,7 @@ fn stricter(said: &[Setting]) -> impl Fn(&Setting) -> u8 + use<> {
 impl Settings {
     /// Settles what `sources` say. Unknown keys are kept for a warning ([`Settings::unknown`]).
     pub fn load(sources: &Sources) -> Result<Self, Error> {
-        let (settings, unknown) = source::flatten(sources)?;
+        let source::Flat { settings, unknown, skipped } = source::flatten(sources)?;
         let mut values: BTreeMap<String, Vec<Setting>> = BTreeMap::new();
         for setting in settings {
             values.entry(setting.key.clone()).or_default().push(setting);
@@ -142,7 +148,9 @@ impl Settings {
                 said.sort_by_key(rank);
             }
         }
-        Ok(Self { values, unknown, approved: false })
+        let ignored = sources.agent_files.iter().map(|file| (file.place.clone(), file.ignored())).collect();
+        let approved_files = BTreeSet::new();
+        Ok(Self { values, unknown, skipped, ignored, approved: false, approved_files })
     }
 
     /// Lets the repository's restricted settings count; for whoever has checked [`approval`].
@@ -150,6 +158,44 @@ impl Settings {
     pub const fn approved(mut self, approved: bool) -> Self {
         self.approved = approved;
         self
+    }
+
+    /// Lets the repository's files of these agents count; for whoever has checked [`approval`].
+    #[must_use]
+    pub fn approved_files(mut self, names: BTreeSet<String>) -> Self {
+        self.approved_files = names;
+        self
+    }
+
+    /// Whether a setting counts, or waits for an approval.
+    pub fn counts(&self, setting: &Setting) -> bool {
+        let approved = || match (setting.origin.layer, setting.profile()) {
+            (Layer::AgentFile, Some(name)) => self.approved_files.contains(name),
+            _ => self.approved,
+        };
+        !setting.needs_approval() || approved()
+    }
+
+    /// The profiles that files of the repository describe, each with what its file says.
+    pub fn agent_files(&self) -> BTreeMap<&str, Vec<&Setting>> {
+        let mut files: BTreeMap<&str, Vec<&Setting>> = BTreeMap::new();
+        let said = self.values.values().flatten();
+        for setting in said.filter(|said| said.origin.layer == Layer::AgentFile && said.needs_approval()) {
+            if let Some(name) = setting.profile() {
+                files.entry(name).or_default().push(setting);
+            }
+        }
+        files
+    }
+
+    /// Files of agents that are no profiles.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// What the file of an agent says that is not handed on.
+    pub fn ignored(&self, place: &str) -> &[String] {
+        self.ignored.get(place).map_or(&[], Vec::as_slice)
     }
 
     /// Whether the repository's restricted settings count.
@@ -177,17 +223,17 @@ impl Settings {
         &self.unknown
     }
 
-    /// The restricted settings that the repository itself names, whether they win or not.
+    /// The restricted settings that the repository itself names, whether they win or not. Its files of agents are
+    /// approved one by one ([`Settings::agent_files`]).
     pub fn restricted(&self) -> impl Iterator<Item = &Setting> {
-        self.values.values().flatten().filter(|setting| setting.needs_approval())
+        let all = self.values.values().flatten();
+        all.filter(|setting| setting.needs_approval() && setting.origin.layer != Layer::AgentFile)
     }
 
     /// The value of `key`, if somebody named one who may.
     fn value(&self, key: &str) -> Result<Option<&Value>, Error> {
         match self.setting(key) {
-            Some(setting) if setting.needs_approval() && !self.approved => {
-                Err(Error::NotApproved { keys: vec![key.to_owned()] })
-            }
+            Some(setting) if !self.counts(setting) => Err(Error::NotApproved { keys: vec![key.to_owned()] }),
             setting => Ok(setting.map(|setting| &setting.value)),
         }
     }
@@ -448,6 +494,21 @@ impl Settings {
         self.values.keys().filter_map(|key| Some(key.strip_prefix("profile.")?.split_once('.')?.0)).collect()
     }
 
+    /// A profile as it would be if all of it were approved: to look at, never to run.
+    pub fn preview(&self, name: &str) -> Result<Profile, Error> {
+        profile::preview(self, name)
+    }
+
+    /// The settings of a profile that win, those of a profile that it builds on left out.
+    pub fn profile_settings<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a Setting> {
+        profile::mine(self, name)
+    }
+
+    /// Whether it is a role that the program brings.
+    pub fn is_role(name: &str) -> bool {
+        profile::roles().iter().any(|role| role == name)
+    }
+
     /// A profile by its name. Fails if any part of it needs an approval that is not there.
     pub fn profile(&self, name: &str) -> Result<Profile, Error> {
         profile::settle(self, name)
@@ -465,6 +526,7 @@ mod tests {
     #[test]
     fn later_layers_win_and_say_where_they_come_from() {
         let sources = Sources {
+            agent_files: Vec::new(),
             repository_file: Some((
                 "/r/orchestra.toml".into(),
                 "jobs = 2\n[profile.claude]\nmodel = 'a'".into(),
@@ -520,6 +582,7 @@ mod tests {
                 (!local.is_empty()).then(|| source::GitValue::new("sandbox", local, ".git/config", true));
             let variable = (!variable.is_empty()).then(|| ("SANDBOX".to_owned(), variable.to_owned()));
             let settings = load(&Sources {
+                agent_files: Vec::new(),
                 repository_file: file(repository),
                 user_file: file(user),
                 git_config: local.into_iter().collect(),

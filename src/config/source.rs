@@ -1,5 +1,6 @@
 //! Where settings come from, and how each source is read into keys and values.
 
+use super::agent_file::{AgentFile, Skipped};
 use super::key::{Key, Value};
 use super::{Error, Unknown, profile};
 use std::fmt;
@@ -9,6 +10,8 @@ use std::fmt;
 pub enum Layer {
     /// What the program brings.
     BuiltIn,
+    /// A file of Claude Code's that describes an agent.
+    AgentFile,
     /// The repository's `orchestra.toml`.
     Repository,
     /// The user's `config.toml`.
@@ -26,6 +29,7 @@ impl Layer {
     pub const fn word(self) -> &'static str {
         match self {
             Self::BuiltIn => "built-in",
+            Self::AgentFile => "agent-file",
             Self::Repository => "repository",
             Self::User => "user",
             Self::GitConfig => "git-config",
@@ -51,7 +55,9 @@ impl fmt::Display for Origin {
         match self.layer {
             Layer::BuiltIn => f.write_str("built in"),
             Layer::GitConfig => write!(f, "git config ({})", self.place),
-            Layer::Repository | Layer::User | Layer::Environment | Layer::Flag => f.write_str(&self.place),
+            Layer::AgentFile | Layer::Repository | Layer::User | Layer::Environment | Layer::Flag => {
+                f.write_str(&self.place)
+            }
         }
     }
 }
@@ -68,9 +74,16 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// The profile that it belongs to, if it belongs to one.
+    pub fn profile(&self) -> Option<&str> {
+        Some(self.key.strip_prefix("profile.")?.split_once('.')?.0)
+    }
+
     /// Whether it counts only once the user approved it.
     pub fn needs_approval(&self) -> bool {
-        self.origin.from_repository && Key::find(&self.key).is_some_and(Key::is_restricted)
+        // Of a file that describes an agent all counts or nothing: its prompt is what it is for.
+        let whole = self.origin.layer == Layer::AgentFile;
+        self.origin.from_repository && (whole || Key::find(&self.key).is_some_and(Key::is_restricted))
     }
 }
 
@@ -102,6 +115,8 @@ impl GitValue {
 /// Everything that settings are read from; what is absent says nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
+    /// Files of Claude Code's that describe agents; of two with one name the later one counts.
+    pub agent_files: Vec<AgentFile>,
     /// The repository's `orchestra.toml`: its name for messages, and its text.
     pub repository_file: Option<(String, String)>,
     /// The user's `config.toml`: its path and its text.
@@ -118,10 +133,18 @@ pub struct Sources {
 const NOT_SETTINGS: &[&str] = &["LOG"];
 
 /// Reads every source into settings, weakest layer first, and keys that nobody knows.
-pub(super) fn flatten(sources: &Sources) -> Result<(Vec<Setting>, Vec<Unknown>), Error> {
+pub(super) fn flatten(sources: &Sources) -> Result<Flat, Error> {
     let mut reader = Reader::default();
     let built_in = Origin { layer: Layer::BuiltIn, place: String::new(), from_repository: false };
     reader.toml(profile::BUILT_IN, &built_in)?;
+    reader.toml(profile::ROLES, &built_in)?;
+    let mut skipped = Vec::new();
+    for file in &sources.agent_files {
+        match file.settings() {
+            Ok(settings) => reader.agent_file(settings, &mut skipped),
+            Err(why) => skipped.push(Skipped { place: file.place.clone(), why }),
+        }
+    }
     if let Some((place, text)) = &sources.repository_file {
         let origin = Origin { layer: Layer::Repository, place: place.clone(), from_repository: true };
         reader.toml(text, &origin)?;
@@ -144,7 +167,15 @@ pub(super) fn flatten(sources: &Sources) -> Result<(Vec<Setting>, Vec<Unknown>),
         let origin = Origin { layer: Layer::Flag, place: option.clone(), from_repository: false };
         reader.add(key.clone(), std::slice::from_ref(value), origin)?;
     }
-    Ok((reader.settings, reader.unknown))
+    Ok(Flat { settings: reader.settings, unknown: reader.unknown, skipped })
+}
+
+/// What sources say, weakest layer first.
+#[derive(Debug)]
+pub(super) struct Flat {
+    pub(super) settings: Vec<Setting>,
+    pub(super) unknown: Vec<Unknown>,
+    pub(super) skipped: Vec<Skipped>,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +195,22 @@ impl Reader {
         };
         self.settings.push(Setting { key, value, origin });
         Ok(())
+    }
+
+    /// A file of the repository takes the place of the user's own of that name; two beside each other would be mixed.
+    fn agent_file(&mut self, settings: Vec<Setting>, skipped: &mut Vec<Skipped>) {
+        let Some(first) = settings.first() else { return };
+        let same =
+            |other: &&Setting| other.origin.layer == Layer::AgentFile && other.profile() == first.profile();
+        if let Some(other) = self.settings.iter().find(same)
+            && other.origin.from_repository == first.origin.from_repository
+        {
+            let why = format!("`{}` has the same `name`", other.origin.place);
+            skipped.push(Skipped { place: first.origin.place.clone(), why });
+            return;
+        }
+        self.settings.retain(|other| !same(&other));
+        self.settings.extend(settings);
     }
 
     fn toml(&mut self, text: &str, origin: &Origin) -> Result<(), Error> {
@@ -269,7 +316,7 @@ mod tests {
         let value = |text: &str| GitValue::new("profile.x.command", text, "/u/.gitconfig", false);
         let sources =
             Sources { git_config: vec![value("sh"), value("-c"), value("true")], ..Sources::default() };
-        let (settings, unknown) = flatten(&sources).unwrap();
+        let Flat { settings, unknown, .. } = flatten(&sources).unwrap();
         assert!(unknown.is_empty());
         let command = settings.iter().find(|setting| setting.key == "profile.x.command").unwrap();
         assert_eq!(command.value, Value::List(vec!["sh".into(), "-c".into(), "true".into()]));

@@ -132,7 +132,7 @@ pub async fn run_claims(
         };
         produce(claims, bench)
     });
-    let mut finished = supervisor.supervise(plans, requests, progress).await;
+    let mut finished = Box::pin(supervisor.supervise(plans, requests, progress)).await;
     finished.extend(producer.await.unwrap_or_default());
     if let Some(server) = server {
         server.close().await;
@@ -392,6 +392,8 @@ fn plan(
         model: profile.model,
         permissions: profile.permissions,
         sandbox: profile.sandbox,
+        tools: profile.tools,
+        denied_tools: profile.denied_tools,
         budget: purse.left(),
         extra_args: profile.args,
         before,

@@ -5,7 +5,7 @@ use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_hom
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply, Permissions};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +49,19 @@ impl Adapter for Claude {
         if let Some(model) = &request.model {
             push(&["--model", model]);
         }
+        if let Some(tools) = &request.tools {
+            // One word each: the option takes as many words as follow it.
+            let names: BTreeSet<&str> = tools.iter().map(|tool| bare(tool)).collect();
+            push(&[&format!("--tools={}", names.into_iter().collect::<Vec<_>>().join(","))]);
+            let uses: Vec<&str> =
+                tools.iter().map(String::as_str).filter(|tool| bare(tool) != *tool).collect();
+            if !uses.is_empty() {
+                push(&[&format!("--allowed-tools={}", uses.join(","))]);
+            }
+        }
+        if !request.denied_tools.is_empty() {
+            push(&[&format!("--disallowed-tools={}", request.denied_tools.join(","))]);
+        }
         if let Some(turns) = request.budget.turns {
             push(&["--max-turns", &turns.to_string()]);
         }
@@ -59,6 +72,10 @@ impl Adapter for Claude {
         // A program that replaces itself while sixteen of its kind start is a program that hangs.
         let env = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
         Launch { argv, env, input: self.message(&request.prompt), keeps_input: true, ..Launch::default() }
+    }
+
+    fn limits_tools(&self) -> bool {
+        true
     }
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
@@ -124,6 +141,11 @@ fn line(value: &serde_json::Value) -> Vec<u8> {
     line
 }
 
+/// The tool's name without the pattern of its uses.
+fn bare(tool: &str) -> &str {
+    tool.split_once('(').map_or(tool, |(name, _)| name).trim()
+}
+
 const fn permission_mode(permissions: Permissions) -> &'static str {
     match permissions {
         Permissions::Plan => "plan",
@@ -165,14 +187,17 @@ mod tests {
             permissions: Permissions::Plan,
             budget: Budget { turns: Some(3), cost_micro_usd: Some(1_500_000), ..Budget::default() },
             extra_args: vec!["--effort".into(), "low".into()],
+            tools: Some(vec!["Read".into(), "Bash(git log *)".into(), "Bash(git diff *)".into()]),
+            denied_tools: vec!["Bash(git push *)".into()],
             ..request
         };
         let launch = words(&Claude.launch(&request));
         let (_, options) = launch.split_once("stdio ").unwrap();
         assert_eq!(
             options,
-            "--permission-mode plan --resume 1-2 --append-system-prompt Be brief --model opus --max-turns 3 \
-             --max-budget-usd 1.500000 --effort low"
+            "--permission-mode plan --resume 1-2 --append-system-prompt Be brief --model opus \
+             --tools=Bash,Read --allowed-tools=Bash(git log *),Bash(git diff *) \
+             --disallowed-tools=Bash(git push *) --max-turns 3 --max-budget-usd 1.500000 --effort low"
         );
     }
 

@@ -154,15 +154,21 @@ fn settings(ctx: &Context) -> Check {
 fn approval(ctx: &Context) -> Check {
     const NAME: &str = "approval";
     let look = || -> Result<Check, CliError> {
-        let Some(request) = Request::of(ctx.settings()?, ctx.repo()?.common_dir()) else {
+        let (settings, dir) = (ctx.settings()?, ctx.repo()?.common_dir());
+        let files = Request::of_files(settings, dir).into_iter().map(|(_, request)| request);
+        let mut requests: Vec<Request> = Request::of(settings, dir).into_iter().chain(files).collect();
+        if requests.is_empty() {
             return Ok(Check::ok(NAME, "this repository asks for nothing that needs one"));
-        };
-        let approved = ctx.env().data_home().is_some_and(|data_home| request.is_approved(&data_home));
-        Ok(if approved {
+        }
+        let data_home = ctx.env().data_home();
+        requests.retain(|request| !data_home.as_deref().is_some_and(|home| request.is_approved(home)));
+        Ok(if requests.is_empty() {
             Check::ok(NAME, "what this repository wants to run is approved")
         } else {
+            let wants = requests.iter().flat_map(|request| &request.wants);
+            let line = |value: String| value.lines().next().unwrap_or_default().to_owned();
             Check::warn(NAME, "this repository wants to run what you did not approve; it does not count")
-                .details(request.wants.iter().map(|(key, value)| format!("{key} = {value}")))
+                .details(wants.map(|(key, value)| format!("{key} = {}", line(value.to_string()))))
                 .way_out("git orchestra config approve")
         })
     };

@@ -125,6 +125,7 @@ commands! {
     "Set up" {
         Init => init,
         Config => config,
+        Profile => profile,
         Demo => demo,
         Completion => completion,
         Man => man,

@@ -100,7 +100,7 @@ pub async fn work(
     });
     let shift = Shift::new(worker, surroundings, desk, address, sender, ends, asks, progress, redactor);
     let shift = tokio::task::spawn_blocking(move || shift.run());
-    let mut finished = supervisor.supervise(plans, requests, inner).await;
+    let mut finished = Box::pin(supervisor.supervise(plans, requests, inner)).await;
     let _ = forward.await;
     let ended = match shift.await {
         Ok((unstarted, ended)) => {

@@ -6,6 +6,7 @@ mod completion;
 mod cost;
 mod findings;
 mod notify;
+mod profiles;
 mod schema;
 mod tasks;
 

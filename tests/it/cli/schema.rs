@@ -139,6 +139,8 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["show", merged["data"]["merge"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);
+    seen.run(&sandbox, &["profile", "list", "--json"]);
+    seen.run(&sandbox, &["profile", "show", "worker", "--json"]);
     seen.run(&sandbox, &["wait", names[0], "--json"]);
     seen.run(&sandbox, &["stop", names[0], "--json"]);
     sandbox.git(&["worktree", "add", "--quiet", "-b", "other", "../other"]);

@@ -12,6 +12,8 @@ use std::fmt::Write as _;
 /// First, if anybody changed git's configuration or hooks here while agents ran, it shows that: git looks at nothing
 /// of theirs until it is accepted or put back.
 ///
+/// Each file of .claude/agents is approved by itself, prompt and tools together.
+///
 /// The approval holds for exactly this content in exactly this repository; a changed word asks again. It is kept
 /// in your data directory ($XDG_DATA_HOME/git-orchestra/approved), outside of everything that agents may edit.
 #[derive(Debug, clap::Args)]
@@ -28,32 +30,57 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if let Some(change) = trust::find_change(repo)? {
         return accept(ctx, args, &change);
     }
-    let Some(request) = Request::of(settings, repo.common_dir()) else {
+    let mut requests: Vec<(Option<String>, Request)> =
+        Request::of(settings, repo.common_dir()).into_iter().map(|request| (None, request)).collect();
+    let files = Request::of_files(settings, repo.common_dir()).into_iter();
+    requests.extend(files.map(|(name, request)| (Some(name), request)));
+    if requests.is_empty() {
         ctx.ui().note("this repository asks for nothing that needs an approval");
         return Ok(Exit::Done);
-    };
+    }
     let data_home = ctx
         .env()
         .data_home()
         .ok_or_else(|| CliError::usage("there is no home directory to keep the approval in"))?;
-    if request.is_approved(&data_home) {
+    requests.retain(|(_, request)| !request.is_approved(&data_home));
+    if requests.is_empty() {
         ctx.ui().note("approved already");
         return Ok(Exit::Done);
     }
+    if let Some(hash) = &args.hash
+        && requests.iter().any(|(_, request)| request.hash() == hash)
+    {
+        requests.retain(|(_, request)| request.hash() == hash);
+    }
+    for (_, request) in &requests {
+        ctx.ui().print(&shown(ctx, request))?;
+    }
+    for (name, request) in requests {
+        let question = match &name {
+            None => "Let this repository run this?".to_owned(),
+            Some(name) => format!("Let the profile `{name}` be what this repository's file says?"),
+        };
+        if !agree(ctx, args, request.hash(), &question)? {
+            return Ok(Exit::Error);
+        }
+        let path = request.approve(&data_home, ctx.clock().now())?;
+        ctx.ui().note(format!("approved; kept in {}", path.display()));
+    }
+    Ok(Exit::Done)
+}
+
+/// All that is asked for, and its hash.
+fn shown(ctx: &Context, request: &Request) -> String {
     let paint = ctx.ui().painter();
     let mut text = String::new();
     for (key, value) in &request.wants {
-        let value = paint.paint(Label::Plain, value.to_string());
-        let _ = writeln!(text, "{} = {value}", paint.paint(Label::Title, key));
+        let value = value.to_string();
+        // A prompt has many lines, and each is to be seen.
+        let value: Vec<String> = value.lines().map(|line| paint.paint(Label::Plain, line)).collect();
+        let _ = writeln!(text, "{} = {}", paint.paint(Label::Title, key), value.join("\n    "));
     }
     let _ = writeln!(text, "{} {}", paint.paint(Label::Heading, "hash"), request.hash());
-    ctx.ui().print(&text)?;
-    if !agree(ctx, args, request.hash(), "Let this repository run this?")? {
-        return Ok(Exit::Error);
-    }
-    let path = request.approve(&data_home, ctx.clock().now())?;
-    ctx.ui().note(format!("approved; kept in {}", path.display()));
-    Ok(Exit::Done)
+    text
 }
 
 /// Shows what was changed while agents ran, and takes it for the user's if they say so.

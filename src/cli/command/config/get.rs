@@ -40,7 +40,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     } else {
         ctx.ui().print(&format!("{}\n", winner.value))?;
     }
-    if winner.needs_approval() && !settings.is_approved() {
+    if !settings.counts(winner) {
         ctx.ui().warn(format!("`{}` does not count before you approve it", args.key));
     }
     Ok(Exit::Done)

@@ -4,10 +4,12 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Align, Label, Table};
-use crate::config::{Key, Setting, Settings, Value};
+use crate::config::{Key, Layer, Setting, Settings, Value};
 use serde::Serialize;
 
 /// List the settings that count here
+///
+/// The roles that come built in, and profiles from .claude/agents, are shown by `profile list` and `profile show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra config list --show-origin")]
 pub(crate) struct Args {
@@ -44,7 +46,7 @@ impl<'a> Shown<'a> {
             },
             origin: setting.origin.to_string(),
             layer: setting.origin.layer.word(),
-            approved: !setting.needs_approval() || settings.is_approved(),
+            approved: settings.counts(setting),
         }
     }
 }
@@ -69,8 +71,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     let mut text = String::new();
     let mut table = Table::new(paint, &[("SETTING", Align::Left), ("ORIGIN", Align::Left)], 0);
-    for setting in settings.iter() {
-        let waits = setting.needs_approval() && !settings.is_approved();
+    // Roles and files of agents are whole pages: `profile show` shows them.
+    let is_line = |setting: &&Setting| match setting.origin.layer {
+        Layer::BuiltIn => !setting.profile().is_some_and(Settings::is_role),
+        Layer::AgentFile => false,
+        _ => true,
+    };
+    for setting in settings.iter().filter(is_line) {
+        let waits = !settings.counts(setting);
         let value = paint.paint(Label::Plain, setting.value.to_string());
         let mut line = format!("{} = {value}", paint.paint(Label::Title, &setting.key));
         if waits {
