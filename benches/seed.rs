@@ -51,6 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     profile: "claude".to_owned(),
                     program: "claude".to_owned(),
                     task,
+                    step: None,
                     prompt: format!("Do what task {number} says."),
                     branch: format!("{}agent-{number}", Agent::BRANCHES),
                     base: base.clone(),

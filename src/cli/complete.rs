@@ -1,13 +1,14 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `KEY`, `BRANCH`, `REMOTE`,
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `TEAM`, `KEY`, `BRANCH`, `REMOTE`,
 //! `OPERATION` or `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
 use super::env::Env;
 use super::error::CliError;
 use super::view::operation;
+use crate::config::AUTO;
 use crate::model::{Agent, Decision, DecisionStatus, Finding, FindingStatus, Id, Merge, Task, TaskStatus};
 use crate::store::Logged;
 use clap::{Arg, Command, ValueEnum as _};
@@ -133,6 +134,7 @@ enum What {
     Findings,
     Decisions,
     Profiles,
+    Teams,
     Settings,
     Branches,
     Remotes,
@@ -148,6 +150,7 @@ impl What {
             "FINDING" => Some(Self::Findings),
             "DECISION" => Some(Self::Decisions),
             "PROFILE" => Some(Self::Profiles),
+            "TEAM" => Some(Self::Teams),
             "KEY" => Some(Self::Settings),
             "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
             "REMOTE" => Some(Self::Remotes),
@@ -175,6 +178,10 @@ impl Names {
 fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliError> {
     if what == What::Profiles {
         return Ok(ctx.settings()?.profile_names().into_iter().map(CompletionCandidate::new).collect());
+    }
+    if what == What::Teams {
+        let names = ctx.settings()?.team_names();
+        return Ok(names.into_iter().chain([AUTO.to_owned()]).map(CompletionCandidate::new).collect());
     }
     if what == What::Settings {
         return Ok(ctx.settings()?.iter().map(|setting| CompletionCandidate::new(&setting.key)).collect());

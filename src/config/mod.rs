@@ -14,11 +14,13 @@ mod key;
 mod profile;
 pub mod program;
 mod source;
+mod team;
 
 pub use agent_file::{AGENT_FILES, AgentFile, MAX_AGENT_FILE, Skipped};
 pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
+pub use team::{AUTO, Team, TeamStep};
 
 use crate::model::{Budget, Measure, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,6 +60,22 @@ pub enum Error {
         name: String,
         /// What there is.
         known: Vec<String>,
+    },
+    /// There is no such team.
+    #[error("find the team `{name}`; there are {}", .known.join(", "))]
+    NoTeam {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A team is not one.
+    #[error("use the team `{name}`: {why}")]
+    Team {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
     },
     /// The repository wants what the user has not approved.
     #[error("use {}: the repository names it, and you have not approved it", list(.keys))]
@@ -492,6 +510,16 @@ impl Settings {
     /// The names of all profiles.
     pub fn profile_names(&self) -> BTreeSet<&str> {
         self.values.keys().filter_map(|key| Some(key.strip_prefix("profile.")?.split_once('.')?.0)).collect()
+    }
+
+    /// The names of all teams.
+    pub fn team_names(&self) -> BTreeSet<String> {
+        team::names(self)
+    }
+
+    /// A team by its name. Fails if any part of it needs an approval that is not there.
+    pub fn team(&self, name: &str) -> Result<Team, Error> {
+        team::settle(self, name)
     }
 
     /// A profile as it would be if all of it were approved: to look at, never to run.

@@ -2,7 +2,7 @@
 
 use super::agent_file::{AgentFile, Skipped};
 use super::key::{Key, Value};
-use super::{Error, Unknown, profile};
+use super::{Error, Unknown, profile, team};
 use std::fmt;
 
 /// The layers, weakest first.
@@ -138,6 +138,7 @@ pub(super) fn flatten(sources: &Sources) -> Result<Flat, Error> {
     let built_in = Origin { layer: Layer::BuiltIn, place: String::new(), from_repository: false };
     reader.toml(profile::BUILT_IN, &built_in)?;
     reader.toml(profile::ROLES, &built_in)?;
+    reader.toml(team::BUILT_IN, &built_in)?;
     let mut skipped = Vec::new();
     for file in &sources.agent_files {
         match file.settings() {

@@ -21,6 +21,9 @@ pub struct Agent {
     /// The task it works on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Id>,
+    /// The step of a team that it is, if it was made for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepOf>,
     /// What it was told at first: the task as it was then, or the prompt given to `spawn -m`.
     #[serde(default)]
     pub prompt: String,
@@ -56,6 +59,15 @@ pub struct Agent {
     /// When it was made.
     #[serde(default)]
     pub created: Timestamp,
+}
+
+/// A step of a team that works on a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOf {
+    /// The team's name.
+    pub team: String,
+    /// The step's name.
+    pub step: String,
 }
 
 impl Agent {

@@ -18,7 +18,7 @@ mod task;
 mod time;
 mod usage;
 
-pub use agent::{Agent, Outcome, Run};
+pub use agent::{Agent, Outcome, Run, StepOf};
 pub use asked::{Asked, AskedOption};
 pub use budget::{Budget, Measure, Scope, Spending, Standing};
 pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};

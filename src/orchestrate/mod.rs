@@ -40,6 +40,7 @@ pub mod status;
 pub mod supervise;
 pub mod sync;
 pub mod take;
+pub mod team;
 #[cfg(test)]
 mod testing;
 pub mod touched;
@@ -60,7 +61,7 @@ pub use resume::resume;
 pub use sandbox::Sandboxing;
 pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};
 pub use slots::Slot;
-pub use spawn::{Base, SpawnRequest, Spawned, check_tasks, spawn};
+pub use spawn::{Base, SpawnRequest, Spawned, StepRequest, check_tasks, spawn};
 pub use undo::{Plan as UndoPlan, Step as UndoStep, Undone, find_last, undo};
 
 /// An agent that is in no state, for tests.
@@ -72,6 +73,7 @@ pub(crate) fn testing_agent(name: &str) -> crate::model::Agent {
         profile: "command".to_owned(),
         program: "command".to_owned(),
         task: None,
+        step: None,
         prompt: String::new(),
         branch: format!("refs/heads/orchestra/{name}"),
         base: "0".repeat(40).parse().expect("an id"),

@@ -7,7 +7,8 @@ use super::{Error, trust};
 use crate::agent::prompt;
 use crate::git::Repository;
 use crate::model::{
-    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Sandbox, Severity, Task, TaskStatus, Timestamp,
+    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Sandbox, Severity, StepOf, Task, TaskStatus,
+    Timestamp,
 };
 use crate::process::{FileLock, Identity};
 use crate::store::{Store, Transaction};
@@ -35,8 +36,19 @@ pub struct SpawnRequest {
     pub zone: Option<String>,
     /// Whether to take tasks that others hold or that wait for others.
     pub force: bool,
+    /// The step of a team that the agent is; only for one with a task.
+    pub step: Option<StepRequest>,
     /// The profile, and how its program is started.
     pub outfit: Outfit,
+}
+
+/// A step of a team, on top of what those before it did.
+#[derive(Debug, Clone)]
+pub struct StepRequest {
+    /// Which it is.
+    pub of: StepOf,
+    /// The branch where the team's work is expected to go, a full ref name; `None` for that of the base.
+    pub target: Option<String>,
 }
 
 /// What was claimed, and what the user should know about it.
@@ -88,7 +100,11 @@ pub fn spawn(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
 fn attempt(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     let repo = store.repo();
     trust::require_unchanged(repo)?;
-    let base = find_base(repo, request.base.as_deref())?;
+    let mut base = find_base(repo, request.base.as_deref())?;
+    if let Some(target) = request.step.as_ref().and_then(|step| step.target.as_ref()) {
+        // It starts from the work of the step before, which goes where the first one's does.
+        base = Base { target: Some(target.clone()), behind: None, ..base };
+    }
     if request.name.is_some() && request.tasks.len() > 1 {
         let hint = "name them by their tasks, or spawn them one by one".to_owned();
         return Err(Error::refused("give one name to several agents", hint));
@@ -114,7 +130,9 @@ fn attempt(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     let mut claims = Vec::new();
     for (at, task) in (now.as_millis()..).map(Timestamp).zip(works) {
         let title = title_of(task.as_ref(), request.prompt.as_deref());
-        let name = choose_name(request.name.as_ref(), &title, &mut taken)?;
+        let called =
+            request.step.as_ref().map_or_else(|| title.clone(), |step| called(&title, &step.of.step));
+        let name = choose_name(request.name.as_ref(), &called, &mut taken)?;
         let agent = new_agent(store, request, &base, &machine, name, task.as_ref(), at)?;
         let touching = findings_for(&findings, task.as_ref());
         let mut claim = claim(store, agent, 1, &request.outfit, title, &touching)?;
@@ -226,6 +244,7 @@ fn new_agent(
         profile: request.outfit.profile.name.clone(),
         program: request.outfit.profile.program.clone(),
         task: task.map(|task| task.id),
+        step: request.step.as_ref().map(|step| step.of.clone()),
         prompt,
         base: base.commit.clone(),
         target: base.target.clone(),
@@ -256,6 +275,11 @@ fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: boo
         };
         let mut task = transaction.require::<Task>(id)?;
         let find = |id: &Id| transaction.get::<Task>(id);
+        // The agents of a team hand their task on.
+        let hands_on = |holder: &Agent| holder.step.is_some() && holder.task == agent.task;
+        if agent.step.is_some() && living.iter().any(|a| Some(a.id) == task.assignee && hands_on(a)) {
+            task.assignee = None;
+        }
         check_claimable(&find, &task, &living, &agent.machine, force)?;
         said.push(format!("claim {} by {}", &id.as_str()[..6], agent.name));
         task.assignee = Some(agent.id);
@@ -346,6 +370,15 @@ fn title_of(task: Option<&Task>, prompt: Option<&str>) -> String {
     let text = task.map_or_else(|| prompt.unwrap_or_default(), |task| task.title.as_str());
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("work");
     line.chars().take(72).collect()
+}
+
+/// What an agent of a team is called: the end says which step it is, so the title gives way.
+fn called(title: &str, step: &str) -> String {
+    let room = NAME_LEN.saturating_sub(step.len() + 1).max(1);
+    match Name::from_text(title, room) {
+        Some(title) => format!("{title} {step}"),
+        None => step.to_owned(),
+    }
 }
 
 fn taken_names(repo: &Repository, agents: &[Agent]) -> Result<BTreeSet<String>, Error> {

@@ -78,6 +78,7 @@ impl Stage {
             base: None,
             zone: None,
             force: false,
+            step: None,
             outfit,
         }
     }

@@ -70,6 +70,7 @@ impl Entity for Agent {
         Scalar("profile"),
         Scalar("program"),
         Scalar("task"),
+        Scalar("step"),
         Scalar("prompt"),
         Scalar("branch"),
         Scalar("base"),

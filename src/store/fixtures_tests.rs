@@ -65,6 +65,8 @@ fn samples() -> Vec<(&'static str, Record)> {
     for (run, level) in [("1", "none"), ("4", "landlock"), ("5", "bubblewrap")] {
         confined["runs"][run]["sandbox"] = json!(level);
     }
+    let mut stepping = agent.clone();
+    stepping["step"] = json!({"team": "feature", "step": "planner"});
     let finding = json!({"id": id(3), "message": "needs GNU date", "severity": "medium", "status": "resolved",
         "anchor": {"path": "src/dates.sh", "line": 4}, "commit": oid("e"), "agent": id(2), "author": "parse-dates",
         "task": id(1), "resolution": "uses awk now", "created": 1_795_000_000_000_u64});
@@ -110,6 +112,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("agent-taken", written::<Agent>(&taken)),
         ("agent-limited", written::<Agent>(&limited)),
         ("agent-confined", written::<Agent>(&confined)),
+        ("agent-step", written::<Agent>(&stepping)),
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),

@@ -42,6 +42,7 @@ mod spawn;
 mod streams;
 mod sync;
 mod take;
+mod teams;
 mod undo;
 mod undo_fleet;
 mod worker;

@@ -75,6 +75,7 @@ macro_rules! noun {
 
 mod confinement;
 mod limits;
+mod teamwork;
 
 pub(crate) use limits::budgets;
 

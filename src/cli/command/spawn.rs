@@ -3,7 +3,7 @@
 use crate::cli::apart;
 use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
-use super::{log, sync};
+use super::{log, sync, teamwork};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::session::{self, SessionOptions};
@@ -37,37 +37,44 @@ use std::time::Duration;
 /// `resume --max-…` goes on.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  git orchestra spawn k3v8 m2x0 --jobs 2\n  git orchestra spawn -m 'Find out why the build is slow' --name sleuth"
+    after_help = "Examples:\n  git orchestra spawn k3v8 m2x0 --jobs 2\n  git orchestra spawn --team feature k3v8\n  git orchestra spawn -m 'Find out why the build is slow' --name sleuth"
 )]
 pub(crate) struct Args {
     /// The tasks, an agent each
     #[arg(value_name = "TASK")]
-    tasks: Vec<String>,
+    pub(super) tasks: Vec<String>,
     /// What to tell the agent; with tasks, beside them
     #[arg(short, long, value_name = "PROMPT")]
-    message: Option<String>,
+    pub(super) message: Option<String>,
     /// The agent's name [default: from the task's title]
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
     /// The profile to run it with
     #[arg(short, long, value_name = "PROFILE")]
     profile: Option<String>,
+    /// Let this team work on each task, one step after the other, or `auto` for the team that fits it
+    ///
+    /// feature, bug-fix, code-review and docs come built in; `team.NAME.steps` sets others. Each step is an agent that
+    /// starts from the branch of the one before and is told what that one said; steps side by side are joined for the
+    /// next. What fails stops what comes after it; the same command goes on there.
+    #[arg(long, value_name = "TEAM", requires = "tasks", conflicts_with_all = ["profile", "name", "detach", "record"])]
+    team: Option<String>,
     /// Start from this commit or branch [default: the branch that is checked out]
     #[arg(short, long, value_name = "REV")]
-    base: Option<String>,
+    pub(super) base: Option<String>,
     /// How many agents run at once
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
-    jobs: Option<u32>,
+    pub(super) jobs: Option<u32>,
     /// Take tasks that another agent holds or that wait for others
     #[arg(short, long)]
-    force: bool,
+    pub(super) force: bool,
     /// Check out only the directories of this zone (`zone.NAME.paths`) [default: the task's zone]
     #[arg(long, value_name = "ZONE")]
-    zone: Option<String>,
+    pub(super) zone: Option<String>,
     #[command(flatten)]
-    confined: SandboxArgs,
+    pub(super) confined: SandboxArgs,
     #[command(flatten)]
-    limits: LimitArgs,
+    pub(super) limits: LimitArgs,
     #[command(flatten)]
     whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
@@ -82,7 +89,7 @@ pub(crate) struct Args {
     record: Option<PathBuf>,
     /// Print events as JSON, one document a line; with --detach, one document (`git orchestra schema`)
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What a remote is asked for first.
@@ -100,16 +107,14 @@ struct Whether {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
+    if let Some(team) = &args.team {
+        return teamwork::run(ctx, args, team);
+    }
     ctx.recover()?;
     let mut outfit = session::outfit(ctx, args.profile.as_deref(), args.confined.sandbox)?;
     outfit.budget = args.limits.budget();
     // What would keep every agent from starting is said before anything is claimed.
-    let surroundings = session::surroundings(ctx)?;
-    if let Some(zone) = args.zone.as_ref().filter(|zone| !surroundings.provision.zones.contains_key(*zone)) {
-        return Err(CliError::usage(format!("no directories are set for the zone `{zone}`"))
-            .hint(format!("set `zone.{zone}.paths` in orchestra.toml: zone.{zone}.paths = ['src/parser']")));
-    }
-    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
+    require_places(ctx, args)?;
     let mut tasks = tasks(ctx, args)?;
     orchestrate::budget::check(ctx.store()?, &budgets(ctx)?, &tasks)?;
     let several = tasks.len() > 1;
@@ -128,6 +133,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         base: args.base.clone(),
         zone: args.zone.clone(),
         force: args.force,
+        step: None,
         outfit,
     };
     let spawned = match (orchestrate::spawn(ctx.store()?, &request), &reservation) {
@@ -157,12 +163,23 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     Ok(session.exit())
 }
 
+/// Refuses a zone that nobody set, and a disk without room.
+pub(super) fn require_places(ctx: &Context, args: &Args) -> Result<(), CliError> {
+    let surroundings = session::surroundings(ctx)?;
+    if let Some(zone) = args.zone.as_ref().filter(|zone| !surroundings.provision.zones.contains_key(*zone)) {
+        return Err(CliError::usage(format!("no directories are set for the zone `{zone}`"))
+            .hint(format!("set `zone.{zone}.paths` in orchestra.toml: zone.{zone}.paths = ['src/parser']")));
+    }
+    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
+    Ok(())
+}
+
 /// How long work that could begin may wait for a remote.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Claims the tasks that others may want too, and leaves out of all ready ones those that others have. Returns what
 /// was claimed, to be given back if nothing is started.
-fn reserve(ctx: &Context, args: &Args, tasks: &mut Vec<Id>) -> Result<Option<(Queue, Vec<Id>)>, CliError> {
+pub(super) fn reserve(ctx: &Context, args: &Args, tasks: &mut Vec<Id>) -> Result<Option<(Queue, Vec<Id>)>, CliError> {
     let asked = if args.whether.claim { Some(true) } else { ctx.settings()?.claims().filter(|_| !args.whether.no_claim) };
     if tasks.is_empty() || args.whether.no_claim || asked == Some(false) || asked.is_none() && ctx.repo()?.remotes()?.is_empty() {
         return Ok(None);
@@ -253,7 +270,7 @@ fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
 }
 
 /// Asks the remote of what agents start from what it has by now. That it does not answer keeps nobody from starting.
-fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
+pub(super) fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
     let settings = ctx.settings()?;
     if args.whether.no_fetch || !settings.fetches_base() {
         return Ok(());
@@ -269,7 +286,7 @@ fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-fn say_base(ctx: &Context, base: &Base) {
+pub(super) fn say_base(ctx: &Context, base: &Base) {
     let ui = ctx.ui();
     let paint = ui.err_painter();
     let from = base.target.as_deref().map_or("", branch_name);

@@ -100,6 +100,9 @@ pub(crate) fn page(
     page.field("name", Label::Agent, agent.name.as_str());
     page.field("profile", Label::Plain, format!("{} ({})", agent.profile, agent.program));
     page.ids("task", &agent.task);
+    if let Some(of) = &agent.step {
+        page.field("step", Label::Plain, format!("{} of {}", of.step, of.team));
+    }
     page.field("branch", Label::Branch, branch_name(&agent.branch));
     page.field("base", Label::Commit, agent.base.as_str());
     page.field("target", Label::Branch, agent.target.as_deref().map_or("", branch_name));

@@ -132,6 +132,7 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
         let landed = Merge { status: MergeStatus::Landed, landed: Some(merge.head.clone()), ..merge.clone() };
         for step in landed.steps.iter().filter(|step| step.status.is_merged()) {
             settle(tx, &landed, step)?;
+            settle_team(tx, store.repo(), &landed, step)?;
         }
         withdraw_decisions(tx, &landed)?;
         tx.depend_on(objects.iter().cloned());
@@ -162,7 +163,7 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
 
 fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Error> {
     if let Some(mut agent) = tx.get::<Agent>(&step.agent)? {
-        if step.tip == agent.base {
+        if step.tip == agent.base && agent.step.is_none() {
             // It did nothing, and so did its merge.
             return Ok(());
         }
@@ -187,6 +188,32 @@ fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Er
         }
         let line = line.to_string();
         tx.note(NoteEdit { notes_ref: PROVENANCE_NOTES.to_owned(), commit: commit.clone(), line });
+    }
+    Ok(())
+}
+
+/// The last of a team brings what those before it did: that has landed too.
+fn settle_team(
+    tx: &mut Transaction<'_>,
+    repo: &git::Repository,
+    merge: &Merge,
+    step: &Step,
+) -> Result<(), Error> {
+    let Some(last) = tx.get::<Agent>(&step.agent)?.filter(|agent| agent.step.is_some()) else {
+        return Ok(());
+    };
+    for mut agent in tx.all::<Agent>()? {
+        let of_team = agent.step.is_some() && agent.task == last.task && agent.id != last.id;
+        if !of_team || agent.removed.is_some() || agent.merged.is_some() {
+            continue;
+        }
+        if let Some(tip) = repo.find_ref(&agent.branch)?
+            && tip != agent.base
+            && repo.is_ancestor(&tip, &step.tip)?
+        {
+            agent.merged = Some(merge.head.clone());
+            tx.put(&agent)?;
+        }
     }
     Ok(())
 }

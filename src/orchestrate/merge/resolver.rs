@@ -58,6 +58,7 @@ pub fn claim_resolver(
         base: Some(base.to_string()),
         zone: None,
         force: false,
+        step: None,
         outfit,
     };
     let mut spawned = spawn(store, &request)?;

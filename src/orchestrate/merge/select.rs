@@ -96,9 +96,10 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
         };
         let uncommitted = uncommitted.remove(&agent.id).transpose()?.unwrap_or(0);
         // Nothing new since it started or was merged last: not worth a word, unless somebody asked for it.
-        let idle = tip == agent.base
+        // The last of a team may have added nothing, and its branch has what all before it did.
+        let idle = tip == agent.base && agent.step.is_none()
             || tip == target_tip
-            || agent.merged.is_some() && landed.contains(&agent.branch);
+            || (agent.merged.is_some() || agent.step.is_some()) && landed.contains(&agent.branch);
         if request.agents.is_empty() && idle && uncommitted == 0 {
             continue;
         }
@@ -111,7 +112,36 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
         let task = agent.task.and_then(|id| tasks.get(&id).cloned());
         candidates.push(Candidate { agent, task, tip, uncommitted });
     }
+    if request.agents.is_empty() {
+        candidates = without_steps(store.repo(), &candidates)?;
+    }
     Ok(Selection { target, target_tip, candidates, left_out })
+}
+
+/// Without the agents of a team whose work is on the branch of a later one of its agents.
+fn without_steps(repo: &Repository, candidates: &[Candidate]) -> Result<Vec<Candidate>, Error> {
+    let is_part = |one: &Candidate, other: &Candidate| -> Result<bool, Error> {
+        let same = one.agent.id != other.agent.id
+            && one.agent.step.is_some()
+            && other.agent.step.is_some()
+            && one.agent.task == other.agent.task
+            && one.uncommitted == 0;
+        let order = |candidate: &Candidate| (candidate.agent.created, candidate.agent.id);
+        Ok(same
+            && (one.tip != other.tip || order(one) < order(other))
+            && repo.is_ancestor(&one.tip, &other.tip)?)
+    };
+    let mut kept = Vec::new();
+    for one in candidates {
+        let mut part = false;
+        for other in candidates {
+            part = part || is_part(one, other)?;
+        }
+        if !part {
+            kept.push(one.clone());
+        }
+    }
+    Ok(kept)
 }
 
 /// Why an agent's work is not merged unless somebody names it: its last run did not end well.

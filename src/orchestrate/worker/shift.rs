@@ -222,6 +222,7 @@ impl Shift {
             base: None,
             zone: None,
             force: false,
+            step: None,
             outfit: self.worker.outfit.clone(),
         };
         for mut claim in spawn(&self.store, &request)?.claims {

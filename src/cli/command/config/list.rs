@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// List the settings that count here
 ///
-/// The roles that come built in, and profiles from .claude/agents, are shown by `profile list` and `profile show`.
+/// The roles and teams that come built in, and profiles from .claude/agents, are shown by `profile list` and `profile show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra config list --show-origin")]
 pub(crate) struct Args {
@@ -73,7 +73,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let mut table = Table::new(paint, &[("SETTING", Align::Left), ("ORIGIN", Align::Left)], 0);
     // Roles and files of agents are whole pages: `profile show` shows them.
     let is_line = |setting: &&Setting| match setting.origin.layer {
-        Layer::BuiltIn => !setting.profile().is_some_and(Settings::is_role),
+        Layer::BuiltIn => {
+            !setting.profile().is_some_and(Settings::is_role) && !setting.key.starts_with("team.")
+        }
         Layer::AgentFile => false,
         _ => true,
     };

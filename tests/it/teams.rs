@@ -1,0 +1,219 @@
+//! Teams: the steps of one task, each agent going on from what those before it did.
+
+use serde_json::Value;
+
+use crate::harness::programs::use_claude;
+use crate::harness::sandbox::{poll, write_in};
+use crate::harness::{Endpoint, Sandbox, Step};
+
+/// Every role is this script. It is told who it is by its own name, and what by its prompt.
+const SCRIPT: &str = r#"
+step=${GIT_ORCHESTRA_AGENT_NAME##*-}
+printf %s "$GIT_ORCHESTRA_PROMPT" >"$HOME/told-$step"
+git log --format=%s >"$HOME/log-$step"
+echo "the word of $step"
+case $step in
+planner|reviewer) ;;
+*) echo "$step" >"$step.txt"; test ! -e "$HOME/shared" || echo "$step" >shared.txt ;;
+esac
+test ! -e "$HOME/fail-$step"
+"#;
+
+fn sandbox(more: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let words = serde_json::json!(["/bin/sh", "-c", SCRIPT]);
+    let config =
+        format!("default-profile = 'sh'\n{more}\n[profile.sh]\nprogram = 'command'\ncommand = {words}\n");
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &config);
+    sandbox
+}
+
+fn told(sandbox: &Sandbox, step: &str) -> String {
+    std::fs::read_to_string(sandbox.home().join(format!("told-{step}"))).unwrap_or_default()
+}
+
+fn rows(sandbox: &Sandbox) -> Vec<Value> {
+    sandbox.json(&["status", "--all"])["data"].as_array().unwrap().clone()
+}
+
+#[test]
+fn each_step_goes_on_from_those_before_it_and_one_branch_lands() {
+    let sandbox = sandbox("");
+    let task = sandbox.ok(&["task", "add", "Offer soup", "-m", "Hot."]);
+    let main = sandbox.git(&["rev-parse", "main"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "auto", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stderr.contains("team feature, as nothing says that it is anything else"), "{out}");
+    assert!(out.stderr.contains("all 5 steps of feature are done"), "{out}");
+
+    // What each was told: its role, the task, and the words of all before it, and of nobody else.
+    assert!(!told(&sandbox, "planner").contains("the word of"), "{}", told(&sandbox, "planner"));
+    let builder = told(&sandbox, "builder");
+    assert!(builder.contains("You build.") && builder.contains("Offer soup\n\nHot."), "{builder}");
+    assert!(builder.contains("planner, by agent offer-soup-planner:\nthe word of planner"), "{builder}");
+    assert!(builder.contains(&format!("began from commit {main}")), "{builder}");
+    for step in ["tester", "documenter"] {
+        let told = told(&sandbox, step);
+        assert!(told.contains("the word of builder") && told.contains("builder.txt | 1 +"), "{told}");
+        assert!(!told.contains("the word of tester") && !told.contains("the word of documenter"), "{told}");
+    }
+    let reviewer = told(&sandbox, "reviewer");
+    for step in ["planner", "builder", "tester", "documenter"] {
+        assert!(reviewer.contains(&format!("the word of {step}")), "{step}: {reviewer}");
+    }
+    // The last branch has all of it, and it is the only one that is merged.
+    let files = sandbox.git(&["ls-tree", "--name-only", "orchestra/offer-soup-reviewer"]);
+    assert_eq!(files, "README.md\nbuilder.txt\ndocumenter.txt\ntester.txt");
+    let plan = sandbox.json(&["merge", "--dry-run"]);
+    let text = plan.to_string();
+    assert!(text.contains("offer-soup-reviewer") && !text.contains("offer-soup-builder"), "{plan:#}");
+    sandbox.ok(&["merge"]);
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "main"]), files);
+    assert_eq!(sandbox.json(&["show", &task])["data"]["status"], "closed");
+    let again = sandbox.orchestra(&["merge"]);
+    assert!(again.code == 0 && !again.stdout.contains("offer-soup"), "{again}");
+    let shown = sandbox.ok(&["show", "offer-soup-tester"]);
+    assert!(shown.contains("tester of feature"), "{shown}");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn what_fails_stops_what_comes_after_it_and_the_same_command_goes_on() {
+    let sandbox = sandbox(
+        "[team.mine]\nsteps = ['planner', 'builder apart', 'reviewer']\napart.profile = 'tester'\nreviewer.prompt = 'Look twice.'",
+    );
+    sandbox.write("x.txt", "x\n");
+    let task = sandbox.ok(&["task", "add", "Mend it", "--label", "mine"]);
+    write_in(sandbox.home(), "fail-builder", "");
+    let out = sandbox.orchestra(&["spawn", "--team", "auto", &task]);
+    assert_eq!(out.code, 4, "{out}");
+    assert!(out.stderr.contains("team mine, as its label is `mine`"), "{out}");
+    assert!(out.stderr.contains("builder is not done (mend-it-builder: failed)"), "{out}");
+    assert!(out.stderr.contains("not begun: reviewer"), "{out}");
+    assert_eq!(told(&sandbox, "reviewer"), "");
+    assert!(told(&sandbox, "apart").contains("You test."), "what stands beside it is not stopped");
+    std::fs::remove_file(sandbox.home().join("fail-builder")).unwrap();
+    let before = told(&sandbox, "planner");
+    std::fs::remove_file(sandbox.home().join("told-planner")).unwrap();
+
+    let out = sandbox.orchestra(&["spawn", "--team", "auto", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stderr.contains("team mine, as it works on that already"), "{out}");
+    assert!(out.stderr.contains("builder 2/4 of mine goes on"), "{out}");
+    assert!(!before.is_empty() && told(&sandbox, "planner").is_empty(), "what is done is not done again");
+    assert!(told(&sandbox, "reviewer").contains("Look twice."), "{}", told(&sandbox, "reviewer"));
+    assert_eq!(rows(&sandbox).len(), 4, "no step has two agents");
+    let over = sandbox.orchestra(&["spawn", "--team", "mine", &task]);
+    assert!(over.code == 0 && over.stderr.contains("all 4 steps of mine are done"), "{over}");
+}
+
+#[test]
+fn a_killed_team_goes_on_where_it_was() {
+    let sandbox = sandbox("");
+    let slow = "until test -e \"$HOME/go\"; do sleep 0.05; done; exec /bin/sh -c \"$SLOW\"";
+    let config = format!(
+        "[profile.builder]\nprogram = 'command'\ncommand = {}\n[profile.builder.env]\nSLOW = {}\n",
+        serde_json::json!(["/bin/sh", "-c", slow]),
+        serde_json::json!(SCRIPT)
+    );
+    let path = sandbox.home().join(".config/git-orchestra/config.toml");
+    let old = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{old}{config}")).unwrap();
+    let task = sandbox.ok(&["task", "add", "Write it", "--label", "doc"]);
+    sandbox.ok(&["task", "edit", &task, "--label", "feature"]);
+    let mut child = sandbox.command(crate::harness::sandbox::ORCHESTRA);
+    child.args(["spawn", "--team", "feature", &task]);
+    let mut child =
+        child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let running = || {
+        let rows = rows(&sandbox);
+        rows.iter().any(|row| row["name"] == "write-it-builder" && row["state"] == "running").then_some(())
+    };
+    poll(running).expect("the builder runs");
+    let beside = sandbox.orchestra(&["spawn", "--team", "feature", &task]);
+    assert!(beside.code == 2 && beside.stderr.contains("write-it-builder runs already"), "{beside}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    write_in(sandbox.home(), "go", "");
+    std::fs::remove_file(sandbox.home().join("told-planner")).unwrap();
+    let out = sandbox.orchestra(&["spawn", "--team", "feature", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert_eq!(told(&sandbox, "planner"), "");
+    assert_eq!(rows(&sandbox).len(), 5, "{out}");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn steps_side_by_side_that_conflict_are_for_a_person() {
+    let sandbox = sandbox("[team.two]\nsteps = ['tester documenter', 'reviewer']");
+    write_in(sandbox.home(), "shared", "");
+    let task = sandbox.ok(&["task", "add", "Clash"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "two", &task]);
+    assert_eq!(out.code, 1, "{out}");
+    assert!(
+        out.stderr.contains("what clash-tester and clash-documenter did conflicts in shared.txt")
+            || out.stderr.contains("what clash-documenter and clash-tester did conflicts in shared.txt"),
+        "{out}"
+    );
+    // The way on that the hint names.
+    let hint = out.stderr.lines().find(|line| line.contains("merge `orchestra/")).unwrap();
+    let (other, mine) = if hint.contains("merge `orchestra/clash-tester`") {
+        ("clash-tester", "clash-documenter")
+    } else {
+        ("clash-documenter", "clash-tester")
+    };
+    let worktree = sandbox.root().join("repo.orchestra").join(mine);
+    sandbox.git_in(&worktree, &["merge", "--quiet", "-X", "ours", &format!("orchestra/{other}")]);
+    let out = sandbox.orchestra(&["spawn", "--team", "two", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    let files = sandbox.git(&["ls-tree", "--name-only", "orchestra/clash-reviewer"]);
+    assert!(files.contains("tester.txt") && files.contains("documenter.txt"), "{files}");
+}
+
+#[test]
+fn what_is_no_team_is_said_before_anything_begins() {
+    let sandbox = sandbox("[team.bad]\nsteps = ['nobody']");
+    let task = sandbox.ok(&["task", "add", "Nothing"]);
+    for (args, words) in [
+        (vec!["spawn", "--team", "bad", &task], "find the profile `nobody`"),
+        (vec!["spawn", "--team", "none", &task], "find the team `none`; there are bad, bug-fix,"),
+        (vec!["spawn", "--team", "docs"], "TASK"),
+        (vec!["spawn", "--team", "docs", &task, "--detach"], "--detach"),
+    ] {
+        let out = sandbox.orchestra(&args);
+        assert!(out.code != 0 && out.stderr.contains(words), "{out}");
+    }
+    assert!(rows(&sandbox).is_empty());
+    let offered = sandbox.ok(&["__complete", "spawn", "--team", ""]);
+    assert!(
+        ["auto", "feature", "bad"].iter().all(|name| offered.lines().any(|line| line == *name)),
+        "{offered}"
+    );
+}
+
+#[test]
+fn real_agents_hand_on_what_they_found_out() {
+    let mut sandbox = Sandbox::new();
+    sandbox.write("menu.txt", "soup\nbread\n");
+    sandbox.commit("a menu");
+    let config = "[team.pair]\nsteps = ['planner', 'builder']\nplanner.prompt = '[script:plan]'\nbuilder.prompt = '[script:build]'\n";
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    let endpoint = Endpoint::start([
+        ("plan", vec![Step::read("menu.txt"), Step::say("The plan: put tofu after the bread.")]),
+        ("build", vec![Step::write("tofu.txt", "tofu\n"), Step::say("There is tofu.")]),
+    ]);
+    use_claude(&mut sandbox, &endpoint);
+    let task = sandbox.ok(&["task", "add", "Offer tofu"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "pair", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    let asked = &endpoint.seen_by("build")[0].body;
+    let messages = asked["messages"].to_string();
+    assert!(messages.contains("planner, by agent offer-tofu-planner:"), "{messages}");
+    assert!(messages.contains("The plan: put tofu after the bread."), "{messages}");
+    assert!(asked["system"].to_string().contains("You build."), "{}", asked["system"]);
+    let plan = &endpoint.seen_by("plan")[0].body;
+    assert!(plan["system"].to_string().contains("You plan, and change nothing."), "{}", plan["system"]);
+    assert!(!plan["messages"].to_string().contains("tofu after the bread"));
+    assert_eq!(sandbox.git(&["show", "orchestra/offer-tofu-builder:tofu.txt"]), "tofu");
+    sandbox.assert_sound();
+}
