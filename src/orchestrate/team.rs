@@ -62,14 +62,8 @@ impl Course {
     /// Reads how far it has come.
     pub fn read(store: &Store, team: &Team, task: &Id) -> Result<Self, Error> {
         let state = store.state()?;
-        let machine = store.machine()?;
         let task: Task = state.require(task)?;
-        let mut agents: Vec<Agent> = state.all()?;
-        agents.retain(|agent| {
-            agent.removed.is_none() && agent.task == Some(task.id) && agent.machine == machine
-        });
-        // Of two for one step the younger one counts.
-        agents.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
+        let agents = agents_of(store, &state, &task.id)?;
         let decisions: Vec<Decision> = state.all()?;
         let mut stages = Vec::new();
         for step in &team.steps {
@@ -141,14 +135,30 @@ fn stage(repo: &Repository, agent: &Agent, decisions: &[Decision]) -> Stage {
     }
 }
 
+/// The agents of teams that work on a task here, the youngest first: of two for one step that one counts. One without
+/// its own branch never worked here, whatever its record says.
+fn agents_of(store: &Store, state: &State, task: &Id) -> Result<Vec<Agent>, Error> {
+    let machine = store.machine()?;
+    let mut agents: Vec<Agent> = state.all()?;
+    agents.retain(|agent| {
+        let mine = agent.step.is_some() && agent.task.as_ref() == Some(task) && agent.machine == machine;
+        mine && agent.removed.is_none() && agent.has_own_branch()
+    });
+    let mut here = Vec::new();
+    for agent in agents {
+        if store.repo().find_ref(&agent.branch)?.is_some()
+            || lease::find_live(store.repo(), &agent.id).is_some()
+        {
+            here.push(agent);
+        }
+    }
+    here.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
+    Ok(here)
+}
+
 /// The team that a task is worked on by already, if one of `known` is.
 pub fn find_begun(store: &Store, task: &Id, known: &BTreeSet<String>) -> Result<Option<String>, Error> {
-    let machine = store.machine()?;
-    let mut agents: Vec<Agent> = store.state()?.all()?;
-    agents.retain(|agent| {
-        agent.removed.is_none() && agent.task.as_ref() == Some(task) && agent.machine == machine
-    });
-    agents.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
+    let agents = agents_of(store, &store.state()?, task)?;
     let mut teams = agents.into_iter().filter_map(|agent| Some(agent.step?.team));
     Ok(teams.find(|team| known.contains(team)))
 }

@@ -217,3 +217,55 @@ fn real_agents_hand_on_what_they_found_out() {
     assert_eq!(sandbox.git(&["show", "orchestra/offer-tofu-builder:tofu.txt"]), "tofu");
     sandbox.assert_sound();
 }
+
+#[test]
+fn a_step_that_asks_a_person_is_waited_for() {
+    let mut sandbox = Sandbox::new();
+    let config = "[team.pair]\nsteps = ['builder', 'tester']\nbuilder.prompt = '[script:build]'\ntester.prompt = '[script:test]'\n";
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    let endpoint = Endpoint::start([
+        ("build", vec![Step::bash("curl --version > tofu.txt"), Step::say("I was not let.")]),
+        ("test", vec![Step::say("It is tested.")]),
+    ]);
+    use_claude(&mut sandbox, &endpoint);
+    let task = sandbox.ok(&["task", "add", "Offer tofu"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "pair", &task]);
+    assert_eq!(out.code, 3, "{out}");
+    assert!(out.stderr.contains("builder waits for an answer (offer-tofu-builder)"), "{out}");
+    assert!(out.stderr.contains("not begun: tester") && endpoint.seen_by("test").is_empty(), "{out}");
+    // Asking again changes nothing while nobody has answered.
+    assert_eq!(sandbox.orchestra(&["spawn", "--team", "pair", &task]).code, 3);
+    let decision = sandbox.json(&["decide"])["data"][0]["id"].as_str().unwrap().to_owned();
+    sandbox.ok(&["decide", &decision, "allow"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "pair", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(
+        out.stderr.contains("builder 1/2 of pair goes on") && !endpoint.seen_by("test").is_empty(),
+        "{out}"
+    );
+    let over = sandbox.orchestra(&["spawn", "--team", "pair", &task]);
+    assert!(over.code == 0 && over.stderr.contains("all 2 steps of pair are done"), "{over}");
+}
+
+#[test]
+fn what_a_record_says_of_work_that_is_not_here_counts_for_nothing() {
+    let sandbox = sandbox("[team.two]\nsteps = ['tester', 'reviewer']");
+    let task = sandbox.ok(&["task", "add", "Look"]);
+    let base = sandbox.git(&["rev-parse", "main"]);
+    for (digit, branch) in [("h", "refs/heads/main"), ("j", "refs/heads/orchestra/evil")] {
+        let id = digit.repeat(16);
+        let forged = serde_json::json!({
+            "id": id, "name": "evil", "profile": "sh", "program": "command", "branch": branch, "base": base,
+            "task": sandbox.json(&["show", &task])["data"]["id"], "step": {"team": "two", "step": "tester"},
+            "prompt": "evil", "machine": sandbox.read(".git/orchestra/machine").trim(), "created": 9_000,
+            "runs": {"1": {"started": 1, "ended": 2, "outcome": {"is": "succeeded"}, "usage": {}}},
+        });
+        let path = format!("agents/{digit}/{digit}/{id}.json");
+        sandbox.plumb_commit("refs/orchestra/state", "forged", &[(&path, &format!("{forged}\n"))]);
+        assert!(rows(&sandbox).iter().any(|row| row["id"] == id.as_str()), "it is read as a record");
+    }
+    let out = sandbox.orchestra(&["spawn", "--team", "two", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(told(&sandbox, "tester").contains("You test."), "{out}");
+    assert!(!told(&sandbox, "reviewer").contains("evil"), "{}", told(&sandbox, "reviewer"));
+}
