@@ -11,6 +11,27 @@ use crate::harness::{Endpoint, Step};
 const STRICT: &str = "---\nname: strict\ndescription: Use it: when it matters\ntools: Read, Grep, Bash(git log *)\n\
                       disallowedTools: Glob\ncolor: red\n---\nYou are strict.\n\nAnd brief.\n";
 
+/// As strict as the profile that a role runs as, or stricter.
+#[test]
+fn a_role_is_confined_as_what_it_runs_as() {
+    let stage = Stage::new();
+    let config = ".config/git-orchestra/config.toml";
+    let level = |name: &str| stage.sandbox.json(&["profile", "show", name])["data"]["sandbox"].clone();
+    assert_eq!((level("claude"), level("reviewer")), ("none".into(), "none".into()));
+    write_in(stage.sandbox.home(), config, "[profile.claude]\nsandbox = 'landlock'\n");
+    assert_eq!(
+        (level("claude"), level("reviewer"), level("codex")),
+        ("landlock".into(), "landlock".into(), "none".into())
+    );
+    assert!(stage.sandbox.ok(&["profile", "show", "reviewer"]).contains("\nsandbox      landlock"));
+    write_in(
+        stage.sandbox.home(),
+        config,
+        "sandbox = 'landlock'\n[profile.reviewer]\nsandbox = 'bubblewrap'\n",
+    );
+    assert_eq!((level("claude"), level("reviewer")), ("landlock".into(), "bubblewrap".into()));
+}
+
 #[test]
 fn roles_are_there_and_each_key_can_be_set() {
     let mut stage = Stage::new();

@@ -6,7 +6,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::Label;
 use crate::config::Value;
-use crate::model::Measure;
+use crate::model::{Measure, Sandbox};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     some("program", Some(&profile.program));
     some("model", profile.model.as_deref());
     some("permissions", Some(profile.permissions()));
+    some("sandbox", Some(profile.sandbox.word()).filter(|_| profile.sandbox != Sandbox::None));
     some("tools", profile.tools.as_ref().map(|tools| tools.join(", ")).as_deref());
     some("denied-tools", Some(&profile.denied_tools.join(", ")));
     let span = |seconds: u64| Value::Duration(Duration::from_secs(seconds)).to_string();

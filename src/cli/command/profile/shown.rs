@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::cli::session;
 use crate::config::{Layer, Profile, Setting, Settings};
-use crate::model::Budget;
+use crate::model::{Budget, Sandbox};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +25,8 @@ pub(super) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) role: Option<String>,
     pub(super) permissions: Permissions,
+    /// What confines its agents.
+    pub(super) sandbox: Sandbox,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tools: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,7 +68,7 @@ impl Shown {
             (setting.key[prefix.len()..].to_owned(), setting.origin.to_string())
         });
         let said_by = said_by.collect();
-        let Profile { name, program, model, role, description, tools, denied_tools, permissions, .. } = preview;
+        let Profile { name, program, model, role, description, tools, denied_tools, permissions, sandbox, .. } = preview;
         Ok(Self {
             name,
             layer: layers.last().copied().unwrap_or(Layer::BuiltIn).word(),
@@ -76,6 +78,7 @@ impl Shown {
             model,
             role,
             permissions,
+            sandbox,
             tools,
             denied_tools,
             budget: preview.budget,
