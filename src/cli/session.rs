@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::json;
 use super::notify::Notifier;
-use super::ui::{Label, commits};
+use super::ui::{Label, Ui, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
@@ -37,6 +37,8 @@ pub(crate) struct SessionOptions {
     pub(crate) json: bool,
     /// Whether another command gives the answer: nothing goes to stdout then.
     pub(crate) inner: bool,
+    /// Whether it is said what could be done next.
+    pub(crate) hints: bool,
 }
 
 /// How a session went.
@@ -386,6 +388,9 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     }
     if !options.json && !options.inner {
         summary(ctx, &agents, &session)?;
+        if options.hints {
+            hint(ctx.ui(), &session);
+        }
     }
     ended?;
     Ok(session)
@@ -405,7 +410,7 @@ fn request(wish: Wish) -> Option<(Option<Id>, Request)> {
     })
 }
 
-/// One line an agent, and what could be done next.
+/// One line an agent.
 fn summary(ctx: &Context, agents: &HashMap<Id, Agent>, session: &Session) -> Result<(), CliError> {
     let ui = ctx.ui();
     let paint = ui.painter();
@@ -440,7 +445,11 @@ fn summary(ctx: &Context, agents: &HashMap<Id, Agent>, session: &Session) -> Res
             paint.paint(Label::Dim, parts.join(", "))
         );
     }
-    ui.print(&text)?;
+    ui.print(&text)
+}
+
+/// What could be done next.
+fn hint(ui: &Ui, session: &Session) {
     let names = |wanted: &dyn Fn(&Finished) -> bool| -> Vec<String> {
         session.finished.iter().filter(|one| wanted(one)).map(|one| one.name.to_string()).collect()
     };
@@ -456,5 +465,4 @@ fn summary(ctx: &Context, agents: &HashMap<Id, Agent>, session: &Session) -> Res
     } else if session.finished.iter().any(|one| one.commits > 0) {
         ui.hint("`git orchestra overlap` shows how the branches touch, `git orchestra merge` brings them together");
     }
-    Ok(())
 }

@@ -76,6 +76,6 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.detach {
         return apart::detach(ctx, claims, args.jobs, args.json);
     }
-    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
+    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: true };
     Ok(session::run(ctx, claims, options)?.exit())
 }

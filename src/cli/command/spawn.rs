@@ -150,7 +150,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.detach {
         return apart::detach(ctx, spawned.claims, args.jobs, args.json);
     }
-    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
+    let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: true };
     let session = session::run(ctx, spawned.claims, options)?;
     for one in &session.finished {
         if let Some(record) = &record {

@@ -80,7 +80,7 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
             break;
         }
         reservation = None;
-        let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false };
+        let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: false };
         let session = session::run(ctx, claims, options)?;
         exit = graver(exit, session.exit());
         if session.signal.is_some() {

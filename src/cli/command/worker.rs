@@ -73,7 +73,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ttl: settings.claim_ttl(),
         given: None,
     };
-    let options = SessionOptions { jobs: Some(jobs), json: args.json, inner: false };
+    let options = SessionOptions { jobs: Some(jobs), json: args.json, inner: false, hints: true };
     let session = session::run_worker(ctx, worker, options)?;
     if session.finished.is_empty() && session.signal.is_none() {
         ctx.ui().note("no task was ready that nobody holds");

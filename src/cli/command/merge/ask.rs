@@ -160,7 +160,7 @@ pub(super) fn resolve_by_agent(
     if !as_json {
         ctx.ui().note(format!("{name} resolves it"));
     }
-    let options = SessionOptions { jobs: Some(1), json: as_json, inner: true };
+    let options = SessionOptions { jobs: Some(1), json: as_json, inner: true, hints: true };
     let session = session::run(ctx, vec![claim], options)?;
     for finished in &session.finished {
         match merge::take_answer(store, &decision.id, conflict, finished, Some(&surroundings))? {
