@@ -8,6 +8,7 @@ use crate::model::{ObjectId, Timestamp};
 use crate::process::Command;
 use bstr::{BStr, BString, ByteSlice};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempPath;
@@ -223,13 +224,20 @@ impl Repository {
             .tempfile_in(dir)
             .map_err(|e| Error::file("create an index in", dir, e))?
             .into_temp_path();
-        match std::fs::copy(dir.join("index"), &index) {
-            Ok(_) => {}
+        let from = dir.join("index");
+        // git looks into a file again whose time is not before its index's: under a later time, what was changed in the
+        // second of the checkout without another size would be what it was.
+        let written = from.metadata().and_then(|meta| meta.modified());
+        match std::fs::copy(&from, &index) {
+            Ok(_) => {
+                let keep = |time| File::options().write(true).open(&index)?.set_modified(time);
+                written.and_then(keep).map_err(|e| Error::file("copy", from, e))?;
+            }
             // No index at all: git makes one, and an empty file is no index.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::remove_file(&index).map_err(|e| Error::file("remove", index.to_path_buf(), e))?;
             }
-            Err(e) => return Err(Error::file("copy", dir.join("index"), e)),
+            Err(e) => return Err(Error::file("copy", from, e)),
         }
         Ok(index)
     }

@@ -59,6 +59,28 @@ fn a_clean_worktree_leaves_nothing() {
     assert_eq!(left.commit(), Leftover::Nothing);
 }
 
+/// As it is where an agent is quick: nothing but the file's content tells that it was changed.
+#[test]
+fn a_change_in_the_second_of_the_checkout_without_another_size_is_seen() {
+    let left = Left::new();
+    left.sandbox.git(&["config", "core.trustctime", "false"]);
+    let second = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    let set = |path: &Path| File::options().write(true).open(path).unwrap().set_modified(second).unwrap();
+    let (old, index) = (left.worktree.path.join("old"), left.worktree.git_dir.join("index"));
+    set(&old);
+    left.in_worktree(&["update-index", "--refresh"]);
+    left.write("old", "new\n");
+    set(&old);
+    set(&index);
+    left.write("other", "x\n");
+    let tree = left.repository.snapshot(&left.worktree).unwrap();
+    let entry = left.repository.find_in_tree(&tree, "old").unwrap().unwrap();
+    assert_eq!(left.repository.read_blob(&entry.id).unwrap(), b"new\n");
+    assert!(matches!(left.commit(), Leftover::Committed(_)));
+    assert_eq!(left.sandbox.git(&["show", "orchestra/heron:old"]), "new");
+    assert!(left.repository.worktree_status(&left.worktree).unwrap().is_clean());
+}
+
 #[test]
 fn the_status_tells_kinds_apart_and_survives_odd_names() {
     let left = Left::new();
