@@ -8,7 +8,7 @@ use super::ui::{Actor, Key, Keyboard, Label, Live, edit};
 use crate::agent::sanitise_line;
 use crate::model::{Event, EventKind, Id};
 use crate::orchestrate::control::Question;
-use crate::orchestrate::supervise::Progress;
+use crate::orchestrate::supervise::{Progress, Request};
 use crate::process::{Change, Changes, is_in_front};
 use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -17,36 +17,10 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const TICK: Duration = Duration::from_millis(100);
 
 /// What somebody at the console wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Wish {
-    /// To tell an agent something.
-    Say {
-        /// The agent.
-        agent: Id,
-        /// The words.
-        text: String,
-    },
-    /// To end one agent, or all.
-    Stop {
-        /// The agent.
-        agent: Option<Id>,
-    },
-    /// To stop an agent's turn.
-    Interrupt {
-        /// The agent.
-        agent: Id,
-    },
-    /// To answer a permission question.
-    Permission {
-        /// The agent.
-        agent: Id,
-        /// The question.
-        request: String,
-        /// Whether it may, this once.
-        allow: bool,
-        /// What is answered, if it asks something.
-        answer: Option<String>,
-    },
+    /// Something of runs.
+    Ask(Request),
     /// To look no more.
     Leave,
 }
@@ -286,7 +260,7 @@ impl Console {
                 self.mode = Mode::Line { of: of(alive?), text: String::new() };
             }
             Key::Char('x') => self.mode = Mode::Line { of: Purpose::Stop(alive), text: String::new() },
-            Key::Char('i') => return Some(Wish::Interrupt { agent: alive? }),
+            Key::Char('i') => return Some(Wish::Ask(Request::Interrupt { agent: alive? })),
             Key::Char('q') | Key::End if self.role != Role::Watcher => return Some(Wish::Leave),
             Key::Char('q') | Key::End => {
                 self.mode = Mode::Line { of: Purpose::Stop(None), text: String::new() };
@@ -329,12 +303,16 @@ impl Console {
                     return None;
                 };
                 // What was answered elsewhere meanwhile is not asked any more.
-                Some(Wish::Permission { agent, request: question.request, allow, answer })
+                let request = question.request;
+                Some(Wish::Ask(Request::Permission { agent, request, allow, answer }))
             }
-            (Purpose::Stop(agent), None) => (yes == Some(true)).then_some(Wish::Stop { agent: *agent }),
-            (Purpose::Say(agent) | Purpose::Talk(agent) | Purpose::Permission(agent, _), None) => {
-                (!word.is_empty()).then(|| Wish::Say { agent: *agent, text: text.to_owned() })
+            (Purpose::Stop(agent), None) => {
+                let by = "stop".to_owned();
+                (yes == Some(true)).then_some(Wish::Ask(Request::Stop { agent: *agent, by }))
             }
+            (Purpose::Say(agent) | Purpose::Talk(agent) | Purpose::Permission(agent, _), None) => (!word
+                .is_empty())
+            .then(|| Wish::Ask(Request::Message { agent: *agent, text: text.to_owned() })),
         }
     }
 

@@ -344,8 +344,8 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
                 }
                 notifier.take(&next, ctx.ui())?;
             }
-            wish = next_wish(&mut console) => if let Some((agent, request)) = request(wish) {
-                let asks = asks.clone();
+            wish = next_wish(&mut console) => if let Wish::Ask(request) = wish {
+                let (agent, asks) = (request.agent().copied(), asks.clone());
                 asked.spawn(async move { (agent, asks.ask(request).await) });
             },
             Some(Ok((agent, Err(why)))) = asked.join_next() => if let Some(console) = &mut console {
@@ -394,20 +394,6 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     }
     ended?;
     Ok(session)
-}
-
-/// What somebody at the console wants, as it is asked of the session, and of which agent.
-fn request(wish: Wish) -> Option<(Option<Id>, Request)> {
-    let by = "stop".to_owned();
-    Some(match wish {
-        Wish::Say { agent, text } => (Some(agent), Request::Message { agent, text }),
-        Wish::Stop { agent } => (agent, Request::Stop { agent, by }),
-        Wish::Interrupt { agent } => (Some(agent), Request::Interrupt { agent }),
-        Wish::Permission { agent, request, allow, answer } => {
-            (Some(agent), Request::Permission { agent, request, allow, answer })
-        }
-        Wish::Leave => return None,
-    })
 }
 
 /// One line an agent.

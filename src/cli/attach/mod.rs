@@ -13,7 +13,7 @@ use crate::model::{Agent, Id, Outcome};
 use crate::orchestrate::control::{Ask, Refusal};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
 use crate::orchestrate::status::{self, Activity};
-use crate::orchestrate::supervise::{Finished, Progress};
+use crate::orchestrate::supervise::{Finished, Progress, Request};
 use crate::process::Interrupts;
 use look::{How, Seen, look};
 use std::collections::HashMap;
@@ -151,7 +151,7 @@ impl<'a> Party<'a> {
                 Some((agent, seen)) = self.seen.recv() => self.take(agent, seen)?,
                 wish = next_wish(&mut self.console) => match wish {
                     Wish::Leave => return Ok(true),
-                    wish => self.ask(wish),
+                    Wish::Ask(wish) => self.ask(wish),
                 },
                 _ = interrupts.next() => return Ok(true),
                 _ = poll.tick() => self.poll()?,
@@ -248,15 +248,16 @@ impl<'a> Party<'a> {
     }
 
     /// Hands a wish to whoever watches the agent.
-    fn ask(&mut self, wish: Wish) {
+    fn ask(&mut self, wish: Request) {
         let (agent, ask) = match wish {
-            Wish::Say { agent, text } => (agent, Ask::Message { agent, text }),
-            Wish::Stop { agent: Some(agent) } => (agent, Ask::Stop { agent: Some(agent), now: false }),
-            Wish::Interrupt { agent } => (agent, Ask::Interrupt { agent }),
-            Wish::Permission { agent, request, allow, answer } => {
+            Request::Message { agent, text } => (agent, Ask::Message { agent, text }),
+            Request::Stop { agent: Some(agent), .. } => (agent, Ask::Stop { agent: Some(agent), now: false }),
+            Request::Interrupt { agent } => (agent, Ask::Interrupt { agent }),
+            Request::Permission { agent, request, allow, answer } => {
                 (agent, Ask::Permission { agent, request, allow, answer })
             }
-            Wish::Stop { agent: None } | Wish::Leave => return,
+            // Those of others are ended one by one.
+            Request::Stop { agent: None, .. } | Request::Kill { .. } => return,
         };
         let handed = self.looks.get(&agent).is_some_and(|look| look.asks.try_send(ask).is_ok());
         if !handed {
