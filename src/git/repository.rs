@@ -130,6 +130,11 @@ impl Repository {
         &self.common_dir
     }
 
+    /// How a path is told: by where it is in the git directory that all worktrees share, or whole if it is elsewhere.
+    pub fn shown(&self, path: &Path) -> String {
+        path.strip_prefix(self.common_dir()).unwrap_or(path).display().to_string()
+    }
+
     /// The root of this checkout; `None` in a bare repository.
     pub fn work_dir(&self) -> Option<&Path> {
         self.work_dir.as_deref()

@@ -216,12 +216,8 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
     }
 }
 
-fn shown(repo: &Repository, path: &Path) -> String {
-    path.strip_prefix(repo.common_dir()).unwrap_or(path).display().to_string()
-}
-
 fn of_path(repo: &Repository, kind: Kind, path: PathBuf, reason: &str) -> Item {
-    let (subject, bytes) = (shown(repo, &path), size(&path));
+    let (subject, bytes) = (repo.shown(&path), size(&path));
     Item { kind, subject, reason: reason.to_owned(), bytes, what: What::Path(path) }
 }
 

@@ -57,7 +57,7 @@ pub(super) fn locks(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
     let now = store.clock().now().as_millis();
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for lock in repo.lock_files().into_iter().filter(|lock| now.saturating_sub(lock.since) > OLD_LOCK) {
-        let shown = lock.path.strip_prefix(repo.common_dir()).unwrap_or(&lock.path).display().to_string();
+        let shown = repo.shown(&lock.path);
         let is_ours = shown.starts_with("refs/orchestra/") || shown.starts_with("refs/notes/orchestra/");
         if is_ours { ours.push(shown) } else { theirs.push(shown) }
     }

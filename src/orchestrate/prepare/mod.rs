@@ -106,8 +106,8 @@ pub(super) fn prepare(
     let mut prepared = Prepared::default();
     // Of a git that was killed with its agent: the next one's git would stop at them.
     for lock in task.repo.break_worktree_locks(worktree)? {
-        let shown = lock.strip_prefix(task.repo.common_dir()).unwrap_or(&lock);
-        prepared.said.push(format!("removed {}, which a dead process left behind", shown.display()));
+        let shown = task.repo.shown(&lock);
+        prepared.said.push(format!("removed {shown}, which a dead process left behind"));
     }
     give_ports(task, worktree, &mut prepared)?;
     if !worktree.is_unprepared() {

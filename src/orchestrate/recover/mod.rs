@@ -139,13 +139,13 @@ fn empty_file(repo: &Repository, path: &Path) -> Recovered {
     if path.extension().is_some_and(|end| end == "lock") {
         return stale_lock(repo, path);
     }
-    let shown = path.strip_prefix(repo.common_dir()).unwrap_or(path).display().to_string();
+    let shown = repo.shown(path);
     let text = format!("removed {shown}, which was empty: the power went while it was written");
     Recovered::mended(Fault::EmptyFile, shown, text)
 }
 
 fn stale_lock(repo: &Repository, lock: &Path) -> Recovered {
-    let shown = lock.strip_prefix(repo.common_dir()).unwrap_or(lock).display().to_string();
+    let shown = repo.shown(lock);
     let text = format!("removed {shown}, which a dead process left behind");
     Recovered::mended(Fault::StaleLock, shown, text)
 }

@@ -42,8 +42,7 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         // Nobody of it is left: a git of its own that was ended with it holds its locks for ever.
         match repo.mend_after_agent(&plan.worktree, plan.lease.info().since.as_millis()) {
             Ok(locks) => saved.notices.extend(locks.iter().map(|lock| {
-                let shown = lock.strip_prefix(repo.common_dir()).unwrap_or(lock);
-                format!("removed {}, which a git of its own left that was killed", shown.display())
+                format!("removed {}, which a git of its own left that was killed", repo.shown(lock))
             })),
             Err(e) => saved.notices.push(chain(&e)),
         }
