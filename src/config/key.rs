@@ -49,9 +49,14 @@ impl fmt::Display for Value {
 enum Type {
     Text,
     Name,
-    Integer { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
     Count,
     List,
+    /// A line for the shell, or a program and its arguments.
+    Command,
     Duration,
     Money,
     Size,
@@ -85,6 +90,7 @@ const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
 /// What may keep its program from what is not its own: the words of [`crate::model::Sandbox`].
 const SANDBOXES: &[&str] = &["none", "landlock", "bubblewrap"];
 const A_LIST: &str = "a list of words";
+const A_COMMAND: &str = "a line for the shell such as `cargo test`, or a list of words";
 const A_COUNT: &str = "a number from 1 such as `50`, `200k` or `2M`";
 const DOLLARS: &str = "US dollars such as `2.50`";
 const A_SPAN: &str = "a time span such as `90s`, `10m` or `2h`";
@@ -127,6 +133,27 @@ const KEYS: &[Key] = &[
         "`own` or `shared`",
         "whether each agent builds in its worktree, or all in directories that they share",
     ),
+    restricted(
+        "gates",
+        Type::List,
+        A_LIST,
+        "the gates that a merge must pass, in order; without it all that there are, by name",
+    ),
+    key(
+        "gate-failure",
+        Type::Choice(&["ask", "put-aside"]),
+        "`ask` or `put-aside`",
+        "what becomes of a branch with which a gate fails: a person is asked, or it is left out",
+    ),
+    restricted("gate.*.run", Type::Command, A_COMMAND, "what must succeed before a merge lands"),
+    key("gate.*.timeout", Type::Duration, A_SPAN, "how long it may take"),
+    key(
+        "gate.*.retries",
+        Type::Integer { min: 0, max: 9 },
+        "a number from 0 to 9",
+        "how often it is run again on the same commit when it fails",
+    ),
+    restricted("gate.*.pass-env", Type::List, A_LIST, "variables of your environment that it gets"),
     key("zone.*.paths", Type::List, A_LIST, "the directories that worktrees of a zone are limited to"),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
     key("memory-floor", Type::Size, A_SIZE, "with less memory left than this no agent starts beside others"),
@@ -286,9 +313,14 @@ impl Key {
         self.restricted
     }
 
-    /// Whether a value is a list of words.
-    pub(super) fn is_list(&self) -> bool {
-        self.kind == Type::List
+    /// Whether a value may be a list of words.
+    pub(super) const fn takes_list(&self) -> bool {
+        matches!(self.kind, Type::List | Type::Command)
+    }
+
+    /// Whether a value must be one.
+    pub(super) const fn is_list(&self) -> bool {
+        matches!(self.kind, Type::List)
     }
 
     /// What its values look like, for messages.
@@ -313,10 +345,13 @@ impl Key {
         if self.kind == Type::List {
             return Some(Value::List(words.to_vec()));
         }
+        if self.kind == Type::Command && words.len() > 1 {
+            return Some(Value::List(words.to_vec()));
+        }
         // git config may say a key several times: the last one counts.
         let text = words.last()?;
         match self.kind {
-            Type::List | Type::Text => Some(Value::Text(text.clone())),
+            Type::List | Type::Text | Type::Command => Some(Value::Text(text.clone())),
             Type::Name => text.parse::<crate::model::Name>().ok().map(|_| Value::Text(text.clone())),
             Type::Integer { min, max } => {
                 text.parse().ok().filter(|number| (min..=max).contains(number)).map(Value::Integer)

@@ -10,6 +10,7 @@
 
 mod agent_file;
 pub mod approval;
+mod gate;
 mod key;
 mod profile;
 pub mod program;
@@ -17,6 +18,7 @@ mod source;
 mod team;
 
 pub use agent_file::{AGENT_FILES, AgentFile, MAX_AGENT_FILE, Skipped};
+pub use gate::Gate;
 pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
@@ -72,6 +74,14 @@ pub enum Error {
     /// A team is not one.
     #[error("use the team `{name}`: {why}")]
     Team {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A gate is not one.
+    #[error("use the gate `{name}`: {why}")]
+    Gate {
         /// Its name.
         name: String,
         /// What is wrong with it.
@@ -520,6 +530,22 @@ impl Settings {
     /// A team by its name. Fails if any part of it needs an approval that is not there.
     pub fn team(&self, name: &str) -> Result<Team, Error> {
         team::settle(self, name)
+    }
+
+    /// The gates that merges must pass, in order; `only` these, if any are named. Fails if any part of them needs an
+    /// approval that is not there.
+    pub fn gates(&self, only: &[String]) -> Result<Vec<Gate>, Error> {
+        gate::settle(self, only)
+    }
+
+    /// The names of all gates, approved or not.
+    pub fn gate_names(&self) -> BTreeSet<String> {
+        gate::names(self)
+    }
+
+    /// Whether a branch with which a gate fails is left out without asking.
+    pub fn puts_aside(&self) -> bool {
+        self.text("gate-failure") == Some("put-aside")
     }
 
     /// A profile as it would be if all of it were approved: to look at, never to run.

@@ -227,7 +227,7 @@ impl Reader {
             match value {
                 toml::Value::Table(inner) => self.table(&key, inner, origin)?,
                 toml::Value::Array(items) => {
-                    let is_list = Key::find(&key).is_none_or(Key::is_list);
+                    let is_list = Key::find(&key).is_none_or(Key::takes_list);
                     match items.iter().map(word).collect::<Option<Vec<String>>>() {
                         Some(words) if is_list => self.add(key, &words, origin.clone())?,
                         _ => return Err(mismatch(key, origin, value)),
