@@ -7,6 +7,7 @@
 mod ancestry;
 mod checkout;
 mod commit;
+mod detached;
 mod diff;
 mod error;
 mod fingerprint;

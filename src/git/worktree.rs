@@ -62,19 +62,20 @@ pub struct NewWorktree<'a> {
 
 /// What was about to happen to a worktree. Written before, deleted after.
 #[derive(Debug, Serialize, Deserialize)]
-struct Intent {
-    action: Action,
-    name: Name,
-    path: PathBuf,
-    branch: String,
-    base: Option<ObjectId>,
+pub(super) struct Intent {
+    pub(super) action: Action,
+    pub(super) name: Name,
+    pub(super) path: PathBuf,
+    /// Its branch; none for one that has a commit checked out.
+    pub(super) branch: String,
+    pub(super) base: Option<ObjectId>,
     /// Whether the branch was there before.
-    had_branch: bool,
+    pub(super) had_branch: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Action {
+pub(super) enum Action {
     Add,
     Remove,
 }
@@ -249,7 +250,7 @@ impl Repository {
     }
 
     /// Does what `intent` says: registers under the lock, and checks out without it.
-    fn make_worktree(
+    pub(super) fn make_worktree(
         &self,
         lock: FileLock,
         intent: &Intent,
@@ -376,8 +377,9 @@ impl Repository {
         }
         remove_dir(&git_dir)?;
         // The ref's own lock, if git died while moving it; only whoever holds our lock makes these branches.
-        let lock = self.common_dir().join(format!("{}.lock", intent.branch));
-        remove_file(&lock)?;
+        if !intent.branch.is_empty() {
+            remove_file(&self.common_dir().join(format!("{}.lock", intent.branch)))?;
+        }
         if let (false, Some(base)) = (intent.had_branch, &intent.base)
             && self.find_ref(&intent.branch)?.as_ref() == Some(base)
         {
@@ -442,7 +444,7 @@ pub(super) fn create_private(dir: &Path) -> Result<(), Error> {
     made.map_err(|e| Error::file("create", dir, e))
 }
 
-fn taken(what: &'static str, name: &str) -> Error {
+pub(super) fn taken(what: &'static str, name: &str) -> Error {
     Error::Taken { what, name: name.to_owned() }
 }
 
@@ -455,7 +457,7 @@ fn remove_held(held: FileLock, path: &Path) -> Result<(), Error> {
 }
 
 /// Where a worktree called `name` goes below `root`, which is made; nothing may be there.
-fn free_path(root: &Path, name: &Name) -> Result<PathBuf, Error> {
+pub(super) fn free_path(root: &Path, name: &Name) -> Result<PathBuf, Error> {
     std::fs::create_dir_all(root).map_err(|e| Error::file("create", root, e))?;
     let root = root.canonicalize().map_err(|e| Error::file("find", root, e))?;
     let path = root.join(name.as_str());

@@ -35,7 +35,7 @@ pub use memory::{available_memory, memory_kills};
 pub use port::is_port_free;
 pub use presence::is_at_work;
 pub use sandbox::{COMMAND as CONFINE, Confiners, Reach, SandboxError, become_confined, confine};
-pub use signal::{Change, Changes, Interrupt, Interrupts, is_in_front};
+pub use signal::{Change, Changes, Heed, Interrupt, Interrupts, Watch, is_in_front};
 pub use socket::{Connection, Lines, Listener};
 pub use tree::{end_orphans, sweep_strays};
 pub use watched::Cut;

@@ -1,6 +1,8 @@
 //! The signals that ask this process to end: the first means "cleanly", the second "now".
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
@@ -62,6 +64,79 @@ impl Interrupts {
     pub const fn first(&self) -> Option<i32> {
         self.first
     }
+}
+
+/// Whoever works without waiting for signals asks this now and then whether one came.
+///
+/// As long as somebody holds a [`Heed`], a first signal is only noted; at any other time, and the second time, it ends
+/// the process as it would have without us.
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    signal: AtomicI32,
+    heeded: AtomicUsize,
+}
+
+/// Work that ends by itself, cleanly, when a signal is noted.
+#[derive(Debug)]
+pub struct Heed(Arc<Noted>);
+
+impl Watch {
+    /// Starts to listen, in a thread of its own, until the process ends.
+    pub fn begin() -> io::Result<Self> {
+        let noted = Arc::new(Noted::default());
+        let watch = Self(Arc::clone(&noted));
+        let (ready, begun) = std::sync::mpsc::channel();
+        let listen = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let listening = runtime.and_then(|runtime| {
+                let interrupts = runtime.block_on(async { Interrupts::listen() })?;
+                Ok((runtime, interrupts))
+            });
+            let (runtime, mut interrupts) = match listening {
+                Ok(listening) => listening,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let _ = ready.send(Ok(()));
+            runtime.block_on(async {
+                loop {
+                    let signal = interrupts.next().await;
+                    noted.signal.store(signal.signal(), Ordering::SeqCst);
+                    if noted.heeded.load(Ordering::SeqCst) == 0 {
+                        end(signal.signal());
+                    }
+                }
+            });
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+        begun.recv().map_err(|_| io::Error::other("the thread that listens for signals is gone"))??;
+        Ok(watch)
+    }
+
+    /// Begins work that ends by itself when [`Watch::signal`] says so. Dropping it ends that.
+    pub fn heed(&self) -> Heed {
+        self.0.heeded.fetch_add(1, Ordering::SeqCst);
+        Heed(Arc::clone(&self.0))
+    }
+
+    /// The signal that came, if one did.
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.0.signal.load(Ordering::SeqCst)).filter(|&signal| signal != 0)
+    }
+}
+
+impl Drop for Heed {
+    fn drop(&mut self) {
+        self.0.heeded.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Ends the process as a shell reports one that died of `signal`.
+#[expect(clippy::exit, reason = "what the signal would have done if nobody listened")]
+fn end(signal: i32) {
+    std::process::exit(128 + signal);
 }
 
 /// What happens to the terminal that a program has.
