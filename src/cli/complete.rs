@@ -1,7 +1,7 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `TEAM`, `KEY`, `BRANCH`, `REMOTE`,
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `TEAM`, `GATE`, `KEY`, `BRANCH`, `REMOTE`,
 //! `OPERATION` or `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
@@ -135,6 +135,7 @@ enum What {
     Decisions,
     Profiles,
     Teams,
+    Gates,
     Settings,
     Branches,
     Remotes,
@@ -151,6 +152,7 @@ impl What {
             "DECISION" => Some(Self::Decisions),
             "PROFILE" => Some(Self::Profiles),
             "TEAM" => Some(Self::Teams),
+            "GATE" => Some(Self::Gates),
             "KEY" => Some(Self::Settings),
             "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
             "REMOTE" => Some(Self::Remotes),
@@ -182,6 +184,9 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
     if what == What::Teams {
         let names = ctx.settings()?.team_names();
         return Ok(names.into_iter().chain([AUTO.to_owned()]).map(CompletionCandidate::new).collect());
+    }
+    if what == What::Gates {
+        return Ok(ctx.settings()?.gate_names().into_iter().map(CompletionCandidate::new).collect());
     }
     if what == What::Settings {
         return Ok(ctx.settings()?.iter().map(|setting| CompletionCandidate::new(&setting.key)).collect());

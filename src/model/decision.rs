@@ -50,6 +50,8 @@ pub struct Decision {
 pub enum DecisionKind {
     /// Two branches change the same place.
     Conflict,
+    /// A gate fails on what a merge made.
+    Gate,
     /// An agent wants to do what its profile does not allow.
     Permission,
     /// An agent asks something.

@@ -25,9 +25,85 @@ pub struct Merge {
     /// The commit that the target was moved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<ObjectId>,
+    /// What its gates said, in the order in which they did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateRun>,
     /// When it was planned.
     #[serde(default)]
     pub created: Timestamp,
+}
+
+/// What a gate said to one commit.
+///
+/// It is data: what is run comes from the settings of whoever runs it, never from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRun {
+    /// Its name.
+    pub gate: String,
+    /// The commit that it was run on.
+    pub commit: ObjectId,
+    /// What came of it.
+    pub outcome: GateOutcome,
+    /// How it failed: `exit code 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether it failed first and passed when it was run again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub flaky: bool,
+    /// How often it was run.
+    #[serde(default)]
+    pub runs: u32,
+    /// How long all of that took, in milliseconds.
+    #[serde(default)]
+    pub ms: u64,
+    /// Where what it printed is, below `.git/orchestra` on the machine that ran it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// The machine that ran it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub machine: String,
+    /// The decision to land all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Id>,
+    /// Who left it out, as `Name <email>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When it was over.
+    #[serde(default)]
+    pub at: Timestamp,
+}
+
+/// What came of a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GateOutcome {
+    /// It succeeded.
+    Passed,
+    /// It failed.
+    Failed,
+    /// It was ended because it took too long.
+    TimedOut,
+    /// It was not run because somebody said so.
+    LeftOut,
+}
+
+impl GateOutcome {
+    /// The word that listings show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed out",
+            Self::LeftOut => "left out",
+        }
+    }
+}
+
+impl GateRun {
+    /// Whether it failed, in whichever way.
+    pub const fn is_failure(&self) -> bool {
+        matches!(self.outcome, GateOutcome::Failed | GateOutcome::TimedOut)
+    }
 }
 
 /// Where a merge stands.

@@ -25,7 +25,9 @@ pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};
 pub use event::{Event, EventKind, ToolTarget};
 pub use finding::{Anchor, Finding, FindingStatus, Severity};
 pub use id::{Id, IdError, Kind, Name, NameError};
-pub use merge::{Conflict, Merge, MergeStatus, PlanScore, Resolution, Side, Step, StepStatus};
+pub use merge::{
+    Conflict, GateOutcome, GateRun, Merge, MergeStatus, PlanScore, Resolution, Side, Step, StepStatus,
+};
 pub use object_id::{ObjectId, ObjectIdError};
 pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
 pub use sandbox::Sandbox;

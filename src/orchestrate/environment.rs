@@ -124,6 +124,15 @@ pub(super) fn of_hook(
     put_together(ours, "", pass_env, &BTreeMap::new(), agent, run, program_dir)
 }
 
+/// The same for what is run on what a merge made: there is no agent, and no `git orchestra` where what agents wrote
+/// could call it.
+pub(super) fn of_gate(
+    ours: &BTreeMap<OsString, OsString>,
+    pass_env: &[String],
+) -> BTreeMap<OsString, OsString> {
+    passed(ours, "", pass_env)
+}
+
 /// Adds where everything is. Names of branches are given without `refs/heads/`.
 pub(super) fn add_places(
     env: &mut BTreeMap<OsString, OsString>,
@@ -156,14 +165,11 @@ fn short(branch: &str) -> &str {
     branch.strip_prefix("refs/heads/").unwrap_or(branch)
 }
 
-fn put_together(
+/// What `program` may see of the user's environment, and what every program is told.
+fn passed(
     ours: &BTreeMap<OsString, OsString>,
     program: &str,
     pass_env: &[String],
-    set_env: &BTreeMap<String, String>,
-    agent: &Agent,
-    run: u32,
-    program_dir: Option<&Path>,
 ) -> BTreeMap<OsString, OsString> {
     let prefixes: Vec<&str> = PROGRAM_PREFIXES
         .iter()
@@ -186,7 +192,6 @@ fn put_together(
     };
     let mut env: BTreeMap<OsString, OsString> =
         ours.iter().filter(|(key, _)| may(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
-    let mut set = |key: &str, value: &OsStr| env.insert(key.into(), value.to_owned());
     // Nobody is there to answer a pager, an editor or a password prompt.
     for (key, value) in [
         ("TERM", "dumb"),
@@ -202,8 +207,22 @@ fn put_together(
         ("GIT_CONFIG_KEY_1", "core.fsyncMethod"),
         ("GIT_CONFIG_VALUE_1", "batch"),
     ] {
-        set(key, value.as_ref());
+        env.insert(key.into(), value.into());
     }
+    env
+}
+
+fn put_together(
+    ours: &BTreeMap<OsString, OsString>,
+    program: &str,
+    pass_env: &[String],
+    set_env: &BTreeMap<String, String>,
+    agent: &Agent,
+    run: u32,
+    program_dir: Option<&Path>,
+) -> BTreeMap<OsString, OsString> {
+    let mut env = passed(ours, program, pass_env);
+    let mut set = |key: &str, value: &OsStr| env.insert(key.into(), value.to_owned());
     for (key, value) in set_env {
         set(key, value.as_ref());
     }

@@ -69,6 +69,8 @@ pub enum Kind {
     Tracking,
     /// What kept a merge together that has landed.
     Merge,
+    /// What the gates of a merge that is over printed.
+    Gate,
     /// Caches.
     Cache,
     /// Temporary files of processes that are gone.
@@ -86,6 +88,7 @@ impl Kind {
             Self::Transcripts => "transcripts",
             Self::Tracking => "tracking",
             Self::Merge => "merge",
+            Self::Gate => "gate",
             Self::Cache => "cache",
             Self::Temporary => "temporary",
         }
@@ -116,6 +119,8 @@ enum What {
     /// A build directory that agents share, as long as none of them runs.
     Shared(PathBuf),
     Ref(String, ObjectId),
+    /// The worktree in which merges are tried.
+    Trying,
 }
 
 /// What became of an item.
@@ -152,6 +157,7 @@ pub fn plan(store: &Store, options: PruneOptions, worktree_root: &Path) -> Resul
             items.push(Item { what: What::Shared(dir), ..item });
         }
     }
+    gates(store, &state, options, now, &mut items)?;
     let cache = repo.local_dir().join("cache");
     if cache.is_dir() {
         items.push(of_path(repo, Kind::Cache, cache, "made again when it is needed"));
@@ -204,6 +210,7 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
             gone.map_err(|e| Error::file("remove", path, e))?;
             Ok(None)
         }
+        What::Trying => super::merge::gate::remove(store.repo()).map(|()| None),
         What::Ref(name, tip) => {
             let edit = RefEdit { name: name.clone(), new: None, expected: Expected::At(tip.clone()) };
             store.transact(|transaction| {
@@ -361,6 +368,32 @@ fn rescues(
         ])?;
         if !holder.is_empty() {
             items.push(of_ref(Kind::Rescue, name, tip, format!("all of it is in {holder}")));
+        }
+    }
+    Ok(())
+}
+
+/// The worktree in which merges are tried, and what gates of merges that are over printed.
+fn gates(
+    store: &Store,
+    state: &State,
+    options: PruneOptions,
+    now: Timestamp,
+    items: &mut Vec<Item>,
+) -> Result<(), Error> {
+    let repo = store.repo();
+    if let Some(worktree) = repo.find_trying()?
+        && !super::merge::gate::are_at_work(repo)
+    {
+        let reason = "merges are tried in it; made again for the next gate";
+        let item = of_path(repo, Kind::Build, worktree.path, reason);
+        items.push(Item { what: What::Trying, ..item });
+    }
+    for (id, dir) in super::merge::gate::kept(store) {
+        let merge = state.get::<Merge>(&id)?;
+        if merge.is_none_or(|merge| !merge.status.is_open() && now.since(merge.created) >= options.older_than)
+        {
+            items.push(of_path(repo, Kind::Gate, dir, "what its gates printed; that merge is over"));
         }
     }
     Ok(())

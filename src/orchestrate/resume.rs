@@ -100,7 +100,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
 fn answers(decisions: &[Decision], agent: &Id) -> BTreeMap<String, (String, Ruling)> {
     let concerns = |decision: &&Decision| {
         decision.agent.as_ref() == Some(agent)
-            && decision.kind != DecisionKind::Conflict
+            && matches!(decision.kind, DecisionKind::Permission | DecisionKind::Question)
             && decision.status == DecisionStatus::Answered
     };
     let answer = |decision: &Decision| {

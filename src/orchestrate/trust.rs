@@ -50,7 +50,11 @@ pub(super) fn remember(repo: &Repository) -> Result<(), Error> {
 
 /// Forgets what was remembered once it is what is there and nobody runs.
 pub(super) fn forget(repo: &Repository) {
-    if path(repo).exists() && lease::live(repo).is_empty() && matches!(find_change(repo), Ok(None)) {
+    if path(repo).exists()
+        && lease::live(repo).is_empty()
+        && !super::merge::gate::are_at_work(repo)
+        && matches!(find_change(repo), Ok(None))
+    {
         let _ = std::fs::remove_file(path(repo));
     }
 }

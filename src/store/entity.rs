@@ -145,6 +145,7 @@ impl Entity for Merge {
         Scalar("score"),
         Scalar("head"),
         Scalar("landed"),
+        Scalar("gates"),
         Scalar("created"),
     ];
 

@@ -83,6 +83,15 @@ fn samples() -> Vec<(&'static str, Record)> {
         "score": {"branches": 3, "before_person": 2, "conflict_steps": 1, "naive_before_person": 1,
             "naive_conflict_steps": 2},
         "head": oid("1"), "landed": oid("1"), "created": 1_795_000_000_000_u64});
+    let mut gated = merge.clone();
+    gated["gates"] = json!([
+        {"gate": "test", "commit": oid("1"), "outcome": "failed", "why": "exit code 1", "runs": 2, "ms": 1200,
+            "output": "gates/merge/2-test.log", "machine": "g3mvk8", "decision": id(4), "at": 1_795_000_000_000_u64},
+        {"gate": "build", "commit": oid("1"), "outcome": "passed", "flaky": true, "runs": 2, "ms": 900,
+            "machine": "g3mvk8", "at": 1_795_000_000_000_u64},
+        {"gate": "lint", "commit": oid("1"), "outcome": "left-out", "by": "Ada <ada@example.org>"}]);
+    let mut asked = decision.clone();
+    asked["kind"] = json!("gate");
     let mut contested = written::<Task>(&task);
     let mut other = contested.clone();
     let mut edited: Task = contested.entity().unwrap();
@@ -117,6 +126,8 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),
         ("merge", written::<Merge>(&merge)),
+        ("merge-gated", written::<Merge>(&gated)),
+        ("decision-gate", written::<Decision>(&asked)),
     ]
 }
 

@@ -25,6 +25,7 @@ mod doctor;
 mod drain;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
+mod gates;
 mod gc;
 mod generated;
 mod harness;

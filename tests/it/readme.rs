@@ -86,6 +86,21 @@ fn worktrees_are_made_ready_as_the_readme_shows_it() {
     run_session(&sandbox, "worktrees");
 }
 
+#[test]
+fn gates_are_as_the_readme_shows_them() {
+    let mut sandbox = crate::merge::fleet(&[
+        ("iso-dates", &[("iso", "2026-11-20\n")]),
+        ("relative-dates", &[("relative", "today\n"), ("broken", "")]),
+        ("explain-the-formats", &[("manual", "Dates\n")]),
+    ]);
+    sandbox.set_env("COLUMNS", "100");
+    sandbox.write("tests.sh", "test ! -e broken || { echo 'today: no such date'; exit 1; }\n");
+    sandbox.commit("tests");
+    let config = "[gate.test]\nrun = \"sh tests.sh\"\ntimeout = \"5m\"\n";
+    sandbox::write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    run_session(&sandbox, "gates");
+}
+
 const DATES: &str = "\
 # Prints the date that its argument means, as year-month-day.
 parse() {

@@ -26,6 +26,7 @@ impl<'a> Shown<'a> {
 pub(crate) const fn kind_word(kind: DecisionKind) -> &'static str {
     match kind {
         DecisionKind::Conflict => "conflict",
+        DecisionKind::Gate => "gate",
         DecisionKind::Permission => "permission",
         DecisionKind::Question => "question",
     }

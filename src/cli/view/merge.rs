@@ -1,9 +1,9 @@
 //! Merges.
 
 use super::agent::branch_name;
-use super::{Page, when};
+use super::{Page, span, when};
 use crate::cli::ui::{Label, Painter};
-use crate::model::{Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp};
+use crate::model::{GateOutcome, GateRun, Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp};
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -80,5 +80,53 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
         }
     }
     page.raw(&steps);
+    if !merge.gates.is_empty() {
+        page.raw(&format!("\n{}\n", painter.paint(Label::Heading, "gates")));
+    }
+    for run in &merge.gates {
+        page.raw(&gate(merge, run, painter));
+    }
     page.into_text()
+}
+
+/// `  test failed on the first 2 branches at 1f2e3d4c, 2 runs in 8s: exit code 1`
+fn gate(merge: &Merge, run: &GateRun, painter: Painter) -> String {
+    let label = match run.outcome {
+        GateOutcome::Passed if run.flaky => Label::Attention,
+        GateOutcome::Passed => Label::Good,
+        GateOutcome::LeftOut => Label::Attention,
+        GateOutcome::Failed | GateOutcome::TimedOut => Label::Bad,
+    };
+    let commit = painter.paint(Label::Commit, run.commit.short());
+    let step = merge.steps.iter().find(|step| step.commit.as_ref() == Some(&run.commit));
+    let on = match step {
+        Some(step) => format!("with {} at {commit}", painter.paint(Label::Agent, step.name.as_str())),
+        None if run.commit == merge.target_tip => format!("on the target at {commit}"),
+        None => format!("at {commit}"),
+    };
+    let word = painter.paint(label, run.outcome.word());
+    let mut text = format!("  {} {word} {on}", painter.paint(Label::Title, &run.gate));
+    if run.runs > 0 {
+        let took = span(std::time::Duration::from_millis(run.ms));
+        let runs = if run.runs == 1 { String::new() } else { format!("{} runs, ", run.runs) };
+        let _ = write!(text, "{}", painter.paint(Label::Dim, format!(" ({runs}{took})")));
+    }
+    if run.flaky {
+        let _ = write!(text, ", {}", painter.paint(Label::Attention, "flaky"));
+    }
+    if let Some(why) = &run.why {
+        let _ = write!(text, ": {}", painter.paint(Label::Plain, why));
+    }
+    if run.decision.is_some() {
+        let _ = write!(text, ", {}", painter.paint(Label::Attention, "landed all the same"));
+    }
+    if let Some(by) = &run.by {
+        let _ = write!(text, ", {}", painter.paint(Label::Dim, format!("by {by}")));
+    }
+    if let Some(output) = run.output.as_ref().filter(|_| run.is_failure()) {
+        let place = format!(".git/orchestra/{output} on {}", run.machine);
+        let _ = write!(text, "\n     {}", painter.paint(Label::Path, place));
+    }
+    text.push('\n');
+    text
 }

@@ -16,7 +16,8 @@ pub(super) fn worktrees(store: &Store, _: &DoctorOptions) -> Result<Check, Error
     let agents: Vec<Agent> = store.state()?.all::<Agent>()?;
     let live: BTreeSet<&str> =
         agents.iter().filter(|agent| agent.removed.is_none()).map(|agent| agent.name.as_str()).collect();
-    let own = repo.own_worktrees()?;
+    let mut own = repo.own_worktrees()?;
+    own.retain(|worktree| !worktree.is_for_trying());
     let mut broken = recover::lost_agents(store)?;
     for worktree in own.iter().filter(|one| !one.is_intact() && one.path.symlink_metadata().is_ok()) {
         if broken.iter().any(|lost| lost.subject == worktree.name) {

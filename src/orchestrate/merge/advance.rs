@@ -7,16 +7,18 @@
 
 use super::answer::question;
 use super::conflict::ConflictStep;
+use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
 use super::resolve::resolve;
 use super::step::{Attempt, Maker, Words, attempt};
 use super::{Error, Plan, keep_ref, new_objects, short_branch};
-use crate::git::{Expected, RefEdit};
+use crate::git::{Expected, NoteEdit, RefEdit};
 use crate::model::{
-    Agent, Decision, DecisionStatus, Id, Merge, MergeStatus, Name, ObjectId, Step, StepStatus, Task,
+    Agent, Decision, DecisionStatus, Finding, GateRun, Id, Merge, MergeStatus, Name, ObjectId, Step,
+    StepStatus, Task,
 };
 use crate::orchestrate::trust;
-use crate::store::{State, Store, Transaction};
+use crate::store::{FINDINGS_NOTES, State, Store, Transaction};
 
 /// How far a merge came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,15 @@ pub enum Progress {
         decision: Decision,
         /// What it is about.
         conflict: Box<ConflictStep>,
+    },
+    /// A gate fails, and a decision about that is open.
+    GateFailed {
+        /// The merge.
+        merge: Merge,
+        /// The question.
+        decision: Decision,
+        /// How it failed.
+        failure: Box<GateFailure>,
     },
     /// Everything is merged, and the target's checkout is in the way.
     Blocked {
@@ -68,6 +79,24 @@ pub enum Remark {
     },
     /// The accumulated commit is not in this repository; it is made again.
     Rebuilt,
+    /// Something is done that may take a while.
+    Busy(&'static str),
+    /// A gate is run.
+    Gating {
+        /// Its name.
+        gate: String,
+        /// How many branches were merged into what it is run on.
+        branches: usize,
+        /// The how-manieth time it is run on that.
+        run: u32,
+    },
+    /// A gate has said something.
+    Gated {
+        /// What.
+        run: GateRun,
+        /// How many branches were merged into what it was run on.
+        branches: usize,
+    },
 }
 
 /// How often a merge is redone because its target moved, before it is given up for now.
@@ -87,6 +116,7 @@ pub fn start(store: &Store, plan: &Plan) -> Result<Merge, Error> {
         score: plan.score,
         head: plan.head.clone(),
         landed: None,
+        gates: Vec::new(),
         created: store.clock().now(),
     };
     let objects = new_objects(store.repo(), &merge.head, &known(&merge))?;
@@ -117,12 +147,18 @@ pub fn find_open(state: &State, target: Option<&str>) -> Result<Option<Merge>, E
     Ok(open.pop())
 }
 
-/// Goes on with a merge until it has landed or somebody is needed. Says what happens through `say`.
+/// Goes on with a merge until it has landed or somebody is needed. Says what happens through `say`. Nothing lands that
+/// does not pass the gates of `gating`.
 ///
 /// # Errors
-/// [`Error::NotOpen`] if it is over, [`Error::MovedOn`] if another process goes on with it at the same time; the
-/// target has not moved then.
-pub fn advance(store: &Store, id: &Id, say: &mut dyn FnMut(Remark)) -> Result<Progress, Error> {
+/// [`Error::NotOpen`] if it is over, [`Error::MovedOn`] if another process goes on with it at the same time,
+/// [`Error::Interrupted`] if nobody waits for a gate any more; the target has not moved then.
+pub fn advance(
+    store: &Store,
+    id: &Id,
+    gating: &Gating<'_>,
+    say: &mut dyn FnMut(Remark),
+) -> Result<Progress, Error> {
     trust::require_unchanged(store.repo())?;
     for _ in 0..RESTLESS {
         let state = store.state()?;
@@ -130,12 +166,20 @@ pub fn advance(store: &Store, id: &Id, say: &mut dyn FnMut(Remark)) -> Result<Pr
         if !stored.status.is_open() {
             return Err(Error::NotOpen { id: *id, status: stored.status });
         }
-        let mut run = Run { store, state: &state, merge: stored.clone(), stored, say: &mut *say };
+        let merge = stored.clone();
+        let mut run = Run { store, state: &state, merge, stored, noticed: Vec::new(), say: &mut *say };
         run.look_around()?;
-        if let Some(progress) = run.merge_pending()? {
-            return Ok(progress);
+        loop {
+            if let Some(progress) = run.merge_pending()? {
+                return Ok(progress);
+            }
+            // Everything is merged. The commit that is gated is the one that lands.
+            match run.pass_gates(gating)? {
+                Gated::Passed => break,
+                Gated::Again => {}
+                Gated::Stopped(progress) => return Ok(*progress),
+            }
         }
-        // Everything is merged. Gates are run here, on `merge.head`: the commit that is gated is the one that lands.
         let merge = run.merge;
         match land(store, &merge)? {
             Landing::Landed(merge) => return Ok(Progress::Landed(merge)),
@@ -169,14 +213,16 @@ fn keep(merge: &Merge) -> RefEdit {
 }
 
 /// One process's attempt to go on with a merge.
-struct Run<'a> {
-    store: &'a Store,
-    state: &'a State,
+pub(super) struct Run<'a> {
+    pub(super) store: &'a Store,
+    pub(super) state: &'a State,
     /// As it is in the state.
     stored: Merge,
     /// As it is being worked on.
-    merge: Merge,
-    say: &'a mut dyn FnMut(Remark),
+    pub(super) merge: Merge,
+    /// What is written down with the next record.
+    pub(super) noticed: Vec<Finding>,
+    pub(super) say: &'a mut dyn FnMut(Remark),
 }
 
 impl Run<'_> {
@@ -249,7 +295,7 @@ impl Run<'_> {
     }
 
     /// Makes the steps from `at` on pending again, except those that were left out.
-    fn redo_from(&mut self, at: usize) {
+    pub(super) fn redo_from(&mut self, at: usize) {
         let (before, after) = self.merge.steps.split_at_mut(at);
         for step in after.iter_mut().filter(|step| step.status != StepStatus::Skipped) {
             step.status = StepStatus::Pending;
@@ -362,7 +408,7 @@ impl Run<'_> {
         self.merge.steps.iter().find(skipped).map(|other| other.name.clone())
     }
 
-    fn skip(&mut self, at: usize, reason: Option<String>) {
+    pub(super) fn skip(&mut self, at: usize, reason: Option<String>) {
         self.merge.steps[at].reason = reason;
         self.done(at, StepStatus::Skipped, None);
     }
@@ -378,8 +424,8 @@ impl Run<'_> {
     }
 
     /// Writes down everything since the last record, unless somebody else wrote meanwhile.
-    fn record(&mut self, decision: Option<&Decision>) -> Result<(), Error> {
-        let (before, merge) = (&self.stored, &self.merge);
+    pub(super) fn record(&mut self, decision: Option<&Decision>) -> Result<(), Error> {
+        let (before, merge, noticed) = (&self.stored, &self.merge, &self.noticed);
         let objects = new_objects(self.store.repo(), &merge.head, &known(merge))?;
         let change = |tx: &mut Transaction<'_>| -> Result<(), Error> {
             if tx.require::<Merge>(&merge.id)? != *before {
@@ -388,13 +434,25 @@ impl Run<'_> {
             // A question about a conflict that is no more: a branch or the target moved.
             for mut other in tx.all::<Decision>()? {
                 let open = other.merge == Some(merge.id) && other.status == DecisionStatus::Open;
-                if open && decision.is_none_or(|decision| decision.id != other.id) {
+                let stands = match decision {
+                    Some(decision) => decision.id == other.id,
+                    None => still_asks(merge, &other),
+                };
+                if open && !stands {
                     other.status = DecisionStatus::Withdrawn;
                     tx.put(&other)?;
                 }
             }
             if let Some(decision) = decision {
                 tx.put(decision)?;
+            }
+            for finding in noticed {
+                for line in finding.note_lines() {
+                    if let Some(commit) = finding.commit.clone() {
+                        tx.note(NoteEdit { notes_ref: FINDINGS_NOTES.to_owned(), commit, line });
+                    }
+                }
+                tx.put(finding)?;
             }
             if merge != before {
                 tx.depend_on(objects.iter().cloned());
@@ -406,6 +464,7 @@ impl Run<'_> {
         };
         self.store.transact(change)?;
         self.stored = self.merge.clone();
+        self.noticed.clear();
         Ok(())
     }
 }

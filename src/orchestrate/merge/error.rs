@@ -74,6 +74,9 @@ pub enum Error {
     /// Another process of this clone goes on with the merge.
     #[error("go on with merge {0}: another process is at it")]
     AtWork(Id),
+    /// Nobody waits for a gate any more.
+    #[error("go on with merge {0}: it was interrupted")]
+    Interrupted(Id),
     /// The target moved each time that the merge was about to land.
     #[error("land on {0}: it moved again and again")]
     Restless(String),

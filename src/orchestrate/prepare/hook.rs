@@ -33,9 +33,18 @@ pub struct Hook {
 }
 
 /// How a command ended. What it printed is redacted.
-pub(super) enum Ended {
-    Done { output: String, took: Duration },
-    Failed { why: String, output: String },
+pub(in super::super) enum Ended {
+    Done {
+        output: String,
+        took: Duration,
+    },
+    /// `late` if it was ended because it took too long.
+    Failed {
+        why: String,
+        output: String,
+        late: bool,
+        took: Duration,
+    },
     Unwanted,
 }
 
@@ -49,12 +58,24 @@ impl Hook {
     ///
     /// # Errors
     /// If it could not be started.
-    pub(super) fn run(
+    pub(in super::super) fn run(
         &self,
         dir: &Path,
         env: BTreeMap<OsString, OsString>,
         redactor: &Redactor,
         wanted: &dyn Fn() -> bool,
+    ) -> Result<Ended, Error> {
+        self.run_heard(dir, env, redactor, wanted, &mut |_| ())
+    }
+
+    /// The same; `hear` is told each line that it prints, redacted.
+    pub(in super::super) fn run_heard(
+        &self,
+        dir: &Path,
+        env: BTreeMap<OsString, OsString>,
+        redactor: &Redactor,
+        wanted: &dyn Fn() -> bool,
+        hear: &mut dyn FnMut(&str),
     ) -> Result<Ended, Error> {
         let (program, args) = self.words.split_first().expect("a hook has words");
         let mark = env.get(OsStr::new(LeaseInfo::MARK)).map(|mark| mark.to_string_lossy().into_owned());
@@ -70,6 +91,7 @@ impl Hook {
         let begun = Instant::now();
         let ended = command.run_watched(&options, self.deadline, wanted, |_, line| {
             let text = redactor.redact(&String::from_utf8_lossy(&line.bytes)).0.into_owned();
+            hear(&text);
             size += text.len() + 1;
             lines.push_back(text);
             while size > KEPT {
@@ -91,7 +113,8 @@ impl Hook {
             (None, None, None) => "it died".to_owned(),
         };
         lines.drain(..lines.len().saturating_sub(SHOWN));
-        Ok(Ended::Failed { why, output: lines.make_contiguous().join("\n") })
+        let (output, late) = (lines.make_contiguous().join("\n"), cut == Some(Cut::Late));
+        Ok(Ended::Failed { why, output, late, took: begun.elapsed() })
     }
 }
 
@@ -110,7 +133,7 @@ pub fn tear_down(repo: &Repository, agent: &Agent, surroundings: &Surroundings) 
         env.insert("GIT_ORCHESTRA_PORT".into(), port.to_string().into());
     }
     let ended = hook.run(&worktree.path, env, &surroundings.redactor, &|| true)?;
-    let Ended::Failed { why, output } = ended else { return Ok(()) };
+    let Ended::Failed { why, output, .. } = ended else { return Ok(()) };
     Err(Error::Hook {
         what: format!("tear down {}", worktree.path.display()),
         why,

@@ -8,6 +8,7 @@ mod copies;
 mod hook;
 mod ports;
 
+pub(super) use hook::Ended;
 pub use hook::{Hook, tear_down};
 pub(super) use ports::Ports;
 
@@ -18,7 +19,6 @@ use crate::agent::Redactor;
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, Timestamp};
 use crate::process::free_space;
-use hook::Ended;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -128,20 +128,46 @@ pub(super) fn prepare(
                 prepared.said.push(format!("setup done after {}s", took.as_secs()));
                 prepared.output = Some(output).filter(|output| !output.is_empty());
             }
-            Ended::Failed { why, output } => {
-                return Err(Error::Hook {
-                    what: format!("set up {}", worktree.path.display()),
-                    why,
-                    output,
-                    hint: "mend `worktree.setup` (`git orchestra config list --show-origin` says where it is set); \
-                           the same command again begins anew"
-                        .to_owned(),
-                });
-            }
+            Ended::Failed { why, output, .. } => return Err(unready(worktree, why, output)),
         }
     }
     worktree.end_preparing()?;
     Ok(Readiness::Ready(prepared))
+}
+
+fn unready(worktree: &Worktree, why: String, output: String) -> Error {
+    Error::Hook {
+        what: format!("set up {}", worktree.path.display()),
+        why,
+        output,
+        hint: "mend `worktree.setup` (`git orchestra config list --show-origin` says where it is set); \
+               the same command again begins anew"
+            .to_owned(),
+    }
+}
+
+/// The same for a worktree in which no agent works: what `env` makes of the variables that its setup may see. `false`
+/// if nobody wants it any more.
+pub(super) fn prepare_trying(
+    repo: &Repository,
+    surroundings: &Surroundings,
+    worktree: &Worktree,
+    env: impl FnOnce(&[String]) -> BTreeMap<OsString, OsString>,
+    wanted: &dyn Fn() -> bool,
+) -> Result<bool, Error> {
+    if !worktree.is_unprepared() {
+        return Ok(true);
+    }
+    copies::copy(repo, worktree)?;
+    if let Some(setup) = &surroundings.provision.setup {
+        match setup.run(&worktree.path, env(&setup.pass_env), &surroundings.redactor, wanted)? {
+            Ended::Unwanted => return Ok(false),
+            Ended::Failed { why, output, .. } => return Err(unready(worktree, why, output)),
+            Ended::Done { .. } => {}
+        }
+    }
+    worktree.end_preparing()?;
+    Ok(true)
 }
 
 /// Takes the agent's ports. Which they are stays with the worktree: what its setup wrote into files names them.

@@ -37,6 +37,8 @@ pub enum Fault {
     EmptyFile,
     /// Whoever watched a run died.
     LostRun,
+    /// Whoever waited for a gate of a merge died.
+    LostGate,
     /// A run was claimed, and whoever claimed it died before it started.
     UnstartedRun,
     /// The repository or a worktree was moved.
@@ -61,6 +63,7 @@ impl Fault {
             Self::HalfMovedCheckout => "half-moved checkout",
             Self::EmptyFile => "empty file",
             Self::LostRun => "lost run",
+            Self::LostGate => "lost gate",
             Self::UnstartedRun => "unstarted run",
             Self::MovedWorktree => "moved worktree",
             Self::LostWorktree => "lost worktree",
@@ -130,6 +133,11 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
         found.extend(settled);
         lease.release()?;
         control::sweep(store.repo());
+    }
+    let ended = super::merge::gate::mend(repo)?;
+    if ended > 0 {
+        let text = format!("ended {ended} processes of gates, which a dead process had started");
+        found.push(Recovered::mended(Fault::LostGate, "gates", text));
     }
     trust::forget(repo);
     Ok(found)

@@ -130,12 +130,14 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["log", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["overlap", "--json"]);
     seen.run(&sandbox, &["merge", "--dry-run", "--json"]);
+    sandbox.git(&["config", "--global", "orchestra.gate.check.run", "true"]);
     let waiting = seen.run(&sandbox, &["merge", "--json"]);
     let decision = waiting["data"]["decision"]["id"].as_str().unwrap().to_owned();
     seen.run(&sandbox, &["decide", "--json"]);
     seen.run(&sandbox, &["show", &decision, "--json"]);
     seen.run(&sandbox, &["decide", &decision, "theirs", "--json"]);
     let merged = seen.run(&sandbox, &["merge", "--continue", "--json"]);
+    assert_eq!(merged["data"]["merge"]["gates"][0]["outcome"], "passed", "{merged:#}");
     seen.run(&sandbox, &["show", merged["data"]["merge"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);

@@ -1,6 +1,7 @@
 //! `git orchestra merge`: agents' work into a branch, with approval.
 
 mod ask;
+mod gates;
 mod report;
 
 pub(crate) use ask::edited;
@@ -10,10 +11,11 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
-use crate::model::{Agent, Id, Merge};
+use crate::model::{Agent, GateRun, Id, Merge};
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Unfinished, short_branch};
 use ask::Asked;
+use gates::Gates;
 
 /// Merge agents' work into a branch
 ///
@@ -21,8 +23,9 @@ use ask::Asked;
 /// database, asks at each conflict, and moves the branch once, at the end. Until then no checkout and no branch
 /// changes: --abort leaves everything as it was. Where the branch is checked out and clean, its files move with it;
 /// a checkout with uncommitted changes is left alone. Committed work is merged; what a stopped agent left
-/// uncommitted is committed first. Off a terminal a conflict becomes a decision (exit code 3): answer it with
-/// `git orchestra decide` and go on with --continue.
+/// uncommitted is committed first. Where the settings name gates (`gate.NAME.run`), what was merged lands only if they
+/// succeed on it; the branch with which one fails is found and asked about. Off a terminal a conflict, or a gate that fails, becomes a
+/// decision (exit code 3): answer it with `git orchestra decide` and go on with --continue.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of a command line")]
 #[command(
@@ -44,6 +47,12 @@ pub(crate) struct Args {
     /// Give a merge up; nothing has moved
     #[arg(long)]
     abort: bool,
+    /// Run only this gate; can be given several times
+    #[arg(long, value_name = "GATE", conflicts_with_all = ["no_gates", "abort"])]
+    gate: Vec<String>,
+    /// Land without running any gate
+    #[arg(long, conflicts_with = "abort")]
+    no_gates: bool,
     /// Do not ask before the merge begins; conflicts are still asked about
     #[arg(short, long)]
     yes: bool,
@@ -106,10 +115,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return report::aborted(ctx, &merge, args.json);
     }
     if args.resume {
+        let gates = Gates::of(ctx, args)?;
         ctx.recover()?;
         let open = find_open(ctx, args)?;
-        return end(ctx, go_on(ctx, &open, args.json)?, args.json);
+        return end(ctx, go_on(ctx, &open, &gates, args.json)?, args.json);
     }
+    // Before anything is committed for a merge that may not begin.
+    let gates = if args.dry_run { Gates::default() } else { Gates::of(ctx, args)? };
     let mut earlier = None;
     let plan = loop {
         match planned(ctx, args, earlier.is_some())? {
@@ -123,7 +135,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
                 }
                 return Ok(Exit::Done);
             }
-            Next::Finish(unfinished) => match finish(ctx, args, &unfinished)? {
+            Next::Finish(unfinished) => match finish(ctx, args, &gates, &unfinished)? {
                 End::Landed(merge) => earlier = Some(*merge),
                 End::Exit(exit) => return Ok(exit),
             },
@@ -135,6 +147,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         } else {
             let paint = ctx.ui().painter();
             ctx.ui().page(&report::plan(&plan, paint))?;
+            gates::announce(ctx, args);
         }
         return Ok(Exit::Done);
     }
@@ -148,7 +161,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     // Held before it is recorded: whoever finds the record knows that somebody is at it.
     let hold = merge::hold(ctx.store()?, &plan.id)?;
     let merge = merge::start(ctx.store()?, &plan)?;
-    end(ctx, go_on_held(ctx, &merge, hold, args.json)?, args.json)
+    end(ctx, go_on_held(ctx, &merge, &gates, hold, args.json)?, args.json)
 }
 
 /// What to do next.
@@ -176,13 +189,13 @@ fn end(ctx: &Context, end: End, as_json: bool) -> Result<Exit, CliError> {
 }
 
 /// Does what an earlier merge, whose process died, left to do.
-fn finish(ctx: &Context, args: &Args, unfinished: &Unfinished) -> Result<End, CliError> {
+fn finish(ctx: &Context, args: &Args, gates: &Gates, unfinished: &Unfinished) -> Result<End, CliError> {
     let (Unfinished::Landed(merge) | Unfinished::Left(merge)) = unfinished;
     let paint = ctx.ui().err_painter();
     let names: Vec<_> = merge.steps.iter().map(|s| paint.paint(Label::Agent, s.name.as_str())).collect();
     let (names, target) = (names.join(", "), paint.paint(Label::Branch, short_branch(&merge.target)));
     if let Unfinished::Landed(_) = unfinished {
-        let end = go_on(ctx, merge, args.json)?;
+        let end = go_on(ctx, merge, gates, args.json)?;
         if let End::Landed(_) = &end {
             ctx.ui().note(format!("an earlier merge of {names} had landed on {target} unrecorded; that is recorded now"));
         }
@@ -196,7 +209,7 @@ fn finish(ctx: &Context, args: &Args, unfinished: &Unfinished) -> Result<End, Cl
             return Ok(End::Exit(Exit::Error));
         }
     }
-    let end = go_on(ctx, merge, args.json)?;
+    let end = go_on(ctx, merge, gates, args.json)?;
     if let (End::Landed(merge), false) = (&end, args.json) {
         report::landed(ctx, merge, false)?;
     }
@@ -269,20 +282,33 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
 }
 
 /// Goes on with a merge until it is over or nobody here can go on with it.
-fn go_on(ctx: &Context, merge: &Merge, as_json: bool) -> Result<End, CliError> {
+fn go_on(ctx: &Context, merge: &Merge, gates: &Gates, as_json: bool) -> Result<End, CliError> {
     let hold = merge::hold(ctx.store()?, &merge.id)?;
-    go_on_held(ctx, merge, hold, as_json)
+    go_on_held(ctx, merge, gates, hold, as_json)
 }
 
-fn go_on_held(ctx: &Context, merge: &Merge, hold: Hold, as_json: bool) -> Result<End, CliError> {
-    let store = ctx.store()?;
+fn go_on_held(
+    ctx: &Context,
+    merge: &Merge,
+    gates: &Gates,
+    hold: Hold,
+    as_json: bool,
+) -> Result<End, CliError> {
     loop {
-        let progress = merge::advance(store, &merge.id, &mut |remark| {
-            if !as_json {
-                report::remark(ctx, &remark);
-            }
-        })?;
+        let Some(progress) = gates.advance(ctx, &merge.id, as_json)? else {
+            ctx.ui().note(format!("interrupted; nothing has moved yet, and `{CONTINUE}` goes on"));
+            return Ok(End::Exit(gates.signalled()));
+        };
         match progress {
+            Progress::GateFailed { decision, failure, merge } => {
+                if !as_json {
+                    gates::show(ctx, &failure);
+                }
+                let is_asked = ctx.ui().is_interactive() && !as_json;
+                if !is_asked || gates::ask(ctx, &decision)? == Asked::Left {
+                    return report::waiting(ctx, &merge, &decision, as_json).map(End::Exit);
+                }
+            }
             Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
                 match ask::ask(ctx, &decision, &conflict)? {
                     Asked::Answered => {}
@@ -307,7 +333,9 @@ fn go_on_held(ctx: &Context, merge: &Merge, hold: Hold, as_json: bool) -> Result
             }
             Progress::Aborted(merge) => {
                 hold.finish();
-                return report::aborted(ctx, &merge, as_json).map(End::Exit);
+                let exit = report::aborted(ctx, &merge, as_json)?;
+                let failed = merge.gates.iter().any(GateRun::is_failure);
+                return Ok(End::Exit(if failed { Exit::GateFailed } else { exit }));
             }
         }
     }

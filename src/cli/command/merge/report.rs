@@ -8,7 +8,7 @@ use crate::cli::view;
 use crate::model::{Decision, Id, Merge, PlanScore, Step, StepStatus};
 use crate::orchestrate::merge::{Blocked, Plan, Remark, short_branch};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// What goes on with a merge.
@@ -140,6 +140,8 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
             paint.paint(Label::Branch, short_branch(target)),
             paint.paint(Label::Commit, tip.short())
         ),
+        Remark::Gated { run, branches } => super::gates::said(ctx, run, *branches),
+        Remark::Busy(_) | Remark::Gating { .. } => return,
         Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
     };
     ctx.ui().note(text);
@@ -153,9 +155,17 @@ fn resolved(step: &Step) -> String {
 }
 
 pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
+    let is_new = |step: &Step| matches!(step.status, StepStatus::Clean | StepStatus::Resolved);
+    let failed = merge.gates.iter().any(|run| run.is_failure() && run.decision.is_none());
+    let exit = if failed && !merge.steps.iter().any(is_new) { Exit::GateFailed } else { Exit::Done };
     if as_json {
         json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None })?;
-        return Ok(Exit::Done);
+        return Ok(exit);
+    }
+    let despite: BTreeSet<&str> =
+        merge.gates.iter().filter(|run| run.decision.is_some()).map(|run| run.gate.as_str()).collect();
+    for gate in despite {
+        ctx.ui().warn(format!("landed as decided, though the gate {gate} fails"));
     }
     let paint = ctx.ui().painter();
     let of = |wanted: &dyn Fn(StepStatus) -> bool| -> Vec<String> {
@@ -175,7 +185,7 @@ pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit
         let _ = writeln!(text, "left out: {}", skipped.join(", "));
     }
     ctx.ui().print(&text)?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 pub(super) fn aborted(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
