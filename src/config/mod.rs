@@ -446,6 +446,24 @@ impl Settings {
         }
     }
 
+    /// Whether conflicts that were answered before are asked about again.
+    pub fn asks_again(&self) -> bool {
+        self.text("merge.remembered") == Some("ask")
+    }
+
+    /// Whether lock files are merged by what they list where their lines conflict.
+    pub fn merges_lock_files(&self) -> bool {
+        self.text("merge.lock-files") != Some("ask")
+    }
+
+    /// Globs of the files of which every conflict keeps both sides.
+    pub fn union_globs(&self) -> &[String] {
+        match self.setting("merge.union").map(|setting| &setting.value) {
+            Some(Value::List(globs)) => globs,
+            _ => &[],
+        }
+    }
+
     /// Whether agents share build directories.
     pub fn shares_builds(&self) -> bool {
         self.text("worktree.builds") == Some("shared")

@@ -39,6 +39,10 @@ pub struct Decision {
     /// The answer for everything, once given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// What its answers made of each place that clashed: the lines that were taken, by the place's digest. The same
+    /// clash is answered the same way when it comes up again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remembers: BTreeMap<String, String>,
     /// When it was asked.
     #[serde(default)]
     pub created: Timestamp,
@@ -95,14 +99,17 @@ impl Choice {
 /// An answer that was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// One of the choices' keys.
+    /// One of the choices' keys; `remembered` or `rule` if it needed nobody.
     pub key: String,
     /// Text that goes with it: the message to an agent, or the whole content of a file that was edited; an edited
     /// file without one is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Who answered, as `Name <email>`.
+    /// Who answered, as `Name <email>`; of an answer that needed nobody, the rule that gave it.
     pub by: String,
+    /// The decision whose answer this one repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<Id>,
     /// When.
     pub at: Timestamp,
 }

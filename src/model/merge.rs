@@ -225,6 +225,10 @@ pub enum Side {
     Edited,
     /// A version that an agent wrote.
     Agent,
+    /// What was made of the same conflict before.
+    Remembered,
+    /// What a rule for files of this kind gives.
+    Rule,
 }
 
 /// A plan's worth beside that of merging in the order given and stopping at the first conflict.

@@ -126,6 +126,7 @@ impl Entity for Decision {
         Scalar("paths"),
         Map("answers"),
         Scalar("answer"),
+        Map("remembers"),
         Scalar("created"),
     ];
 

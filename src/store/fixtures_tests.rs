@@ -76,6 +76,10 @@ fn samples() -> Vec<(&'static str, Record)> {
         "merge": id(5), "agent": id(2), "subject": "src/dates.sh", "paths": ["src/dates.sh"],
         "answers": {"src/dates.sh": {"key": "theirs", "text": "both lines", "by": "Ada", "at": 1_795_000_000_000_u64}},
         "answer": {"key": "theirs", "by": "Ada", "at": 1_795_000_000_000_u64}, "created": 1_795_000_000_000_u64});
+    let mut remembering = decision.clone();
+    remembering["answers"]["src/dates.sh"] = json!({"key": "remembered", "text": "both lines", "by": "Ada",
+        "at": 1_795_000_000_000_u64, "like": id(10)});
+    remembering["remembers"] = json!({"3f786850e387550fdab836ed7e6dc881de23001b": "both lines"});
     let merge = json!({"id": id(5), "target": "refs/heads/main", "target_tip": oid("f"), "status": "landed",
         "steps": [{"agent": id(2), "name": "parse-dates", "task": id(1), "after": [id(11)], "tip": oid("a"),
             "status": "resolved", "commit": oid("1"), "reason": "a reason",
@@ -125,6 +129,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
         ("decision", written::<Decision>(&decision)),
+        ("decision-remembering", written::<Decision>(&remembering)),
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("decision-gate", written::<Decision>(&asked)),

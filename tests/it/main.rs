@@ -31,6 +31,7 @@ mod generated;
 mod harness;
 mod history;
 mod kill;
+mod ladder;
 mod layers;
 mod life;
 mod limits;

@@ -27,6 +27,12 @@ fn fleet_in(layout: Layout, agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
             sandbox.git_in(dir.as_ref(), &["reset", "--quiet", "--hard"]);
         }
     }
+    add_agents(&sandbox, agents);
+    sandbox
+}
+
+/// Agents with a commit on top of `main` each, without any program having run.
+pub(crate) fn add_agents(sandbox: &Sandbox, agents: &[(&str, &[(&str, &str)])]) {
     let base = sandbox.git(&["rev-parse", "main"]);
     let env = sandbox.command("git").get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
     let repo = Repository::discover(sandbox.repo(), Arc::new(env)).unwrap();
@@ -51,7 +57,6 @@ fn fleet_in(layout: Layout, agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
         });
         written.unwrap_or_else(|error: git_orchestra::store::Error| panic!("{error}"));
     }
-    sandbox
 }
 
 /// blue-heron and grey-fox change line 2 of `src/f`; grey-fox also line 9; red-owl only `src/g`.
@@ -372,6 +377,20 @@ fn an_agent_resolves_when_it_is_asked_to() {
     assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 1);
     assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/resolve-*"]), "");
     sandbox.assert_sound();
+}
+
+#[test]
+fn an_agent_is_asked_before_a_person_and_once() {
+    let sandbox = clashing();
+    resolver(&sandbox, "exit 3\n");
+    let failed = sandbox.orchestra(&["merge", "--agent"]);
+    assert_eq!(failed.code, 3, "{failed}");
+    assert_eq!(failed.stderr.matches("gave no answer").count(), 1, "{failed}");
+    open_decision(&sandbox);
+    resolver(&sandbox, "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d' src/f\n");
+    let landed = sandbox.orchestra(&["merge", "--continue", "--agent"]);
+    assert_eq!(landed.code, 0, "{landed}");
+    assert_eq!(sandbox.read("src/f"), "1\nblue and grey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
 }
 
 #[test]

@@ -73,9 +73,15 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
                 Side::Theirs => "theirs",
                 Side::Edited => "edited",
                 Side::Agent => "by the agent",
+                Side::Remembered => "as before",
+                Side::Rule => "by rule",
             };
             let path = painter.paint(Label::Path, &resolution.path);
-            let by = painter.paint(Label::Dim, format!("decided by {}", resolution.by));
+            let by = match resolution.side {
+                Side::Rule => resolution.by.clone(),
+                _ => format!("decided by {}", resolution.by),
+            };
+            let by = painter.paint(Label::Dim, by);
             let _ = writeln!(steps, "     {path}: {side}, {by}");
         }
     }

@@ -5,9 +5,10 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::question;
+use super::answer::{open_paths, question};
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
+use super::ladder::{Rules, climb, learn};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
 use super::resolve::resolve;
 use super::step::{Attempt, Maker, Words, attempt};
@@ -156,6 +157,7 @@ pub fn find_open(state: &State, target: Option<&str>) -> Result<Option<Merge>, E
 pub fn advance(
     store: &Store,
     id: &Id,
+    rules: &Rules,
     gating: &Gating<'_>,
     say: &mut dyn FnMut(Remark),
 ) -> Result<Progress, Error> {
@@ -166,8 +168,16 @@ pub fn advance(
         if !stored.status.is_open() {
             return Err(Error::NotOpen { id: *id, status: stored.status });
         }
-        let merge = stored.clone();
-        let mut run = Run { store, state: &state, merge, stored, noticed: Vec::new(), say: &mut *say };
+        let mut run = Run {
+            store,
+            state: &state,
+            rules,
+            merge: stored.clone(),
+            stored,
+            settled: Vec::new(),
+            noticed: Vec::new(),
+            say: &mut *say,
+        };
         run.look_around()?;
         loop {
             if let Some(progress) = run.merge_pending()? {
@@ -216,10 +226,13 @@ fn keep(merge: &Merge) -> RefEdit {
 pub(super) struct Run<'a> {
     pub(super) store: &'a Store,
     pub(super) state: &'a State,
+    rules: &'a Rules,
     /// As it is in the state.
     stored: Merge,
     /// As it is being worked on.
     pub(super) merge: Merge,
+    /// Decisions that led to a tree since the last record, with what is to be remembered of them.
+    settled: Vec<Decision>,
     /// What is written down with the next record.
     pub(super) noticed: Vec<Finding>,
     pub(super) say: &'a mut dyn FnMut(Remark),
@@ -352,10 +365,9 @@ impl Run<'_> {
             .filter(|d| d.status != DecisionStatus::Withdrawn)
             .collect();
         asked.sort_by_key(|decision| (decision.created, decision.id));
-        let Some(decision) = asked.pop() else {
-            let (id, ids) = (self.store.new_id()?, self.state.short_ids()?);
-            let decision = question(id, &self.merge, &conflict, ids, self.store.clock().now());
-            return self.wait(decision, conflict).map(Some);
+        let decision = match asked.pop() {
+            Some(decision) => decision,
+            None => self.ask(&conflict)?,
         };
         if decision.status == DecisionStatus::Open {
             return self.wait(decision, conflict).map(Some);
@@ -368,6 +380,8 @@ impl Run<'_> {
             Some("abort") => abort(self.store, &self.merge.id).map(|merge| Some(Progress::Aborted(merge))),
             _ => {
                 if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {
+                    let remembers = learn(self.store.repo(), &conflict, &decision, &resolved.tree)?;
+                    self.settled.push(Decision { remembers, ..decision });
                     let commit = self.commit(&conflict.step, &resolved.tree, &resolved.words)?;
                     self.merge.steps[at].resolutions = resolved.resolutions;
                     self.done(at, StepStatus::Resolved, Some(commit));
@@ -379,6 +393,18 @@ impl Run<'_> {
                 Ok(Some(Progress::NeedsAgent { merge, decision, conflict }))
             }
         }
+    }
+
+    /// What is asked about a conflict, with the answers that nobody has to give.
+    fn ask(&self, conflict: &ConflictStep) -> Result<Decision, Error> {
+        let (id, ids, now) = (self.store.new_id()?, self.state.short_ids()?, self.store.clock().now());
+        let mut decision = question(id, &self.merge, conflict, ids, now);
+        let earlier = self.state.all::<Decision>()?;
+        decision.answers = climb(self.store.repo(), self.rules, conflict, &earlier, now)?;
+        if !decision.paths.is_empty() && open_paths(&decision).is_empty() {
+            decision.status = DecisionStatus::Answered;
+        }
+        Ok(decision)
     }
 
     fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Progress, Error> {
@@ -425,7 +451,8 @@ impl Run<'_> {
 
     /// Writes down everything since the last record, unless somebody else wrote meanwhile.
     pub(super) fn record(&mut self, decision: Option<&Decision>) -> Result<(), Error> {
-        let (before, merge, noticed) = (&self.stored, &self.merge, &self.noticed);
+        let (before, merge) = (&self.stored, &self.merge);
+        let (settled, noticed) = (&self.settled, &self.noticed);
         let objects = new_objects(self.store.repo(), &merge.head, &known(merge))?;
         let change = |tx: &mut Transaction<'_>| -> Result<(), Error> {
             if tx.require::<Merge>(&merge.id)? != *before {
@@ -446,6 +473,11 @@ impl Run<'_> {
             if let Some(decision) = decision {
                 tx.put(decision)?;
             }
+            for settled in settled {
+                let mut decision = tx.get::<Decision>(&settled.id)?.unwrap_or_else(|| settled.clone());
+                decision.remembers.clone_from(&settled.remembers);
+                tx.put(&decision)?;
+            }
             for finding in noticed {
                 for line in finding.note_lines() {
                     if let Some(commit) = finding.commit.clone() {
@@ -464,6 +496,7 @@ impl Run<'_> {
         };
         self.store.transact(change)?;
         self.stored = self.merge.clone();
+        self.settled.clear();
         self.noticed.clear();
         Ok(())
     }

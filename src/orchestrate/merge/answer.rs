@@ -64,8 +64,13 @@ pub fn answer(
         {
             return Err(refuse("say the answer with `-m TEXT`".to_owned()));
         }
-        let given =
-            Answer { key: key.to_owned(), text: text.map(str::to_owned), by: by.clone(), at: tx.now() };
+        let given = Answer {
+            key: key.to_owned(),
+            text: text.map(str::to_owned),
+            by: by.clone(),
+            at: tx.now(),
+            like: None,
+        };
         let path = path.or(if key == "edit" { asked.paths.first().map(String::as_str) } else { None });
         if let Some(path) = path {
             if !asked.paths.iter().any(|known| known == path) {
@@ -96,7 +101,7 @@ pub fn answer(
     })
 }
 
-fn open_paths(decision: &Decision) -> Vec<String> {
+pub(super) fn open_paths(decision: &Decision) -> Vec<String> {
     decision.paths.iter().filter(|path| !decision.answers.contains_key(*path)).cloned().collect()
 }
 
@@ -155,6 +160,7 @@ pub(super) fn record_agent(
                 text: text.clone(),
                 by: agent.to_string(),
                 at: tx.now(),
+                like: None,
             });
         }
         tx.describe(format!("decision {}: resolved by {agent}", &decision.as_str()[..6]));
@@ -222,6 +228,7 @@ pub(super) fn question(
         paths,
         answers: BTreeMap::new(),
         answer: None,
+        remembers: BTreeMap::new(),
         created,
     }
 }

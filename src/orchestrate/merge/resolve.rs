@@ -48,7 +48,7 @@ pub(super) fn resolve(
             decision: Some(decision.id),
             by: answer.by.clone(),
         });
-        words.push(format!("  {path}: {}", taken(step, file, side)));
+        words.push(format!("  {path}: {}", taken(step, file, side, &answer.by)));
     }
     if step.files.is_empty() && decision.answer.as_ref().is_none_or(|answer| answer.key != ACCEPT) {
         return Ok(None);
@@ -86,6 +86,9 @@ fn put_back(
 
 /// The answer to a conflict without a conflicting path: what git made is right.
 pub(super) const ACCEPT: &str = "accept";
+/// The answers that nobody gave: what the same conflict became before, and what a rule gives.
+pub(super) const REMEMBERED: &str = "remembered";
+pub(super) const RULE: &str = "rule";
 
 pub(super) fn side(answer: &Answer) -> Option<Side> {
     match answer.key.as_str() {
@@ -93,11 +96,13 @@ pub(super) fn side(answer: &Answer) -> Option<Side> {
         "theirs" => Some(Side::Theirs),
         "edit" => Some(Side::Edited),
         "agent" => Some(Side::Agent),
+        REMEMBERED => Some(Side::Remembered),
+        RULE => Some(Side::Rule),
         _ => None,
     }
 }
 
-fn taken(step: &ConflictStep, file: &ConflictFile, side: Side) -> String {
+fn taken(step: &ConflictStep, file: &ConflictFile, side: Side, by: &str) -> String {
     match side {
         Side::Ours => {
             format!("kept what landed from {}", super::conflict::names(&file.ours.iter().collect::<Vec<_>>()))
@@ -105,6 +110,8 @@ fn taken(step: &ConflictStep, file: &ConflictFile, side: Side) -> String {
         Side::Theirs => format!("took {}", step.theirs.name),
         Side::Edited => "edited".to_owned(),
         Side::Agent => "resolved by an agent".to_owned(),
+        Side::Remembered => format!("as {by} decided before"),
+        Side::Rule => format!("by rule: {by}"),
     }
 }
 
@@ -119,7 +126,7 @@ fn entry(
     let (favour, whole) = match side {
         Side::Ours => (Favour::Ours, &conflict.ours),
         Side::Theirs => (Favour::Theirs, &conflict.theirs),
-        Side::Edited | Side::Agent => {
+        Side::Edited | Side::Agent | Side::Remembered | Side::Rule => {
             let Some(text) = &answer.text else { return Ok(None) };
             return Ok(Some((mode(conflict, side), repo.write_blob(text.as_bytes())?)));
         }

@@ -1,6 +1,7 @@
 //! The engine on real repositories: equal to git where git needs nobody, and resumable everywhere else.
 
 mod kinds;
+mod ladder;
 mod resolver;
 
 use super::*;
@@ -114,7 +115,7 @@ impl Fleet {
     }
 
     fn advance(&self, merge: &Merge) -> Progress {
-        advance(&self.store, &merge.id, &Gating::LeftOut(&[]), &mut |_| {}).unwrap()
+        advance(&self.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut |_| {}).unwrap()
     }
 
     fn waiting(&self, merge: &Merge) -> Decision {
@@ -320,7 +321,7 @@ fn skipping_leaves_one_out_with_what_builds_on_it_and_aborting_leaves_everything
     assert_eq!(fleet.sandbox.git(&["for-each-ref", "refs/heads/"]), before);
     assert_eq!(fleet.sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
     assert!(matches!(
-        advance(&fleet.store, &merge.id, &Gating::LeftOut(&[]), &mut |_| {}),
+        advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut |_| {}),
         Err(Error::NotOpen { status: MergeStatus::Aborted, .. })
     ));
     let merge = fleet.start();
@@ -434,7 +435,7 @@ fn a_record_that_names_any_commit_lands_what_its_steps_say() {
     };
     fleet.sandbox.git(&["tag", "v1", "main~"]);
     fleet.store.transact(|tx| tx.put(&merge)).unwrap();
-    let landed = advance(&fleet.store, &merge.id, &Gating::LeftOut(&[]), &mut |_| {});
+    let landed = advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut |_| {});
     assert!(matches!(landed, Err(Error::NoTarget(_))), "{landed:?}");
 }
 
@@ -465,7 +466,10 @@ fn a_target_or_a_branch_that_moved_is_merged_as_it_is_now() {
     fleet.commit("refs/heads/orchestra/red-owl", &owl, &[("late", "l\n")]);
     let mut said = Vec::new();
     let progress =
-        advance(&fleet.store, &merge.id, &Gating::LeftOut(&[]), &mut |remark| said.push(remark)).unwrap();
+        advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut |remark| {
+            said.push(remark);
+        })
+        .unwrap();
     let Progress::Landed(landed) = progress else {
         panic!("the same conflict is not asked again: {progress:?}")
     };
@@ -557,7 +561,7 @@ fn two_processes_cannot_both_go_on() {
     fleet.commit("refs/heads/orchestra/grey-fox", &fox, &[("f", NUMBERS)]);
     let mut moved = moved;
     assert!(matches!(
-        advance(&fleet.store, &merge.id, &Gating::LeftOut(&[]), &mut moved),
+        advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut moved),
         Err(Error::MovedOn(_))
     ));
     fleet.landed(&merge);

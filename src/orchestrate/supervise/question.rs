@@ -154,6 +154,7 @@ pub(super) fn record_question(
             paths: Vec::new(),
             answers: BTreeMap::new(),
             answer: None,
+            remembers: BTreeMap::new(),
             created: transaction.now(),
         })?;
         transaction.describe(format!("decision {}: {question}", &fresh.as_str()[..6]));

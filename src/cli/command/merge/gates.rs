@@ -10,7 +10,7 @@ use crate::cli::ui::{Busy, Label, Reply, printable};
 use crate::cli::view;
 use crate::config;
 use crate::model::{Decision, GateOutcome, GateRun, Id};
-use crate::orchestrate::merge::{self, Error, Gate, GateFailure, Gating, Progress, Remark, Trial};
+use crate::orchestrate::merge::{self, Error, Gate, GateFailure, Gating, Progress, Remark, Rules, Trial};
 use crate::orchestrate::{Hook, Surroundings};
 use crate::process::Watch;
 use std::ffi::OsString;
@@ -77,7 +77,13 @@ impl Gates {
     }
 
     /// Goes on with a merge, and says what happens. `None` if a signal ended that.
-    pub(super) fn advance(&self, ctx: &Context, id: &Id, as_json: bool) -> Result<Option<Progress>, CliError> {
+    pub(super) fn advance(
+        &self,
+        ctx: &Context,
+        id: &Id,
+        rules: &Rules,
+        as_json: bool,
+    ) -> Result<Option<Progress>, CliError> {
         let mut busy: Option<Busy> = None;
         let mut say = |remark: Remark| {
             // Nothing is printed while it turns.
@@ -95,7 +101,7 @@ impl Gates {
         let store = ctx.store()?;
         let Some((surroundings, watch)) = &self.around else {
             let gating = Gating::LeftOut(&self.left_out);
-            return Ok(Some(merge::advance(store, id, &gating, &mut say)?));
+            return Ok(Some(merge::advance(store, id, rules, &gating, &mut say)?));
         };
         let wanted = || watch.signal().is_none();
         let gating = Gating::Trial(Trial {
@@ -105,7 +111,7 @@ impl Gates {
             wanted: &wanted,
         });
         let heed = watch.heed();
-        let progress = merge::advance(store, id, &gating, &mut say);
+        let progress = merge::advance(store, id, rules, &gating, &mut say);
         drop(busy);
         drop(heed);
         match progress {

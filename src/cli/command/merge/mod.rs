@@ -13,9 +13,10 @@ use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
 use crate::model::{Agent, GateRun, Id, Merge};
 use crate::orchestrate::lease;
-use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Unfinished, short_branch};
+use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
 use ask::Asked;
 use gates::Gates;
+use std::collections::BTreeSet;
 
 /// Merge agents' work into a branch
 ///
@@ -53,6 +54,12 @@ pub(crate) struct Args {
     /// Land without running any gate
     #[arg(long, conflicts_with = "abort")]
     no_gates: bool,
+    /// Let an agent resolve each conflict first; what it cannot is asked as always
+    #[arg(long, conflicts_with = "abort")]
+    agent: bool,
+    /// Ask about every conflict, also those that were answered before or that a rule settles
+    #[arg(long, conflicts_with = "abort")]
+    ask: bool,
     /// Do not ask before the merge begins; conflicts are still asked about
     #[arg(short, long)]
     yes: bool,
@@ -118,7 +125,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let gates = Gates::of(ctx, args)?;
         ctx.recover()?;
         let open = find_open(ctx, args)?;
-        return end(ctx, go_on(ctx, &open, &gates, args.json)?, args.json);
+        return end(ctx, go_on(ctx, &open, &gates, args)?, args.json);
     }
     // Before anything is committed for a merge that may not begin.
     let gates = if args.dry_run { Gates::default() } else { Gates::of(ctx, args)? };
@@ -161,7 +168,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     // Held before it is recorded: whoever finds the record knows that somebody is at it.
     let hold = merge::hold(ctx.store()?, &plan.id)?;
     let merge = merge::start(ctx.store()?, &plan)?;
-    end(ctx, go_on_held(ctx, &merge, &gates, hold, args.json)?, args.json)
+    end(ctx, go_on_held(ctx, &merge, &gates, hold, args)?, args.json)
 }
 
 /// What to do next.
@@ -195,7 +202,7 @@ fn finish(ctx: &Context, args: &Args, gates: &Gates, unfinished: &Unfinished) ->
     let names: Vec<_> = merge.steps.iter().map(|s| paint.paint(Label::Agent, s.name.as_str())).collect();
     let (names, target) = (names.join(", "), paint.paint(Label::Branch, short_branch(&merge.target)));
     if let Unfinished::Landed(_) = unfinished {
-        let end = go_on(ctx, merge, gates, args.json)?;
+        let end = go_on(ctx, merge, gates, args)?;
         if let End::Landed(_) = &end {
             ctx.ui().note(format!("an earlier merge of {names} had landed on {target} unrecorded; that is recorded now"));
         }
@@ -209,7 +216,7 @@ fn finish(ctx: &Context, args: &Args, gates: &Gates, unfinished: &Unfinished) ->
             return Ok(End::Exit(Exit::Error));
         }
     }
-    let end = go_on(ctx, merge, gates, args.json)?;
+    let end = go_on(ctx, merge, gates, args)?;
     if let (End::Landed(merge), false) = (&end, args.json) {
         report::landed(ctx, merge, false)?;
     }
@@ -281,10 +288,27 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
     ))
 }
 
+/// Which conflicts need nobody.
+fn rules(ctx: &Context, args: &Args) -> Result<Rules, CliError> {
+    if args.ask {
+        return Ok(Rules::ask());
+    }
+    let settings = ctx.settings()?;
+    let rules = Rules {
+        remembered: !settings.asks_again(),
+        lock_files: settings.merges_lock_files(),
+        ..Rules::default()
+    };
+    rules.with_union(settings.union_globs()).map_err(|error| {
+        CliError::new(ErrorKind::Failed, format!("read the setting `merge.union`: {error}"))
+            .hint("it takes globs of paths such as `docs/**/*.md`")
+    })
+}
+
 /// Goes on with a merge until it is over or nobody here can go on with it.
-fn go_on(ctx: &Context, merge: &Merge, gates: &Gates, as_json: bool) -> Result<End, CliError> {
+fn go_on(ctx: &Context, merge: &Merge, gates: &Gates, args: &Args) -> Result<End, CliError> {
     let hold = merge::hold(ctx.store()?, &merge.id)?;
-    go_on_held(ctx, merge, gates, hold, as_json)
+    go_on_held(ctx, merge, gates, hold, args)
 }
 
 fn go_on_held(
@@ -292,10 +316,12 @@ fn go_on_held(
     merge: &Merge,
     gates: &Gates,
     hold: Hold,
-    as_json: bool,
+    args: &Args,
 ) -> Result<End, CliError> {
+    let (rules, as_json) = (rules(ctx, args)?, args.json);
+    let mut left_to_agent = BTreeSet::new();
     loop {
-        let Some(progress) = gates.advance(ctx, &merge.id, as_json)? else {
+        let Some(progress) = gates.advance(ctx, &merge.id, &rules, as_json)? else {
             ctx.ui().note(format!("interrupted; nothing has moved yet, and `{CONTINUE}` goes on"));
             return Ok(End::Exit(gates.signalled()));
         };
@@ -308,6 +334,13 @@ fn go_on_held(
                 if !is_asked || gates::ask(ctx, &decision)? == Asked::Left {
                     return report::waiting(ctx, &merge, &decision, as_json).map(End::Exit);
                 }
+            }
+            Progress::Waiting { decision, .. }
+                if args.agent
+                    && decision.choices.iter().any(|choice| choice.key == "agent")
+                    && left_to_agent.insert(decision.id) =>
+            {
+                merge::answer(ctx.store()?, &decision.id, None, "agent", None)?;
             }
             Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
                 match ask::ask(ctx, &decision, &conflict)? {

@@ -5,7 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Painter};
 use crate::cli::view;
-use crate::model::{Decision, Id, Merge, PlanScore, Step, StepStatus};
+use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus};
 use crate::orchestrate::merge::{Blocked, Plan, Remark, short_branch};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,10 +147,16 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
     ctx.ui().note(text);
 }
 
+/// `2 conflicts resolved (1 as before, 1 by rule)`
 fn resolved(step: &Step) -> String {
+    let count = |side: Side| step.resolutions.iter().filter(|resolution| resolution.side == side).count();
+    let spared = [(count(Side::Remembered), "as before"), (count(Side::Rule), "by rule")];
+    let spared: Vec<_> =
+        spared.iter().filter(|(n, _)| *n > 0).map(|(n, how)| format!("{n} {how}")).collect();
+    let how = if spared.is_empty() { String::new() } else { format!(" ({})", spared.join(", ")) };
     match step.resolutions.len() {
-        1 => "1 conflict resolved".to_owned(),
-        n => format!("{n} conflicts resolved"),
+        1 => format!("1 conflict resolved{how}"),
+        n => format!("{n} conflicts resolved{how}"),
     }
 }
 

@@ -281,6 +281,7 @@ impl Run<'_> {
             paths: Vec::new(),
             answers: BTreeMap::new(),
             answer: None,
+            remembers: BTreeMap::new(),
             created: self.store.clock().now(),
         })
     }

@@ -1,0 +1,128 @@
+//! Conflicts that need nobody: answered before, or of files that a rule knows how to merge.
+//!
+//! A conflict goes up the rungs path by path: what was made of the same clash before ([`remember`]), lock files that can
+//! be put together again ([`lock_file`]), files that the user wants both sides of. What no rung settles is asked. What one
+//! settles is written down as an answer like a person's, with the rule or the decision that it comes from.
+
+mod lock_file;
+mod remember;
+
+pub(super) use remember::learn;
+
+use super::Error;
+use super::conflict::{ConflictFile, ConflictStep, Part, line_merge};
+use super::resolve::{REMEMBERED, RULE};
+use crate::git::Repository;
+use crate::model::{Answer, Decision, Timestamp};
+use globset::{GlobBuilder, GlobSet};
+use std::collections::BTreeMap;
+
+/// Which rungs there are: what the user's settings say.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Whether a clash that was answered before is answered the same way.
+    pub remembered: bool,
+    /// Whether lock files are merged by what they list.
+    pub lock_files: bool,
+    /// Files of which every clash keeps the lines of both sides.
+    pub union: GlobSet,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { remembered: true, lock_files: true, union: GlobSet::empty() }
+    }
+}
+
+impl Rules {
+    /// Nobody is spared a question.
+    pub fn ask() -> Self {
+        Self { remembered: false, lock_files: false, ..Self::default() }
+    }
+
+    /// With the files that `globs` name as those of which both sides are kept.
+    pub fn with_union(self, globs: &[String]) -> Result<Self, globset::Error> {
+        let mut union = GlobSet::builder();
+        for glob in globs {
+            union.add(GlobBuilder::new(glob).literal_separator(true).build()?);
+        }
+        Ok(Self { union: union.build()?, ..self })
+    }
+}
+
+/// The answers that nobody has to give, by path. `earlier` are all decisions that were ever made.
+pub(super) fn climb(
+    repo: &Repository,
+    rules: &Rules,
+    conflict: &ConflictStep,
+    earlier: &[Decision],
+    at: Timestamp,
+) -> Result<BTreeMap<String, Answer>, Error> {
+    let memory = rules.remembered.then(|| remember::Memory::of(earlier));
+    let mut answers = BTreeMap::new();
+    for file in conflict.undecided() {
+        let path = &file.conflict.path;
+        let remembered = memory.as_ref().and_then(|memory| memory.recall(file));
+        let answer = match remembered {
+            Some(recalled) => Some(Answer {
+                key: REMEMBERED.to_owned(),
+                text: Some(recalled.text),
+                by: recalled.by,
+                at,
+                like: Some(recalled.decision),
+            }),
+            None => by_rule(repo, rules, file)?.map(|(rule, text)| Answer {
+                key: RULE.to_owned(),
+                text: Some(text),
+                by: rule.to_owned(),
+                at,
+                like: None,
+            }),
+        };
+        answers.extend(answer.map(|answer| (path.clone(), answer)));
+    }
+    Ok(answers)
+}
+
+/// What a rule makes of a file, with the rule's name.
+fn by_rule(
+    repo: &Repository,
+    rules: &Rules,
+    file: &ConflictFile,
+) -> Result<Option<(&'static str, String)>, Error> {
+    let path = file.conflict.path.as_str();
+    if rules.lock_files
+        && let Some((rule, merge)) = lock_file::rule(path)
+        && let Some(versions) = line_merge(&file.conflict)
+    {
+        let read = |id| -> Result<Option<String>, Error> { Ok(String::from_utf8(repo.read_blob(id)?).ok()) };
+        let base = versions.base.map(read).transpose()?.flatten().unwrap_or_default();
+        if let (Some(ours), Some(theirs)) = (read(versions.ours)?, read(versions.theirs)?)
+            && let Some(text) = merge(&base, &ours, &theirs)
+        {
+            return Ok(Some((rule, text)));
+        }
+    }
+    if rules.union.is_match(path) {
+        return Ok(union(file).map(|text| ("union of both sides", text)));
+    }
+    Ok(None)
+}
+
+/// The lines of both sides wherever they clash, what has landed first.
+fn union(file: &ConflictFile) -> Option<String> {
+    let mut text = Vec::new();
+    for part in file.parts.as_ref()? {
+        match part {
+            Part::Common(lines) => text.extend_from_slice(lines),
+            Part::Clash { ours, theirs, .. } => {
+                text.extend_from_slice(ours);
+                if !ours.is_empty() && !theirs.is_empty() && !ours.ends_with(b"\n") {
+                    text.push(b'\n');
+                }
+                text.extend_from_slice(theirs);
+            }
+        }
+    }
+    String::from_utf8(text).ok()
+}
