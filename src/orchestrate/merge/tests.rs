@@ -16,9 +16,9 @@ use crate::store::Store;
 use std::sync::Arc;
 
 /// A repository with agents whose branches exist, without any program having run.
-struct Fleet {
+pub(super) struct Fleet {
     sandbox: Sandbox,
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Fleet {
@@ -29,7 +29,7 @@ impl Fleet {
     }
 
     /// `main` with files `f` of ten lines and `g`, and a commit on top for each agent.
-    fn with(agents: &[(&str, &[(&str, &str)])]) -> Self {
+    pub(super) fn with(agents: &[(&str, &[(&str, &str)])]) -> Self {
         let sandbox = Sandbox::new(&[]);
         for (path, text) in [("f", NUMBERS), ("g", "g\n")] {
             std::fs::write(sandbox.path().join(path), text).unwrap();
