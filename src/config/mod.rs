@@ -12,6 +12,7 @@ mod agent_file;
 pub mod approval;
 mod gate;
 mod key;
+mod pipeline;
 mod profile;
 pub mod program;
 mod source;
@@ -20,6 +21,7 @@ mod team;
 pub use agent_file::{AGENT_FILES, AgentFile, MAX_AGENT_FILE, Skipped};
 pub use gate::Gate;
 pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
+pub use pipeline::Pipeline;
 pub use profile::Profile;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
 pub use team::{AUTO, Team, TeamStep};
@@ -58,6 +60,14 @@ pub enum Error {
     /// There is no such profile.
     #[error("find the profile `{name}`; there are {}", .known.join(", "))]
     NoProfile {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// There is no such pipeline.
+    #[error("find the pipeline `{name}`; there are {}", .known.join(", "))]
+    NoPipeline {
         /// What was asked for.
         name: String,
         /// What there is.
@@ -564,6 +574,16 @@ impl Settings {
     /// Whether a branch with which a gate fails is left out without asking.
     pub fn puts_aside(&self) -> bool {
         self.text("gate-failure") == Some("put-aside")
+    }
+
+    /// A pipeline by its name. Fails if any part of it needs an approval that is not there.
+    pub fn pipeline(&self, name: &str) -> Result<Pipeline, Error> {
+        pipeline::settle(self, name)
+    }
+
+    /// The names of all pipelines.
+    pub fn pipeline_names(&self) -> BTreeSet<String> {
+        pipeline::names(self)
     }
 
     /// A profile as it would be if all of it were approved: to look at, never to run.
