@@ -1,7 +1,7 @@
 //! Completion: what could stand at the cursor, and the scripts that ask for it.
 //!
 //! The scripts know nothing of the commands: they hand the words to `git-orchestra __complete`, which walks the
-//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `TEAM`, `GATE`, `KEY`, `BRANCH`, `REMOTE`,
+//! command tree. An argument whose value is named `TASK`, `AGENT`, `FINDING`, `DECISION`, `PROFILE`, `TEAM`, `GATE`, `PIPELINE`, `KEY`, `BRANCH`, `REMOTE`,
 //! `OPERATION` or `ID` completes to what this repository has of it; nothing else is needed in the command.
 
 use super::context::Context;
@@ -9,7 +9,9 @@ use super::env::Env;
 use super::error::CliError;
 use super::view::operation;
 use crate::config::AUTO;
-use crate::model::{Agent, Decision, DecisionStatus, Finding, FindingStatus, Id, Merge, Task, TaskStatus};
+use crate::model::{
+    Agent, Decision, DecisionStatus, Finding, FindingStatus, Id, Merge, Pipeline, Task, TaskStatus,
+};
 use crate::store::Logged;
 use clap::{Arg, Command, ValueEnum as _};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
@@ -136,6 +138,7 @@ enum What {
     Profiles,
     Teams,
     Gates,
+    Pipelines,
     Settings,
     Branches,
     Remotes,
@@ -153,6 +156,7 @@ impl What {
             "PROFILE" => Some(Self::Profiles),
             "TEAM" => Some(Self::Teams),
             "GATE" => Some(Self::Gates),
+            "PIPELINE" => Some(Self::Pipelines),
             "KEY" => Some(Self::Settings),
             "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
             "REMOTE" => Some(Self::Remotes),
@@ -201,6 +205,10 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
         let names = entries.filter_map(|entry| Some(entry.key.strip_suffix(".url")?.to_owned()));
         return Ok(names.map(CompletionCandidate::new).collect());
     }
+    if what == What::Pipelines {
+        let names = ctx.settings()?.pipeline_names().into_iter().map(CompletionCandidate::new);
+        return Ok(names.chain(look_up(ctx, What::Tasks)?).collect());
+    }
     let state = ctx.state()?;
     if what == What::Operations {
         let log = state.operations(OPERATIONS)?;
@@ -231,6 +239,10 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
         state.all::<Decision>()?.iter().filter(open).for_each(|asked| add(&asked.id, &asked.question));
     }
     if any {
+        state
+            .all::<Pipeline>()?
+            .iter()
+            .for_each(|one| add(&one.id, one.name.as_deref().unwrap_or("pipeline")));
         state.all::<Merge>()?.iter().for_each(|merge| add(&merge.id, &merge.target));
     }
     if any || what == What::Agents {

@@ -208,7 +208,7 @@ impl CliError {
             ErrorKind::NotFound(None) => {
                 Some("`git orchestra task list --all` and `git orchestra status --all` list what there is")
             }
-            ErrorKind::NotFound(Some(Kind::Merge))
+            ErrorKind::NotFound(Some(Kind::Merge | Kind::Pipeline))
             | ErrorKind::Usage
             | ErrorKind::Alarm
             | ErrorKind::UsedUp

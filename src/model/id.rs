@@ -113,11 +113,14 @@ pub enum Kind {
     Decision,
     /// One integration of several branches into a target.
     Merge,
+    /// Tasks on their way from agents to the branch that they land on.
+    Pipeline,
 }
 
 impl Kind {
     /// Every kind, in the order in which listings show them.
-    pub const ALL: [Self; 5] = [Self::Task, Self::Agent, Self::Finding, Self::Decision, Self::Merge];
+    pub const ALL: [Self; 6] =
+        [Self::Task, Self::Agent, Self::Finding, Self::Decision, Self::Merge, Self::Pipeline];
 
     /// The directory of this kind in the state's tree.
     pub const fn directory(self) -> &'static str {
@@ -127,6 +130,7 @@ impl Kind {
             Self::Finding => "findings",
             Self::Decision => "decisions",
             Self::Merge => "merges",
+            Self::Pipeline => "pipelines",
         }
     }
 
@@ -138,6 +142,7 @@ impl Kind {
             Self::Finding => "finding",
             Self::Decision => "decision",
             Self::Merge => "merge",
+            Self::Pipeline => "pipeline",
         }
     }
 }

@@ -13,6 +13,7 @@ mod id;
 mod merge;
 mod object_id;
 mod overlap;
+mod pipeline;
 mod sandbox;
 mod task;
 mod time;
@@ -30,6 +31,7 @@ pub use merge::{
 };
 pub use object_id::{ObjectId, ObjectIdError};
 pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
+pub use pipeline::{Pipeline, PipelineStatus};
 pub use sandbox::Sandbox;
 pub use task::{Task, TaskStatus};
 pub use time::Timestamp;

@@ -20,6 +20,7 @@ pub mod maintain;
 pub mod measure;
 pub mod merge;
 pub mod overlap;
+pub mod pipeline;
 mod prepare;
 pub mod probe;
 pub mod prune;

@@ -111,7 +111,8 @@ impl Course {
     }
 }
 
-fn stage(repo: &Repository, agent: &Agent, decisions: &[Decision]) -> Stage {
+/// Where an agent at rest or at work stands.
+pub(super) fn stage(repo: &Repository, agent: &Agent, decisions: &[Decision]) -> Stage {
     if lease::find_live(repo, &agent.id).is_some() {
         return Stage::Running(agent.clone());
     }

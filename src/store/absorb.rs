@@ -12,7 +12,7 @@ use super::{
     merge,
 };
 use crate::git::{self, EntryMode, Expected, Identity, NewCommit, RefEdit, Repository, TreeEdit, TreeEntry};
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Name, ObjectId, Task, Timestamp};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Name, ObjectId, Pipeline, Task, Timestamp};
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -414,6 +414,7 @@ pub(super) const fn fields(kind: Kind) -> &'static [Field] {
         Kind::Finding => Finding::FIELDS,
         Kind::Decision => Decision::FIELDS,
         Kind::Merge => Merge::FIELDS,
+        Kind::Pipeline => Pipeline::FIELDS,
     }
 }
 
@@ -449,6 +450,17 @@ pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'stati
             let merge: Merge = read(&record, id)?;
             if !is_branch(&merge.target) {
                 return Err("its target is no branch");
+            }
+        }
+        Kind::Pipeline => {
+            let pipeline: Pipeline = read(&record, id)?;
+            if !pipeline.target.as_deref().is_none_or(is_branch) {
+                return Err("its target is no branch");
+            }
+            // They become arguments.
+            let words = [&pipeline.name, &pipeline.profile, &pipeline.team, &pipeline.push];
+            if !words.into_iter().flatten().all(|word| is_plain(word.as_bytes())) {
+                return Err("what it names is no name");
             }
         }
     }

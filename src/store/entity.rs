@@ -1,6 +1,6 @@
 //! What each kind of entity looks like to the store.
 
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Task};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// A field of an entity, and how two writes to it merge.
@@ -147,6 +147,28 @@ impl Entity for Merge {
         Scalar("head"),
         Scalar("landed"),
         Scalar("gates"),
+        Scalar("created"),
+    ];
+
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+impl Entity for Pipeline {
+    const KIND: Kind = Kind::Pipeline;
+    const FIELDS: &'static [Field] = &[
+        Scalar("id"),
+        Scalar("name"),
+        Scalar("status"),
+        Scalar("tasks"),
+        Scalar("profile"),
+        Scalar("team"),
+        Scalar("target"),
+        Scalar("push"),
+        Set("settled"),
+        Scalar("merge"),
+        Scalar("result"),
         Scalar("created"),
     ];
 

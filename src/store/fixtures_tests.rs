@@ -6,7 +6,7 @@
 use super::absorb::check;
 use super::state::Format;
 use super::{Entity, Record};
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Sandbox, Task, Timestamp};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Sandbox, Task, Timestamp};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,11 @@ fn samples() -> Vec<(&'static str, Record)> {
         {"gate": "build", "commit": oid("1"), "outcome": "passed", "flaky": true, "runs": 2, "ms": 900,
             "machine": "g3mvk8", "at": 1_795_000_000_000_u64},
         {"gate": "lint", "commit": oid("1"), "outcome": "left-out", "by": "Ada <ada@example.org>"}]);
+    let pipeline = json!({"id": id(7), "name": "nightly", "status": "waiting", "tasks": [id(1), id(11)],
+        "profile": "careful", "team": "feature", "target": "refs/heads/main", "push": "origin",
+        "settled": [id(2)], "merge": id(5), "result": "1 agent failed", "created": 1_795_000_000_000_u64});
+    let mut of_pipeline = decision.clone();
+    of_pipeline["kind"] = json!("pipeline");
     let mut asked = decision.clone();
     asked["kind"] = json!("gate");
     let mut contested = written::<Task>(&task);
@@ -133,6 +138,8 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("decision-gate", written::<Decision>(&asked)),
+        ("decision-pipeline", written::<Decision>(&of_pipeline)),
+        ("pipeline", written::<Pipeline>(&pipeline)),
     ]
 }
 
@@ -182,6 +189,7 @@ fn records_of_every_build_read_for_ever() {
         (Kind::Finding, Finding::FIELDS),
         (Kind::Decision, Decision::FIELDS),
         (Kind::Merge, Merge::FIELDS),
+        (Kind::Pipeline, Pipeline::FIELDS),
     ] {
         for field in fields {
             let known = seen.contains(&(kind, field.name().to_owned()));
@@ -204,6 +212,7 @@ fn rewritten(kind: Kind, record: &Record) -> Record {
         Kind::Finding => again::<Finding>(record),
         Kind::Decision => again::<Decision>(record),
         Kind::Merge => again::<Merge>(record),
+        Kind::Pipeline => again::<Pipeline>(record),
     }
 }
 

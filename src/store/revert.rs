@@ -9,7 +9,7 @@ use super::archive::ARCHIVED;
 use super::history::EntityChange;
 use super::record::DELETED;
 use super::{Deleted, Error, Record, State, Transaction};
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Task};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -167,6 +167,12 @@ impl Reversal {
                 add(Kind::Agent, Some(step.agent), "steps".to_owned(), (Kind::Merge, merge.id));
                 add(Kind::Task, step.task, "steps".to_owned(), (Kind::Merge, merge.id));
             }
+        }
+        for pipeline in state.all::<Pipeline>()? {
+            for task in &pipeline.tasks {
+                add(Kind::Task, Some(*task), "tasks".to_owned(), (Kind::Pipeline, pipeline.id));
+            }
+            add(Kind::Merge, pipeline.merge, "merge".to_owned(), (Kind::Pipeline, pipeline.id));
         }
         Ok(held)
     }

@@ -36,6 +36,7 @@ mod layers;
 mod life;
 mod limits;
 mod merge;
+mod pipeline;
 mod prune;
 mod readme;
 mod recover;

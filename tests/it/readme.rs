@@ -87,6 +87,17 @@ fn worktrees_are_made_ready_as_the_readme_shows_it() {
 }
 
 #[test]
+fn a_pipeline_is_as_the_readme_shows_it() {
+    let mut sandbox = Sandbox::new();
+    sandbox.set_env("COLUMNS", "100");
+    let config = "[profile.words]\nprogram = \"command\"\ncommand = [\"sh\", \"-c\", \"date >$GIT_ORCHESTRA_AGENT_NAME\"]\n\n\
+                  [gate.test]\nrun = \"ls *-the-*\"\n\n\
+                  [pipeline.nightly]\nprofile = \"words\"\ngates = [\"test\"]\napprove = \"problems\"\n";
+    sandbox::write_in(sandbox.home(), ".config/git-orchestra/config.toml", config);
+    run_session(&sandbox, "pipeline");
+}
+
+#[test]
 fn gates_are_as_the_readme_shows_them() {
     let mut sandbox = crate::merge::fleet(&[
         ("iso-dates", &[("iso", "2026-11-20\n")]),

@@ -75,6 +75,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note(format!("still open: {open}"));
     } else if answered.decision.merge.is_some() {
         ctx.ui().hint(format!("`{CONTINUE}` goes on with the merge"));
+    } else if answered.decision.kind == DecisionKind::Pipeline {
+        ctx.ui().hint("`git orchestra run --continue` goes on with the pipeline");
     } else if matches!(answered.decision.kind, DecisionKind::Permission | DecisionKind::Question)
         && let Some(agent) = answered.decision.agent.and_then(|id| state.get::<Agent>(&id).transpose()).transpose()?
     {

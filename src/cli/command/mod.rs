@@ -102,6 +102,7 @@ commands! {
         Cost => cost,
     }
     "Merge" {
+        Run => run,
         Overlap => overlap,
         Merge => merge,
         Decide => decide,

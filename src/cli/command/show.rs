@@ -6,9 +6,11 @@ use crate::cli::json;
 use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::cli::view::task::Tasks;
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Task};
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Task};
+use crate::orchestrate::pipeline;
 use crate::orchestrate::touched::Touched;
 use crate::store::{Entity, Error, Found, Record, State};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Show a task, agent, finding, decision, merge or operation
@@ -79,6 +81,9 @@ fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
         Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids()?)),
         Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids()?)),
         Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Pipeline => {
+            json::print(ctx, "pipeline", &view::pipeline::Shown::new(&state.require(id)?, ids()?))
+        }
     }
 }
 
@@ -100,6 +105,11 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
         Kind::Finding => view::finding::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Decision => view::decision::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Pipeline => {
+            let pipeline: Pipeline = read(state, &id)?;
+            let stands = pipeline::look(ctx.store()?, &pipeline, &BTreeMap::new())?;
+            view::pipeline::page(&pipeline, &stands, paint, state.short_ids()?, now)
+        }
     };
     let record = state.record(kind, &id)?;
     let own = ctx.store()?.machine()?;
@@ -162,6 +172,7 @@ pub(super) fn describe_candidates(state: &State, error: crate::store::Error) -> 
             Kind::Finding => state.get::<Finding>(&found.id).ok().flatten().map(|finding| finding.message),
             Kind::Decision => state.get::<Decision>(&found.id).ok().flatten().map(|asked| asked.question),
             Kind::Merge => state.get::<Merge>(&found.id).ok().flatten().map(|merge| merge.target),
+            Kind::Pipeline => state.get::<Pipeline>(&found.id).ok().flatten().and_then(|one| one.name),
         };
         let what = what.unwrap_or_default();
         let what = what.lines().next().unwrap_or_default();

@@ -8,6 +8,7 @@ pub(crate) mod history;
 pub(crate) mod machine;
 pub(crate) mod merge;
 pub(crate) mod operation;
+pub(crate) mod pipeline;
 pub(crate) mod task;
 
 use super::error::CliError;

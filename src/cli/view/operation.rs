@@ -375,7 +375,7 @@ fn entity(state: &State, paint: Painter, change: &EntityChange) -> Result<String
 pub(super) fn title(state: &State, kind: Kind, id: &Id) -> Result<String, CliError> {
     let key = match kind {
         Kind::Task => "title",
-        Kind::Agent => "name",
+        Kind::Agent | Kind::Pipeline => "name",
         Kind::Finding => "message",
         Kind::Decision => "question",
         Kind::Merge => "target",

@@ -187,6 +187,11 @@ fn every_document_is_what_its_schema_says() {
     std::fs::write(&file, format!("{notify}{settings}")).unwrap();
     sandbox.ok(&["spawn", "-m", "Last", "--name", "last", "--profile", "worker"]);
     seen.document(&sandbox, &std::fs::read_to_string(sandbox.home().join("read")).unwrap());
+    let task = sandbox.ok(&["task", "add", "All the way"]);
+    sandbox.orchestra(&["run", task.trim(), "--profile", "worker", "--yes"]);
+    let pipelines = sandbox.git(&["ls-tree", "-r", "--name-only", "refs/orchestra/state", "pipelines/"]);
+    let id = pipelines.rsplit('/').next().unwrap().strip_suffix(".json").unwrap();
+    seen.run(&sandbox, &["show", id, "--json"]);
     let all: BTreeSet<String> = sandbox
         .ok(&["schema"])
         .lines()

@@ -188,7 +188,7 @@ pub(super) fn show(ctx: &Context, failure: &GateFailure) {
     }
 }
 
-/// Asks what becomes of a gate that fails.
+/// Asks what becomes of a gate that fails, or of anything else with a few answers for all of it.
 pub(super) fn ask(ctx: &Context, decision: &Decision) -> Result<Asked, CliError> {
     let paint = ctx.ui().err_painter();
     ctx.ui().note(format!("\n{}", paint.paint(Label::Title, &decision.question)));
@@ -226,6 +226,8 @@ fn letter(key: &str) -> Option<char> {
         "retry" => Some('r'),
         "land-anyway" => Some('l'),
         "abort" => Some('q'),
+        "go-on" => Some('g'),
+        "cancel" => Some('c'),
         _ => None,
     }
 }

@@ -5,13 +5,13 @@ mod gates;
 mod report;
 
 pub(crate) use ask::edited;
-pub(crate) use report::CONTINUE;
+pub(crate) use report::{CONTINUE, waiting_for};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
-use crate::model::{Agent, GateRun, Id, Merge};
+use crate::model::{Agent, Decision, GateRun, Id, Merge};
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
 use ask::Asked;
@@ -102,6 +102,11 @@ pub(crate) fn named_agents(ctx: &Context, names: &[String]) -> Result<Vec<Id>, C
         }
     }
     Ok(ids)
+}
+
+/// Asks on the terminal what was decided; whether there was an answer.
+pub(crate) fn ask_choice(ctx: &Context, decision: &Decision) -> Result<bool, CliError> {
+    Ok(gates::ask(ctx, decision)? == Asked::Answered)
 }
 
 /// Refuses agents: approval comes from people.

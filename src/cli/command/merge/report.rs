@@ -215,10 +215,17 @@ pub(super) fn waiting(
         json::print(ctx, "merge-result", &Ended { merge, decision: Some(decision), blocked: None })?;
         return Ok(Exit::Waiting);
     }
+    waiting_for(ctx, decision, CONTINUE)?;
+    Ok(Exit::Waiting)
+}
+
+/// Says what is asked, the commands that answer it, and what goes on then.
+pub(crate) fn waiting_for(ctx: &Context, decision: &Decision, then: &str) -> Result<(), CliError> {
     let state = ctx.state()?;
     let short = view::short(&state, &decision.id)?;
     let paint = ctx.ui().err_painter();
-    ctx.ui().note(format!("{}; nothing has moved yet", paint.paint(Label::Title, &decision.question)));
+    let moved = if decision.merge.is_some() { "; nothing has moved yet" } else { "" };
+    ctx.ui().note(format!("{}{moved}", paint.paint(Label::Title, &decision.question)));
     ctx.ui().note(format!("  git orchestra show {short}"));
     let width = decision.choices.iter().map(|choice| choice.key.len()).max().unwrap_or(0);
     for choice in &decision.choices {
@@ -229,8 +236,8 @@ pub(super) fn waiting(
         ctx.ui().note(format!("  with --path PATH for one of {} alone", few(&decision.paths, paint)));
     }
     ctx.ui().note("then");
-    ctx.ui().note(format!("  {CONTINUE}"));
-    Ok(Exit::Waiting)
+    ctx.ui().note(format!("  {then}"));
+    Ok(())
 }
 
 pub(super) fn blocked(
