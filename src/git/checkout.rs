@@ -1,8 +1,10 @@
 //! Checkouts of people: looked at, and moved on only where nothing of theirs could be in the way.
 
+use super::leftover::copy_index;
 use super::{Checkout, Error, Repository};
 use crate::model::ObjectId;
 use bstr::ByteSlice;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -24,8 +26,11 @@ impl Repository {
             .map(|entry| super::path_text(entry.get(3..).unwrap_or_default().as_bstr()))
             .collect();
         if !paths.is_empty() {
+            // `git diff` refreshes the index, and would leave its lock if it were killed: not in the user's own.
+            let index = copy_index(&git_dir, &std::env::temp_dir())?;
             let same = |args: &[&str]| -> Result<bool, Error> {
-                let command = self.git_at(&git_dir, Some(&checkout.path), args);
+                let command =
+                    self.git_at(&git_dir, Some(&checkout.path), args).env("GIT_INDEX_FILE", &*index);
                 Ok(command.output()?.status.success())
             };
             if same(&["diff", "--quiet", "--no-ext-diff", NO_ENTRY, "--cached", commit.as_str()])?
@@ -33,6 +38,20 @@ impl Repository {
             {
                 return Ok(Vec::new());
             }
+        }
+        Ok(paths)
+    }
+
+    /// Tracked paths that a checkout has staged, or has in its files, otherwise than `commit` has them.
+    pub fn paths_unlike(&self, checkout: &Checkout, commit: &ObjectId) -> Result<BTreeSet<String>, Error> {
+        let git_dir = self.checkout_git_dir(checkout)?;
+        let (index, mut paths) = (copy_index(&git_dir, &std::env::temp_dir())?, BTreeSet::new());
+        for of in [&["--cached", commit.as_str()] as &[&str], &[]] {
+            let diff = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", NO_ENTRY];
+            let git = self.git_at(&git_dir, Some(&checkout.path), [&diff, of].concat());
+            let out = git.env("GIT_INDEX_FILE", &*index).read()?;
+            let names = out.split_str(b"\0").filter(|name| !name.is_empty());
+            paths.extend(names.map(|name| super::path_text(name.as_bstr())));
         }
         Ok(paths)
     }
@@ -63,6 +82,17 @@ impl Repository {
         let look = git(&["update-index", "-q", "--refresh", "--ignore-submodules"]);
         let reset = git(&["reset", "--keep", "--quiet", "--no-recurse-submodules", commit.as_str()]);
         self.move_checkout(checkout, &git_dir, commit, Some(look), reset)
+    }
+
+    /// Makes the files and the index of a checkout those of `commit`, a child of its `HEAD`, and leaves `HEAD` where it is:
+    /// what differs is staged. Other changes in the checkout stay. The inner error holds git's words when it refuses;
+    /// nothing has changed then. Call it only if no path that differs has uncommitted changes.
+    pub fn stage(&self, checkout: &Checkout, commit: &ObjectId) -> Result<Result<(), String>, Error> {
+        let git_dir = self.checkout_git_dir(checkout)?;
+        let git = |args: &[&str]| self.git_at(&git_dir, Some(&checkout.path), args);
+        let look = git(&["update-index", "-q", "--refresh", "--ignore-submodules"]);
+        let read = git(&["read-tree", "-m", "-u", "--no-recurse-submodules", "HEAD", commit.as_str()]);
+        self.move_checkout(checkout, &git_dir, commit, Some(look), read)
     }
 
     /// The remote-tracking branches that have a commit, as far as was fetched.

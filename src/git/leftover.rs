@@ -89,7 +89,7 @@ impl Repository {
     /// be called while somebody works there.
     pub fn snapshot(&self, worktree: &Worktree) -> Result<ObjectId, Error> {
         let attempt = || {
-            let index = Self::copy_index(worktree)?;
+            let index = copy_index(&worktree.git_dir, &worktree.git_dir)?;
             self.fill_index(worktree, &index)?;
             self.write_index(worktree, &index)
         };
@@ -100,7 +100,7 @@ impl Repository {
     /// The same, with what git was told not to look at (`--assume-unchanged`, `--skip-worktree`) and with `ignored`
     /// paths: for a worktree that is about to go.
     pub fn snapshot_with(&self, worktree: &Worktree, ignored: &[BString]) -> Result<ObjectId, Error> {
-        let index = Self::copy_index(worktree)?;
+        let index = copy_index(&worktree.git_dir, &worktree.git_dir)?;
         let git = |args: &[&str]| self.git_with_index(worktree, &index, args);
         let hidden: Vec<BString> = git(&["ls-files", "-v", "-z"])
             .read()?
@@ -180,7 +180,7 @@ impl Repository {
         if self.worktree_status(worktree)?.is_clean() {
             return Ok(Leftover::Nothing);
         }
-        let index = Self::copy_index(worktree)?;
+        let index = copy_index(&worktree.git_dir, &worktree.git_dir)?;
         self.fill_index(worktree, &index)?;
         let tree = self.write_index(worktree, &index)?;
         let head = self.worktree_head(worktree)?;
@@ -215,33 +215,6 @@ impl Repository {
         Ok(Leftover::Committed(commit))
     }
 
-    /// A copy of the worktree's index, to be changed in its place.
-    fn copy_index(worktree: &Worktree) -> Result<TempPath, Error> {
-        let dir = &worktree.git_dir;
-        // Beside the index that it may replace, so that a rename can do that.
-        let index = tempfile::Builder::new()
-            .prefix("orchestra-index-")
-            .tempfile_in(dir)
-            .map_err(|e| Error::file("create an index in", dir, e))?
-            .into_temp_path();
-        let from = dir.join("index");
-        // git looks into a file again whose time is not before its index's: under a later time, what was changed in the
-        // second of the checkout without another size would be what it was.
-        let written = from.metadata().and_then(|meta| meta.modified());
-        match std::fs::copy(&from, &index) {
-            Ok(_) => {
-                let keep = |time| File::options().write(true).open(&index)?.set_modified(time);
-                written.and_then(keep).map_err(|e| Error::file("copy", from, e))?;
-            }
-            // No index at all: git makes one, and an empty file is no index.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                std::fs::remove_file(&index).map_err(|e| Error::file("remove", index.to_path_buf(), e))?;
-            }
-            Err(e) => return Err(Error::file("copy", from, e)),
-        }
-        Ok(index)
-    }
-
     /// Puts everything that differs and is not ignored into an index.
     ///
     /// Not with `git add`: that asks every repository below whether it is dirty, which runs git with a configuration
@@ -267,6 +240,32 @@ impl Repository {
     fn git_with_index(&self, worktree: &Worktree, index: &Path, args: &[&str]) -> Command {
         self.git_at(&worktree.git_dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index)
     }
+}
+
+/// A copy of the index of a git directory, to be changed or refreshed in its place; beside it, if a rename is to put it
+/// there.
+pub(super) fn copy_index(git_dir: &Path, beside: &Path) -> Result<TempPath, Error> {
+    let index = tempfile::Builder::new()
+        .prefix("orchestra-index-")
+        .tempfile_in(beside)
+        .map_err(|e| Error::file("create an index in", beside, e))?
+        .into_temp_path();
+    let from = git_dir.join("index");
+    // git looks into a file again whose time is not before its index's: under a later time, what was changed in the
+    // second of the checkout without another size would be what it was.
+    let written = from.metadata().and_then(|meta| meta.modified());
+    match std::fs::copy(&from, &index) {
+        Ok(_) => {
+            let keep = |time| File::options().write(true).open(&index)?.set_modified(time);
+            written.and_then(keep).map_err(|e| Error::file("copy", from, e))?;
+        }
+        // No index at all: git makes one, and an empty file is no index.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            std::fs::remove_file(&index).map_err(|e| Error::file("remove", index.to_path_buf(), e))?;
+        }
+        Err(e) => return Err(Error::file("copy", from, e)),
+    }
+    Ok(index)
 }
 
 /// Takes copies that nobody touched out of a list of ignored paths. A directory that holds one is named by what else is

@@ -31,6 +31,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There are no files of a commit to change.
+    #[error("find a checkout here: there is no work tree with a commit")]
+    NoCheckout,
     /// Another agent got a name that was chosen.
     #[error("spawn {name}: another agent got this name meanwhile")]
     NameTaken {

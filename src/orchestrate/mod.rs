@@ -1,5 +1,6 @@
 //! The use cases: spawn, supervise, overlap, merge, sync.
 
+mod apply;
 pub mod archive;
 pub mod base;
 pub mod breaker;
@@ -50,6 +51,7 @@ mod uncommitted;
 mod undo;
 pub mod worker;
 
+pub use apply::{Applied, ApplyRequest, apply};
 pub use cut::{CutDone, CutPlan, cut, has_exchanged, plan_cut};
 pub use environment::environment;
 pub use error::Error;

@@ -13,6 +13,7 @@ mod acceptance_gemini;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
+mod apply;
 mod archive;
 mod budgets;
 mod claims;

@@ -99,6 +99,7 @@ commands! {
         Log => log,
         Show => show,
         Diff => diff,
+        Apply => apply,
         Cost => cost,
     }
     "Merge" {

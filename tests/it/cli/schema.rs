@@ -129,6 +129,7 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["show", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["log", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["overlap", "--json"]);
+    seen.run(&sandbox, &["apply", names[0], "--dry-run", "--json"]);
     seen.run(&sandbox, &["merge", "--dry-run", "--json"]);
     sandbox.git(&["config", "--global", "orchestra.gate.check.run", "true"]);
     let waiting = seen.run(&sandbox, &["merge", "--json"]);

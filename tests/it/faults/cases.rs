@@ -33,6 +33,7 @@ pub(super) const NAMES: &[&str] = &[
     "decide",
     "merge-continue",
     "merge-abort",
+    "apply",
     "fetch",
     "push",
     "sync",
@@ -75,6 +76,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "decide" => decide(name),
         "merge-continue" => merge_continue(name),
         "merge-abort" => merge_abort(name),
+        "apply" => apply(name),
         "fetch" | "push" | "sync" => exchange(name),
         "task-reopen" => task_reopen(name),
         "finding-resolve" => finding_resolve(name),
@@ -529,6 +531,25 @@ fn merge_abort(name: &'static str) -> Case {
             sandbox.ok(&["merge", "red-owl"]);
             assert_eq!(sandbox.read("src/g"), "gg\n");
         });
+    case.moves = true;
+    case
+}
+
+fn apply(name: &'static str) -> Case {
+    let sandbox = clashing();
+    sandbox.write("src/g", "mine\n");
+    let mut case = case(name, sandbox, &["apply", "blue-heron"], &["recover"], |sandbox, acknowledged| {
+        let status = || sandbox.git(&["status", "--porcelain"]);
+        let (staged, untouched) = ("A  new\nM  src/f\n M src/g", " M src/g");
+        // A git that was killed with us may have been dying still when the first one looked.
+        sandbox.ok(&["recover"]);
+        let now = status();
+        assert!(now == staged || now == untouched && !acknowledged, "{now}");
+        sandbox.ok(&["apply", "blue-heron"]);
+        assert_eq!(status(), staged);
+        assert_eq!(sandbox.read("src/g"), "mine\n", "what is the user's own");
+        sandbox.git(&["reset", "--quiet", "--hard"]);
+    });
     case.moves = true;
     case
 }
