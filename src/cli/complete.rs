@@ -135,6 +135,7 @@ enum What {
     Agents,
     Findings,
     Decisions,
+    Merges,
     Profiles,
     Teams,
     Gates,
@@ -153,12 +154,13 @@ impl What {
             "AGENT" => Some(Self::Agents),
             "FINDING" => Some(Self::Findings),
             "DECISION" => Some(Self::Decisions),
+            "MERGE" => Some(Self::Merges),
             "PROFILE" => Some(Self::Profiles),
             "TEAM" => Some(Self::Teams),
             "GATE" => Some(Self::Gates),
             "PIPELINE" => Some(Self::Pipelines),
             "KEY" => Some(Self::Settings),
-            "BRANCH" | "REV" | "COMMIT" => Some(Self::Branches),
+            "BRANCH" | "REVISION" | "REV" | "COMMIT" => Some(Self::Branches),
             "REMOTE" => Some(Self::Remotes),
             "OPERATION" => Some(Self::Operations),
             "ID" => Some(Self::Anything),
@@ -243,6 +245,8 @@ fn look_up(ctx: &Context, what: What) -> Result<Vec<CompletionCandidate>, CliErr
             .all::<Pipeline>()?
             .iter()
             .for_each(|one| add(&one.id, one.name.as_deref().unwrap_or("pipeline")));
+    }
+    if any || what == What::Merges {
         state.all::<Merge>()?.iter().for_each(|merge| add(&merge.id, &merge.target));
     }
     if any || what == What::Agents {

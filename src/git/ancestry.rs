@@ -44,7 +44,25 @@ impl Repository {
         Ancestry::parse(&out, &tips)
     }
 
-    fn common_ancestor(&self, tips: &[ObjectId]) -> Result<Option<ObjectId>, Error> {
+    /// The merge commits that `tip` has and `since` does not, each with its parents; parents before children.
+    pub fn merges_between(
+        &self,
+        since: &ObjectId,
+        tip: &ObjectId,
+    ) -> Result<Vec<(ObjectId, Vec<ObjectId>)>, Error> {
+        let args = ["rev-list", "--merges", "--parents", "--topo-order", "--reverse"];
+        let out = self.git(args).args([tip.as_str(), &format!("^{since}")]).read()?;
+        let parse = |line: &[u8]| {
+            let ids =
+                line.to_str_lossy().split_ascii_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>();
+            let mut ids = ids.map_err(|_| Error::unexpected("rev-list", line))?;
+            Ok((ids.remove(0), ids))
+        };
+        out.lines().map(parse).collect()
+    }
+
+    /// A commit that all of `tips` contain, the best there is; `None` for unrelated histories.
+    pub fn common_ancestor(&self, tips: &[ObjectId]) -> Result<Option<ObjectId>, Error> {
         if let [only] = tips {
             return Ok(Some(only.clone()));
         }

@@ -143,6 +143,30 @@ impl Repository {
         if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
     }
 
+    /// The paths at which each pair of trees differs, without a look at their lines: `hunks` stay empty.
+    pub fn paths_between(&self, pairs: &[(ObjectId, ObjectId)]) -> Result<Vec<Vec<FileChange>>, Error> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input: Vec<_> = pairs.iter().map(|(old, new)| format!("{old} {new}\n")).collect();
+        let args = ["diff-tree", "--stdin", "-r", "-M", "-l1000", "-z", "--raw", "--full-index"];
+        let out = self.git(args).stdin(input.concat()).read()?;
+        let mut parser = Parser { rest: &out };
+        let mut all = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            let line = parser.line();
+            if line != format!("{old} {new}").as_bytes() {
+                return Err(Error::unexpected("diff-tree", line));
+            }
+            let mut changes = Vec::new();
+            while parser.rest.first() == Some(&b':') {
+                changes.push(parser.record()?);
+            }
+            all.push(changes);
+        }
+        if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
+    }
+
     /// How much `tip` differs from `base`, without reading more of the output than the figures.
     pub fn diff_stat(&self, base: &ObjectId, tip: &ObjectId) -> Result<DiffStat, Error> {
         let out = self
@@ -379,6 +403,12 @@ mod tests {
             let both = repo.changes_between(&[&pairs[..], &[(tip_tree, base_tree)]].concat()).unwrap();
             assert!(both[0].is_empty());
             assert_eq!(both[1], changes);
+            let paths = repo.paths_between(&[pairs[1].clone(), pairs[0].clone(), pairs[1].clone()]).unwrap();
+            assert!(paths[1].is_empty() && paths[0] == paths[2]);
+            let named = |changes: &[FileChange]| -> Vec<_> {
+                changes.iter().map(|c| (c.path.clone(), c.old_path.clone(), c.status)).collect()
+            };
+            assert_eq!(named(&paths[0]), named(&changes));
             assert_eq!(both[2].len(), 8);
             assert_eq!(repo.diff_stat(&base, &tip).unwrap(), DiffStat::of(&changes));
         }

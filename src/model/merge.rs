@@ -1,6 +1,6 @@
 //! Merges: one integration of several branches into a target.
 
-use super::{Id, Name, ObjectId, Timestamp};
+use super::{Id, Name, ObjectId, Receipt, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -28,6 +28,9 @@ pub struct Merge {
     /// What its gates said, in the order in which they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateRun>,
+    /// What became of everybody's lines; of merges of older builds it is worked out when it is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Box<Receipt>>,
     /// When it was planned.
     #[serde(default)]
     pub created: Timestamp,

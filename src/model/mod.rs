@@ -14,6 +14,7 @@ mod merge;
 mod object_id;
 mod overlap;
 mod pipeline;
+mod receipt;
 mod sandbox;
 mod task;
 mod time;
@@ -32,6 +33,7 @@ pub use merge::{
 pub use object_id::{ObjectId, ObjectIdError};
 pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
 pub use pipeline::{Pipeline, PipelineStatus};
+pub use receipt::{Account, Brought, By, Fates, Loss, Receipt};
 pub use sandbox::Sandbox;
 pub use task::{Task, TaskStatus};
 pub use time::Timestamp;

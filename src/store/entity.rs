@@ -147,6 +147,7 @@ impl Entity for Merge {
         Scalar("head"),
         Scalar("landed"),
         Scalar("gates"),
+        Scalar("receipt"),
         Scalar("created"),
     ];
 

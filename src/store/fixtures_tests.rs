@@ -101,6 +101,18 @@ fn samples() -> Vec<(&'static str, Record)> {
     of_pipeline["kind"] = json!("pipeline");
     let mut asked = decision.clone();
     asked["kind"] = json!("gate");
+    let mut receipted = merge.clone();
+    let (there, lost) =
+        (json!({"kept": 9, "moved": 1, "superseded": 3, "dropped": 1}), json!({"start": 4, "len": 2}));
+    receipted["receipt"] = json!({"accounts": [{"agent": id(2), "name": "parse-dates", "added": there, "removed": there},
+            {"name": "main", "added": there, "removed": there}],
+        "losses": [{"name": "main", "path": "src/dates.sh", "lines": lost, "change": "added"},
+            {"name": "parse-dates", "path": "a", "lines": lost, "change": "removed", "by": {"is": "decision", "id": id(4)}},
+            {"name": "parse-dates", "path": "b", "lines": lost, "change": "added",
+                "by": {"is": "agent", "id": id(12), "name": "grey-fox"}},
+            {"name": "parse-dates", "path": "c", "lines": lost, "change": "added", "by": {"is": "rewritten"}},
+            {"name": "parse-dates", "path": "d", "lines": lost, "change": "added", "by": {"is": "git"}}],
+        "unlisted": 2});
     let mut contested = written::<Task>(&task);
     let mut other = contested.clone();
     let mut edited: Task = contested.entity().unwrap();
@@ -140,6 +152,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("decision-gate", written::<Decision>(&asked)),
         ("decision-pipeline", written::<Decision>(&of_pipeline)),
         ("pipeline", written::<Pipeline>(&pipeline)),
+        ("merge-receipt", written::<Merge>(&receipted)),
     ]
 }
 

@@ -49,5 +49,6 @@ mod take;
 mod teams;
 mod undo;
 mod undo_fleet;
+mod verify;
 mod worker;
 mod worktrees;

@@ -171,7 +171,10 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
 
     sandbox.ok(&["decide", &id, "theirs", "--path", "src/f"]);
     let landed = sandbox.ok(&["merge", "--continue"]);
-    assert!(landed.ends_with("with blue-heron, red-owl, grey-fox"), "{landed}");
+    assert!(
+        landed.contains("with blue-heron, red-owl, grey-fox\nreceipt: 8 of 9 changed lines of 3 agents"),
+        "{landed}"
+    );
     assert_eq!(sandbox.read("src/f"), "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
     assert_eq!(sandbox.git(&["status", "--porcelain"]), "");
     let after = sandbox.fingerprint();

@@ -107,6 +107,7 @@ commands! {
         Overlap => overlap,
         Merge => merge,
         Decide => decide,
+        Verify => verify,
     }
     "Look back" {
         Oplog => oplog,

@@ -57,6 +57,7 @@ const KINDS: &[(&str, &str)] = &[
     ("task", include_str!("../../../fixtures/schema/task.json")),
     ("task-list", include_str!("../../../fixtures/schema/task-list.json")),
     ("undo", include_str!("../../../fixtures/schema/undo.json")),
+    ("verified", include_str!("../../../fixtures/schema/verified.json")),
     ("waited", include_str!("../../../fixtures/schema/waited.json")),
 ];
 

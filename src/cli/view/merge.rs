@@ -85,6 +85,14 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
             let _ = writeln!(steps, "     {path}: {side}, {by}");
         }
     }
+    if let Some(receipt) = &merge.receipt {
+        let _ = write!(
+            steps,
+            "\n{}",
+            super::receipt::sentence(receipt, branch_name(&merge.target), painter, ids)
+        );
+        steps.push_str(&super::receipt::accounts(receipt, painter));
+    }
     page.raw(&steps);
     if !merge.gates.is_empty() {
         page.raw(&format!("\n{}\n", painter.paint(Label::Heading, "gates")));

@@ -9,6 +9,7 @@ pub(crate) mod machine;
 pub(crate) mod merge;
 pub(crate) mod operation;
 pub(crate) mod pipeline;
+pub(crate) mod receipt;
 pub(crate) mod task;
 
 use super::error::CliError;

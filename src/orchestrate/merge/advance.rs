@@ -5,11 +5,12 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::{open_paths, question};
+use super::answer::{open_paths, question, reopen};
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::ladder::{Rules, climb, learn};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
+use super::receipt::refusal;
 use super::resolve::resolve;
 use super::step::{Attempt, Maker, Words, attempt};
 use super::{Error, Plan, keep_ref, new_objects, short_branch};
@@ -78,6 +79,8 @@ pub enum Remark {
         /// Where it is now.
         tip: ObjectId,
     },
+    /// What an agent made of a conflict is not taken: what it left out.
+    Refused(String),
     /// The accumulated commit is not in this repository; it is made again.
     Rebuilt,
     /// Something is done that may take a while.
@@ -118,6 +121,7 @@ pub fn start(store: &Store, plan: &Plan) -> Result<Merge, Error> {
         head: plan.head.clone(),
         landed: None,
         gates: Vec::new(),
+        receipt: None,
         created: store.clock().now(),
     };
     let objects = new_objects(store.repo(), &merge.head, &known(&merge))?;
@@ -380,6 +384,12 @@ impl Run<'_> {
             Some("abort") => abort(self.store, &self.merge.id).map(|merge| Some(Progress::Aborted(merge))),
             _ => {
                 if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {
+                    if let Some(lost) = refusal(self.store.repo(), &conflict, &resolved)? {
+                        let why = format!("An agent resolved it, and that was not taken: it {lost}.");
+                        let decision = reopen(self.store, &decision.id, &why)?;
+                        (self.say)(Remark::Refused(lost));
+                        return self.wait(decision, conflict).map(Some);
+                    }
                     let remembers = learn(self.store.repo(), &conflict, &decision, &resolved.tree)?;
                     self.settled.push(Decision { remembers, ..decision });
                     let commit = self.commit(&conflict.step, &resolved.tree, &resolved.words)?;

@@ -204,7 +204,7 @@ pub(super) fn names(parties: &[&Party]) -> String {
 
 /// Where a file and a directory want the same place, git moves the file aside, to `<path>~<commit>` for us who merge
 /// by commit ids. Moves it on to `<path>~<name>`, and says names in git's messages too.
-fn name_displaced(
+pub(super) fn name_displaced(
     repo: &Repository,
     result: &mut MergeTree,
     names: &[(&ObjectId, &str)],

@@ -80,6 +80,17 @@ pub enum Error {
     /// The target moved each time that the merge was about to land.
     #[error("land on {0}: it moved again and again")]
     Restless(String),
+    /// The commits of a merge are not in this repository.
+    #[error("verify merge {0}: its commits are not in this clone")]
+    Elsewhere(Id),
+    /// A branch that was not merged, or not all of it.
+    #[error("verify {name}: {target} does not contain its branch")]
+    NotThere {
+        /// The agent.
+        name: Name,
+        /// The target.
+        target: String,
+    },
     /// An answer that does not fit its question.
     #[error("answer {id}: {why}")]
     Answer {

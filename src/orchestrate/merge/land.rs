@@ -1,6 +1,6 @@
 //! Moving the target: once, and with the files of whoever has it checked out, or not at all.
 
-use super::{Error, keep_ref, new_objects, short_branch};
+use super::{Error, keep_ref, new_objects, receipt, short_branch};
 use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
@@ -120,6 +120,11 @@ pub(super) fn known(merge: &Merge) -> Vec<&ObjectId> {
 /// decide any more. `target` moves in the same instant, if it has not moved before.
 fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merge, Error> {
     let objects = new_objects(store.repo(), &merge.head, &known(merge))?;
+    // What lands has landed, or will: a receipt that cannot be made now is worked out when somebody asks for it.
+    let receipt =
+        store.state().map_err(Error::from).and_then(|state| receipt(store, &state, merge)).map(Box::new);
+    let receipt =
+        receipt.inspect_err(|error| tracing::warn!("no receipt of merge {}: {error}", merge.id)).ok();
     let change = |tx: &mut Transaction<'_>| -> Result<Merge, Error> {
         let stored: Merge = tx.require(&merge.id)?;
         if !stored.status.is_open() {
@@ -129,7 +134,12 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
                 Err(Error::MovedOn(merge.id))
             };
         }
-        let landed = Merge { status: MergeStatus::Landed, landed: Some(merge.head.clone()), ..merge.clone() };
+        let landed = Merge {
+            status: MergeStatus::Landed,
+            landed: Some(merge.head.clone()),
+            receipt: receipt.clone(),
+            ..merge.clone()
+        };
         for step in landed.steps.iter().filter(|step| step.status.is_merged()) {
             settle(tx, &landed, step)?;
             settle_team(tx, store.repo(), &landed, step)?;

@@ -116,7 +116,7 @@ fn taken(step: &ConflictStep, file: &ConflictFile, side: Side, by: &str) -> Stri
 }
 
 /// What becomes of the path; `None` deletes it.
-fn entry(
+pub(super) fn entry(
     repo: &Repository,
     file: &ConflictFile,
     side: Side,

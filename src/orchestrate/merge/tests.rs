@@ -127,7 +127,11 @@ impl Fleet {
 
     fn landed(&self, merge: &Merge) -> Merge {
         match self.advance(merge) {
-            Progress::Landed(merge) => merge,
+            Progress::Landed(merge) => {
+                let receipt = merge.receipt.as_ref().expect("a receipt");
+                assert_eq!(receipt.dropped(), 0, "{receipt:#?}");
+                merge
+            }
             other => panic!("it should have landed: {other:#?}"),
         }
     }
@@ -187,6 +191,7 @@ fn what_lands_is_what_git_merge_makes_one_after_the_other() {
                 other => panic!("seed {seed}: {other:#?}"),
             }
         };
+        assert_eq!(landed.receipt.as_ref().map(|receipt| receipt.dropped()), Some(0), "seed {seed}");
         let clean = plan.steps.iter().filter(|step| step.status == StepStatus::Clean).count();
         assert_eq!(clean, plan.score.before_person as usize, "seed {seed}");
         assert!(plan.score.before_person >= plan.score.naive_before_person, "seed {seed}");

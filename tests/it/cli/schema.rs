@@ -140,6 +140,7 @@ fn every_document_is_what_its_schema_says() {
     let merged = seen.run(&sandbox, &["merge", "--continue", "--json"]);
     assert_eq!(merged["data"]["merge"]["gates"][0]["outcome"], "passed", "{merged:#}");
     seen.run(&sandbox, &["show", merged["data"]["merge"]["id"].as_str().unwrap(), "--json"]);
+    seen.run(&sandbox, &["verify", "--json"]);
     seen.run(&sandbox, &["merge", "--json"]);
     seen.run(&sandbox, &["config", "list", "--json"]);
     seen.run(&sandbox, &["profile", "list", "--json"]);

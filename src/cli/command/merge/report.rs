@@ -142,6 +142,9 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
         ),
         Remark::Gated { run, branches } => super::gates::said(ctx, run, *branches),
         Remark::Busy(_) | Remark::Gating { .. } => return,
+        Remark::Refused(lost) => {
+            format!("what the agent made of it is {}: it {}", paint.paint(Label::Attention, "not taken"), paint.paint(Label::Plain, lost))
+        }
         Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
     };
     ctx.ui().note(text);
@@ -186,6 +189,13 @@ pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit
         let head = paint.paint(Label::Commit, merge.head.short());
         format!("{target} is at {head} with {}\n", merged.join(", "))
     };
+    if let Some(receipt) = merge.receipt.as_ref().filter(|_| !merged.is_empty()) {
+        let state = ctx.state()?;
+        text.push_str(&view::receipt::sentence(receipt, short_branch(&merge.target), paint, state.short_ids()?));
+        if receipt.dropped() > 0 {
+            ctx.ui().hint(format!("`git orchestra verify {}` says which lines", view::short(&state, &merge.id)?));
+        }
+    }
     let skipped = of(&|status| status == StepStatus::Skipped);
     if !skipped.is_empty() {
         let _ = writeln!(text, "left out: {}", skipped.join(", "));

@@ -117,6 +117,8 @@ fn any_answers_to_generated_conflicts_land_sound_trees() {
                 }
                 Progress::Landed(landed) => {
                     assert!(landed.steps.iter().all(|step| step.status.is_merged()), "seed {seed}");
+                    let receipt = landed.receipt.expect("a receipt");
+                    assert_eq!(receipt.dropped(), 0, "seed {seed}: {receipt:#?}");
                     break;
                 }
                 other => panic!("seed {seed}: {other:#?}"),

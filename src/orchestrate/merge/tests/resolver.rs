@@ -113,3 +113,26 @@ fn an_agent_that_leaves_markers_or_fails_is_no_answer() {
         fleet.landed(&merge);
     }
 }
+
+#[test]
+fn an_agent_that_leaves_out_somebodys_line_is_no_answer() {
+    let fleet = clashing();
+    let script = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; /^grey$/d; /^nine$/d' f";
+    let (merge, decision, taken) = resolved_by(&fleet, script);
+    assert!(matches!(taken, AgentAnswer::Taken { .. }), "its files are well formed");
+    let mut said = Vec::new();
+    let progress =
+        advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut |remark| {
+            said.push(remark);
+        })
+        .unwrap();
+    let Progress::Waiting { decision: again, .. } = progress else { panic!("{progress:#?}") };
+    assert_eq!((again.id, &again.answer), (decision.id, &None));
+    let lost = "left out f:2 of grey-fox, left out f:9 of grey-fox";
+    assert!(said.contains(&Remark::Refused(lost.to_owned())), "{said:#?}");
+    assert!(again.detail.contains(lost), "{}", again.detail);
+    assert_eq!(fleet.waiting(&merge).id, decision.id, "it stays open");
+    fleet.answer(&decision, "ours");
+    let receipt = fleet.landed(&merge).receipt.unwrap();
+    assert_eq!(receipt.dropped(), 0, "{receipt:#?}");
+}

@@ -1,0 +1,148 @@
+//! What became of everybody's lines in a merge, worked out from trees alone.
+//!
+//! [`judge`] takes where the target was, the tips and the tree that landed, and believes no record of what happened
+//! in between: it judges this program's merges, an agent's resolution, and merges made by hand alike. Where the tree is
+//! what git's own merge makes, or what the recorded answers make of its conflicts, that explains it; everywhere else
+//! each line is looked for. What a record may add is only which decision chose to leave a line out.
+
+mod bases;
+mod by_hand;
+mod files;
+mod lines;
+mod replay;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+pub use by_hand::{ByHand, by_hand};
+
+use super::conflict::{ConflictStep, names};
+use super::resolve::Resolved;
+use super::{Error, short_branch};
+use crate::git::Repository;
+use crate::model::{Answer, Brought, Decision, Id, Merge, Name, ObjectId, Receipt, Resolution, Side};
+use crate::store::{State, Store};
+
+/// One who brought lines: an agent's branch, or any.
+#[derive(Debug, Clone)]
+pub(super) struct Brings {
+    pub(super) agent: Option<(Id, Name)>,
+    pub(super) name: String,
+    pub(super) tip: ObjectId,
+}
+
+/// A conflict that somebody answered.
+#[derive(Debug, Clone)]
+pub(super) struct Settled {
+    /// Whose branch conflicted, by position.
+    pub(super) who: usize,
+    pub(super) resolution: Resolution,
+    /// The answer itself, if its decision is still known.
+    pub(super) answer: Option<Answer>,
+}
+
+/// What is judged.
+#[derive(Debug)]
+pub(super) struct Case<'a> {
+    /// What the target is called.
+    pub(super) target: &'a str,
+    /// The commit that it was at.
+    pub(super) before: &'a ObjectId,
+    /// In the order in which they were merged.
+    pub(super) brings: &'a [Brings],
+    /// The tree that landed.
+    pub(super) landed: &'a ObjectId,
+    /// What is recorded of its conflicts; nothing of a merge that was made by hand.
+    pub(super) settled: &'a [Settled],
+}
+
+/// Says of every line that was brought what became of it.
+pub(super) fn judge(repo: &Repository, case: &Case<'_>) -> Result<Receipt, Error> {
+    let (root, bases) = bases::bases(repo, case.before, case.brings)?;
+    let replayed = replay::replay(repo, case)?;
+    let files = files::gather(repo, case, &root, &bases, &replayed)?;
+    Ok(settle::settle(case, files))
+}
+
+/// The receipt of a merge whose accumulated commit is `merge.head`, landed or about to.
+pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, Error> {
+    let repo = store.repo();
+    let merged: Vec<_> = merge.steps.iter().filter(|step| step.status.is_merged()).collect();
+    let brings = merged.iter().map(|step| Brings {
+        agent: Some((step.agent, step.name.clone())),
+        name: step.name.to_string(),
+        tip: step.tip.clone(),
+    });
+    let brings: Vec<Brings> = brings.collect();
+    let mut settled = Vec::new();
+    for (who, step) in merged.iter().enumerate() {
+        for resolution in &step.resolutions {
+            let decision = resolution.decision.map(|id| state.get::<Decision>(&id)).transpose()?.flatten();
+            let answer = decision.and_then(|decision| decision.answer_for(&resolution.path).cloned());
+            settled.push(Settled { who, resolution: resolution.clone(), answer });
+        }
+    }
+    let tips = brings.iter().map(|one| &one.tip);
+    let head = merge.landed.as_ref().unwrap_or(&merge.head);
+    if !tips.chain([&merge.target_tip, head]).all(|commit| repo.has_object(commit)) {
+        return Err(Error::Elsewhere(merge.id));
+    }
+    let landed = repo.read_commit(head)?.tree;
+    judge(
+        repo,
+        &Case {
+            target: short_branch(&merge.target),
+            before: &merge.target_tip,
+            brings: &brings,
+            landed: &landed,
+            settled: &settled,
+        },
+    )
+}
+
+/// Why what an agent made of a conflict is not taken: lines that it left out, of either side. `None` if it is taken,
+/// or if no agent made any of it.
+pub(super) fn refusal(
+    repo: &Repository,
+    conflict: &ConflictStep,
+    resolved: &Resolved,
+) -> Result<Option<String>, Error> {
+    if !resolved.resolutions.iter().any(|resolution| resolution.side == Side::Agent) {
+        return Ok(None);
+    }
+    let brings = [Brings {
+        agent: Some((conflict.step.agent, conflict.step.name.clone())),
+        name: conflict.theirs.name.clone(),
+        tip: conflict.step.tip.clone(),
+    }];
+    let settled = resolved.resolutions.iter();
+    let settled: Vec<Settled> =
+        settled.map(|resolution| Settled { who: 0, resolution: resolution.clone(), answer: None }).collect();
+    let receipt = judge(
+        repo,
+        &Case {
+            target: &names(&conflict.ours()),
+            before: &conflict.head,
+            brings: &brings,
+            landed: &resolved.tree,
+            settled: &settled,
+        },
+    )?;
+    let lost = receipt.losses.iter().filter(|loss| loss.by.is_none());
+    let lost =
+        lost.filter(|loss| resolved.resolutions.iter().any(|r| r.side == Side::Agent && r.path == loss.path));
+    let lost: Vec<String> = lost
+        .map(|loss| match loss.change {
+            Brought::Added => format!("left out {} of {}", loss.place(), loss.name),
+            Brought::Removed => format!("brought back {}, removed by {}", loss.place(), loss.name),
+        })
+        .collect();
+    Ok((!lost.is_empty()).then(|| {
+        let more = lost.len().saturating_sub(SAID);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{more}", lost[..lost.len().min(SAID)].join(", "))
+    }))
+}
+
+/// How many places a refusal names.
+const SAID: usize = 6;

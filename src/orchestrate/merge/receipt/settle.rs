@@ -1,0 +1,317 @@
+//! From lines that are missing or back to a receipt: where they went, or on whose word they are gone.
+
+use super::files::{Compared, Files, Lines, Why};
+use super::lines::{Found, Missing, Token};
+use super::{Case, Settled};
+use crate::git::{path_text, text_path};
+use crate::model::{Account, Brought, By, Fates, LineRange, Loss, Receipt, Side};
+use bstr::{ByteSlice, ByteVec};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// How many losses a receipt lists.
+const LISTED: usize = 200;
+/// How much a line must be like another, of 1, to be that line written anew.
+const ALIKE: f32 = 0.6;
+/// Longer lines are compared by their beginnings.
+const LONG: usize = 400;
+
+/// One line that is not there as it was brought: whose, of what file, where, how, and what took its place.
+type Lost = (usize, usize, usize, u32, Brought, Option<By>);
+
+/// Closes the accounts.
+pub(super) fn settle(case: &Case<'_>, files: Files) -> Receipt {
+    let Files { lines, kept, mut compared } = files;
+    let mut book = Book {
+        case,
+        lines: &lines,
+        fates: kept.iter().map(|_| Default::default()).collect(),
+        lost: Vec::new(),
+    };
+    for (fates, (added, removed)) in book.fates.iter_mut().zip(&kept) {
+        fates.0.kept = *added;
+        fates.1.kept = *removed;
+    }
+    for file in &compared {
+        for (at, &who) in file.who.iter().enumerate() {
+            let (added, removed) = file.found.counts[at];
+            book.fates[who].0.kept += added;
+            book.fates[who].1.kept += removed;
+        }
+    }
+    elsewhere(&mut book, &mut compared);
+    for (at, file) in compared.iter().enumerate() {
+        book.close(at, file);
+    }
+    book.receipt(&compared)
+}
+
+/// Finds missing lines among those that nobody brought to another file: they were moved there.
+fn elsewhere(book: &mut Book<'_>, compared: &mut [Compared]) {
+    let mut pool = HashMap::<Token, Vec<usize>>::new();
+    for (at, file) in compared.iter().enumerate() {
+        for fresh in &file.found.fresh {
+            pool.entry(fresh.token).or_default().push(at);
+        }
+    }
+    for at in 0..compared.len() {
+        let mut missing = std::mem::take(&mut compared[at].found.missing);
+        missing.sort_by_key(|line| (line.who, line.at));
+        let mut last = None::<(usize, usize, usize)>;
+        let mut left = Vec::new();
+        for line in missing {
+            let places = pool.get(&line.token).filter(|_| !matches!(compared[at].why, Why::Git));
+            // A bracket has moved only if the line before it went the same way.
+            let follows = last.filter(|(who, before, _)| *who == line.who && before + 1 == line.at);
+            let to = match (places, follows) {
+                (Some(places), Some((_, _, to))) if places.contains(&to) => Some(to),
+                (Some(places), _) if book.lines.tells(line.token) => {
+                    places.iter().copied().find(|place| *place != at)
+                }
+                _ => None,
+            };
+            let Some(to) = to else {
+                left.push(line);
+                continue;
+            };
+            last = Some((line.who, line.at, to));
+            if let Some(places) = pool.get_mut(&line.token)
+                && let Some(place) = places.iter().position(|place| *place == to)
+            {
+                places.swap_remove(place);
+            }
+            let fresh = &mut compared[to].found.fresh;
+            if let Some(place) = fresh.iter().position(|fresh| fresh.token == line.token) {
+                fresh.swap_remove(place);
+            }
+            if line.added {
+                let who = compared[at].who[line.who];
+                book.moved(who);
+            }
+        }
+        compared[at].found.missing = left;
+    }
+}
+
+struct Book<'a> {
+    case: &'a Case<'a>,
+    lines: &'a Lines,
+    /// Added and removed, of each who brings; the target first.
+    fates: Vec<(Fates, Fates)>,
+    lost: Vec<Lost>,
+}
+
+impl Book<'_> {
+    fn moved(&mut self, who: usize) {
+        let added = &mut self.fates[who].0;
+        added.kept = added.kept.saturating_sub(1);
+        added.moved += 1;
+    }
+
+    fn lose(&mut self, who: usize, file: usize, place: (usize, u32), change: Brought, by: Option<By>) {
+        let (added, removed) = &mut self.fates[who];
+        let fates = if change == Brought::Added { added } else { removed };
+        fates.kept = fates.kept.saturating_sub(1);
+        *if by.is_some() { &mut fates.superseded } else { &mut fates.dropped } += 1;
+        self.lost.push((who, file, place.0, place.1, change, by));
+    }
+
+    fn close(&mut self, at: usize, file: &Compared) {
+        let found = &file.found;
+        for &(one, _) in &found.moved {
+            self.moved(file.who[one]);
+        }
+        for &(one, place, other) in &found.superseded {
+            let by = self.agent(file.who[other]);
+            self.lose(file.who[one], at, file.tips[one].places[place], Brought::Added, Some(by));
+        }
+        let mut excuses = Excuses::new(self.case, file);
+        let mut anew = Anew::new(self.lines, found);
+        for line in &found.missing {
+            let who = file.who[line.who];
+            let place = file.tips[line.who].places[line.at];
+            let by = match &file.why {
+                Why::Git if file.landed.tokens.contains(&line.token) || !line.added => continue,
+                Why::Git => Some(self.overtaken(file, who)),
+                _ if anew.covers(line) => Some(excuses.anyone().unwrap_or(By::Rewritten)),
+                _ => excuses.find(who, (line.who, line.token), Brought::Added),
+            };
+            if !line.added {
+                // One of before everybody: it is in no account yet.
+                self.fates[who].0.kept += 1;
+            }
+            self.lose(who, at, place, Brought::Added, by);
+        }
+        for line in found.back.iter().filter(|_| !matches!(file.why, Why::Git)) {
+            let who = file.who[line.who];
+            let by = excuses.find(who, (line.who, file.landed.tokens[line.at]), Brought::Removed);
+            self.lose(who, at, file.landed.places[line.at], Brought::Removed, by);
+        }
+    }
+
+    /// The one who was merged last into a file that git merged by itself.
+    fn overtaken(&self, file: &Compared, who: usize) -> By {
+        let last = file.who.iter().rev().find(|other| **other != who && **other > 0);
+        last.map_or(By::Git, |other| self.agent(*other))
+    }
+
+    fn agent(&self, who: usize) -> By {
+        let agent = who.checked_sub(1).and_then(|at| self.case.brings[at].agent.clone());
+        agent.map_or(By::Git, |(id, name)| By::Agent { id, name })
+    }
+
+    fn receipt(mut self, compared: &[Compared]) -> Receipt {
+        let mut receipt = Receipt::default();
+        for (one, (added, removed)) in self.case.brings.iter().zip(&self.fates[1..]) {
+            let agent = one.agent.as_ref().map(|(id, _)| *id);
+            receipt.accounts.push(Account {
+                agent,
+                name: one.name.clone(),
+                added: *added,
+                removed: *removed,
+            });
+        }
+        let (added, removed) = self.fates[0];
+        if added.superseded + added.dropped + removed.superseded + removed.dropped > 0 {
+            receipt.accounts.push(Account { agent: None, name: self.case.target.to_owned(), added, removed });
+        }
+        self.lost.sort_by(|a, b| (a.0, a.1, a.2, a.4, &a.5, a.3).cmp(&(b.0, b.1, b.2, b.4, &b.5, b.3)));
+        let mut losses = Vec::<Loss>::new();
+        for (who, file, path, line, change, by) in self.lost {
+            let name = who.checked_sub(1).map_or(self.case.target, |at| &self.case.brings[at].name);
+            let path = path_text(compared[file].paths[path].as_bstr());
+            let len = u32::from(line > 0);
+            match losses.last_mut() {
+                Some(last)
+                    if (&last.name[..], &last.path, last.change, &last.by) == (name, &path, change, &by)
+                        && line > 0
+                        && last.lines.start + last.lines.len == line =>
+                {
+                    last.lines.len += 1;
+                }
+                _ => losses.push(Loss {
+                    name: name.to_owned(),
+                    path,
+                    lines: LineRange { start: line, len },
+                    change,
+                    by,
+                }),
+            }
+        }
+        losses.sort_by_key(|loss| loss.by.is_some());
+        receipt.unlisted = u32::try_from(losses.len().saturating_sub(LISTED)).unwrap_or(u32::MAX);
+        losses.truncate(LISTED);
+        receipt.losses = losses;
+        receipt
+    }
+}
+
+/// What the recorded answers say about a file.
+struct Excuses<'a> {
+    settled: Vec<&'a Settled>,
+    /// What their own result lacks, where what landed is another: no more than that is their doing.
+    limit: Option<BTreeMap<(usize, Token, Brought), usize>>,
+}
+
+impl<'a> Excuses<'a> {
+    fn new(case: &'a Case<'_>, file: &Compared) -> Self {
+        let about = |settled: &&Settled| file.paths.contains(&text_path(&settled.resolution.path));
+        let settled = case.settled.iter().filter(about).collect();
+        let limit = match &file.why {
+            Why::Unknown(Some(expected)) => Some(limit(expected)),
+            Why::Unknown(None) => Some(BTreeMap::new()),
+            _ => None,
+        };
+        Self { settled, limit }
+    }
+
+    /// The decision about the file, if there is one.
+    fn anyone(&self) -> Option<By> {
+        self.settled.iter().find_map(|settled| settled.resolution.decision).map(|id| By::Decision { id })
+    }
+
+    /// The decision that left a line of `who` out.
+    fn find(&mut self, who: usize, line: (usize, Token), change: Brought) -> Option<By> {
+        let says = |settled: &&&Settled| match settled.resolution.side {
+            Side::Ours => settled.who + 1 == who,
+            Side::Theirs => who <= settled.who,
+            Side::Edited | Side::Remembered | Side::Rule => who <= settled.who + 1,
+            Side::Agent => false,
+        };
+        let id = self.settled.iter().find(says)?.resolution.decision?;
+        if let Some(limit) = &mut self.limit {
+            let left = limit.get_mut(&(line.0, line.1, change)).filter(|left| **left > 0)?;
+            *left -= 1;
+        }
+        Some(By::Decision { id })
+    }
+}
+
+fn limit(expected: &Found) -> BTreeMap<(usize, Token, Brought), usize> {
+    let mut limit = BTreeMap::new();
+    for line in &expected.missing {
+        *limit.entry((line.who, line.token, Brought::Added)).or_default() += 1;
+    }
+    for line in &expected.back {
+        *limit.entry((line.who, line.token, Brought::Removed)).or_default() += 1;
+    }
+    limit
+}
+
+/// Lines that stand for others which they are much like.
+struct Anew<'a> {
+    lines: &'a Lines,
+    /// By stretch.
+    fresh: HashMap<usize, Vec<Token>>,
+    /// Each stands for one line of each who brings.
+    used: HashSet<(usize, usize, usize)>,
+}
+
+impl<'a> Anew<'a> {
+    fn new(lines: &'a Lines, found: &Found) -> Self {
+        let mut fresh = HashMap::<usize, Vec<Token>>::new();
+        for line in &found.fresh {
+            fresh.entry(line.stretch).or_default().push(line.token);
+        }
+        Self { lines, fresh, used: HashSet::new() }
+    }
+
+    fn covers(&mut self, line: &Missing) -> bool {
+        let Some(fresh) = self.fresh.get(&line.stretch).filter(|_| self.lines.tells(line.token)) else {
+            return false;
+        };
+        let share = |new: Token| alike(self.lines.text(new), self.lines.text(line.token));
+        let free =
+            fresh.iter().enumerate().filter(|(at, _)| !self.used.contains(&(line.stretch, *at, line.who)));
+        let best = free.map(|(at, token)| (share(*token), at)).filter(|(share, _)| *share >= ALIKE);
+        let Some((_, at)) = best.max_by(|a, b| a.0.total_cmp(&b.0)) else { return false };
+        self.used.insert((line.stretch, at, line.who))
+    }
+}
+
+/// How much of a line is in another one, from 0 to 1: by its characters in order, or by its words.
+fn alike(new: &[u8], old: &[u8]) -> f32 {
+    let text = |line: &[u8]| {
+        let line = line.trim();
+        if line.first() == Some(&0) {
+            String::new()
+        } else {
+            line[..line.len().min(LONG)].to_vec().into_string_lossy()
+        }
+    };
+    let (new, old) = (text(new), text(old));
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let (there, all) = (words(&new), words(&old));
+    let length =
+        |words: &mut dyn Iterator<Item = &String>| words.map(|word| word.chars().count()).sum::<usize>();
+    let (said, whole) =
+        (length(&mut all.iter().filter(|word| there.contains(word))), length(&mut all.iter()));
+    if whole == 0 {
+        return 0.0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "lines are short")]
+    let words = said as f32 / whole as f32;
+    words.max(similar::TextDiff::from_chars(&new, &old).ratio())
+}
