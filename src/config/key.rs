@@ -252,6 +252,12 @@ const KEYS: &[Key] = &[
         "`merge` or `ask`",
         "whether Cargo.lock and go.sum are merged by what they list where their lines conflict",
     ),
+    restricted(
+        "merge.executables",
+        Type::Choice(&["ask", "land"]),
+        "`ask` or `land`",
+        "whether a branch that changes CI, hooks, attributes, or settings of agents and editors is asked about",
+    ),
     key(
         "merge.union",
         Type::List,

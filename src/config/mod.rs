@@ -466,6 +466,12 @@ impl Settings {
         self.text("merge.lock-files") != Some("ask")
     }
 
+    /// Whether work that changes what is run by itself lands without a question: only if somebody says so who may.
+    pub fn lands_executables(&self) -> bool {
+        let mut said = self.said("merge.executables").iter().filter(|setting| self.counts(setting));
+        said.next_back().is_some_and(|setting| setting.value == Value::Text("land".to_owned()))
+    }
+
     /// Globs of the files of which every conflict keeps both sides.
     pub fn union_globs(&self) -> &[String] {
         match self.setting("merge.union").map(|setting| &setting.value) {

@@ -56,6 +56,8 @@ pub enum DecisionKind {
     Conflict,
     /// A gate fails on what a merge made.
     Gate,
+    /// Merged work changes what is run by itself.
+    Executable,
     /// Agents of a pipeline did not end well.
     Pipeline,
     /// An agent wants to do what its profile does not allow.

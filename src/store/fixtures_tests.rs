@@ -99,6 +99,8 @@ fn samples() -> Vec<(&'static str, Record)> {
         "settled": [id(2)], "merge": id(5), "result": "1 agent failed", "created": 1_795_000_000_000_u64});
     let mut of_pipeline = decision.clone();
     of_pipeline["kind"] = json!("pipeline");
+    let mut executable = decision.clone();
+    executable["kind"] = json!("executable");
     let mut asked = decision.clone();
     asked["kind"] = json!("gate");
     let mut receipted = merge.clone();
@@ -150,6 +152,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("decision-gate", written::<Decision>(&asked)),
+        ("decision-executable", written::<Decision>(&executable)),
         ("decision-pipeline", written::<Decision>(&of_pipeline)),
         ("pipeline", written::<Pipeline>(&pipeline)),
         ("merge-receipt", written::<Merge>(&receipted)),

@@ -337,6 +337,41 @@ fn builds_go_on_from_what_they_have_and_leftovers_go() {
 }
 
 #[test]
+fn what_runs_by_itself_later_is_asked_about_before_anything_of_it_runs() {
+    let workflow = ".github/workflows/ci.yml";
+    let sandbox = fleet(&[("ash", &[("a", "a\n")]), ("birch", &[(workflow, "on: push\n"), ("b", "b\n")])]);
+    settings(&sandbox, &gate("test", "true"));
+    // Not even `--yes` answers that.
+    let out = sandbox.orchestra(&["merge", "--yes"]);
+    assert_eq!(out.code, 3, "{out}");
+    assert!(out.stderr.contains("birch changes what is run by itself: .github/workflows/ci.yml"), "{out}");
+    assert!(ran(&sandbox).is_empty(), "{out}");
+    let id = open_decision(&sandbox);
+    let shown = sandbox.ok(&["show", &id]);
+    assert!(shown.contains("- .github/workflows/ci.yml: +1 -0") && shown.contains("git diff "), "{shown}");
+    assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3);
+    assert_eq!(open_decision(&sandbox), id, "the same is not asked twice");
+    // Another content is another question.
+    sandbox.plumb_commit("refs/heads/orchestra/birch", "more", &[(workflow, "on: [push, pull_request]\n")]);
+    assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3);
+    let other = open_decision(&sandbox);
+    assert_ne!(other, id);
+    sandbox.ok(&["decide", &other, "approve"]);
+    sandbox.ok(&["merge", "--continue"]);
+    assert_eq!(files(&sandbox), ".github a b src");
+
+    sandbox.plumb_commit("refs/heads/orchestra/ash", "hooks", &[(".gitattributes", "* filter=x\n")]);
+    let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes", "--no-gates"], 40, 100);
+    terminal.wait_for("[y/p/q/?]");
+    terminal.type_in("p\r");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    assert_eq!(files(&sandbox), ".github a b src");
+    sandbox.git(&["config", "--global", "orchestra.merge.executables", "land"]);
+    sandbox.ok(&["merge", "--no-gates"]);
+    assert_eq!(files(&sandbox), ".gitattributes .github a b src");
+}
+
+#[test]
 fn a_gate_that_changes_what_git_runs_lands_nothing() {
     let sandbox = fleet(&[("ash", &[("a", "a\n")])]);
     settings(&sandbox, &gate("test", "git config core.fsmonitor \"touch $HOME/canary\""));

@@ -27,6 +27,7 @@ pub(crate) const fn kind_word(kind: DecisionKind) -> &'static str {
     match kind {
         DecisionKind::Conflict => "conflict",
         DecisionKind::Gate => "gate",
+        DecisionKind::Executable => "executable",
         DecisionKind::Pipeline => "pipeline",
         DecisionKind::Permission => "permission",
         DecisionKind::Question => "question",

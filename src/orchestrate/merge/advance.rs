@@ -54,6 +54,13 @@ pub enum Progress {
         /// How it failed.
         failure: Box<GateFailure>,
     },
+    /// A decision is open that is answered for a whole branch.
+    Asks {
+        /// The merge.
+        merge: Merge,
+        /// The question.
+        decision: Decision,
+    },
     /// Everything is merged, and the target's checkout is in the way.
     Blocked {
         /// The merge.
@@ -230,7 +237,7 @@ fn keep(merge: &Merge) -> RefEdit {
 pub(super) struct Run<'a> {
     pub(super) store: &'a Store,
     pub(super) state: &'a State,
-    rules: &'a Rules,
+    pub(super) rules: &'a Rules,
     /// As it is in the state.
     stored: Merge,
     /// As it is being worked on.

@@ -188,6 +188,13 @@ pub(super) fn show(ctx: &Context, failure: &GateFailure) {
     }
 }
 
+/// Shows everything that a decision is about.
+pub(super) fn show_detail(ctx: &Context, decision: &Decision) {
+    for line in decision.detail.lines() {
+        ctx.ui().note(printable(line));
+    }
+}
+
 /// Asks what becomes of a gate that fails, or of anything else with a few answers for all of it.
 pub(super) fn ask(ctx: &Context, decision: &Decision) -> Result<Asked, CliError> {
     let paint = ctx.ui().err_painter();
@@ -226,6 +233,7 @@ fn letter(key: &str) -> Option<char> {
         "retry" => Some('r'),
         "land-anyway" => Some('l'),
         "abort" => Some('q'),
+        "approve" => Some('y'),
         "go-on" => Some('g'),
         "cancel" => Some('c'),
         _ => None,

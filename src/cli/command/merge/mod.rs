@@ -106,6 +106,7 @@ pub(crate) fn named_agents(ctx: &Context, names: &[String]) -> Result<Vec<Id>, C
 
 /// Asks on the terminal what was decided; whether there was an answer.
 pub(crate) fn ask_choice(ctx: &Context, decision: &Decision) -> Result<bool, CliError> {
+    gates::show_detail(ctx, decision);
     Ok(gates::ask(ctx, decision)? == Asked::Answered)
 }
 
@@ -295,11 +296,13 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
 
 /// Which conflicts need nobody.
 fn rules(ctx: &Context, args: &Args) -> Result<Rules, CliError> {
-    if args.ask {
-        return Ok(Rules::ask());
-    }
     let settings = ctx.settings()?;
+    let lands_unseen = settings.lands_executables();
+    if args.ask {
+        return Ok(Rules { lands_unseen, ..Rules::ask() });
+    }
     let rules = Rules {
+        lands_unseen,
         remembered: !settings.asks_again(),
         lock_files: settings.merges_lock_files(),
         ..Rules::default()
@@ -331,6 +334,15 @@ fn go_on_held(
             return Ok(End::Exit(gates.signalled()));
         };
         match progress {
+            Progress::Asks { decision, merge } => {
+                let is_asked = ctx.ui().is_interactive() && !as_json;
+                if is_asked {
+                    gates::show_detail(ctx, &decision);
+                }
+                if !is_asked || gates::ask(ctx, &decision)? == Asked::Left {
+                    return report::waiting(ctx, &merge, &decision, as_json).map(End::Exit);
+                }
+            }
             Progress::GateFailed { decision, failure, merge } => {
                 if !as_json {
                     gates::show(ctx, &failure);

@@ -247,11 +247,12 @@ impl Course<'_> {
             return self.resume(failed);
         }
         let mut decision = pipeline::ask(store, pipeline, failed, ready)?;
-        if decision.status == DecisionStatus::Open && self.ctx.ui().is_interactive() && !self.args.json {
-            self.ctx.ui().note(printable(&decision.detail));
-            if merging::ask_choice(self.ctx, &decision)? {
-                decision = self.ctx.state()?.require::<Decision>(&decision.id)?;
-            }
+        if decision.status == DecisionStatus::Open
+            && self.ctx.ui().is_interactive()
+            && !self.args.json
+            && merging::ask_choice(self.ctx, &decision)?
+        {
+            decision = self.ctx.state()?.require::<Decision>(&decision.id)?;
         }
         match decision.answer.as_ref().map(|answer| answer.key.as_str()) {
             Some(pipeline::GO_ON) => {

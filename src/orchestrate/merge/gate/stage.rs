@@ -63,6 +63,10 @@ impl Run<'_> {
         if target.as_ref().map(is_there).transpose()?.unwrap_or(false) {
             return Ok(Gated::Passed);
         }
+        // Before anything of it runs.
+        if let Some(gated) = self.approve_executables()? {
+            return Ok(gated);
+        }
         let trial = match gating {
             Gating::LeftOut(gates) => {
                 if !gates.is_empty() {
@@ -360,11 +364,16 @@ fn about(decision: &Decision) -> Option<(String, String)> {
     Some((gate.to_owned(), commit.to_owned()))
 }
 
-/// Whether a question is about a gate on something that the merge still is.
+/// Whether a question is about something that the merge still is.
 pub(in super::super) fn still_asks(merge: &Merge, decision: &Decision) -> bool {
     let commit = about(decision).map(|(_, commit)| commit);
-    decision.kind == DecisionKind::Gate
-        && commit.is_some_and(|commit| Chain::of(merge).position(&commit).is_some())
+    match decision.kind {
+        DecisionKind::Gate => commit.is_some_and(|commit| Chain::of(merge).position(&commit).is_some()),
+        DecisionKind::Executable => {
+            merge.steps.iter().any(|step| decision.agent == Some(step.agent) && step.commit.is_some())
+        }
+        _ => false,
+    }
 }
 
 /// Adds what a gate said to the record, unless it is there.

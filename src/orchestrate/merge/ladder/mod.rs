@@ -26,11 +26,13 @@ pub struct Rules {
     pub lock_files: bool,
     /// Files of which every clash keeps the lines of both sides.
     pub union: GlobSet,
+    /// Whether work that changes what is run by itself lands without a question.
+    pub lands_unseen: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { remembered: true, lock_files: true, union: GlobSet::empty() }
+        Self { remembered: true, lock_files: true, union: GlobSet::empty(), lands_unseen: false }
     }
 }
 
