@@ -33,7 +33,9 @@ const BUILDS: [&str; 9] = [
     ".next",
     ".turbo",
 ];
-/// How a `CACHEDIR.TAG` begins, which says that its directory can be made again (<https://bford.info/cachedir/>).
+/// The file that says of a directory that it is a cache.
+const TAG: &str = "CACHEDIR.TAG";
+/// How it begins, which says that its directory can be made again (<https://bford.info/cachedir/>).
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
 /// How much goes.
@@ -203,7 +205,7 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
         }
         What::Path(path) | What::Shared(path) | What::Build(_, path) => {
             let gone = match path.symlink_metadata() {
-                Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+                Ok(meta) if meta.is_dir() => remove_dir(path),
                 Ok(_) => std::fs::remove_file(path),
                 Err(_) => Ok(()),
             };
@@ -294,11 +296,24 @@ fn has_landed(state: &State, agent: &Agent, tip: &ObjectId) -> Result<bool, Erro
     Ok(state.all::<Merge>()?.iter().any(took))
 }
 
+/// Removes a directory, what says that it may go last: a removal that is cut short is gone on with.
+fn remove_dir(path: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != TAG {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_dir_all(path)
+}
+
 /// Whether a directory holds nothing but what a tool makes again.
 fn is_build(path: &Path) -> bool {
     let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
     let named = path.file_name().is_some_and(|name| BUILDS.iter().any(|build| name == *build));
-    let tagged = || std::fs::read(path.join("CACHEDIR.TAG")).is_ok_and(|tag| tag.starts_with(CACHE_TAG));
+    let tagged = || std::fs::read(path.join(TAG)).is_ok_and(|tag| tag.starts_with(CACHE_TAG));
     is_dir && (named || tagged())
 }
 

@@ -136,6 +136,8 @@ pub(super) fn prune(name: &'static str) -> Case {
     sandbox.ok(&["merge", "landed"]);
     let tag = "Signature: 8a477f597d28d172789f06886806bc55\n";
     write_in(&worktree(&sandbox, "open"), "target/CACHEDIR.TAG", tag);
+    write_in(&worktree(&sandbox, "open"), "target/debug/built", "x");
+    write_in(&worktree(&sandbox, "open"), "target/other", "x");
     let temporary = sandbox.git_dir().join("orchestra/.tmpAbCdEf");
     std::fs::write(&temporary, "x").unwrap();
     let old = SystemTime::now() - Duration::from_secs(2 * 24 * 3600);
@@ -156,7 +158,9 @@ pub(super) fn prune(name: &'static str) -> Case {
         assert_eq!(items(), 0);
         assert_eq!(sandbox.git(&["rev-parse", "orchestra/open"]), open);
         assert!(worktree(sandbox, "open").join("open.txt").exists());
-        assert!(!worktree(sandbox, "open").join("target").exists());
+        // Killed after all of it, it may leave a directory with nothing in it.
+        let left = std::fs::read_dir(worktree(sandbox, "open").join("target"));
+        assert!(left.map_or(true, |mut left| left.next().is_none()));
         assert_eq!(sandbox.git(&["worktree", "list"]).lines().count(), 2);
         assert_eq!(sandbox.git(&["for-each-ref", "refs/heads/orchestra/landed"]), "");
         assert_eq!(sandbox.git(&["show", "main:landed.txt"]), "landed", "what landed is there");
