@@ -120,7 +120,8 @@ fn a_gate_that_fails_stops_it_and_an_answer_goes_on() {
     assert_eq!(out.code, 3, "{out}");
     assert!(out.stderr.contains("the gate test fails with broken"), "{out}");
     assert_eq!(pipeline(&sandbox)["result"], "the merge waits");
-    sandbox.ok(&["decide", &open_decision(&sandbox), "put-aside"]);
+    let decided = sandbox.orchestra(&["decide", &open_decision(&sandbox), "put-aside"]);
+    assert!(decided.stderr.contains("`git orchestra run --continue` goes on with the pipeline"), "{decided}");
     let out = sandbox.orchestra(&["run", "--continue"]);
     assert_eq!((out.code, files(&sandbox)), (0, "one".to_owned()), "{out}");
     let record = pipeline(&sandbox);

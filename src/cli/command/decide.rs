@@ -7,8 +7,9 @@ use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Table};
 use crate::cli::view;
-use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge};
+use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge, Pipeline};
 use crate::orchestrate::merge::{answer, pending_conflict};
+use crate::store::State;
 use std::io::Read;
 use std::path::PathBuf;
 
@@ -73,16 +74,23 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if !answered.open.is_empty() {
         let open = ctx.ui().err_painter().paint(Label::Path, answered.open.join(", "));
         ctx.ui().note(format!("still open: {open}"));
+    } else if answered.decision.kind == DecisionKind::Pipeline || waits_in_pipeline(&state, &answered.decision)? {
+        ctx.ui().hint("`git orchestra run --continue` goes on with the pipeline");
     } else if answered.decision.merge.is_some() {
         ctx.ui().hint(format!("`{CONTINUE}` goes on with the merge"));
-    } else if answered.decision.kind == DecisionKind::Pipeline {
-        ctx.ui().hint("`git orchestra run --continue` goes on with the pipeline");
     } else if matches!(answered.decision.kind, DecisionKind::Permission | DecisionKind::Question)
         && let Some(agent) = answered.decision.agent.and_then(|id| state.get::<Agent>(&id).transpose()).transpose()?
     {
         ctx.ui().hint(format!("`git orchestra resume {}` goes on with it", agent.name));
     }
     Ok(Exit::Done)
+}
+
+/// Whether a pipeline that is not over stands before the merge that asked.
+fn waits_in_pipeline(state: &State, decision: &Decision) -> Result<bool, CliError> {
+    let Some(merge) = decision.merge else { return Ok(false) };
+    let waits = |pipeline: &Pipeline| pipeline.status.is_open() && pipeline.merge == Some(merge);
+    Ok(state.all::<Pipeline>()?.iter().any(waits))
 }
 
 fn read(ctx: &Context, file: &std::path::Path) -> Result<String, CliError> {
