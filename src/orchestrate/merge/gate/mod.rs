@@ -10,8 +10,6 @@ mod bisect;
 mod judge;
 mod kept;
 mod stage;
-#[cfg(test)]
-mod tests;
 
 pub use bench::{are_at_work, mend, remove};
 pub use stage::GateFailure;

@@ -1,1 +1,0 @@
-//! Gates on real repositories.
