@@ -12,7 +12,7 @@ use serde_json::json;
 use super::campaign::Case;
 use crate::harness::Sandbox;
 use crate::kill::{is_whole, records, titles, with_players};
-use crate::merge::{clashing, open_decision};
+use crate::merge::{clashing, fleet, open_decision};
 
 /// The names of all cases.
 pub(super) const NAMES: &[&str] = &[
@@ -33,6 +33,7 @@ pub(super) const NAMES: &[&str] = &[
     "decide",
     "merge-continue",
     "merge-abort",
+    "merge-gated",
     "apply",
     "fetch",
     "push",
@@ -76,6 +77,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "decide" => decide(name),
         "merge-continue" => merge_continue(name),
         "merge-abort" => merge_abort(name),
+        "merge-gated" => merge_gated(name),
         "apply" => apply(name),
         "fetch" | "push" | "sync" => exchange(name),
         "task-reopen" => task_reopen(name),
@@ -531,6 +533,43 @@ fn merge_abort(name: &'static str) -> Case {
             sandbox.ok(&["merge", "red-owl"]);
             assert_eq!(sandbox.read("src/g"), "gg\n");
         });
+    case.moves = true;
+    case
+}
+
+/// Two conflicts that are answered, and a gate that one branch fails: it is put aside, and the rest lands.
+fn merge_gated(name: &'static str) -> Case {
+    let sandbox = fleet(&[
+        ("ash-crow", &[("broken", "b\n")]),
+        ("blue-heron", &[("src/f", "1\nblue\n3\n4\n5\n6\n7\n8\n9\n10\n"), ("new", "n\n")]),
+        ("grey-fox", &[("src/f", GREY)]),
+        ("red-owl", &[("src/g", "gg\n")]),
+        ("tan-wren", &[("src/g", "wren\n")]),
+    ]);
+    let settings =
+        "gate-failure = 'put-aside'\n[gate.test]\nrun = ['sh', '-c', 'test ! -e broken']\nretries = 0\n";
+    sandbox.write("../home/.config/git-orchestra/config.toml", settings);
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    let mut case = case(name, sandbox, &["merge", "--continue"], &["status"], |sandbox, acknowledged| {
+        let landed = || sandbox.git(&["ls-tree", "-r", "--name-only", "main"]).contains("new");
+        assert!(landed() || !acknowledged);
+        for _ in 0..4 {
+            if open_merges(sandbox).is_empty() {
+                break;
+            }
+            let out = sandbox.orchestra(&["merge", "--continue"]);
+            assert_eq!(out.code, 0, "{out}");
+        }
+        assert!(landed() && open_merges(sandbox).is_empty());
+        let files = ["src/f", "src/g", "new"].map(|path| sandbox.read(path));
+        assert_eq!(files, [GREY, "wren\n", "n\n"], "the same each time");
+        assert!(!sandbox.git(&["ls-tree", "-r", "--name-only", "main"]).contains("broken"));
+        assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+        sandbox.ok(&["verify"]);
+    });
     case.moves = true;
     case
 }
