@@ -293,6 +293,7 @@ mod tests {
                 "SPAN",
                 "TEXT",
                 "TIME",
+                "URL",
                 "TITLE",
                 "USD",
                 "WHEN",

@@ -19,6 +19,7 @@ mod heartbeat;
 pub mod lease;
 pub mod maintain;
 pub mod measure;
+pub mod meeting;
 pub mod merge;
 pub mod overlap;
 pub mod pipeline;

@@ -16,6 +16,7 @@ mod agent;
 mod apply;
 mod archive;
 mod budgets;
+mod check;
 mod claims;
 mod cli;
 mod confined;

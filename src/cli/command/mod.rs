@@ -108,6 +108,7 @@ commands! {
         Merge => merge,
         Decide => decide,
         Verify => verify,
+        Check => check,
     }
     "Look back" {
         Oplog => oplog,
@@ -128,6 +129,7 @@ commands! {
     }
     "Set up" {
         Init => init,
+        Hook => hook,
         Config => config,
         Profile => profile,
         Demo => demo,

@@ -21,6 +21,7 @@ const KINDS: &[(&str, &str)] = &[
     ("agent", include_str!("../../../fixtures/schema/agent.json")),
     ("agent-event", include_str!("../../../fixtures/schema/agent-event.json")),
     ("applied", include_str!("../../../fixtures/schema/applied.json")),
+    ("check", include_str!("../../../fixtures/schema/check.json")),
     ("claimed", include_str!("../../../fixtures/schema/claimed.json")),
     ("config", include_str!("../../../fixtures/schema/config.json")),
     ("cost", include_str!("../../../fixtures/schema/cost.json")),

@@ -134,6 +134,7 @@ fn every_document_is_what_its_schema_says() {
     sandbox.git(&["config", "--global", "orchestra.gate.check.run", "true"]);
     let waiting = seen.run(&sandbox, &["merge", "--json"]);
     let decision = waiting["data"]["decision"]["id"].as_str().unwrap().to_owned();
+    seen.run(&sandbox, &["check", "--severity", "critical", "--json"]);
     seen.run(&sandbox, &["decide", "--json"]);
     seen.run(&sandbox, &["show", &decision, "--json"]);
     seen.run(&sandbox, &["decide", &decision, "theirs", "--json"]);

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 }
 
 /// Reads a severity by its word.
-pub(super) fn severity() -> impl TypedValueParser<Value = Severity> {
+pub(crate) fn severity() -> impl TypedValueParser<Value = Severity> {
     PossibleValuesParser::new(Severity::ALL.map(Severity::word)).map(|word| {
         Severity::ALL.into_iter().find(|severity| severity.word() == word).expect("only these words pass")
     })

@@ -14,3 +14,5 @@ noun! {
         Resolve => resolve,
     }
 }
+
+pub(crate) use add::severity;

@@ -1,0 +1,38 @@
+//! `git orchestra hook uninstall`.
+
+use super::install::{HOOKS, directory, is_ours};
+use crate::cli::context::Context;
+use crate::cli::error::{CliError, ErrorKind, Exit};
+use crate::orchestrate::lease;
+
+/// Take away the hooks that `install` put there
+///
+/// One that was changed since, or is yours, stays.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  git orchestra hook uninstall")]
+pub(crate) struct Args {}
+
+pub(crate) fn run(ctx: &Context, _args: &Args) -> Result<Exit, CliError> {
+    if !lease::live(ctx.repo()?).is_empty() {
+        return Err(CliError::new(ErrorKind::Failed, "agents run now, and hooks must not change while they do")
+            .hint("`git orchestra wait` returns when they are done"));
+    }
+    let dir = directory(ctx)?;
+    let mut gone = false;
+    for name in HOOKS {
+        let file = dir.join(name);
+        let Ok(content) = std::fs::read(&file) else { continue };
+        if is_ours(&content) {
+            std::fs::remove_file(&file)
+                .map_err(|error| CliError::failed(format!("failed to remove {}", file.display()), error))?;
+            ctx.ui().print(&format!("{}\n", file.display()))?;
+            gone = true;
+        } else {
+            ctx.ui().note(format!("{} is not as it was installed: it stays", file.display()));
+        }
+    }
+    if !gone {
+        ctx.ui().note("no hook of ours is installed");
+    }
+    Ok(Exit::Done)
+}
