@@ -1,7 +1,7 @@
 //! Gates: what must succeed on the accumulated commit before it lands.
 //!
 //! They run in a worktree of ours ([`bench`]), first on everything that was merged; when that fails, on what was merged
-//! up to some branch, until it is known with which one they begin to fail ([`bisect`]). What they said is kept here
+//! up to some branch, until it is known with which one they begin to fail (`bisect`). What they said is kept here
 //! ([`kept`]), so that a process that goes on does not run them again, and in the merge's record, for people. What is
 //! run comes from settings alone.
 
