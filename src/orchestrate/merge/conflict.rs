@@ -1,11 +1,11 @@
 //! A conflict, taken apart so that a person or an agent can see and answer it.
 
+use super::digest::Digest;
 use super::{Error, short_branch};
 use crate::git::{EntryMode, Favour, FileMerge, MergeMessage, MergeTree, Repository, text_path};
 use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
 use crate::store::State;
 use bstr::ByteSlice;
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -253,25 +253,21 @@ fn touched(repo: &Repository, commit: &ObjectId, path: &str) -> Result<bool, Err
 
 /// The same conflict has the same subject, whatever commits it comes from.
 fn subject(merge: &MergeTree) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |text: &str| {
-        hash.update(text.len().to_be_bytes());
-        hash.update(text.as_bytes());
-    };
+    let mut digest = Digest::default();
     for conflict in &merge.conflicts {
-        add(&conflict.path);
+        digest.add(&conflict.path);
         for side in [&conflict.base, &conflict.ours, &conflict.theirs] {
             let entry = side.as_ref().map(|(mode, id)| format!("{mode:o} {id}"));
-            add(&entry.unwrap_or_default());
+            digest.add(entry.unwrap_or_default());
         }
     }
     if merge.conflicts.is_empty() {
         for message in &merge.messages {
-            add(&message.kind);
-            message.paths.iter().for_each(|path| add(path));
+            digest.add(&message.kind);
+            digest.extend(&message.paths);
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    digest.finish()
 }
 
 fn parts(repo: &Repository, conflict: &Conflict) -> Result<Option<Vec<Part>>, Error> {

@@ -5,13 +5,13 @@
 //! that, and it would be asked about each time.
 
 use super::advance::{Progress, Run};
+use super::digest::Digest;
 use super::gate::Gated;
 use super::{Error, abort, short_branch};
 use crate::git::{FileChange, Repository};
 use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, MergeStatus, ObjectId, Step};
 use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -176,13 +176,14 @@ fn subject(
     changes: &[FileChange],
 ) -> Result<String, Error> {
     let tree = repo.read_commit(commit)?.tree;
-    let mut hash = Sha256::new();
+    let mut digest = Digest::default();
     for change in changes {
         let entry = repo.find_in_tree(&tree, &change.path)?;
         let content = entry.map(|entry| entry.id.to_string()).unwrap_or_default();
-        hash.update(format!("{} {} {content}\n", change.path, change.new_mode));
+        digest.add(&change.path);
+        digest.add(format!("{} {content}", change.new_mode));
     }
-    Ok(format!("executable/{}/{:x}", step.agent, hash.finalize()))
+    Ok(format!("executable/{}/{}", step.agent, digest.finish()))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 mod advance;
 mod answer;
 mod conflict;
+mod digest;
 mod error;
 mod executable;
 pub mod gate;

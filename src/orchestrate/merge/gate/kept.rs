@@ -3,11 +3,11 @@
 //! A file in the git directory and not in the state: nobody elsewhere can say that a gate has passed here.
 
 use super::super::Error;
+use super::super::digest::Digest;
 use super::{Gate, directory};
 use crate::model::{GateRun, Id, ObjectId};
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::fs::{DirBuilder, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -102,14 +102,11 @@ impl Kept {
 
 /// What is run, by its hash: a gate that was changed since has said nothing yet.
 pub(super) fn hash(gate: &Gate) -> String {
-    let mut hash = Sha256::new();
-    let names = gate.hook.pass_env.iter().map(String::as_bytes);
-    for word in gate.hook.words.iter().map(|word| word.as_bytes()).chain(names) {
-        hash.update(u64::try_from(word.len()).expect("lengths fit").to_be_bytes());
-        hash.update(word);
-    }
-    hash.update(gate.hook.deadline.as_millis().to_be_bytes());
-    format!("{:x}", hash.finalize())
+    let mut digest = Digest::default();
+    digest.extend(gate.hook.words.iter().map(|word| word.as_bytes()));
+    digest.extend(&gate.hook.pass_env);
+    digest.add(gate.hook.deadline.as_millis().to_be_bytes());
+    digest.finish()
 }
 
 /// What a gate prints, on its way to a file: the beginning and the end of it.

@@ -9,9 +9,9 @@ use crate::git::Repository;
 use crate::model::{Decision, DecisionKind, DecisionStatus, Id, ObjectId};
 use crate::orchestrate::merge::Error;
 use crate::orchestrate::merge::conflict::{ConflictFile, ConflictStep, Part};
+use crate::orchestrate::merge::digest::Digest;
 use crate::orchestrate::merge::resolve::{REMEMBERED, RULE};
 use bstr::ByteSlice;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many bytes of one decision's answers are remembered.
@@ -175,13 +175,13 @@ fn whole(path: &str, parts: &[Part]) -> String {
     digest(&fields)
 }
 
+/// 160 bits of it: enough for what one repository is asked.
 fn digest(fields: &[&[u8]]) -> String {
-    let mut hash = Sha256::new();
-    for field in fields {
-        hash.update(field.len().to_be_bytes());
-        hash.update(field);
-    }
-    hash.finalize().iter().take(20).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    let mut digest = Digest::default();
+    digest.extend(fields);
+    let mut text = digest.finish();
+    text.truncate(40);
+    text
 }
 
 #[cfg(test)]
