@@ -126,31 +126,26 @@ impl Repository {
 
     /// What each pair's second tree changed beside its first; both must be trees. One process for all pairs.
     pub fn changes_between(&self, pairs: &[(ObjectId, ObjectId)]) -> Result<Vec<Vec<FileChange>>, Error> {
-        if pairs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let input: Vec<_> = pairs.iter().map(|(old, new)| format!("{old} {new}\n")).collect();
-        let out = self.git(["diff-tree", "--stdin"]).args(OPTIONS).stdin(input.concat()).read()?;
-        let mut parser = Parser { rest: &out };
-        let mut all = Vec::with_capacity(pairs.len());
-        for (old, new) in pairs {
-            let line = parser.line();
-            if line != format!("{old} {new}").as_bytes() {
-                return Err(Error::unexpected("diff-tree", line));
-            }
-            all.push(parser.changes()?);
-        }
-        if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
+        self.diff_pairs(pairs, &OPTIONS, true)
     }
 
     /// The paths at which each pair of trees differs, without a look at their lines: `hunks` stay empty.
     pub fn paths_between(&self, pairs: &[(ObjectId, ObjectId)]) -> Result<Vec<Vec<FileChange>>, Error> {
+        self.diff_pairs(pairs, &["-r", "-M", "-l1000", "-z", "--raw", "--full-index"], false)
+    }
+
+    /// Their changes, with the lines of each if `options` ask for patches (`patched`).
+    fn diff_pairs(
+        &self,
+        pairs: &[(ObjectId, ObjectId)],
+        options: &[&str],
+        patched: bool,
+    ) -> Result<Vec<Vec<FileChange>>, Error> {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }
         let input: Vec<_> = pairs.iter().map(|(old, new)| format!("{old} {new}\n")).collect();
-        let args = ["diff-tree", "--stdin", "-r", "-M", "-l1000", "-z", "--raw", "--full-index"];
-        let out = self.git(args).stdin(input.concat()).read()?;
+        let out = self.git(["diff-tree", "--stdin"]).args(options).stdin(input.concat()).read()?;
         let mut parser = Parser { rest: &out };
         let mut all = Vec::with_capacity(pairs.len());
         for (old, new) in pairs {
@@ -158,11 +153,7 @@ impl Repository {
             if line != format!("{old} {new}").as_bytes() {
                 return Err(Error::unexpected("diff-tree", line));
             }
-            let mut changes = Vec::new();
-            while parser.rest.first() == Some(&b':') {
-                changes.push(parser.record()?);
-            }
-            all.push(changes);
+            all.push(if patched { parser.changes()? } else { parser.records()? });
         }
         if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
     }
@@ -213,10 +204,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn changes(&mut self) -> Result<Vec<FileChange>, Error> {
-        let mut changes = Vec::new();
-        while self.rest.first() == Some(&b':') {
-            changes.push(self.record()?);
-        }
+        let mut changes = self.records()?;
         if changes.is_empty() {
             return Ok(changes);
         }
@@ -231,6 +219,15 @@ impl<'a> Parser<'a> {
                 change.hunks.clear();
                 change.binary = true;
             }
+        }
+        Ok(changes)
+    }
+
+    /// The records of one pair, without their patches.
+    fn records(&mut self) -> Result<Vec<FileChange>, Error> {
+        let mut changes = Vec::new();
+        while self.rest.first() == Some(&b':') {
+            changes.push(self.record()?);
         }
         Ok(changes)
     }
