@@ -1,8 +1,8 @@
 //! Where somebody's change meets that of an agent that is at work. Reads only.
 
 use super::{Error, lease, trust};
-use crate::git::{FileChange, Repository, path_text};
-use crate::model::{Agent, Id, Name, ObjectId};
+use crate::git::{FileChange, path_text};
+use crate::model::{Agent, Id, Name};
 use crate::store::Store;
 use bstr::ByteSlice;
 use std::collections::BTreeSet;
@@ -34,14 +34,17 @@ pub fn meetings(store: &Store, paths: &BTreeSet<String>, own: Option<&Id>) -> Re
     for lease in live.iter().filter(|lease| Some(&lease.agent) != own) {
         let Some(agent) = state.get::<Agent>(&lease.agent)? else { continue };
         let Some(tip) = repo.find_ref(&agent.branch)? else { continue };
-        let committed = changed(repo, &repo.read_commit(&agent.base)?.tree, &repo.read_commit(&tip)?.tree)?;
-        let all = match repo.find_worktree(agent.name.as_str())? {
-            Some(worktree) => {
-                let now = repo.snapshot(&worktree)?;
-                changed(repo, &repo.read_commit(&agent.base)?.tree, &now)?
-            }
-            None => committed.clone(),
-        };
+        let base = repo.read_commit(&agent.base)?.tree;
+        let mut trees = vec![repo.read_commit(&tip)?.tree];
+        if let Some(worktree) = repo.find_worktree(agent.name.as_str())? {
+            trees.push(repo.snapshot(&worktree)?);
+        }
+        let pairs: Vec<_> = trees.into_iter().map(|tree| (base.clone(), tree)).collect();
+        let changed: Vec<BTreeSet<String>> =
+            repo.paths_between(&pairs)?.iter().map(|one| paths_of(one)).collect();
+        let [committed, ..] = &changed[..] else { continue };
+        // What is in the worktree, if there is one, is all of it.
+        let all = changed.last().unwrap_or(committed);
         found.extend(paths.iter().filter(|path| all.contains(*path)).map(|path| Meeting {
             agent: agent.name.clone(),
             path: path.clone(),
@@ -51,8 +54,6 @@ pub fn meetings(store: &Store, paths: &BTreeSet<String>, own: Option<&Id>) -> Re
     Ok(found)
 }
 
-fn changed(repo: &Repository, old: &ObjectId, new: &ObjectId) -> Result<BTreeSet<String>, Error> {
-    let changes = repo.paths_between(&[(old.clone(), new.clone())])?;
-    let paths = changes.iter().flatten().flat_map(FileChange::paths);
-    Ok(paths.map(|path| path_text(path.as_bstr())).collect())
+fn paths_of(changes: &[FileChange]) -> BTreeSet<String> {
+    changes.iter().flat_map(FileChange::paths).map(|path| path_text(path.as_bstr())).collect()
 }
