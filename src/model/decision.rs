@@ -80,6 +80,26 @@ pub enum DecisionStatus {
 }
 
 impl Decision {
+    /// An open question with nothing around it yet.
+    pub const fn open(id: Id, kind: DecisionKind, question: String, created: Timestamp) -> Self {
+        Self {
+            id,
+            kind,
+            status: DecisionStatus::Open,
+            question,
+            detail: String::new(),
+            choices: Vec::new(),
+            merge: None,
+            agent: None,
+            subject: String::new(),
+            paths: Vec::new(),
+            answers: BTreeMap::new(),
+            answer: None,
+            remembers: BTreeMap::new(),
+            created,
+        }
+    }
+
     /// The answer that holds for a path: its own, or the one for everything.
     pub fn answer_for(&self, path: &str) -> Option<&Answer> {
         self.answers.get(path).or(self.answer.as_ref())

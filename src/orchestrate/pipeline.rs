@@ -322,20 +322,15 @@ pub fn ask(store: &Store, pipeline: &Pipeline, failed: &[Agent], ready: usize) -
         let _ = writeln!(detail, "- `{}`: {how}", agent.name);
     }
     let decision = Decision {
-        id: store.new_id()?,
-        kind: DecisionKind::Pipeline,
-        status: DecisionStatus::Open,
-        question: format!("{names} did not end well"),
         detail,
         choices,
-        merge: None,
-        agent: None,
         subject,
-        paths: Vec::new(),
-        answers: BTreeMap::new(),
-        answer: None,
-        remembers: BTreeMap::new(),
-        created: store.clock().now(),
+        ..Decision::open(
+            store.new_id()?,
+            DecisionKind::Pipeline,
+            format!("{names} did not end well"),
+            store.clock().now(),
+        )
     };
     let put = |tx: &mut Transaction<'_>| -> Result<(), Error> {
         tx.describe(format!("pipeline {}: wait for a decision", short(&pipeline.id)));

@@ -1,6 +1,6 @@
 //! `git orchestra apply`: an agent's work in the checkout, staged and not committed.
 
-use crate::cli::command::merge::refuse_agents;
+use crate::cli::command::merge::{few, refuse_agents};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
@@ -58,11 +58,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         Applied::Staged { paths, .. } => paths,
         Applied::Nothing => Vec::new(),
         Applied::Conflict(paths) => {
-            return Err(refused(format!("{name} conflicts with what is checked out in {}", few(&paths)))
+            return Err(refused(format!("{name} conflicts with what is checked out in {}", few(&paths, Painter::new(false))))
                 .hint(format!("`git orchestra merge {name}` asks about each conflict")));
         }
         Applied::InTheWay(paths) => {
-            return Err(refused(format!("{} changed here and by {name}", few(&paths)))
+            return Err(refused(format!("{} changed here and by {name}", few(&paths, Painter::new(false))))
                 .hint("commit or stash your changes first"));
         }
         Applied::Refused(words) => return Err(refused(words)),
@@ -98,13 +98,4 @@ fn said(paint: Painter, name: &str, paths: &[String], dry_run: bool) -> String {
         let _ = writeln!(text, "  {}", paint.paint(Label::Path, path));
     }
     text
-}
-
-fn few(paths: &[String]) -> String {
-    match paths {
-        [first, second, third, rest @ ..] if !rest.is_empty() => {
-            format!("{first}, {second}, {third} and {} more", rest.len())
-        }
-        paths => paths.join(", "),
-    }
 }

@@ -365,20 +365,16 @@ impl Run<'_> {
 
     /// Does with a conflict what was decided, or asks. `None` if the step is over.
     fn decide(&mut self, at: usize, conflict: ConflictStep) -> Result<Option<Progress>, Error> {
-        let asked = self.state.all::<Decision>()?;
-        let mut asked: Vec<Decision> = asked
-            .into_iter()
-            .filter(|d| {
-                d.merge == Some(self.merge.id)
-                    && d.subject == conflict.subject
-                    && d.agent == Some(conflict.step.agent)
-            })
-            .filter(|d| d.status != DecisionStatus::Withdrawn)
-            .collect();
-        asked.sort_by_key(|decision| (decision.created, decision.id));
-        let decision = match asked.pop() {
-            Some(decision) => decision,
-            None => self.ask(&conflict)?,
+        let earlier = self.state.all::<Decision>()?;
+        let asked = earlier.iter().filter(|d| {
+            d.merge == Some(self.merge.id)
+                && d.subject == conflict.subject
+                && d.agent == Some(conflict.step.agent)
+                && d.status != DecisionStatus::Withdrawn
+        });
+        let decision = match asked.max_by_key(|decision| (decision.created, decision.id)) {
+            Some(decision) => decision.clone(),
+            None => self.ask(&conflict, &earlier)?,
         };
         if decision.status == DecisionStatus::Open {
             return self.wait(decision, conflict).map(Some);
@@ -413,11 +409,10 @@ impl Run<'_> {
     }
 
     /// What is asked about a conflict, with the answers that nobody has to give.
-    fn ask(&self, conflict: &ConflictStep) -> Result<Decision, Error> {
+    fn ask(&self, conflict: &ConflictStep, earlier: &[Decision]) -> Result<Decision, Error> {
         let (id, ids, now) = (self.store.new_id()?, self.state.short_ids()?, self.store.clock().now());
         let mut decision = question(id, &self.merge, conflict, ids, now);
-        let earlier = self.state.all::<Decision>()?;
-        decision.answers = climb(self.store.repo(), self.rules, conflict, &earlier, now)?;
+        decision.answers = climb(self.store.repo(), self.rules, conflict, earlier, now)?;
         if !decision.paths.is_empty() && open_paths(&decision).is_empty() {
             decision.status = DecisionStatus::Answered;
         }

@@ -216,20 +216,13 @@ pub(super) fn question(
     };
     let question = format!("{theirs} conflicts with {ours}{place}");
     Decision {
-        id,
-        kind: DecisionKind::Conflict,
-        status: DecisionStatus::Open,
-        question,
         detail: detail(merge, conflict, ids, &ours),
         choices: choices(conflict, &ours),
         merge: Some(merge.id),
         agent: Some(conflict.step.agent),
         subject: conflict.subject.clone(),
         paths,
-        answers: BTreeMap::new(),
-        answer: None,
-        remembers: BTreeMap::new(),
-        created,
+        ..Decision::open(id, DecisionKind::Conflict, question, created)
     }
 }
 

@@ -12,7 +12,6 @@ use crate::git::{FileChange, Repository};
 use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, MergeStatus, ObjectId, Step};
 use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// The paths that are asked about: CI, hooks and attributes of git, our own settings, agents and editors, and what
@@ -134,10 +133,6 @@ impl Run<'_> {
         );
         let choice = |key: &str, label: String| Choice { key: key.to_owned(), label };
         Ok(Decision {
-            id: self.store.new_id()?,
-            kind: DecisionKind::Executable,
-            status: DecisionStatus::Open,
-            question: format!("{} changes what is run by itself: {}{more}", step.name, paths[0]),
             detail,
             choices: vec![
                 choice(APPROVE, "let it land; you have looked at it".to_owned()),
@@ -147,11 +142,12 @@ impl Run<'_> {
             merge: Some(self.merge.id),
             agent: Some(step.agent),
             subject,
-            paths: Vec::new(),
-            answers: BTreeMap::new(),
-            answer: None,
-            remembers: BTreeMap::new(),
-            created: self.store.clock().now(),
+            ..Decision::open(
+                self.store.new_id()?,
+                DecisionKind::Executable,
+                format!("{} changes what is run by itself: {}{more}", step.name, paths[0]),
+                self.store.clock().now(),
+            )
         })
     }
 }

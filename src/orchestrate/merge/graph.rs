@@ -163,11 +163,14 @@ impl<'a> Search<'a> {
     }
 
     fn finish(mut self) -> Vec<bool> {
-        let all =
-            (0..self.graph.len()).filter(|&i| !self.graph.blocked[i]).fold(0, |set: Set, i| set | 1 << i);
-        let open = members(all).filter(|&i| self.needs[i] & !all == 0).fold(0, |set: Set, i| set | 1 << i);
-        self.look(0, open, 0);
+        self.look(0, self.open(), 0);
         (0..self.graph.len()).map(|i| self.best >> i & 1 == 1).collect()
+    }
+
+    /// What can land at all.
+    fn open(&self) -> Set {
+        let free = |&i: &usize| self.graph.closure(i).all(|member| !self.graph.blocked[member]);
+        (0..self.graph.len()).filter(free).fold(0, |set, i| set | 1 << i)
     }
 
     /// Goes on from `chosen` with what is `open`: what conflicts with nothing chosen, and needs nothing beside the two.
@@ -308,8 +311,7 @@ mod tests {
         for sparse in [2, 3, 6, 20] {
             let graph = random(&mut rng, 40, sparse);
             let mut search = Search::new(&graph, &[false; 40]);
-            let open = (0..40).filter(|&i| graph.closure(i).all(|member| !graph.blocked[member]));
-            search.look(0, open.fold(0, |set: Set, i| set | 1 << i), 0);
+            search.look(0, search.open(), 0);
             assert!(search.looks > 0, "all sets that could be better were looked at (one pair in {sparse})");
             assert_eq!(search.best_weight, graph.weight(&graph.independent()));
         }

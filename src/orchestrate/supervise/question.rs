@@ -8,7 +8,6 @@ use crate::orchestrate::control::Question;
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// What a person said to a question.
@@ -142,20 +141,11 @@ pub(super) fn record_question(
             return Ok::<_, Error>(known.id);
         }
         transaction.put(&Decision {
-            id: fresh,
-            kind,
-            status: DecisionStatus::Open,
-            question: question.clone(),
             detail: detail.clone(),
             choices: choices.clone(),
-            merge: None,
             agent: Some(*agent),
             subject: open.subject.clone(),
-            paths: Vec::new(),
-            answers: BTreeMap::new(),
-            answer: None,
-            remembers: BTreeMap::new(),
-            created: transaction.now(),
+            ..Decision::open(fresh, kind, question.clone(), transaction.now())
         })?;
         transaction.describe(format!("decision {}: {question}", &fresh.as_str()[..6]));
         Ok(fresh)

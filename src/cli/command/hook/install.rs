@@ -34,12 +34,7 @@ pub(super) const HOOKS: [&str; 2] = ["pre-commit", "pre-push"];
 const MARK: &str = "# git-orchestra: `git orchestra hook uninstall` takes this away.";
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let repo = ctx.repo()?;
-    if !lease::live(repo).is_empty() {
-        // A hook that appears while agents run is what we warn of.
-        return Err(CliError::new(ErrorKind::Failed, "agents run now, and hooks must not change while they do")
-            .hint("`git orchestra wait` returns when they are done"));
-    }
+    require_nobody_at_work(ctx)?;
     let wanted = [args.pre_commit, args.pre_push];
     let all = wanted == [false, false];
     let dir = directory(ctx)?;
@@ -89,6 +84,15 @@ fn script(name: &str, strict: bool) -> String {
 /// Whether a hook is as we wrote it, word for word.
 pub(super) fn is_ours(content: &[u8]) -> bool {
     HOOKS.iter().any(|name| [false, true].iter().any(|strict| script(name, *strict).as_bytes() == content))
+}
+
+/// Refuses while agents run: a hook that appears or goes then is what we warn of.
+pub(super) fn require_nobody_at_work(ctx: &Context) -> Result<(), CliError> {
+    if lease::live(ctx.repo()?).is_empty() {
+        return Ok(());
+    }
+    Err(CliError::new(ErrorKind::Failed, "agents run now, and hooks must not change while they do")
+        .hint("`git orchestra wait` returns when they are done"))
 }
 
 /// Where git looks for hooks.

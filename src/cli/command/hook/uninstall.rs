@@ -1,9 +1,8 @@
 //! `git orchestra hook uninstall`.
 
-use super::install::{HOOKS, directory, is_ours};
+use super::install::{HOOKS, directory, is_ours, require_nobody_at_work};
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, ErrorKind, Exit};
-use crate::orchestrate::lease;
+use crate::cli::error::{CliError, Exit};
 
 /// Take away the hooks that `install` put there
 ///
@@ -13,10 +12,7 @@ use crate::orchestrate::lease;
 pub(crate) struct Args {}
 
 pub(crate) fn run(ctx: &Context, _args: &Args) -> Result<Exit, CliError> {
-    if !lease::live(ctx.repo()?).is_empty() {
-        return Err(CliError::new(ErrorKind::Failed, "agents run now, and hooks must not change while they do")
-            .hint("`git orchestra wait` returns when they are done"));
-    }
+    require_nobody_at_work(ctx)?;
     let dir = directory(ctx)?;
     let mut gone = false;
     for name in HOOKS {

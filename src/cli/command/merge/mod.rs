@@ -5,7 +5,7 @@ mod gates;
 mod report;
 
 pub(crate) use ask::edited;
-pub(crate) use report::{CONTINUE, waiting_for};
+pub(crate) use report::{CONTINUE, few, waiting_for};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};

@@ -111,7 +111,8 @@ fn worth(score: PlanScore) -> String {
     )
 }
 
-fn few(paths: &[String], paint: Painter) -> String {
+/// `a, b, c and 2 more`
+pub(crate) fn few(paths: &[String], paint: Painter) -> String {
     let shown: Vec<String> = paths.iter().take(3).map(|path| paint.paint(Label::Path, path)).collect();
     let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
     format!("{}{more}", shown.join(", "))

@@ -273,20 +273,12 @@ impl Run<'_> {
         add(LAND_ANYWAY, format!("land all the same, though {gate} fails"));
         add(ABORT, "give up the merge; nothing has moved".to_owned());
         Ok(Decision {
-            id: self.store.new_id()?,
-            kind: DecisionKind::Gate,
-            status: DecisionStatus::Open,
-            question,
             detail: self.detail(step, failure)?,
             choices,
             merge: Some(self.merge.id),
             agent: step.map(|step| step.agent),
             subject,
-            paths: Vec::new(),
-            answers: BTreeMap::new(),
-            answer: None,
-            remembers: BTreeMap::new(),
-            created: self.store.clock().now(),
+            ..Decision::open(self.store.new_id()?, DecisionKind::Gate, question, self.store.clock().now())
         })
     }
 
