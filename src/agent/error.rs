@@ -8,6 +8,9 @@ pub enum AgentError {
     /// A stored line is no event.
     #[error("read a transcript line")]
     Transcript(#[source] serde_json::Error),
+    /// A line that a program of ours was told is no wish.
+    #[error("understand what it was told")]
+    Wish(#[source] serde_json::Error),
     /// A script could not be read.
     #[error("read the script `{}`", path.display())]
     ReadScript {

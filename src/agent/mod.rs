@@ -3,6 +3,7 @@
 //! [`Adapter`] is the whole interface to a program; [`Decoder`] is its stream side. What a decoder does not know
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
+pub mod bridge;
 mod claude;
 mod codex;
 mod command;
@@ -259,7 +260,8 @@ pub struct Launch {
 }
 
 /// The answer to a permission question.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
 pub enum PermissionReply {
     /// Go on, with this input (JSON, as it was asked).
     Allow {

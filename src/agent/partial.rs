@@ -15,9 +15,11 @@ const MAX_UNCOUNTED: usize = 256 * 1024;
 
 /// Whose words are streamed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Voice {
+pub enum Voice {
+    /// It speaks.
     #[default]
     Says,
+    /// It thinks aloud.
     Thinks,
 }
 
