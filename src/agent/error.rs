@@ -11,6 +11,9 @@ pub enum AgentError {
     /// A line that a program of ours was told is no wish.
     #[error("understand what it was told")]
     Wish(#[source] serde_json::Error),
+    /// What a hook was told is not what its program tells hooks.
+    #[error("read what the hook was told")]
+    Hook(#[source] serde_json::Error),
     /// A script could not be read.
     #[error("read the script `{}`", path.display())]
     ReadScript {

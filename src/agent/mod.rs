@@ -26,7 +26,7 @@ pub mod tokens;
 mod tool;
 pub mod transcript;
 
-pub use claude::{Claude, ClaudeDecoder};
+pub use claude::{Claude, ClaudeDecoder, hook as claude_hook};
 pub use codex::{Codex, CodexDecoder};
 pub use command::Command;
 pub use error::AgentError;
@@ -205,6 +205,8 @@ pub struct LaunchRequest {
     pub denied_tools: Vec<String>,
     /// What it may still use. A program is told what it can keep itself.
     pub budget: Budget,
+    /// A line for the shell that is asked before each edit, by programs that know such hooks.
+    pub edit_hook: Option<String>,
     /// Arguments that the profile adds, last.
     pub extra_args: Vec<OsString>,
     /// What earlier runs of the same conversation took, for programs that count them in.

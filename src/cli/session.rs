@@ -10,7 +10,7 @@ use super::ui::{Label, Ui, commits};
 use super::view::{self, agent::branch_name, agent::outcome_label};
 use crate::agent::{Redactor, find_adapter, sanitise_line};
 use crate::config::program::Search;
-use crate::config::{self, Settings};
+use crate::config::{self, Edits, Settings};
 use crate::model::{Agent, Budget, Id, Outcome, Sandbox};
 use crate::orchestrate::control::Refusal;
 use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
@@ -271,8 +271,18 @@ pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
         slot: None,
         provision: provision(ctx)?,
         sandboxing: sandboxing(ctx)?,
+        edit_hook: edit_hook(ctx)?,
         redactor: Arc::new(redactor(ctx)),
     })
+}
+
+/// What agents' programs ask before each edit, unless the settings say that nothing is to be asked.
+fn edit_hook(ctx: &Context) -> Result<Option<String>, CliError> {
+    if ctx.settings()?.edits() == Edits::Unwatched {
+        return Ok(None);
+    }
+    let program = own_program().ok().and_then(|program| program.to_str().map(str::to_owned));
+    Ok(program.map(|program| format!("'{}' hook pre-tool-use", program.replace('\'', r"'\''"))))
 }
 
 /// What worktrees get, by the settings.

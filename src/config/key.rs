@@ -264,6 +264,12 @@ const KEYS: &[Key] = &[
         A_LIST,
         "globs of files of which every conflict keeps the lines of both sides",
     ),
+    key(
+        "radar.edits",
+        Type::Choice(&["off", "warn", "deny"]),
+        "`off`, `warn` or `deny`",
+        "what an agent is told that is about to edit lines which another one has changed",
+    ),
     key("task.max-cost", Type::Money, DOLLARS, "what all agents of one task may cost together"),
     key("task.max-tokens", Type::Count, A_COUNT, "how many tokens all agents of one task may use"),
     key("task.max-turns", Type::Count, A_COUNT, "how many turns all agents of one task may take"),

@@ -15,6 +15,7 @@ mod key;
 mod pipeline;
 mod profile;
 pub mod program;
+mod radar;
 mod source;
 mod team;
 
@@ -23,6 +24,7 @@ pub use gate::Gate;
 pub use key::{Key, Value, count as parse_count, duration as parse_span, money as parse_money};
 pub use pipeline::Pipeline;
 pub use profile::Profile;
+pub use radar::Edits;
 pub use source::{GitValue, Layer, Origin, Setting, Sources};
 pub use team::{AUTO, Team, TeamStep};
 

@@ -102,29 +102,46 @@ impl Repository {
 
     /// Merges one file by lines, as `git merge-file` does. `None` if one version is binary.
     pub fn merge_file(&self, file: FileMerge<'_>, favour: Favour) -> Result<Option<Vec<u8>>, Error> {
-        let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
-        let mut paths = Vec::new();
-        for (name, blob) in [("ours", Some(file.ours)), ("base", file.base), ("theirs", Some(file.theirs))] {
-            let path = dir.path().join(name);
-            let content = blob.map(|id| self.read_blob(id)).transpose()?.unwrap_or_default();
-            fs::write(&path, content).map_err(|e| Error::file("write", &path, e))?;
-            paths.push(path);
-        }
-        let mut command = match favour {
+        let read = |blob: Option<&ObjectId>| blob.map(|id| self.read_blob(id)).transpose();
+        let base = read(file.base)?.unwrap_or_default();
+        let (ours, theirs) = (self.read_blob(file.ours)?, self.read_blob(file.theirs)?);
+        let marked;
+        let args = match favour {
             Favour::Markers(size) => {
-                self.git(["merge-file", "-p", "--diff3"]).arg(format!("--marker-size={size}"))
+                marked = format!("--marker-size={size}");
+                vec!["--diff3", &marked]
             }
-            Favour::Ours => self.git(["merge-file", "-p", "--ours"]),
-            Favour::Theirs => self.git(["merge-file", "-p", "--theirs"]),
+            Favour::Ours => vec!["--ours"],
+            Favour::Theirs => vec!["--theirs"],
         };
-        for label in file.labels {
+        Ok(self.merge_versions([&ours, &base, &theirs], &args, file.labels)?.map(|(merged, _)| merged))
+    }
+
+    /// How many conflicts `git merge-file` has between two versions of a file whose common ancestor is `base`, at most
+    /// 127. `None` if one is binary.
+    pub fn conflicts_between(&self, base: &[u8], ours: &[u8], theirs: &[u8]) -> Result<Option<i32>, Error> {
+        Ok(self.merge_versions([ours, base, theirs], &[], ["", "", ""])?.map(|(_, conflicts)| conflicts))
+    }
+
+    fn merge_versions(
+        &self,
+        versions: [&[u8]; 3],
+        args: &[&str],
+        labels: [&str; 3],
+    ) -> Result<Option<(Vec<u8>, i32)>, Error> {
+        let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
+        let mut command = self.git(["merge-file", "-p"]).args(args);
+        for label in labels {
             command = command.args(["-L", label]);
         }
-        let command = command.args(&paths);
+        for (name, content) in ["ours", "base", "theirs"].iter().zip(versions) {
+            let path = dir.path().join(name);
+            fs::write(&path, content).map_err(|e| Error::file("write", &path, e))?;
+            command = command.arg(&path);
+        }
         let output = command.output()?;
         match output.status.code() {
-            // The number of conflicts, at most 127.
-            Some(0..=127) => Ok(Some(output.stdout)),
+            Some(conflicts @ 0..=127) => Ok(Some((output.stdout, conflicts))),
             _ if output.stderr.contains_str("binary") => Ok(None),
             _ => Err(command.failed(&output).into()),
         }

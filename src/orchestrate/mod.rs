@@ -6,6 +6,7 @@ pub mod base;
 pub mod breaker;
 pub mod budget;
 pub mod claim;
+pub mod collision;
 pub mod control;
 pub mod cost;
 mod cut;

@@ -40,6 +40,8 @@ pub struct Surroundings {
     pub provision: Provision,
     /// What confines agents' programs, and what they may touch then.
     pub sandboxing: Sandboxing,
+    /// A line for the shell that agents' programs ask before each edit; see `agent::claude_hook`.
+    pub edit_hook: Option<String>,
     /// What takes secrets out of what commands print.
     pub redactor: Arc<Redactor>,
 }
@@ -395,6 +397,8 @@ fn plan(
         tools: profile.tools,
         denied_tools: profile.denied_tools,
         budget: purse.left(),
+        // It could not see what others have.
+        edit_hook: surroundings.edit_hook.clone().filter(|_| confinement.is_none()),
         extra_args: profile.args,
         before,
     };

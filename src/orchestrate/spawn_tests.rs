@@ -92,6 +92,7 @@ impl Stage {
         Surroundings {
             env: Arc::new(env),
             program_dir: None,
+            edit_hook: None,
             worktree_root,
             budgets: Budgets::default(),
             park: Duration::from_secs(30),

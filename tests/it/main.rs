@@ -40,6 +40,7 @@ mod limits;
 mod merge;
 mod pipeline;
 mod prune;
+mod radar;
 mod readme;
 mod recover;
 mod replay;

@@ -1,6 +1,6 @@
 //! How Claude Code is started and talked to.
 
-use super::{ClaudeDecoder, conversation};
+use super::{ClaudeDecoder, conversation, hook};
 use crate::agent::conversation::{ConversationFile, Place, Turn, conversation_home};
 use crate::agent::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply, Permissions};
 use serde_json::value::RawValue;
@@ -68,10 +68,22 @@ impl Adapter for Claude {
         if let Some(micro_usd) = request.budget.cost_micro_usd {
             push(&["--max-budget-usd", &format!("{}.{:06}", micro_usd / 1_000_000, micro_usd % 1_000_000)]);
         }
+        let mut notices = Vec::new();
+        if let Some(command) = &request.edit_hook {
+            // Of several, only the last counts.
+            let is_said = |arg: &OsString| arg.to_string_lossy().starts_with("--settings");
+            if request.extra_args.iter().any(is_said) {
+                notices.push(
+                    "its profile has `--settings` of its own: edits are not compared with others'".to_owned(),
+                );
+            } else {
+                push(&["--settings", &hook::hook_settings(command).to_string()]);
+            }
+        }
         argv.extend(request.extra_args.iter().cloned());
         // A program that replaces itself while sixteen of its kind start is a program that hangs.
         let env = vec![("DISABLE_AUTOUPDATER".into(), "1".into())];
-        Launch { argv, env, input: self.message(&request.prompt), keeps_input: true, ..Launch::default() }
+        Launch { argv, env, input: self.message(&request.prompt), keeps_input: true, notices }
     }
 
     fn limits_tools(&self) -> bool {
@@ -189,15 +201,22 @@ mod tests {
             extra_args: vec!["--effort".into(), "low".into()],
             tools: Some(vec!["Read".into(), "Bash(git log *)".into(), "Bash(git diff *)".into()]),
             denied_tools: vec!["Bash(git push *)".into()],
+            edit_hook: Some("'/bin/x' hook".into()),
             ..request
         };
+        let own = LaunchRequest { extra_args: vec!["--settings=mine.json".into()], ..request.clone() };
+        let launch = Claude.launch(&own);
+        assert!(words(&launch).ends_with("1.500000 --settings=mine.json"), "{}", words(&launch));
+        assert_eq!(launch.notices.len(), 1);
         let launch = words(&Claude.launch(&request));
         let (_, options) = launch.split_once("stdio ").unwrap();
         assert_eq!(
             options,
             "--permission-mode plan --resume 1-2 --append-system-prompt Be brief --model opus \
              --tools=Bash,Read --allowed-tools=Bash(git log *),Bash(git diff *) \
-             --disallowed-tools=Bash(git push *) --max-turns 3 --max-budget-usd 1.500000 --effort low"
+             --disallowed-tools=Bash(git push *) --max-turns 3 --max-budget-usd 1.500000 --settings \
+             {\"hooks\":{\"PreToolUse\":[{\"hooks\":[{\"command\":\"'/bin/x' hook\",\"timeout\":10,\
+             \"type\":\"command\"}],\"matcher\":\"Edit|MultiEdit|Write|NotebookEdit\"}]}} --effort low"
         );
     }
 

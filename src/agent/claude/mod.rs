@@ -2,6 +2,7 @@
 
 mod conversation;
 mod decode;
+pub mod hook;
 mod launch;
 mod tally;
 #[cfg(test)]

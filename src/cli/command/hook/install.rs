@@ -1,5 +1,6 @@
 //! `git orchestra hook install`.
 
+use super::claude;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::orchestrate::lease;
@@ -8,13 +9,15 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Install hooks that warn before a commit or a push
+/// Install hooks that warn before a commit, a push or an edit
 ///
-/// Without --pre-commit or --pre-push, both. They are written where git looks for hooks (core.hooksPath), and let
+/// Without --pre-commit, --pre-push or --claude, the first two. They are written where git looks for hooks (core.hooksPath), and let
 /// everything pass where git-orchestra is not installed. A hook that is there already stays as it is: this is refused
-/// then, with the line that you could add to it.
+/// then, with the line that you could add to it. The hook of Claude Code goes into .claude/settings.local.json of this
+/// checkout; agents that `spawn` starts have it without that.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  git orchestra hook install\n  git orchestra hook install --pre-push --strict")]
+#[command(after_help = "Examples:\n  git orchestra hook install\n  git orchestra hook install --pre-push --strict\n  git orchestra hook install --claude")]
+#[expect(clippy::struct_excessive_bools, reason = "independent options")]
 pub(crate) struct Args {
     /// The hook that says before a commit what agents at work are changing too
     #[arg(long)]
@@ -22,7 +25,10 @@ pub(crate) struct Args {
     /// The hook that says before a push which decisions are open and which merges dropped lines
     #[arg(long)]
     pre_push: bool,
-    /// Let the hooks stop what they would warn of
+    /// The hook that tells Claude Code before an edit which agents at work have changed the same lines
+    #[arg(long)]
+    claude: bool,
+    /// Let the hooks of git stop what they would warn of
     #[arg(long)]
     strict: bool,
 }
@@ -34,9 +40,15 @@ pub(super) const HOOKS: [&str; 2] = ["pre-commit", "pre-push"];
 const MARK: &str = "# git-orchestra: `git orchestra hook uninstall` takes this away.";
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    require_nobody_at_work(ctx)?;
+    if args.claude {
+        ctx.ui().print(&format!("{}\n", claude::install(ctx)?.display()))?;
+    }
     let wanted = [args.pre_commit, args.pre_push];
     let all = wanted == [false, false];
+    if all && args.claude {
+        return Ok(Exit::Done);
+    }
+    require_nobody_at_work(ctx)?;
     let dir = directory(ctx)?;
     let mut files = Vec::new();
     for (name, _) in HOOKS.iter().zip(wanted).filter(|(_, wanted)| all || *wanted) {

@@ -1,5 +1,6 @@
 //! `git orchestra hook uninstall`.
 
+use super::claude;
 use super::install::{HOOKS, directory, is_ours, require_nobody_at_work};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
@@ -15,6 +16,10 @@ pub(crate) fn run(ctx: &Context, _args: &Args) -> Result<Exit, CliError> {
     require_nobody_at_work(ctx)?;
     let dir = directory(ctx)?;
     let mut gone = false;
+    if let Some(file) = claude::uninstall(ctx)? {
+        ctx.ui().print(&format!("{}\n", file.display()))?;
+        gone = true;
+    }
     for name in HOOKS {
         let file = dir.join(name);
         let Ok(content) = std::fs::read(&file) else { continue };

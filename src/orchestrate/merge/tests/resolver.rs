@@ -37,6 +37,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
         let surroundings = Surroundings {
             env: Arc::new(env.map(|(key, value)| (key.into(), value.into())).into()),
             program_dir: None,
+            edit_hook: None,
             worktree_root: default_worktree_root(fleet.repo()),
             budgets: Budgets::default(),
             park: Duration::from_secs(30),
