@@ -404,8 +404,15 @@ fn side_answer(body: &Value) -> String {
     if asks_json { json!({"title": "A scripted task"}).to_string() } else { "A scripted task".to_owned() }
 }
 
-/// The texts that a user message brings, without tool results.
+/// The texts that a user message brings, without tool results and what the client says in the user's name (of hooks, of
+/// its surroundings).
 fn user_texts(message: &Value) -> Vec<&str> {
+    let mut texts = all_texts(message);
+    texts.retain(|text| !text.starts_with("<system-reminder>"));
+    texts
+}
+
+fn all_texts(message: &Value) -> Vec<&str> {
     if message["role"] != "user" {
         return Vec::new();
     }
