@@ -19,6 +19,7 @@ mod sandbox;
 mod signal;
 mod socket;
 mod tree;
+mod veil;
 mod watched;
 
 pub use apart::step_away;
@@ -38,4 +39,5 @@ pub use sandbox::{COMMAND as CONFINE, Confiners, Reach, SandboxError, become_con
 pub use signal::{Change, Changes, Heed, Interrupt, Interrupts, Watch, is_in_front};
 pub use socket::{Connection, Lines, Listener};
 pub use tree::{end_orphans, sweep_strays};
+pub use veil::hide_environment;
 pub use watched::Cut;
