@@ -137,7 +137,7 @@ impl Conversation {
     }
 }
 
-fn change_strings(value: &mut Value, by: &dyn Fn(&str) -> String) {
+pub(super) fn change_strings(value: &mut Value, by: &dyn Fn(&str) -> String) {
     match value {
         Value::String(text) => *text = by(text),
         Value::Array(values) => values.iter_mut().for_each(|value| change_strings(value, by)),

@@ -26,4 +26,7 @@ pub enum AgentError {
     /// What is played could not be printed.
     #[error("print what is played")]
     Print(#[source] std::io::Error),
+    /// The loop around a model could not begin.
+    #[error("begin to work")]
+    Work(#[source] std::io::Error),
 }

@@ -3,6 +3,7 @@
 //! [`Adapter`] is the whole interface to a program; [`Decoder`] is its stream side. What a decoder does not know
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
+mod api;
 pub mod bridge;
 mod claude;
 mod codex;
@@ -26,6 +27,10 @@ pub mod tokens;
 mod tool;
 pub mod transcript;
 
+pub use api::{
+    Access, Api, COMMAND as API, MODEL as API_MODEL, Surroundings as ApiSurroundings,
+    VARIABLES as API_VARIABLES, work as work_by_api,
+};
 pub use claude::{Claude, ClaudeDecoder, hook as claude_hook};
 pub use codex::{Codex, CodexDecoder};
 pub use command::Command;
@@ -45,6 +50,7 @@ use std::path::PathBuf;
 /// The adapter that profiles call `name`.
 pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
     match name {
+        "api" => Some(std::sync::Arc::new(Api)),
         "claude" => Some(std::sync::Arc::new(Claude)),
         "codex" => Some(std::sync::Arc::new(Codex)),
         "gemini" => Some(std::sync::Arc::new(Gemini)),
@@ -56,7 +62,7 @@ pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
 
 /// How a program is started, talked to and understood.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
-    /// The word that profiles use: `claude`, `codex`, `gemini`, `replay`, `command`.
+    /// The word that profiles use: `api`, `claude`, `codex`, `gemini`, `replay`, `command`.
     fn name(&self) -> &'static str;
 
     /// The command line, environment additions and first input for a run.

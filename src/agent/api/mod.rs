@@ -1,0 +1,86 @@
+//! `api`: a model behind Anthropic's Messages API, with a loop of our own around it and tools of our own.
+//!
+//! The program is our own (`git-orchestra __api`, see [`work`]), between the supervisor and the model as [`super::bridge`]
+//! says; [`Api`] is the side that starts it. Only this directory speaks with a network.
+
+mod ask;
+mod brief;
+mod http;
+mod inbox;
+mod permit;
+mod record;
+mod tally;
+mod tools;
+mod wire;
+mod work;
+
+pub use http::Access;
+pub use work::{MODEL, Surroundings, work};
+
+use super::bridge::{self, BridgeDecoder, Wish};
+use super::conversation::{ConversationFile, Place, Turn};
+use super::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// The hidden command of our own executable that is the program.
+pub const COMMAND: &str = "__api";
+/// Beginnings of the names of variables that say how its model is reached, and as whom: no command sees them.
+pub const VARIABLES: &str = "ANTHROPIC_";
+
+/// Adapter for the built-in loop: runs `PROGRAM __api ARGUMENTS…`, where the program is `git-orchestra` itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Api;
+
+impl Adapter for Api {
+    fn name(&self) -> &'static str {
+        "api"
+    }
+
+    fn launch(&self, request: &LaunchRequest) -> Launch {
+        let mut argv = request.program.clone();
+        argv.push(COMMAND.into());
+        argv.extend(request.extra_args.iter().cloned());
+        bridge::launch(request, argv)
+    }
+
+    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
+        Box::new(BridgeDecoder::default())
+    }
+
+    fn limits_tools(&self) -> bool {
+        true
+    }
+
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        OwnPlaces::of(self.conversation_home(env), &[])
+    }
+
+    fn conversation_home(&self, env: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+        let get = |key: &str| env.get(OsStr::new(key)).map(PathBuf::from).filter(|path| path.is_absolute());
+        let data = get("XDG_DATA_HOME").or_else(|| get("HOME").map(|home| home.join(".local/share")));
+        data.map(|data| data.join("git-orchestra/conversations"))
+    }
+
+    fn read_conversation(&self, file: &[u8]) -> Vec<Turn> {
+        record::turns(file)
+    }
+
+    fn write_conversation(&self, turns: &[Turn], place: &Place<'_>) -> Option<ConversationFile> {
+        let bytes = record::file_of(turns)?;
+        Some(ConversationFile { path: format!("{}.jsonl", place.session).into(), bytes })
+    }
+
+    fn message(&self, text: &str) -> Option<Vec<u8>> {
+        Some(Wish::Message { text: text.to_owned() }.encode())
+    }
+
+    fn interrupt(&self) -> Option<Vec<u8>> {
+        Some(Wish::Interrupt.encode())
+    }
+
+    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
+        Some(Wish::Reply { request: request.to_owned(), reply: reply.clone() }.encode())
+    }
+}
