@@ -101,7 +101,7 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
             let file = find(super::text(file)?)?;
             std::iter::once(file).chain(rest.iter().cloned()).collect()
         }
-        (None, "replay") => vec![own_program()?.into()],
+        (None, "api" | "replay") => vec![own_program()?.into()],
         (None, "command") => {
             let hint = format!("set `profile.{name}.command` to the program's words");
             return Err(CliError::usage(format!("profile `{name}` names no command")).hint(hint));
@@ -183,7 +183,7 @@ pub(crate) fn worktree_root(ctx: &Context) -> Result<PathBuf, CliError> {
 
 /// What takes secrets out of what agents say: well-known shapes, and the values of our own environment that are
 /// named like secrets.
-fn redactor(ctx: &Context) -> Redactor {
+pub(crate) fn redactor(ctx: &Context) -> Redactor {
     const WORDS: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"];
     let secrets = ctx.env().iter().filter_map(|(name, value)| {
         let (name, value) = (name.to_str()?, value.to_str()?);

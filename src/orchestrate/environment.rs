@@ -58,6 +58,7 @@ const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[
         "claude",
         &["ANTHROPIC_", "CLAUDE_", "DISABLE_", "MCP_", "BASH_DEFAULT_", "BASH_MAX_", "VERTEX_", "CLOUD_ML_"],
     ),
+    ("api", &["ANTHROPIC_"]),
     ("codex", &["OPENAI_", "CODEX_", "AZURE_OPENAI_", "RUST_LOG"]),
     (
         "gemini",

@@ -16,7 +16,7 @@ use crate::harness::{Answer, Endpoint, Sandbox, Step, openai, programs};
 use crate::spawn::{runs, seconds};
 
 /// The levels that this machine's kernel gives. One that it does not give starts nothing: that is looked at instead.
-fn levels() -> Vec<Level> {
+pub(crate) fn levels() -> Vec<Level> {
     static GIVEN: OnceLock<Vec<Level>> = OnceLock::new();
     let look = || {
         let mut sandbox = Sandbox::new();

@@ -6,6 +6,7 @@ use crate::cli::json;
 use crate::cli::session::{confiners, outfit, worktree_root};
 use crate::model::Sandbox;
 use crate::cli::ui::{Label, printable, wrap};
+use crate::config::Profile;
 use crate::config::approval::Request;
 use crate::orchestrate::doctor::{Check, DoctorOptions, Level, doctor};
 use crate::orchestrate::{RecoverOptions, Recovered, recover_all};
@@ -209,11 +210,14 @@ fn programs(ctx: &Context) -> Vec<Check> {
             Ok(outfit) => {
                 default_works |= is_default;
                 let program = outfit.program.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-                let version = match outfit.profile.program.as_str() {
+                let more = match outfit.profile.program.as_str() {
                     "claude" => version(ctx, &program).map(|version| format!(" ({version})")),
+                    "api" if !has_key(ctx, &outfit.profile) => {
+                        Some(" (without a key: neither ANTHROPIC_API_KEY nor ANTHROPIC_AUTH_TOKEN is set)".to_owned())
+                    }
                     _ => None,
                 };
-                there.push(format!("{name}: {program}{}", version.unwrap_or_default()));
+                there.push(format!("{name}: {program}{}", more.unwrap_or_default()));
             }
             // What every installation has, and nobody has filled in.
             Err(_) if name == "command" && settings.said("profile.command.command").is_empty() => {}
@@ -237,6 +241,12 @@ fn programs(ctx: &Context) -> Vec<Check> {
             Check::warn(NAME, format!("{text}{note}")).details([there, missing].concat()).way_out(way_out)
         }
     }]
+}
+
+/// Whether the model of the built-in program may serve us.
+fn has_key(ctx: &Context, profile: &Profile) -> bool {
+    let names = ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"];
+    names.into_iter().any(|name| ctx.env().var(name).is_some() || profile.env.contains_key(name))
 }
 
 /// What a program says of its version, in its first line.

@@ -142,6 +142,8 @@ commands! {
         Supervise => supervise,
         #[command(name = "__confine", hide = true)]
         Confine => confine,
+        #[command(name = "__api", hide = true)]
+        Api => api,
         /// Candidates for a shell's completion
         #[command(name = "__complete", hide = true)]
         Complete => complete,

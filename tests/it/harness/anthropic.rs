@@ -18,7 +18,9 @@ use super::http::{Pieces, Request, Responder, Server};
 /// One answer of the model.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Step {
-    /// What it says first; may be empty when it calls tools.
+    /// What it thinks first, with the signature of that; may be empty.
+    thinking: [String; 2],
+    /// What it says then; may be empty when it calls tools.
     text: String,
     /// The tools it calls then, with their inputs. Without any, its turn ends.
     calls: Vec<(String, Value)>,
@@ -50,9 +52,24 @@ impl Default for Tokens {
 }
 
 #[derive(Debug, Clone)]
-struct Failure {
-    status: u16,
-    retry_after: Option<u64>,
+enum Failure {
+    Refused { status: u16, retry_after: Option<u64> },
+    Odd(Odd),
+}
+
+/// How an answer goes wrong that has begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Odd {
+    /// It ends in the middle of its first block.
+    Cut,
+    /// What comes is no JSON.
+    Garbled,
+    /// A line that has no end for 9 MiB.
+    LongLine,
+    /// It never ends.
+    Endless,
+    /// It is refused after it has begun.
+    Overloaded,
 }
 
 #[derive(Debug, Clone)]
@@ -114,7 +131,19 @@ impl Step {
 
     /// Before it answers, `times` requests fail with this HTTP status.
     pub(crate) fn failing(mut self, times: usize, status: u16, retry_after: Option<u64>) -> Self {
-        self.failures.extend(std::iter::repeat_n(Failure { status, retry_after }, times));
+        self.failures.extend(std::iter::repeat_n(Failure::Refused { status, retry_after }, times));
+        self
+    }
+
+    /// Before it answers, one answer goes wrong.
+    pub(crate) fn odd(mut self, odd: Odd) -> Self {
+        self.failures.push(Failure::Odd(odd));
+        self
+    }
+
+    /// Thinks this before, with a signature.
+    pub(crate) fn thinking(mut self, text: &str, signature: &str) -> Self {
+        self.thinking = [text.to_owned(), signature.to_owned()];
         self
     }
 
@@ -296,17 +325,22 @@ impl Shared {
             *times += 1;
             step.failures.get(*times - 1).cloned()
         };
-        let Some(failure) = failure else { return self.answer(step, body, to) };
-        let (kind, message) = match failure.status {
+        let (status, retry_after) = match failure {
+            None => return self.answer(step, body, to),
+            Some(Failure::Odd(odd)) => return answer_oddly(odd, body, to),
+            Some(Failure::Refused { status, retry_after }) => (status, retry_after),
+        };
+        let (kind, message) = match status {
+            400 => ("invalid_request_error", "max_tokens: too large"),
             401 => ("authentication_error", "invalid x-api-key"),
             429 => ("rate_limit_error", "too many requests"),
             529 => ("overloaded_error", "Overloaded"),
             _ => ("api_error", "scripted failure"),
         };
         let headers: Vec<_> =
-            failure.retry_after.iter().map(|seconds| ("retry-after", seconds.to_string())).collect();
+            retry_after.iter().map(|seconds| ("retry-after", seconds.to_string())).collect();
         let error = json!({"type": "error", "error": {"type": kind, "message": message}});
-        to.whole(failure.status, &headers, error.to_string().as_bytes())
+        to.whole(status, &headers, error.to_string().as_bytes())
     }
 
     fn pass(&self, gate: &Gate) {
@@ -327,6 +361,10 @@ impl Shared {
         let number = self.answers.fetch_add(1, Ordering::Relaxed);
         let cwd = working_directory(body);
         let mut blocks = Vec::new();
+        let [thinking, signature] = &step.thinking;
+        if !thinking.is_empty() {
+            blocks.push(json!({"type": "thinking", "thinking": thinking, "signature": signature}));
+        }
         if !step.text.is_empty() {
             blocks.push(json!({"type": "text", "text": step.text}));
         }
@@ -382,6 +420,12 @@ fn stream_block(pieces: &mut Pieces, index: usize, block: &Value) -> io::Result<
         start["input"] = json!({});
         (start, block["input"].to_string(), "input_json_delta", "partial_json")
     };
+    let (start, whole, delta, field) = if block["type"] == "thinking" {
+        let text = block["thinking"].as_str().unwrap_or_default().to_owned();
+        (json!({"type": "thinking", "thinking": "", "signature": ""}), text, "thinking_delta", "thinking")
+    } else {
+        (start, whole, delta, field)
+    };
     event(pieces, &json!({"type": "content_block_start", "index": index, "content_block": start}))?;
     let characters: Vec<char> = whole.chars().collect();
     for part in characters.chunks(24) {
@@ -391,7 +435,52 @@ fn stream_block(pieces: &mut Pieces, index: usize, block: &Value) -> io::Result<
             &json!({"type": "content_block_delta", "index": index, "delta": {"type": delta, field: part}}),
         )?;
     }
+    if let Some(signature) = block["signature"].as_str() {
+        let delta = json!({"type": "signature_delta", "signature": signature});
+        event(pieces, &json!({"type": "content_block_delta", "index": index, "delta": delta}))?;
+    }
     event(pieces, &json!({"type": "content_block_stop", "index": index}))
+}
+
+/// An answer that begins with a call of a tool that nobody may make, and goes wrong.
+fn answer_oddly(odd: Odd, body: &Value, to: Responder) -> io::Result<()> {
+    let mut pieces = to.stream(&[])?;
+    let usage = json!({"input_tokens": 7, "output_tokens": 1});
+    let message = json!({"id": "msg_odd", "type": "message", "role": "assistant", "model": body["model"],
+        "content": [], "usage": usage});
+    event(&mut pieces, &json!({"type": "message_start", "message": message}))?;
+    let call = json!({"type": "tool_use", "id": "toolu_odd", "name": "Bash", "input": {}});
+    event(&mut pieces, &json!({"type": "content_block_start", "index": 0, "content_block": call}))?;
+    let delta = json!({"type": "input_json_delta", "partial_json": "{\"command\": \"touch odd; "});
+    event(&mut pieces, &json!({"type": "content_block_delta", "index": 0, "delta": delta}))?;
+    match odd {
+        Odd::Cut => Ok(()),
+        Odd::Garbled => {
+            pieces.send("event: content_block_delta\ndata: {\"type\": oops\n\n")?;
+            pieces.hang()
+        }
+        Odd::LongLine => {
+            pieces.send("data: ")?;
+            for _ in 0..9 {
+                pieces.send(&"x".repeat(1 << 20))?;
+            }
+            pieces.hang()
+        }
+        Odd::Endless => {
+            let ping = format!(
+                "event: ping\ndata: {{\"type\": \"ping\", \"pad\": \"{}\"}}\n\n",
+                "x".repeat(1 << 20)
+            );
+            loop {
+                pieces.send(&ping)?;
+            }
+        }
+        Odd::Overloaded => {
+            let error = json!({"type": "overloaded_error", "message": "Overloaded"});
+            event(&mut pieces, &json!({"type": "error", "error": error}))?;
+            pieces.end()
+        }
+    }
 }
 
 fn event(pieces: &mut Pieces, data: &Value) -> io::Result<()> {

@@ -19,7 +19,7 @@ pub(crate) mod scripted;
 pub(crate) mod servers;
 pub(crate) mod terminal;
 
-pub(crate) use anthropic::{Endpoint, Step};
+pub(crate) use anthropic::{Endpoint, Odd, Step};
 pub(crate) use sandbox::{Fingerprint, Layout, Output, Sandbox, wait_for};
 pub(crate) use scripted::{Answer, Model};
 pub(crate) use terminal::Terminal;
