@@ -3,6 +3,7 @@
 //! [`Adapter`] is the whole interface to a program; [`Decoder`] is its stream side. What a decoder does not know
 //! becomes `unrecognised` with its raw bytes: never an error, never a panic.
 
+pub mod acp;
 mod api;
 pub mod bridge;
 mod claude;
@@ -27,6 +28,7 @@ pub mod tokens;
 mod tool;
 pub mod transcript;
 
+pub use acp::Acp;
 pub use api::{
     Access, Api, COMMAND as API, MODEL as API_MODEL, Surroundings as ApiSurroundings,
     VARIABLES as API_VARIABLES, work as work_by_api,
@@ -55,6 +57,7 @@ pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
         "codex" => Some(std::sync::Arc::new(Codex)),
         "gemini" => Some(std::sync::Arc::new(Gemini)),
         "replay" => Some(std::sync::Arc::new(Replay)),
+        "acp" => Some(std::sync::Arc::new(Acp)),
         "command" => Some(std::sync::Arc::new(Command)),
         _ => None,
     }
@@ -62,7 +65,7 @@ pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
 
 /// How a program is started, talked to and understood.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
-    /// The word that profiles use: `api`, `claude`, `codex`, `gemini`, `replay`, `command`.
+    /// The word that profiles use: `acp`, `api`, `claude`, `codex`, `gemini`, `replay`, `command`.
     fn name(&self) -> &'static str;
 
     /// The command line, environment additions and first input for a run.
@@ -217,6 +220,8 @@ pub struct LaunchRequest {
     pub extra_args: Vec<OsString>,
     /// What earlier runs of the same conversation took, for programs that count them in.
     pub before: Usage,
+    /// By when the conversation that is continued had begun, for programs that mind.
+    pub begun_by: Option<Timestamp>,
 }
 
 impl LaunchRequest {

@@ -221,7 +221,7 @@ mod tests {
                 let args = ["git-orchestra", name].map(std::ffi::OsString::from);
                 let (Some(whole), Some(alone)) = (whole.find_subcommand(name), super::narrow_tree(&args))
                 else {
-                    let hidden = ["supervise", "confine", "api", "complete"];
+                    let hidden = ["acp", "supervise", "confine", "api", "complete"];
                     assert!(hidden.contains(name), "{name}");
                     continue;
                 };

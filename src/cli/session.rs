@@ -97,12 +97,14 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
     let search = search(ctx)?;
     let find = |name: &str| search.find(name).map(PathBuf::into_os_string);
     let program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
-        (Some((file, rest)), _) => {
+        (Some((file, rest)), kind) => {
+            // Some have a program of ours in between.
+            let ours = (kind == "acp").then(own_program).transpose()?.map(Into::into);
             let file = find(super::text(file)?)?;
-            std::iter::once(file).chain(rest.iter().cloned()).collect()
+            ours.into_iter().chain([file]).chain(rest.iter().cloned()).collect()
         }
         (None, "api" | "replay") => vec![own_program()?.into()],
-        (None, "command") => {
+        (None, "command" | "acp") => {
             let hint = format!("set `profile.{name}.command` to the program's words");
             return Err(CliError::usage(format!("profile `{name}` names no command")).hint(hint));
         }

@@ -73,6 +73,8 @@ const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[
             "CODE_ASSIST_ENDPOINT",
         ],
     ),
+    // What the program behind it needs the profile passes on.
+    ("acp", &[]),
 ];
 
 /// Beginnings of names that count only if another variable is set: clouds that host the model.

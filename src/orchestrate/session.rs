@@ -15,7 +15,7 @@ use crate::git::{Expected, Identity, NewWorktree, RefEdit, Repository, Worktree}
 use crate::model::{Agent, Budget, ObjectId, Task, TaskStatus, Usage};
 use crate::store::Store;
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -372,18 +372,19 @@ fn plan(
     let Outfit { profile, program, adapter, .. } = outfit;
     let limits = Limits::of(&profile);
     let me = Probe { agent: agent.id, run };
+    // Behind one adapter there may be many programs, each with what the profile passes on to it.
+    let behind = program.get(1).filter(|_| profile.program == "acp").map(Path::new).and_then(Path::file_name);
+    let says = |name: &OsStr| {
+        let passed = behind.is_some() && profile.pass_env.iter().any(|passed| name == OsStr::new(passed));
+        passed || is_of_account(&profile.program, name)
+    };
     let breaker = has_model(&profile.program).then(|| {
-        Breaker::new(
-            repo,
-            &profile.program,
-            &env,
-            |name| is_of_account(&profile.program, name),
-            me,
-            surroundings.park,
-        )
+        let behind = behind.map(|name| format!(" {}", name.to_string_lossy())).unwrap_or_default();
+        Breaker::new(repo, &format!("{}{behind}", profile.program), &env, says, me, surroundings.park)
     });
     // A conversation that no run confirmed starts anew, and nothing was counted in it.
     let before = if resume { agent.usage_here() } else { Usage::default() };
+    let begun_by = agent.runs.values().filter_map(|run| run.ended).min().filter(|_| resume);
     let launch = LaunchRequest {
         program,
         worktree: worktree.path.clone(),
@@ -401,6 +402,7 @@ fn plan(
         edit_hook: surroundings.edit_hook.clone().filter(|_| confinement.is_none()),
         extra_args: profile.args,
         before,
+        begun_by,
     };
     Plan {
         agent,

@@ -21,7 +21,7 @@ fn sandbox(script: &str) -> Sandbox {
 }
 
 /// A console of its own, without a terminal.
-fn console(sandbox: &Sandbox, args: &[&str]) -> Child {
+pub(crate) fn console(sandbox: &Sandbox, args: &[&str]) -> Child {
     let mut command = sandbox.command(ORCHESTRA);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.spawn().unwrap()

@@ -7,6 +7,7 @@
 )]
 
 mod acceptance;
+mod acceptance_acp;
 mod acceptance_api;
 mod acceptance_codex;
 mod acceptance_findings;

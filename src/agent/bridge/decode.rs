@@ -38,6 +38,15 @@ impl Decoder for BridgeDecoder {
         }
     }
 
+    /// What begins with white space goes on with what was said before it (the rest of a trace), and is in the journal.
+    fn error_line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
+        let begins = line.first().is_some_and(|first| !first.is_ascii_whitespace() && *first != b'}');
+        if begins {
+            let text = String::from_utf8_lossy(line).into_owned();
+            events.push(Event { at, parent: None, kind: EventKind::Notice { text } });
+        }
+    }
+
     fn was_piece(&self) -> bool {
         self.piece
     }

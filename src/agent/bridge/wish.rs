@@ -1,7 +1,7 @@
 //! What the supervisor tells a program of our own: both sides of the format.
 
 use crate::agent::{AgentError, Launch, LaunchRequest, PermissionReply, Permissions};
-use crate::model::Budget;
+use crate::model::{Budget, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 
@@ -34,6 +34,8 @@ pub struct Begin {
     pub session: String,
     /// Whether the conversation exists already and is continued.
     pub resume: bool,
+    /// By when the conversation that is continued had begun.
+    pub begun_by: Option<Timestamp>,
     /// What it is told.
     pub prompt: String,
     /// Role, findings and rules.
@@ -69,6 +71,7 @@ pub fn launch(request: &LaunchRequest, argv: Vec<OsString>) -> Launch {
     let begin = Begin {
         session: request.session.clone(),
         resume: request.resume,
+        begun_by: request.begun_by,
         prompt: request.prompt.clone(),
         system_prompt: request.system_prompt.clone(),
         model: request.model.clone(),

@@ -204,12 +204,15 @@ fn programs(ctx: &Context) -> Vec<Check> {
     let Ok(settings) = ctx.settings() else { return Vec::new() };
     let default = settings.default_profile().ok().map(str::to_owned);
     let (mut there, mut missing, mut default_works) = (Vec::new(), Vec::new(), false);
+    let unfilled = |name: &str| settings.said(&format!("profile.{name}.command")).is_empty();
     for name in settings.profile_names() {
         let is_default = default.as_deref() == Some(name);
         match outfit(ctx, Some(name), None) {
             Ok(outfit) => {
                 default_works |= is_default;
-                let program = outfit.program.first().map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
+                // Where our own stands in between, what is behind it is meant.
+                let file = usize::from(outfit.profile.program == "acp");
+                let program = outfit.program.get(file).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
                 let more = match outfit.profile.program.as_str() {
                     "claude" => version(ctx, &program).map(|version| format!(" ({version})")),
                     "api" if !has_key(ctx, &outfit.profile) => {
@@ -220,7 +223,7 @@ fn programs(ctx: &Context) -> Vec<Check> {
                 there.push(format!("{name}: {program}{}", more.unwrap_or_default()));
             }
             // What every installation has, and nobody has filled in.
-            Err(_) if name == "command" && settings.said("profile.command.command").is_empty() => {}
+            Err(_) if ["acp", "command"].contains(&name) && unfilled(name) => {}
             Err(error) => {
                 let sentence = error.sentence();
                 let what = sentence.strip_prefix("failed to ").map(|rest| format!("cannot {rest}"));

@@ -138,6 +138,8 @@ commands! {
         Schema => schema,
         #[command(hide = true)]
         Replay => replay,
+        #[command(name = "__acp", hide = true)]
+        Acp => acp,
         #[command(name = "__supervise", hide = true)]
         Supervise => supervise,
         #[command(name = "__confine", hide = true)]

@@ -123,6 +123,7 @@ impl Live {
         if served {
             GO_ON.clone_into(&mut launch.prompt);
             launch.resume = true;
+            launch.begun_by.get_or_insert(self.context.clock.now());
             if let Some(session) = &self.session {
                 launch.session.clone_from(session);
             }

@@ -46,7 +46,9 @@ fn roles_are_there_and_each_key_can_be_set() {
     assert_snapshot!(stage.run(&["profile", "list"]), @r#"
     $ git orchestra profile list
     PROFILE     PROGRAM  MODEL  MAY           FROM                             WHAT IT IS FOR
+    acp         acp             accept-edits  built-in
     analyst     claude          plan          built-in                         finds out how something is and reports; changes nothing
+    api         api             accept-edits  built-in
     builder     claude          accept-edits  user                             makes the change, with its tests
     claude      claude          accept-edits  built-in
     codex       codex           accept-edits  built-in
@@ -77,7 +79,7 @@ fn roles_are_there_and_each_key_can_be_set() {
     assert_snapshot!(stage.run(&["profile", "show", "nobody"]), @r#"
     $ git orchestra profile show nobody
     --- stderr
-    error: failed to find the profile `nobody`; there are analyst, builder, claude, codex, command, documenter, gemini, planner, replay, reviewer, sh, tester
+    error: failed to find the profile `nobody`; there are acp, analyst, api, builder, claude, codex, command, documenter, gemini, planner, replay, reviewer, sh, tester
     --- exit 1
     "#);
     let out = stage.sandbox.orchestra(&["spawn", "-m", "x", "--profile", "reviewer"]);

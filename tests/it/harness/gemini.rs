@@ -28,6 +28,9 @@ pub(crate) fn use_model(sandbox: &mut Sandbox, model: &Model) {
     sandbox.set_env("GOOGLE_GEMINI_BASE_URL", model.url());
 }
 
+/// What stands for a 429 that a day's quota is used up.
+pub(crate) const DAILY: u16 = 4290;
+
 struct Generate;
 
 impl Dialect for Generate {
@@ -47,12 +50,17 @@ impl Dialect for Generate {
     }
 
     fn refuse(status: u16, to: Responder) -> io::Result<()> {
+        // Of a day's quota: the client does not try again.
+        let quota = json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure",
+            "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}]});
+        let (status, details) = if status == DAILY { (429, json!([quota])) } else { (status, json!([])) };
         let (word, message) = match status {
             401 => ("UNAUTHENTICATED", "API key not valid"),
             429 => ("RESOURCE_EXHAUSTED", "Resource exhausted"),
             _ => ("UNAVAILABLE", "The model is overloaded. Please try again later."),
         };
-        let error = json!({"error": {"code": status, "message": message, "status": word, "details": []}});
+        let error =
+            json!({"error": {"code": status, "message": message, "status": word, "details": details}});
         to.whole(status, &[], error.to_string().as_bytes())
     }
 
