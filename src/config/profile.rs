@@ -17,6 +17,10 @@ jobs = 4
 default-profile = "claude"
 grace = "5s"
 profile.claude = { program = "claude", permissions = "accept-edits" }
+profile.agent-teams.program = "claude"
+profile.agent-teams.permissions = "accept-edits"
+profile.agent-teams.description = "Claude Code with its experimental teams of agents"
+profile.agent-teams.env.CLAUDE_CODE_EXPERIMENTAL_AGENT_TEAMS = "1"
 profile.codex = { program = "codex", permissions = "accept-edits" }
 profile.gemini = { program = "gemini", permissions = "accept-edits" }
 profile.api = { program = "api", permissions = "accept-edits" }
@@ -266,7 +270,7 @@ mod tests {
         let error = Settings::load(&Sources::default()).unwrap().profile("x").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "find the profile `x`; there are acp, analyst, api, builder, claude, codex, command, documenter, gemini, planner, \
+            "find the profile `x`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, planner, \
              replay, reviewer, tester"
         );
     }

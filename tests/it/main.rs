@@ -15,6 +15,7 @@ mod acceptance_gemini;
 mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
+mod agent_teams;
 mod apply;
 mod archive;
 mod budgets;

@@ -25,6 +25,8 @@ pub struct ClaudeDecoder {
     cwd: String,
     /// Calls whose refusal was told already: the program repeats them with every result.
     denied: HashSet<String>,
+    /// Its agents that are at work, beside it or for it. While one is, it is not done.
+    agents: HashSet<String>,
     ready: bool,
     idle: bool,
     piece: bool,
@@ -69,7 +71,7 @@ impl Decoder for ClaudeDecoder {
     }
 
     fn is_idle(&self) -> bool {
-        self.idle
+        self.idle && self.agents.is_empty()
     }
 
     fn reported_failure(&self) -> Option<String> {
@@ -156,9 +158,19 @@ impl ClaudeDecoder {
                     sink.notice(format!("hook {} failed: {why}", line.hook_name.text()));
                 }
             }
+            // What it started for good (a server) is not waited for.
+            "task_started" if line.task_type.text() == "local_agent" => {
+                self.agents.insert(line.task_id.text().to_owned());
+            }
+            "task_notification" => drop(self.agents.remove(line.task_id.text())),
+            "task_updated" => {
+                let status = line.patch.0.as_ref().map_or("", |patch| patch.status.text());
+                if !matches!(status, "" | "pending" | "running") {
+                    self.agents.remove(line.task_id.text());
+                }
+            }
             // The same is said by other lines: the call of the sub-agent and its result, deltas, usage.
-            "hook_started" | "hook_progress" | "thinking_tokens" | "task_started" | "task_progress"
-            | "task_updated" | "task_notification" => {}
+            "hook_started" | "hook_progress" | "thinking_tokens" | "task_started" | "task_progress" => {}
             _ => sink.unrecognised(raw),
         }
     }

@@ -363,6 +363,26 @@ fn any_fixture() -> impl Strategy<Value = &'static str> {
     (0..FIXTURES.len()).prop_map(|index| FIXTURES[index].1)
 }
 
+#[test]
+fn it_is_not_done_while_an_agent_of_its_own_works_on() {
+    let mut decoder = ClaudeDecoder::default();
+    let mut idle = |line: &str| {
+        decoder.line(line.as_bytes(), Timestamp(0), &mut Vec::new());
+        decoder.is_idle()
+    };
+    let started = |id: &str, kind: &str| {
+        format!(r#"{{"type":"system","subtype":"task_started","task_id":"{id}","task_type":"{kind}"}}"#)
+    };
+    assert!(!idle(&started("a", "local_agent")) && !idle(&started("b", "local_agent")));
+    assert!(!idle(&started("server", "local_bash")));
+    assert!(!idle(r#"{"type":"result","subtype":"success"}"#));
+    assert!(!idle(
+        r#"{"type":"system","subtype":"task_updated","task_id":"a","patch":{"status":"running"}}"#
+    ));
+    assert!(!idle(r#"{"type":"system","subtype":"task_updated","task_id":"a","patch":{"status":"failed"}}"#));
+    assert!(idle(r#"{"type":"system","subtype":"task_notification","task_id":"b","status":"completed"}"#));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {

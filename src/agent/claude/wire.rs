@@ -45,6 +45,10 @@ pub(super) struct Line<'a> {
     pub(super) outcome: Scalar<'a>,
     pub(super) exit_code: Scalar<'a>,
     pub(super) stderr: Scalar<'a>,
+    /// `system/task_started`, `task_updated` and `task_notification`.
+    pub(super) task_id: Scalar<'a>,
+    pub(super) task_type: Scalar<'a>,
+    pub(super) patch: Object<Patch<'a>>,
     /// `rate_limit_event`.
     pub(super) rate_limit_info: Object<RateLimit<'a>>,
     /// `result`.
@@ -57,6 +61,14 @@ pub(super) struct Line<'a> {
     #[serde(rename = "modelUsage")]
     pub(super) model_usage: Object<BTreeMap<String, Object<TokenCounts<'a>>>>,
     pub(super) permission_denials: Shape<'a, Denial<'a>>,
+}
+
+/// What changed of a task.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Patch<'a> {
+    #[serde(borrow)]
+    pub(super) status: Scalar<'a>,
 }
 
 /// How an account stands with its limits.

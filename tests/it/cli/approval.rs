@@ -16,21 +16,28 @@ fn settings_say_where_they_come_from() {
     stage.sandbox.set_env("ORCHESTRA_GRACE", "10s");
     assert_snapshot!(stage.run(&["config", "list", "--show-origin"]), @r#"
     $ git orchestra config list --show-origin
-    SETTING                                                             ORIGIN
-    default-profile = claude                                            built in
-    grace = 10s                                                         ORCHESTRA_GRACE
-    jobs = 2                                                            <root>/repo/orchestra.toml
-    profile.claude.max-turns = 30                                       git config (<root>/home/.gitconfig)
-    profile.claude.permissions = accept-edits                           built in
-    profile.claude.program = claude                                     built in
-    profile.codex.permissions = accept-edits                            built in
-    profile.codex.program = codex                                       built in
-    profile.command.program = command                                   built in
-    profile.gemini.permissions = accept-edits                           built in
-    profile.gemini.program = gemini                                     built in
-    profile.local.command = ["sh", "-c", "true"]  (waits for approval)  <root>/repo/orchestra.toml
-    profile.local.program = command  (waits for approval)               <root>/repo/orchestra.toml
-    profile.replay.program = replay                                     built in
+    SETTING                                                                              ORIGIN
+    default-profile = claude                                                             built in
+    grace = 10s                                                                          ORCHESTRA_GRACE
+    jobs = 2                                                                             <root>/repo/orchestra.toml
+    profile.acp.program = acp                                                            built in
+    profile.agent-teams.description = Claude Code with its experimental teams of agents  built in
+    profile.agent-teams.env.CLAUDE_CODE_EXPERIMENTAL_AGENT_TEAMS = 1                     built in
+    profile.agent-teams.permissions = accept-edits                                       built in
+    profile.agent-teams.program = claude                                                 built in
+    profile.api.permissions = accept-edits                                               built in
+    profile.api.program = api                                                            built in
+    profile.claude.max-turns = 30                                                        git config (<root>/home/.gitconfig)
+    profile.claude.permissions = accept-edits                                            built in
+    profile.claude.program = claude                                                      built in
+    profile.codex.permissions = accept-edits                                             built in
+    profile.codex.program = codex                                                        built in
+    profile.command.program = command                                                    built in
+    profile.gemini.permissions = accept-edits                                            built in
+    profile.gemini.program = gemini                                                      built in
+    profile.local.command = ["sh", "-c", "true"]  (waits for approval)                   <root>/repo/orchestra.toml
+    profile.local.program = command  (waits for approval)                                <root>/repo/orchestra.toml
+    profile.replay.program = replay                                                      built in
     --- stderr
     warning: unknown setting `job` in <root>/repo/orchestra.toml; did you mean `jobs`?
     hint: `git orchestra config approve` shows what the repository wants to run, and asks

@@ -45,21 +45,22 @@ fn roles_are_there_and_each_key_can_be_set() {
     );
     assert_snapshot!(stage.run(&["profile", "list"]), @r#"
     $ git orchestra profile list
-    PROFILE     PROGRAM  MODEL  MAY           FROM                             WHAT IT IS FOR
-    acp         acp             accept-edits  built-in
-    analyst     claude          plan          built-in                         finds out how something is and reports; changes nothing
-    api         api             accept-edits  built-in
-    builder     claude          accept-edits  user                             makes the change, with its tests
-    claude      claude          accept-edits  built-in
-    codex       codex           accept-edits  built-in
-    command     command         accept-edits  built-in
-    documenter  claude          accept-edits  built-in                         writes the documents that belong to a change
-    gemini      gemini          accept-edits  built-in
-    planner     claude          plan          built-in                         reads the code and writes a plan; changes nothing
-    replay      replay          accept-edits  built-in
-    reviewer    claude   opus   bypass        repository (waits for approval)  judges a change and reports findings; changes nothing
-    sh          command         accept-edits  user
-    tester      claude          accept-edits  built-in                         tests a change, and adds the tests that are missing
+    PROFILE      PROGRAM  MODEL  MAY           FROM                             WHAT IT IS FOR
+    acp          acp             accept-edits  built-in
+    agent-teams  claude          accept-edits  built-in                         Claude Code with its experimental teams of agents
+    analyst      claude          plan          built-in                         finds out how something is and reports; changes nothing
+    api          api             accept-edits  built-in
+    builder      claude          accept-edits  user                             makes the change, with its tests
+    claude       claude          accept-edits  built-in
+    codex        codex           accept-edits  built-in
+    command      command         accept-edits  built-in
+    documenter   claude          accept-edits  built-in                         writes the documents that belong to a change
+    gemini       gemini          accept-edits  built-in
+    planner      claude          plan          built-in                         reads the code and writes a plan; changes nothing
+    replay       replay          accept-edits  built-in
+    reviewer     claude   opus   bypass        repository (waits for approval)  judges a change and reports findings; changes nothing
+    sh           command         accept-edits  user
+    tester       claude          accept-edits  built-in                         tests a change, and adds the tests that are missing
     --- stderr
     hint: `git orchestra config approve` shows what the repository wants, and asks
     --- exit 0
@@ -79,7 +80,7 @@ fn roles_are_there_and_each_key_can_be_set() {
     assert_snapshot!(stage.run(&["profile", "show", "nobody"]), @r#"
     $ git orchestra profile show nobody
     --- stderr
-    error: failed to find the profile `nobody`; there are acp, analyst, api, builder, claude, codex, command, documenter, gemini, planner, replay, reviewer, sh, tester
+    error: failed to find the profile `nobody`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, planner, replay, reviewer, sh, tester
     --- exit 1
     "#);
     let out = stage.sandbox.orchestra(&["spawn", "-m", "x", "--profile", "reviewer"]);
