@@ -189,6 +189,7 @@ mod tests {
             agent: agent.then(|| Id::from_random(7)),
             author: if agent { "blue-heron" } else { "Ada <ada@example.org>" }.into(),
             task: None,
+            between: std::collections::BTreeSet::new(),
             resolution: None,
             created: Timestamp(1_700_000_000_000),
         }

@@ -255,6 +255,7 @@ pub(crate) fn stage(
         memory_floor: settings.memory_floor(),
         grace: settings.grace(),
         interactive,
+        radar: ctx.settings()?.has_radar(),
         sweep: true,
     };
     let surroundings = surroundings(ctx)?;

@@ -265,6 +265,12 @@ const KEYS: &[Key] = &[
         "globs of files of which every conflict keeps the lines of both sides",
     ),
     key(
+        "radar.watch",
+        Type::Choice(&["on", "off"]),
+        "`on` or `off`",
+        "whether it is told while agents work that what they have would conflict",
+    ),
+    key(
         "radar.edits",
         Type::Choice(&["off", "warn", "deny"]),
         "`off`, `warn` or `deny`",

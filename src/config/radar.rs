@@ -14,6 +14,11 @@ pub enum Edits {
 }
 
 impl Settings {
+    /// Whether agents at work are forecast against each other.
+    pub fn has_radar(&self) -> bool {
+        self.text("radar.watch") != Some("off")
+    }
+
     /// What becomes of edits that collide.
     pub fn edits(&self) -> Edits {
         match self.text("radar.edits") {

@@ -28,6 +28,7 @@ mod reference;
 mod remote;
 mod repository;
 mod run;
+mod scratch;
 mod sparse;
 mod sync;
 #[cfg(test)]

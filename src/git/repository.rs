@@ -22,6 +22,8 @@ pub struct Repository {
     git_dir: PathBuf,
     common_dir: PathBuf,
     work_dir: Option<PathBuf>,
+    /// Where git processes put their objects, if not in the repository.
+    pub(super) scratch: Option<Arc<Path>>,
 }
 
 /// How the repository stores refs.
@@ -117,7 +119,7 @@ impl Repository {
             Some(format) if format != "files" => RefFormat::Other,
             _ => RefFormat::Files,
         };
-        Ok(Self { gix, env, refs, git_dir, common_dir, work_dir })
+        Ok(Self { gix, env, refs, git_dir, common_dir, work_dir, scratch: None })
     }
 
     /// The git directory of this checkout: `.git`, or `.git/worktrees/<name>` in a linked worktree.

@@ -82,6 +82,10 @@ impl Repository {
         if let Some(dir) = work_dir {
             command = command.env("GIT_WORK_TREE", dir);
         }
+        if let Some(scratch) = &self.scratch {
+            command = command.env("GIT_OBJECT_DIRECTORY", &**scratch);
+            command = command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.common_dir().join("objects"));
+        }
         // In the environment and not as arguments: an error that quotes the command line stays readable.
         command = command.env("GIT_CONFIG_COUNT", PINNED.len().to_string());
         for (at, (key, value)) in PINNED.iter().enumerate() {

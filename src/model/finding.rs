@@ -2,6 +2,7 @@
 
 use super::{Id, ObjectId, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Something that an agent or a person noticed and others should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Finding {
     /// The task that it was noticed on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<Id>,
+    /// The agents whose work it is about, if it is about how their work fits together.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub between: BTreeSet<Id>,
     /// What became of it, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolution: Option<String>,

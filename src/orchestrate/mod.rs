@@ -27,6 +27,7 @@ pub mod pipeline;
 mod prepare;
 pub mod probe;
 pub mod prune;
+mod radar;
 mod recover;
 mod remove;
 mod rescue;

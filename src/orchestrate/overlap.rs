@@ -4,7 +4,9 @@
 //! changes, one for all verdicts. The verdict is always `git merge-tree`'s; it is not asked only for pairs that
 //! cannot conflict: those that touch no path in common, and where no rename or directory can make them meet.
 
-use crate::git::{Ancestry, ChangeStatus, DiffStat, Error, FileChange, Hunk, Repository, path_text};
+use crate::git::{
+    Ancestry, ChangeStatus, DiffStat, Error, FileChange, Hunk, MergeTree, Repository, path_text,
+};
 use crate::model::{FileOverlap, Forecast, Id, LineRange, Name, ObjectId, Pair};
 use bstr::{BStr, BString, ByteSlice};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -101,17 +103,47 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
         .collect();
     for (&at, merge) in asked.iter().zip(repo.merge_trees(&questions)?) {
         if !merge.clean {
-            let mut paths: Vec<_> = merge.conflicts.into_iter().map(|conflict| conflict.path).collect();
-            if paths.is_empty() {
-                paths = merge.messages.into_iter().flat_map(|message| message.paths).collect();
-                paths.sort();
-                paths.dedup();
-            }
-            pairs[at].forecast = Forecast::Conflict { paths };
+            pairs[at].forecast = Forecast::Conflict { paths: conflicting(merge) };
         }
     }
     let standings = branches.iter().map(|branch| standing(branch, target, &ancestry, &changes)).collect();
     Ok(Overlap { branches: standings, pairs })
+}
+
+/// Where `one`, a commit, would conflict with each of `others`: nothing where git merges them.
+///
+/// # Errors
+/// As [`overlap`].
+pub fn conflicts(repo: &Repository, one: &ObjectId, others: &[ObjectId]) -> Result<Vec<Vec<String>>, Error> {
+    let mut found = vec![Vec::new(); others.len()];
+    if others.is_empty() {
+        return Ok(found);
+    }
+    let tips: Vec<ObjectId> = others.iter().chain([one]).cloned().collect();
+    let ancestry = repo.ancestry(&tips)?;
+    let changes = Changes::read(repo, &ancestry, others.iter().map(|other| (one, other)))?;
+    let may = |other: &ObjectId| {
+        changes.of(&ancestry, one, other).is_none_or(|(ours, theirs)| may_conflict(ours, theirs))
+    };
+    let asked: Vec<usize> = (0..others.len()).filter(|&at| may(&others[at])).collect();
+    let questions: Vec<_> = asked.iter().map(|&at| (one.clone(), others[at].clone())).collect();
+    for (at, merge) in asked.into_iter().zip(repo.merge_trees(&questions)?) {
+        if !merge.clean {
+            found[at] = conflicting(merge);
+        }
+    }
+    Ok(found)
+}
+
+/// The paths of a merge that is not clean.
+fn conflicting(merge: MergeTree) -> Vec<String> {
+    let mut paths: Vec<_> = merge.conflicts.into_iter().map(|conflict| conflict.path).collect();
+    if paths.is_empty() {
+        paths = merge.messages.into_iter().flat_map(|message| message.paths).collect();
+        paths.sort();
+        paths.dedup();
+    }
+    paths
 }
 
 fn standing(branch: &Branch, target: &ObjectId, ancestry: &Ancestry, changes: &Changes) -> Standing {

@@ -111,6 +111,7 @@ impl Stage {
                 memory_floor: 0,
                 grace: Duration::from_millis(500),
                 interactive: false,
+                radar: false,
                 sweep: false,
             };
             let redactor = Arc::new(Redactor::new(Vec::<(String, String)>::new()));
@@ -227,6 +228,7 @@ fn findings_about_its_paths_are_told_to_a_new_agent() {
         agent: None,
         author: "Ada".to_owned(),
         task: None,
+        between: BTreeSet::new(),
         resolution: None,
         created: Timestamp(1),
     };

@@ -102,6 +102,7 @@ impl Entity for Finding {
         Scalar("agent"),
         Scalar("author"),
         Scalar("task"),
+        Set("between"),
         Scalar("resolution"),
         Scalar("created"),
     ];

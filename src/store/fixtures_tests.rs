@@ -124,6 +124,9 @@ fn samples() -> Vec<(&'static str, Record)> {
     edited.labels.clear();
     other.update(&edited, Timestamp(1_795_000_002_000), "h7qqq2");
     let contested = super::merge::merge(Task::FIELDS, &contested, &other);
+    let between = json!({"id": id(13), "message": "grey-fox and red-owl would conflict in src/a.rs", "severity": "medium",
+        "status": "open", "anchor": {"path": "src/a.rs"}, "author": "radar", "between": [id(2), id(4)],
+        "created": 1_795_000_002_000_u64});
     let mut deleted = written::<Finding>(&finding);
     let by = json!({"by": "Ada <ada@example.org>", "at": 1_795_000_003_000_u64, "operation": id(9)});
     deleted.write(Finding::FIELDS, super::record::DELETED, Some(by), Timestamp(1_795_000_003_000), "g3mvk8");
@@ -147,6 +150,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("agent-step", written::<Agent>(&stepping)),
         ("finding", written::<Finding>(&finding)),
         ("finding-deleted", deleted),
+        ("finding-between", written::<Finding>(&between)),
         ("decision", written::<Decision>(&decision)),
         ("decision-remembering", written::<Decision>(&remembering)),
         ("merge", written::<Merge>(&merge)),

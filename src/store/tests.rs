@@ -333,6 +333,7 @@ fn every_field_of_every_kind_is_declared() {
         agent: Some(id),
         author: "a".into(),
         task: Some(id),
+        between: [id].into(),
         resolution: Some("r".into()),
         created: Timestamp(1),
     };

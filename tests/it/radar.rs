@@ -31,6 +31,107 @@ fn start_cook(sandbox: &Sandbox) {
     wait_for("the cook's change", || sandbox.ok(&["log", "red-owl"]).contains("changed").then_some(()));
 }
 
+/// Two agents that change the same dish, each in its own way, and go on until they are stopped; the second one changes it
+/// back when it is told to.
+fn two_cooks(radar: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.write("menu.txt", MENU);
+    sandbox.commit("a menu");
+    let config = format!(
+        "grace = \"1s\"\n\
+         [profile.lobster]\nprogram = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{}\"]\n\
+         [profile.tofu]\nprogram = \"command\"\ncommand = [\"/bin/sh\", \"-c\", \"{}\"]\n",
+        "sed -i s/fish/lobster/ menu.txt; exec sleep 600",
+        "mkdir deep; echo x >deep/file; sed -i s/fish/tofu/ menu.txt; \
+         while ! test -e ../back; do sleep 0.1; done; sed -i s/tofu/fish/ menu.txt; echo y >deep/file; exec sleep 600",
+    );
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &config);
+    sandbox.git(&["config", "--global", "orchestra.radar.watch", radar]);
+    sandbox
+}
+
+fn start(sandbox: &Sandbox, name: &str, profile: &str) {
+    sandbox.ok(&["task", "add", &format!("Serve {profile}")]);
+    sandbox.ok(&["spawn", "--detach", "--profile", profile, "--name", name]);
+}
+
+/// All findings, resolved ones too.
+fn findings(sandbox: &Sandbox) -> Vec<Value> {
+    sandbox.json(&["finding", "list", "--all"])["data"].as_array().unwrap().clone()
+}
+
+fn told(sandbox: &Sandbox, agent: &str, words: &str) {
+    wait_for(words, || sandbox.ok(&["log", agent]).contains(words).then_some(()));
+}
+
+#[test]
+fn agents_that_would_conflict_are_told_while_they_work_and_when_it_is_over() {
+    let sandbox = two_cooks("on");
+    let user = sandbox.fingerprint();
+    start(&sandbox, "red-owl", "lobster");
+    start(&sandbox, "grey-fox", "tofu");
+    told(&sandbox, "red-owl", "its work would conflict with that of grey-fox, who is at work too: menu.txt");
+    told(&sandbox, "grey-fox", "its work would conflict with that of red-owl, who is at work too: menu.txt");
+    let found = wait_for("the finding", || Some(findings(&sandbox)).filter(|found| !found.is_empty()));
+    let [finding] = &found[..] else { panic!("one for both: {found:?}") };
+    assert_eq!(
+        finding["message"],
+        "grey-fox and red-owl work on the same lines and would conflict in menu.txt"
+    );
+    assert_eq!((&finding["author"], &finding["anchor"]["path"]), (&json!("radar"), &json!("menu.txt")));
+    assert_eq!(finding["between"].as_array().unwrap().len(), 2);
+    // What was seen is nowhere but apart, and goes with the agents.
+    let unreachable = sandbox.git(&["fsck", "--unreachable", "--no-reflogs"]);
+    assert!(!unreachable.contains("unreachable commit"), "{unreachable}");
+    assert_eq!(sandbox.fingerprint(), user);
+
+    write_in(&sandbox.root(), "repo.orchestra/back", "");
+    told(&sandbox, "grey-fox", "would merge cleanly with that of red-owl again");
+    told(&sandbox, "red-owl", "would merge cleanly with that of grey-fox again");
+    let found = findings(&sandbox);
+    assert_eq!((found.len(), &found[0]["status"]), (1, &json!("resolved")), "{found:?}");
+    sandbox.ok(&["stop", "--all", "--wait"]);
+    wait_for("the last word to be taken back", || {
+        let left = std::fs::read_dir(sandbox.git_dir().join("orchestra/radar")).unwrap().flatten();
+        left.map(|entry| entry.file_name()).all(|name| name == "objects").then_some(())
+    });
+    let log = sandbox.ok(&["oplog"]);
+    assert!(log.contains("radar"), "{log}");
+}
+
+#[test]
+fn what_the_radar_said_is_settled_when_one_of_both_has_landed() {
+    let sandbox = two_cooks("on");
+    start(&sandbox, "red-owl", "lobster");
+    start(&sandbox, "grey-fox", "tofu");
+    wait_for("the finding", || (!findings(&sandbox).is_empty()).then_some(()));
+    sandbox.ok(&["stop", "--all", "--wait"]);
+    assert_eq!(findings(&sandbox)[0]["status"], "open");
+    sandbox.ok(&["merge", "red-owl"]);
+    let found = findings(&sandbox);
+    assert_eq!(found[0]["status"], "resolved", "{found:?}");
+    assert!(found[0]["resolution"].as_str().unwrap().ends_with("has landed"), "{found:?}");
+}
+
+#[test]
+fn nothing_is_looked_at_where_the_settings_say_so_and_where_an_agent_is_alone() {
+    let sandbox = two_cooks("off");
+    start(&sandbox, "red-owl", "lobster");
+    start(&sandbox, "grey-fox", "tofu");
+    wait_for("both", || {
+        let menu =
+            |name: &str| std::fs::read_to_string(worktree_of(&sandbox, name).join("menu.txt")).unwrap();
+        (menu("red-owl").contains("lobster") && menu("grey-fox").contains("tofu")).then_some(())
+    });
+    sandbox.ok(&["stop", "--all", "--wait"]);
+    assert!(!sandbox.git_dir().join("orchestra/radar").exists());
+
+    let alone = two_cooks("on");
+    start(&alone, "red-owl", "lobster");
+    alone.ok(&["stop", "--all", "--wait"]);
+    assert_eq!(findings(&alone), Vec::<Value>::new());
+}
+
 /// What the hook answers a Claude Code that runs in the main checkout.
 fn asked(sandbox: &Sandbox, tool: &str, input: &Value) -> Output {
     let mut command = sandbox.command(ORCHESTRA);

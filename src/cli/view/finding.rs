@@ -49,6 +49,7 @@ pub(crate) fn page(finding: &Finding, painter: Painter, ids: &ShortIds, now: Tim
     page.field("by", Label::Agent, &finding.author);
     page.ids("agent", &finding.agent);
     page.ids("task", &finding.task);
+    page.ids("between", &finding.between);
     page.field("noticed", Label::Dim, when(finding.created, now));
     page.field("resolution", Label::Plain, finding.resolution.as_deref().unwrap_or_default());
     page.text(&finding.message);

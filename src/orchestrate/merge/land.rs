@@ -5,6 +5,7 @@ use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
 };
+use crate::orchestrate::radar;
 use crate::store::{PROVENANCE_NOTES, RefMove, Store, Transaction};
 use std::path::PathBuf;
 
@@ -145,6 +146,9 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
             settle_team(tx, store.repo(), &landed, step)?;
         }
         withdraw_decisions(tx, &landed)?;
+        let merged = landed.steps.iter().filter(|step| step.status.is_merged()).map(|step| step.agent);
+        let why = format!("merge {} has landed", &landed.id.as_str()[..6]);
+        radar::settle(tx, &merged.collect(), &why)?;
         tx.depend_on(objects.iter().cloned());
         tx.move_ref(RefEdit { name: keep_ref(&landed.id), new: None, expected: Expected::Anything });
         match target {

@@ -7,6 +7,7 @@ use super::{Finished, Plan, Progress, Request};
 use crate::agent::Redactor;
 use crate::model::Id;
 use crate::orchestrate::control::{Asked, Asks, Desk, Refusal, Server};
+use crate::orchestrate::radar::{Radar, Sighting};
 use crate::orchestrate::trust;
 use crate::process::{Budget, sweep_strays};
 use crate::store::Store;
@@ -29,6 +30,8 @@ pub struct SuperviseOptions {
     /// Whether somebody answers permission questions through [`Request::Permission`]. If not, they are recorded as
     /// decisions and refused.
     pub interactive: bool,
+    /// Whether agents at work are forecast against each other while they work.
+    pub radar: bool,
     /// Whether this process starts nothing else, so that strays which nobody recognises may be ended at the end.
     pub sweep: bool,
 }
@@ -104,6 +107,11 @@ impl Supervisor {
             interactive: self.options.interactive,
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };
+        let (saw, mut sightings) = mpsc::unbounded_channel();
+        let radar = self.options.radar.then(|| {
+            // After the end nobody is to be told.
+            Radar::start(&self.store, move |sighting| drop(saw.send(sighting)))
+        });
         let mut room = Room::new(&context.repo, self.options.memory_floor);
         let mut floor = Floor::new(Arc::clone(&self.desk));
         let mut tasks: JoinSet<Ended> = JoinSet::new();
@@ -121,6 +129,9 @@ impl Supervisor {
                 }
                 let Some((plan, receiver)) = floor.next() else { break };
                 let feed = self.desk.enter(plan.agent.id, &plan.agent.name, plan.run);
+                if let Some(radar) = &radar {
+                    radar.enter(&plan.agent, &plan.worktree);
+                }
                 tasks.spawn(run::run(plan, context.clone(), feed, receiver));
             }
             floor.unwanted.drain(..).map(Ended::unstarted).for_each(|one| ended.push(one));
@@ -145,12 +156,16 @@ impl Supervisor {
                 Some(done) = tasks.join_next(), if !tasks.is_empty() => {
                     if let Ok(done) = done {
                         floor.active.remove(&done.finished.agent);
+                        if let Some(radar) = &radar {
+                            radar.leave(&done.finished.agent);
+                        }
                         ended.push(done);
                     } else {
                         // A bug in a run's task: its lease is dead now and `recover` records it.
                         floor.active.retain(|_, sender| !sender.is_closed());
                     }
                 }
+                Some(sighting) = sightings.recv() => floor.note(&sighting),
                 () = due => {}
                 () = tokio::time::sleep(Room::POLL), if room.is_short => {}
                 recorded = ended.written() => {
@@ -213,6 +228,15 @@ impl Floor {
         let (sender, receiver) = mpsc::channel(64);
         self.active.insert(plan.agent.id, sender);
         Some((plan, receiver))
+    }
+
+    /// Tells a run what was noticed of it.
+    fn note(&self, sighting: &Sighting) {
+        if let Some(sender) = self.active.get(&sighting.agent) {
+            let note = Request::Note { agent: sighting.agent, text: sighting.words() };
+            // One that does not listen is ending.
+            let _ = sender.try_send(note.into());
+        }
     }
 
     /// Hands a wish to whom it concerns.

@@ -41,6 +41,10 @@ impl Live {
                 self.notice("a person interrupted it; it waits for a message").await;
                 Ok(())
             }
+            Request::Note { text, .. } => {
+                self.notice(text).await;
+                Ok(())
+            }
             Request::Permission { request, allow, answer, .. } => {
                 let at = self.open.iter().position(|open| open.request == *request);
                 let open = self.open.remove(at.ok_or(Refusal::Answered)?);

@@ -42,6 +42,13 @@ pub enum Request {
         /// What is answered, if it asks something.
         answer: Option<String>,
     },
+    /// Write down, and show, what was noticed of it.
+    Note {
+        /// The agent.
+        agent: Id,
+        /// The words.
+        text: String,
+    },
 }
 
 impl Request {
@@ -49,9 +56,10 @@ impl Request {
     pub const fn agent(&self) -> Option<&Id> {
         match self {
             Self::Stop { agent, .. } | Self::Kill { agent, .. } => agent.as_ref(),
-            Self::Message { agent, .. } | Self::Interrupt { agent } | Self::Permission { agent, .. } => {
-                Some(agent)
-            }
+            Self::Message { agent, .. }
+            | Self::Interrupt { agent }
+            | Self::Permission { agent, .. }
+            | Self::Note { agent, .. } => Some(agent),
         }
     }
 }

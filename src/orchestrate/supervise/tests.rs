@@ -173,6 +173,7 @@ impl Stage {
             memory_floor: 0,
             grace: Duration::from_millis(500),
             interactive: self.interactive,
+            radar: false,
             sweep: false,
         };
         Supervisor::new(self.store.clone(), Arc::new(Redactor::new([("KEY", "s3cr3t-value-1234")])), options)

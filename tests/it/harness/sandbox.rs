@@ -66,9 +66,11 @@ impl Sandbox {
         let main = root.join(if layout.bare { "repo.git" } else { "repo" });
         fs::create_dir_all(home.join(".config")).unwrap();
         fs::create_dir_all(&main).unwrap();
+        // What it says depends on who is how fast: its own suite switches it on.
         fs::write(
             home.join(".gitconfig"),
-            "[user]\n\tname = Ada Example\n\temail = ada@example.org\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n",
+            "[user]\n\tname = Ada Example\n\temail = ada@example.org\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
+             [orchestra \"radar\"]\n\twatch = off\n",
         )
         .unwrap();
         let mut sandbox =

@@ -7,6 +7,7 @@ use crate::git::NoteEdit;
 use crate::model::{Agent, Anchor, Finding, FindingStatus, Severity};
 use crate::store::FINDINGS_NOTES;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// Say what you noticed and print the finding's id
@@ -71,6 +72,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             agent: agent.as_ref().map(|agent| agent.id),
             author: author.clone(),
             task: agent.as_ref().and_then(|agent| agent.task),
+            between: BTreeSet::new(),
             resolution: None,
             created: tx.now(),
         };

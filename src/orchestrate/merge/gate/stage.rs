@@ -206,6 +206,7 @@ impl Run<'_> {
                 agent: Some(step.agent),
                 author: self.store.author().to_string(),
                 task: step.task,
+                between: BTreeSet::new(),
                 resolution: None,
                 created: self.store.clock().now(),
             });

@@ -27,7 +27,14 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let grace = Duration::from_millis(500);
-        let options = SuperviseOptions { jobs: 1, memory_floor: 0, grace, interactive: false, sweep: false };
+        let options = SuperviseOptions {
+            jobs: 1,
+            memory_floor: 0,
+            grace,
+            interactive: false,
+            radar: false,
+            sweep: false,
+        };
         let redactor = Arc::new(Redactor::new(Vec::<(String, String)>::new()));
         let supervisor = Supervisor::new(fleet.store.clone(), redactor, options);
         let (_requests, receiver) = mpsc::channel(1);
