@@ -20,6 +20,7 @@ pub mod prompt;
 mod redact;
 mod refusal;
 mod replay;
+pub mod review;
 mod sanitise;
 mod sink;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::{CliError, ErrorKind};
 use crate::process::Command;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a body comes from.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,15 +32,19 @@ impl TextArgs {
             return Ok(Some(tidy(&self.message.join("\n\n"))));
         }
         let Some(file) = &self.file else { return Ok(None) };
-        let failed = |error| CliError::failed(format!("failed to read `{}`", file.display()), error);
-        let mut text = String::new();
-        if file.as_os_str() == "-" {
-            std::io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        } else {
-            text = std::fs::read_to_string(ctx.dir().join(file)).map_err(failed)?;
-        }
-        Ok(Some(tidy(&text)))
+        Ok(Some(tidy(&read_file(ctx, file)?)))
     }
+}
+
+/// The text of a file, or of standard input (`-`).
+pub(crate) fn read_file(ctx: &Context, file: &Path) -> Result<String, CliError> {
+    let failed = |error| CliError::failed(format!("failed to read `{}`", file.display()), error);
+    if file.as_os_str() != "-" {
+        return std::fs::read_to_string(ctx.dir().join(file)).map_err(failed);
+    }
+    let mut text = String::new();
+    std::io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
 }
 
 /// Lines without blanks at their ends, no empty lines at the beginning and the end.

@@ -47,6 +47,7 @@ mod radar;
 mod readme;
 mod recover;
 mod replay;
+mod review;
 mod spawn;
 mod streams;
 mod sync;

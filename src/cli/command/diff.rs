@@ -6,6 +6,7 @@ use crate::cli::ui::{Label, Painter};
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, ObjectId};
 use crate::orchestrate::trust;
+use crate::process::Command;
 use std::ffi::OsString;
 
 /// Show what an agent changed
@@ -36,28 +37,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let repo = ctx.repo()?;
-    trust::require_unchanged(repo)?;
     let agent: Agent = ctx.state()?.require_named(&args.agent)?;
-    let tip = repo.find_ref(&agent.branch)?;
-    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
-    let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
-    let commit = tip.or_else(last).unwrap_or_else(|| agent.base.clone());
-    let base = base(repo, &agent, &commit)?;
-    let new = match worktree.filter(|_| !args.committed && agent.removed.is_none()) {
-        Some(worktree) => repo.snapshot(&worktree)?,
-        None => commit,
-    };
-    let mut command = repo
-        .git(["diff", "--no-ext-diff", "--no-textconv", "--find-renames", "--no-color"])
+    let (base, new) = sides(ctx, &agent, args.committed)?;
+    let command = diff(ctx)?
         .args(args.stat.then(|| format!("--stat={}", ctx.ui().columns().unwrap_or(80))))
         .args(args.name_only.then_some("--name-only"))
         .args(args.null.then_some("-z"))
         .args([base.as_str(), new.as_str(), "--"])
         .args(&args.paths);
-    if let Some(dir) = repo.work_dir() {
-        command = command.current_dir(dir);
-    }
     let out = command.read()?;
     if ctx.ui().is_terminal() {
         let text = String::from_utf8_lossy(&out);
@@ -69,8 +56,39 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// A diff that runs nothing which the repository names, with paths relative to its root.
+fn diff(ctx: &Context) -> Result<Command, CliError> {
+    let repo = ctx.repo()?;
+    let command = repo.git(["diff", "--no-ext-diff", "--no-textconv", "--find-renames", "--no-color"]);
+    Ok(match repo.work_dir() {
+        Some(dir) => command.current_dir(dir),
+        None => command,
+    })
+}
+
+/// What an agent started from, and what it has made of that: a commit, or a tree with what is not committed.
+pub(super) fn sides(ctx: &Context, agent: &Agent, committed: bool) -> Result<(ObjectId, ObjectId), CliError> {
+    let repo = ctx.repo()?;
+    trust::require_unchanged(repo)?;
+    let tip = repo.find_ref(&agent.branch)?;
+    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
+    let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
+    let commit = tip.or_else(last).unwrap_or_else(|| agent.base.clone());
+    let base = base(repo, agent, &commit)?;
+    let new = match worktree.filter(|_| !committed && agent.removed.is_none()) {
+        Some(worktree) => repo.snapshot(&worktree)?,
+        None => commit,
+    };
+    Ok((base, new))
+}
+
+/// The diff between two of those.
+pub(super) fn between(ctx: &Context, [base, new]: [&ObjectId; 2], paths: &[OsString]) -> Result<Vec<u8>, CliError> {
+    Ok(diff(ctx)?.args([base.as_str(), new.as_str(), "--"]).args(paths).read()?)
+}
+
 /// A diff in our own colours: what the files themselves contain cannot colour or move anything.
-fn painted(diff: &str, paint: Painter) -> String {
+pub(super) fn painted(diff: &str, paint: Painter) -> String {
     let mut text = String::with_capacity(diff.len() * 2);
     let mut in_hunk = false;
     for line in diff.lines() {

@@ -99,6 +99,7 @@ commands! {
         Log => log,
         Show => show,
         Diff => diff,
+        Review => review,
         Apply => apply,
         Cost => cost,
     }

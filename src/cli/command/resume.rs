@@ -47,6 +47,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Lets an agent that does not run go on, with a message.
+pub(super) fn tell(ctx: &Context, agent: &Agent, message: &str, detach: bool) -> Result<Exit, CliError> {
+    let args = Args {
+        agents: vec![agent.id.to_string()],
+        message: Some(message.to_owned()),
+        profile: None,
+        confined: SandboxArgs::default(),
+        limits: LimitArgs::default(),
+        jobs: None,
+        detach,
+        json: false,
+    };
+    run(ctx, &args)
+}
+
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let surroundings = session::surroundings(ctx)?;

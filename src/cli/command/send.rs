@@ -1,12 +1,12 @@
 //! `git orchestra send`: a word to a running agent.
 
 use crate::cli::context::Context;
+use crate::cli::editor::read_file;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::steer::{self, Told};
 use crate::cli::ui::Label;
 use crate::model::Agent;
 use crate::orchestrate::control::{Ask, Refusal};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Tell a running agent something
@@ -37,8 +37,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let text = match (&args.text, &args.file) {
         (Some(text), _) if text != "-" => text.clone(),
-        (_, Some(file)) => read(ctx, file)?,
-        _ => read(ctx, Path::new("-"))?,
+        (_, Some(file)) => read_file(ctx, file)?,
+        _ => read_file(ctx, Path::new("-"))?,
     };
     if text.trim().is_empty() {
         return Err(CliError::usage("the message is empty"));
@@ -76,14 +76,4 @@ fn refused(agent: &Agent, told: &Told) -> CliError {
         Told::Refused(why) => CliError::new(ErrorKind::Failed, format!("{name}: {why}")),
         Told::Done => unreachable!("that is no refusal"),
     }
-}
-
-fn read(ctx: &Context, file: &Path) -> Result<String, CliError> {
-    let failed = |error| CliError::failed(format!("failed to read `{}`", file.display()), error);
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(ctx.dir().join(file)).map_err(failed)
 }
