@@ -35,6 +35,7 @@ mod sync;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod together;
 mod worktree;
 
 pub use ancestry::Ancestry;

@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod evidence;
 pub mod fleet;
+pub mod foresee;
 mod handover;
 mod heartbeat;
 pub mod lease;

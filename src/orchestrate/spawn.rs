@@ -431,7 +431,7 @@ pub(super) fn findings_for(findings: &[Finding], task: Option<&Task>) -> Vec<Fin
 }
 
 /// Paths as tasks name them: a glob, or a directory that stands for everything in it.
-fn glob_set(patterns: &BTreeSet<String>) -> GlobSet {
+pub(super) fn glob_set(patterns: &BTreeSet<String>) -> GlobSet {
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         for pattern in [pattern.clone(), format!("{}/**", pattern.trim_end_matches('/'))] {

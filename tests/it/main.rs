@@ -42,6 +42,7 @@ mod life;
 mod limits;
 mod merge;
 mod pipeline;
+mod plan;
 mod prune;
 mod radar;
 mod readme;

@@ -105,6 +105,7 @@ commands! {
     }
     "Merge" {
         Run => run,
+        Plan => plan,
         Overlap => overlap,
         Merge => merge,
         Decide => decide,

@@ -46,6 +46,7 @@ const KINDS: &[(&str, &str)] = &[
     ("operation-list", include_str!("../../../fixtures/schema/operation-list.json")),
     ("overlap", include_str!("../../../fixtures/schema/overlap.json")),
     ("pipeline", include_str!("../../../fixtures/schema/pipeline.json")),
+    ("plan", include_str!("../../../fixtures/schema/plan.json")),
     ("profile", include_str!("../../../fixtures/schema/profile.json")),
     ("profile-list", include_str!("../../../fixtures/schema/profile-list.json")),
     ("prune", include_str!("../../../fixtures/schema/prune.json")),

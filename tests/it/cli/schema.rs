@@ -120,12 +120,17 @@ fn every_document_is_what_its_schema_says() {
     seen.run(&sandbox, &["log", names[0], "--json", "--record"]);
     seen.run(&sandbox, &["show", names[0], "--json"]);
     seen.run(&sandbox, &["cost", "--by", "task", "--since", "1d", "--json"]);
+    seen.run(&sandbox, &["plan", "--score", "--json"]);
     let findings = seen.run(&sandbox, &["finding", "list", "--json"]);
     seen.run(&sandbox, &["show", findings["data"][0]["id"].as_str().unwrap(), "--json"]);
     let task = seen.run(
         &sandbox,
         &["task", "add", "Later", "--after", status["data"][0]["task"].as_str().unwrap(), "--json"],
     );
+    for title in ["Mend README.md", "Read README.md"] {
+        sandbox.ok(&["task", "add", title]);
+    }
+    seen.run(&sandbox, &["plan", "--json"]);
     seen.run(&sandbox, &["show", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["log", task["data"]["id"].as_str().unwrap(), "--json"]);
     seen.run(&sandbox, &["overlap", "--json"]);
