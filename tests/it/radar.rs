@@ -95,6 +95,11 @@ fn agents_that_would_conflict_are_told_while_they_work_and_when_it_is_over() {
         let left = std::fs::read_dir(sandbox.git_dir().join("orchestra/radar")).unwrap().flatten();
         left.map(|entry| entry.file_name()).all(|name| name == "objects").then_some(())
     });
+    for name in ["red-owl", "grey-fox"] {
+        let files = std::fs::read_dir(sandbox.git_dir().join("worktrees").join(name)).unwrap().flatten();
+        let left = files.map(|entry| entry.file_name().into_string().unwrap());
+        assert_eq!(left.filter(|name| name.starts_with("orchestra-index")).count(), 0);
+    }
     let log = sandbox.ok(&["oplog"]);
     assert!(log.contains("radar"), "{log}");
 }

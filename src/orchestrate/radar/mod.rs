@@ -19,6 +19,7 @@ pub(in crate::orchestrate) use sight::settle;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use watch::{Signal, Watcher};
 
@@ -56,10 +57,11 @@ impl Sighting {
     }
 }
 
-/// A radar at work; it ends when this is dropped, at most one look later.
+/// A radar at work.
 #[derive(Debug)]
 pub(super) struct Radar {
     signals: Sender<Signal>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Radar {
@@ -71,11 +73,9 @@ impl Radar {
             Ok(mut station) => station.run(&received),
             Err(error) => tracing::warn!("failed to begin to look for conflicts: {error}"),
         };
-        let name = "radar".to_owned();
-        if let Err(error) = std::thread::Builder::new().name(name).spawn(run) {
-            tracing::warn!("failed to begin to look for conflicts: {error}");
-        }
-        Self { signals }
+        let thread = std::thread::Builder::new().name("radar".to_owned()).spawn(run);
+        let failed = |error: &_| tracing::warn!("failed to begin to look for conflicts: {error}");
+        Self { signals, thread: thread.inspect_err(failed).ok() }
     }
 
     /// Looks at an agent from here on.
@@ -89,11 +89,13 @@ impl Radar {
     pub(super) fn leave(&self, agent: &Id) {
         let _ = self.signals.send(Signal::Leave(*agent));
     }
-}
 
-impl Drop for Radar {
-    fn drop(&mut self) {
+    /// Ends, after the look that it is at: a process that ends in one would leave its files. Blocks.
+    pub(super) fn end(self) {
         let _ = self.signals.send(Signal::End);
+        if let Some(thread) = self.thread {
+            let _ = thread.join();
+        }
     }
 }
 

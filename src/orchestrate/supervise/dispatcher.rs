@@ -181,6 +181,9 @@ impl Supervisor {
                 plans.close();
             }
         }
+        if let Some(radar) = radar {
+            let _ = tokio::task::spawn_blocking(|| radar.end()).await;
+        }
         if self.options.sweep {
             let grace = self.options.grace.min(Duration::from_secs(1));
             let _ = tokio::task::spawn_blocking(move || sweep_strays(grace)).await;
