@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-/// Say which tasks will probably change the same files, before agents work on them
+/// Say which tasks will probably get in each other's way
 ///
 /// A task is expected to change the files that its --touches match and that its words name, and those that the history
 /// changed together with them. Tasks of one wave can be started at once; who will probably meet somebody waits for the next

@@ -12,6 +12,7 @@ const WANTS: &str =
 fn settings_say_where_they_come_from() {
     let mut stage = Stage::new();
     stage.sandbox.write("orchestra.toml", WANTS);
+    stage.sandbox.git(&["config", "--global", "--remove-section", "orchestra.radar"]);
     stage.sandbox.git(&["config", "--global", "orchestra.profile.claude.maxTurns", "30"]);
     stage.sandbox.set_env("ORCHESTRA_GRACE", "10s");
     assert_snapshot!(stage.run(&["config", "list", "--show-origin"]), @r#"

@@ -105,7 +105,8 @@ impl Stage {
         }
         // A JSON string is a TOML string.
         let args = serde_json::json!([scripts.to_string_lossy()]);
-        let profile = format!("default-profile = \"demo\"\nprofile.demo = {{ program = \"replay\", args = {args} }}\n");
+        // What the radar says depends on who is how fast; here the merge is to show it.
+        let profile = format!("default-profile = \"demo\"\nradar.watch = \"off\"\nprofile.demo = {{ program = \"replay\", args = {args} }}\n");
         std::fs::write(settings.join("config.toml"), profile)?;
         let identity = "[user]\n\tname = Ada Example\n\temail = ada@example.org\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n";
         std::fs::write(self.dir.path().join("home/.gitconfig"), identity)
