@@ -411,10 +411,7 @@ impl<'a> Worker<'a> {
             Tool::Write => talk.files.write(input_of),
             Tool::Edit => talk.files.edit(input_of),
             Tool::Todo => todo(input_of),
-            Tool::Bash => tokio::select! {
-                output = self.shell.run(input_of) => output,
-                stop = self.inbox.stop() => return Err(stop),
-            },
+            Tool::Bash => self.shell.run(input_of, self.inbox.stop()).await?,
             Tool::Task => {
                 let prompt = match input_of.need("prompt") {
                     Ok(prompt) => prompt,

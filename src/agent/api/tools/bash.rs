@@ -1,7 +1,7 @@
 //! Running commands.
 
 use super::Input;
-use crate::process::{ChildEvent, ChildOptions, Command, Line};
+use crate::process::{Child, ChildEvent, ChildOptions, Command, Exit, Line};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -32,13 +32,49 @@ impl Shell {
         Self { worktree, env }
     }
 
-    /// Runs a command to its end, in a session of its own. Dropped before that, everything that it started is ended.
-    pub(in super::super) async fn run(&self, input: Input<'_>) -> Result<String, String> {
+    /// Runs a command in a session of its own, to its end or until `stop`. Everything that it started is ended by then.
+    pub(in super::super) async fn run<T>(
+        &self,
+        input: Input<'_>,
+        stop: impl Future<Output = T>,
+    ) -> Result<Result<String, String>, T> {
+        let (mut child, deadline) = match self.start(input) {
+            Ok(started) => started,
+            Err(words) => return Ok(Err(words)),
+        };
+        let mut output = Output::default();
+        let timer = tokio::time::sleep(deadline);
+        tokio::pin!(timer, stop);
+        let (mut late, mut stopped) = (false, None);
+        loop {
+            tokio::select! {
+                event = child.next() => match event {
+                    Some(ChildEvent::Lines { lines, .. }) => lines.iter().for_each(|line| output.add(line)),
+                    Some(ChildEvent::Exited(exit)) => {
+                        let late = late.then_some(deadline);
+                        return stopped.map_or_else(|| Ok(told(exit, &output, late)), Err);
+                    }
+                    None => return Ok(Err("nobody knows how it ended".to_owned())),
+                },
+                () = &mut timer, if !late => {
+                    late = true;
+                    child.stop();
+                }
+                why = &mut stop, if stopped.is_none() => {
+                    stopped = Some(why);
+                    child.kill();
+                }
+            }
+        }
+    }
+
+    fn start(&self, input: Input<'_>) -> Result<(Child, Duration), String> {
         let wanted = input.number("timeout").map_or(DEFAULT, Duration::from_millis);
         let deadline = wanted.clamp(Duration::from_millis(1), MOST);
         let options = ChildOptions {
             grace: GRACE,
             line_limit: MAX_LINE,
+            error_line_limit: MAX_LINE,
             mark: Some((MARK.to_owned(), uuid::Uuid::new_v4().to_string())),
             ..ChildOptions::default()
         };
@@ -47,37 +83,23 @@ impl Shell {
             .args(["-c", input.need("command")?])
             .envs(self.env.iter().map(|(key, value)| (key, value)))
             .current_dir(&self.worktree);
-        let mut child =
+        let child =
             command.start(&options).map_err(|error| format!("failed to {error}: {}", cause(&error)))?;
-        let mut output = Output::default();
-        let timer = tokio::time::sleep(deadline);
-        tokio::pin!(timer);
-        let mut late = false;
-        loop {
-            tokio::select! {
-                event = child.next() => match event {
-                    Some(ChildEvent::Lines { lines, .. }) => lines.iter().for_each(|line| output.add(line)),
-                    Some(ChildEvent::Exited(exit)) => {
-                        let left = match exit.leaked {
-                            0 => String::new(),
-                            leaked => format!("\n({leaked} of its processes were still running: they were ended)"),
-                        };
-                        let text = output.text() + &left;
-                        return match exit.code {
-                            _ if late => Err(format!("no end after {} s: it was ended\n{text}", deadline.as_secs_f32())),
-                            Some(0) => Ok(if text.is_empty() { "(no output)".to_owned() } else { text }),
-                            Some(code) => Err(format!("exit code {code}\n{text}")),
-                            None => Err(format!("ended by signal {}\n{text}", exit.signal.unwrap_or_default())),
-                        };
-                    }
-                    None => return Err("nobody knows how it ended".to_owned()),
-                },
-                () = &mut timer, if !late => {
-                    late = true;
-                    child.stop();
-                }
-            }
-        }
+        Ok((child, deadline))
+    }
+}
+
+/// What the model is told of a command that is over; `late` if it took longer than that.
+fn told(exit: Exit, output: &Output, late: Option<Duration>) -> Result<String, String> {
+    let mut text = output.text();
+    if exit.leaked > 0 {
+        let _ = write!(text, "\n({} of its processes were still running: they were ended)", exit.leaked);
+    }
+    match (late, exit.code) {
+        (Some(most), _) => Err(format!("no end after {} s: it was ended\n{text}", most.as_secs_f32())),
+        (None, Some(0)) => Ok(if text.is_empty() { "(no output)".to_owned() } else { text }),
+        (None, Some(code)) => Err(format!("exit code {code}\n{text}")),
+        (None, None) => Err(format!("ended by signal {}\n{text}", exit.signal.unwrap_or_default())),
     }
 }
 
@@ -142,11 +164,33 @@ mod tests {
         Shell::new(dir.to_owned(), vec![("PATH".into(), "/usr/bin:/bin".into()), ("A".into(), "1".into())])
     }
 
+    async fn run(shell: &Shell, input: &serde_json::Value) -> Result<String, String> {
+        shell.run(Input::new(input), std::future::pending::<()>()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_that_is_broken_off_is_gone_with_all_that_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid = dir.path().join("pid");
+        let begun = async {
+            while !std::fs::read_to_string(&pid).is_ok_and(|pid| pid.ends_with('\n')) {
+                tokio::task::yield_now().await;
+            }
+            "enough"
+        };
+        let command =
+            "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 1; done' & wait";
+        let input = json!({"command": command});
+        assert_eq!(shell(dir.path()).run(Input::new(&input), begun).await, Err("enough"));
+        let pid = std::fs::read_to_string(&pid).unwrap();
+        assert!(!Path::new("/proc").join(pid.trim()).join("cwd").exists(), "{pid}");
+    }
+
     #[tokio::test]
     async fn a_command_says_how_it_went() {
         let dir = tempfile::tempdir().unwrap();
         let shell = shell(dir.path());
-        let run = async |command: &str| shell.run(Input::new(&json!({"command": command}))).await;
+        let run = async |command: &str| run(&shell, &json!({"command": command})).await;
         assert_eq!(run("echo $A; pwd >&2").await.map(|text| text.lines().count()), Ok(2));
         assert_eq!(run("true").await, Ok("(no output)".to_owned()));
         assert_eq!(run("echo no; exit 3").await, Err("exit code 3\nno".to_owned()));
@@ -159,7 +203,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let shell = shell(dir.path());
         let command = "seq 1 2000000; head -c 5000000 /dev/zero | tr '\\0' x; echo; echo end";
-        let text = shell.run(Input::new(&json!({"command": command}))).await.unwrap();
+        let text = run(&shell, &json!({"command": command})).await.unwrap();
         assert!(
             text.len() < 2 * HALF + 200 && text.starts_with("1\n2\n") && text.ends_with("\nend"),
             "{}",
@@ -175,7 +219,7 @@ mod tests {
         let command = "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$ > pid; while :; do sleep 1; done' & \
                        echo begun; wait; sleep 100";
         let begun = Instant::now();
-        let answer = shell.run(Input::new(&json!({"command": command, "timeout": 500}))).await;
+        let answer = run(&shell, &json!({"command": command, "timeout": 500})).await;
         let words = answer.unwrap_err();
         assert!(words.starts_with("no end after 0.5 s") && words.contains("begun"), "{words}");
         assert!(begun.elapsed() < Duration::from_secs(20));
