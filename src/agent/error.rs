@@ -26,6 +26,9 @@ pub enum AgentError {
     /// What is played could not be printed.
     #[error("print what is played")]
     Print(#[source] std::io::Error),
+    /// The program that was to do the work in our place could not be started.
+    #[error("start the program that does the work in its place")]
+    Start(#[source] crate::process::CommandError),
     /// The loop around a model could not begin.
     #[error("begin to work")]
     Work(#[source] std::io::Error),

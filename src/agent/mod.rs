@@ -31,8 +31,8 @@ pub mod transcript;
 
 pub use acp::Acp;
 pub use api::{
-    Access, Api, COMMAND as API, MODEL as API_MODEL, Surroundings as ApiSurroundings,
-    VARIABLES as API_VARIABLES, work as work_by_api,
+    Access, Api, COMMAND as API, Fallback as ApiFallback, Hybrid, MODEL as API_MODEL,
+    Surroundings as ApiSurroundings, VARIABLES as API_VARIABLES, work as work_by_api,
 };
 pub use claude::{Claude, ClaudeDecoder, hook as claude_hook};
 pub use codex::{Codex, CodexDecoder};
@@ -54,6 +54,7 @@ use std::path::PathBuf;
 pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
     match name {
         "api" => Some(std::sync::Arc::new(Api)),
+        "hybrid" => Some(std::sync::Arc::new(Hybrid)),
         "claude" => Some(std::sync::Arc::new(Claude)),
         "codex" => Some(std::sync::Arc::new(Codex)),
         "gemini" => Some(std::sync::Arc::new(Gemini)),
@@ -66,7 +67,7 @@ pub fn find_adapter(name: &str) -> Option<std::sync::Arc<dyn Adapter>> {
 
 /// How a program is started, talked to and understood.
 pub trait Adapter: Send + Sync + std::fmt::Debug {
-    /// The word that profiles use: `acp`, `api`, `claude`, `codex`, `gemini`, `replay`, `command`.
+    /// The word that profiles use: `acp`, `api`, `hybrid`, `claude`, `codex`, `gemini`, `replay`, `command`.
     fn name(&self) -> &'static str;
 
     /// The command line, environment additions and first input for a run.

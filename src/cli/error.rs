@@ -29,7 +29,7 @@ pub enum Exit {
     UsedUp,
     /// 128 + n: ended by signal n.
     Signal(u8),
-    /// What a script that `replay` plays asked for.
+    /// What a script that `replay` plays asked for, or the program that works in place of a model's API.
     Script(u8),
 }
 

@@ -96,12 +96,10 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
     }
     let search = search(ctx)?;
     let find = |name: &str| search.find(name).map(PathBuf::into_os_string);
-    let program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
-        (Some((file, rest)), kind) => {
-            // Some have a program of ours in between.
-            let ours = (kind == "acp").then(own_program).transpose()?.map(Into::into);
+    let mut program: Vec<OsString> = match (profile.command.split_first(), profile.program.as_str()) {
+        (Some((file, rest)), _) => {
             let file = find(super::text(file)?)?;
-            ours.into_iter().chain([file]).chain(rest.iter().cloned()).collect()
+            std::iter::once(file).chain(rest.iter().cloned()).collect()
         }
         (None, "api" | "replay") => vec![own_program()?.into()],
         (None, "command" | "acp") => {
@@ -109,10 +107,15 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
             return Err(CliError::usage(format!("profile `{name}` names no command")).hint(hint));
         }
         (None, program) => {
-            let named = ctx.env().text("CLAUDE_CLI_PATH").filter(|_| program == "claude");
-            vec![find(named.unwrap_or(program))?]
+            let named = ctx.env().text("CLAUDE_CLI_PATH").filter(|_| ["claude", "hybrid"].contains(&program));
+            let usual = if program == "hybrid" { "claude" } else { program };
+            vec![find(named.unwrap_or(usual))?]
         }
     };
+    if ["acp", "hybrid"].contains(&profile.program.as_str()) {
+        // A program of ours stands in between.
+        program.insert(0, own_program()?.into());
+    }
     Ok(Outfit { profile, program, adapter, budget: Budget::default(), sandbox_is_said: said.is_some() })
 }
 

@@ -84,7 +84,7 @@ const fn restricted(pattern: &'static str, kind: Type, expected: &'static str, h
 }
 
 /// The programs that there are adapters for.
-const PROGRAMS: &[&str] = &["claude", "codex", "gemini", "acp", "api", "replay", "command"];
+const PROGRAMS: &[&str] = &["claude", "codex", "gemini", "acp", "api", "hybrid", "replay", "command"];
 /// What an agent may do without asking.
 const PERMISSIONS: &[&str] = &["plan", "accept-edits", "bypass"];
 /// What may keep its program from what is not its own: the words of [`crate::model::Sandbox`].
@@ -295,7 +295,7 @@ const KEYS: &[Key] = &[
     restricted(
         "profile.*.program",
         Type::Choice(PROGRAMS),
-        "`claude`, `codex`, `gemini`, `acp`, `api`, `replay` or `command`",
+        "`claude`, `codex`, `gemini`, `acp`, `api`, `hybrid`, `replay` or `command`",
         "which kind of program it is",
     ),
     restricted("profile.*.command", Type::List, A_LIST, "the program's file and arguments that belong to it"),

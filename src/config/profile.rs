@@ -25,6 +25,7 @@ profile.codex = { program = "codex", permissions = "accept-edits" }
 profile.gemini = { program = "gemini", permissions = "accept-edits" }
 profile.api = { program = "api", permissions = "accept-edits" }
 profile.acp.program = "acp"
+profile.hybrid = { program = "hybrid", permissions = "accept-edits" }
 profile.replay.program = "replay"
 profile.command.program = "command"
 "#;
@@ -80,7 +81,7 @@ pub(super) fn roles() -> Vec<String> {
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// The adapter that runs it: `claude`, `codex`, `gemini`, `acp`, `api`, `replay`, `command`.
+    /// The adapter that runs it: `claude`, `codex`, `gemini`, `acp`, `api`, `hybrid`, `replay`, `command`.
     pub program: String,
     /// The program's file and arguments that belong to it; empty where the adapter knows a default.
     pub command: Vec<OsString>,
@@ -270,7 +271,7 @@ mod tests {
         let error = Settings::load(&Sources::default()).unwrap().profile("x").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "find the profile `x`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, planner, \
+            "find the profile `x`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, hybrid, planner, \
              replay, reviewer, tester"
         );
     }

@@ -50,12 +50,13 @@ const PASSED: &[&str] = &[
 ];
 /// Beginnings of names of variables that every agent gets.
 const PASSED_PREFIXES: &[&str] = &["LC_"];
+const CLAUDE: &str = "claude";
 /// Beginnings of names that one program needs: how it reaches its model and proves who the user is.
 ///
 /// Not what tells a program that it runs inside another session of its kind.
 const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[
     (
-        "claude",
+        CLAUDE,
         &["ANTHROPIC_", "CLAUDE_", "DISABLE_", "MCP_", "BASH_DEFAULT_", "BASH_MAX_", "VERTEX_", "CLOUD_ML_"],
     ),
     ("api", &["ANTHROPIC_"]),
@@ -79,9 +80,9 @@ const PROGRAM_PREFIXES: &[(&str, &[&str])] = &[
 
 /// Beginnings of names that count only if another variable is set: clouds that host the model.
 const CLOUD_PREFIXES: &[(&str, &str, &str)] = &[
-    ("claude", "CLAUDE_CODE_USE_BEDROCK", "AWS_"),
-    ("claude", "CLAUDE_CODE_USE_VERTEX", "GOOGLE_"),
-    ("claude", "CLAUDE_CODE_USE_VERTEX", "GCLOUD_"),
+    (CLAUDE, "CLAUDE_CODE_USE_BEDROCK", "AWS_"),
+    (CLAUDE, "CLAUDE_CODE_USE_VERTEX", "GOOGLE_"),
+    (CLAUDE, "CLAUDE_CODE_USE_VERTEX", "GCLOUD_"),
 ];
 /// Variables of those that begin so which belong to a session that we may run in ourselves.
 const WITHHELD: &[&str] = &[
@@ -174,6 +175,7 @@ fn passed(
     program: &str,
     pass_env: &[String],
 ) -> BTreeMap<OsString, OsString> {
+    let program = as_known(program);
     let prefixes: Vec<&str> = PROGRAM_PREFIXES
         .iter()
         .filter(|(of, _)| *of == program)
@@ -245,14 +247,20 @@ fn put_together(
     env
 }
 
+/// The program whose variables it needs: that of the two which needs more.
+fn as_known(program: &str) -> &str {
+    if program == "hybrid" { CLAUDE } else { program }
+}
+
 /// Whether `program` has a model of its own, whose limits stand in its way.
 pub(super) fn has_model(program: &str) -> bool {
-    PROGRAM_PREFIXES.iter().any(|(name, _)| *name == program)
+    PROGRAM_PREFIXES.iter().any(|(name, _)| *name == as_known(program))
 }
 
 /// Whether a variable says whose account `program` uses, or where.
 pub(super) fn is_of_account(program: &str, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
+    let program = as_known(program);
     let own = PROGRAM_PREFIXES.iter().filter(|(of, _)| *of == program).flat_map(|(_, prefixes)| *prefixes);
     let cloud = CLOUD_PREFIXES.iter().filter(|(of, ..)| *of == program).map(|(.., prefix)| prefix);
     name == "HOME" || own.chain(cloud).any(|prefix| name.starts_with(prefix))

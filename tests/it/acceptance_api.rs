@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::acceptance_codex::{configure, outcome, the_agent};
 use crate::confined::levels;
+use crate::harness::programs::claude;
 use crate::harness::sandbox::{self, wait_for, write_in};
 use crate::harness::{Endpoint, Odd, Sandbox, Step};
 use crate::spawn::{runs, seconds};
@@ -485,4 +486,80 @@ fn confined_it_works_and_reaches_nothing_else() {
     let last = all.last().unwrap();
     assert!(last.contains("Permission denied") && last.contains("is not inside the worktree"), "{last}");
     assert!(!last.contains("a-secret-of-the-user"), "{last}");
+}
+
+/// A user whose default profile is the built-in program with the real Claude Code behind it, which has a login of its own.
+fn with_hybrid<const N: usize>(scripts: [(&str, Vec<Step>); N]) -> (Sandbox, Endpoint) {
+    let (mut sandbox, endpoint) = with_api(scripts, BYPASS);
+    sandbox.set_env("CLAUDE_CLI_PATH", claude());
+    configure(
+        &sandbox,
+        "default-profile = 'hybrid'\ngrace = '2s'\n[profile.hybrid]\nmodel = 'claude-opus-4-8'\n",
+    );
+    write_in(sandbox.home(), ".claude/settings.json", "{\"apiKeyHelper\": \"echo sk-ant-of-another-login\"}");
+    (sandbox, endpoint)
+}
+
+/// Who asked what a script answered.
+fn askers(endpoint: &Endpoint, script: &str) -> Vec<bool> {
+    let agent = |headers: &[(String, String)]| {
+        headers.iter().any(|(name, value)| name == "user-agent" && value.starts_with("git-orchestra/"))
+    };
+    endpoint.seen_by(script).iter().map(|seen| agent(&seen.headers)).collect()
+}
+
+#[test]
+fn where_the_key_is_refused_claude_code_does_the_work() {
+    let script = vec![
+        Step::write("one.txt", "one\n").failing(1, 401, None),
+        Step::bash("sh -c 'touch marker'"),
+        Step::say("I wait."),
+    ];
+    let again = vec![Step::bash("sh -c 'touch marker'"), Step::say("Touched.")];
+    let (sandbox, endpoint) = with_hybrid([("work", script), ("A person answered", again)]);
+    let out = spawn(&sandbox, "Write it [script:work]");
+    assert_eq!(out.code, 3, "{out}\n{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(file(&sandbox, "one.txt"), "one");
+    assert_eq!(askers(&endpoint, "work"), [true, false, false, false]);
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("Claude Code does the work: its model refuses the key: status 401"), "{log}");
+    assert!(!log.contains(KEY) && conversations(&sandbox).is_empty());
+    let run = &the_agent(&sandbox, "heron").runs[&1];
+    assert!(run.session.is_some() && run.usage.output >= 60, "{run:?}");
+    // What it asks comes through, and the answer holds in its own conversation.
+    let decisions = sandbox.json(&["decide"]);
+    sandbox.ok(&["decide", decisions["data"][0]["id"].as_str().unwrap(), "allow"]);
+    let out = sandbox.orchestra(&["resume", "heron"]);
+    assert_eq!(out.code, 0, "{out}\n{}", sandbox.ok(&["log", "heron"]));
+    assert!(has_file(&sandbox, "marker"));
+    assert_eq!(askers(&endpoint, "A person answered"), [false, false]);
+    assert!(sandbox.ok(&["log", "heron"]).contains("its conversation is one of Claude Code"));
+}
+
+#[test]
+fn without_a_key_claude_code_does_the_work() {
+    let script = vec![Step::hang()];
+    let more = vec![Step::write("one.txt", "one\n"), Step::say("Done.")];
+    let (mut sandbox, endpoint) = with_hybrid([("work", script), ("more", more)]);
+    sandbox.set_env("ANTHROPIC_API_KEY", "");
+    sandbox.ok(&["spawn", "--detach", "-m", "Write it [script:work]", "--name", "heron"]);
+    wait_for("the answer that hangs", || (!endpoint.seen_by("work").is_empty()).then_some(()));
+    sandbox.ok(&["interrupt", "heron"]);
+    sandbox.ok(&["send", "heron", "Do this instead [script:more]"]);
+    let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "1m"]);
+    assert_eq!(waited.code, 0, "{waited}\n{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(file(&sandbox, "one.txt"), "one");
+    assert_eq!(askers(&endpoint, "more"), [false, false]);
+    assert!(sandbox.ok(&["log", "heron"]).contains("Claude Code does the work: there is no key for the API"));
+}
+
+#[test]
+fn nobody_takes_over_what_was_begun() {
+    let script = vec![Step::write("one.txt", "one\n"), Step::say("x").failing(9, 401, None)];
+    let (sandbox, endpoint) = with_hybrid([("work", script)]);
+    let out = spawn(&sandbox, "Write it [script:work]");
+    assert_eq!(out.code, 4, "{out}");
+    assert!(reason(&sandbox).contains("refuses the key"), "{}", reason(&sandbox));
+    assert_eq!(askers(&endpoint, "work"), [true, true]);
+    assert_eq!(file(&sandbox, "one.txt"), "one");
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// After how many tries in vain it is given up.
 pub(super) const TRIES: u64 = 10;
+/// After how many nobody is thought to be there.
+const UNREACHED: u64 = 3;
 /// The first pause, and the longest that is our own.
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(32);
@@ -13,7 +15,7 @@ impl Failure {
     /// The HTTP status, if it came so far.
     pub(super) const fn status(&self) -> Option<u16> {
         match self {
-            Self::Broken(_) => None,
+            Self::Unreached(_) | Self::Broken(_) => None,
             Self::Refused { status, .. } => Some(*status),
         }
     }
@@ -38,15 +40,27 @@ impl Failure {
     /// Whether it may go well the next time.
     pub(super) const fn passes(&self) -> bool {
         match self {
-            Self::Broken(_) => true,
+            Self::Unreached(_) | Self::Broken(_) => true,
             Self::Refused { status, .. } => matches!(status, 408 | 409 | 429 | 500..),
+        }
+    }
+
+    /// Whether the API is not to be had at all, after so many tries: no way there, no key that counts, no money.
+    pub(super) fn is_lasting(&self, attempt: u64) -> bool {
+        match self {
+            Self::Unreached(_) => attempt >= UNREACHED,
+            Self::Broken(_) => false,
+            Self::Refused { status, message, .. } => {
+                matches!(status, 401..=403)
+                    || *status == 400 && message.to_ascii_lowercase().contains("credit balance")
+            }
         }
     }
 
     /// In a word, for whoever counts them.
     pub(super) fn name(&self) -> &str {
         match self {
-            Self::Broken(words) => words,
+            Self::Unreached(words) | Self::Broken(words) => words,
             Self::Refused { kind, .. } => kind.trim_end_matches("_error"),
         }
     }
@@ -54,7 +68,7 @@ impl Failure {
     /// In a sentence, for whoever has to mend it.
     pub(super) fn words(&self) -> String {
         match self {
-            Self::Broken(words) => format!("its model cannot be reached: {words}"),
+            Self::Unreached(words) | Self::Broken(words) => format!("its model cannot be reached: {words}"),
             Self::Refused { status: status @ (401 | 403), message, .. } => format!(
                 "its model refuses the key: status {status}, {message}; ANTHROPIC_API_KEY or ANTHROPIC_AUTH_TOKEN holds it"
             ),
@@ -106,6 +120,22 @@ mod tests {
             assert_eq!(refused(status, None).passes(), passes, "{status}");
         }
         assert!(Failure::Broken("reset".into()).passes());
+        for (failure, attempt, lasting) in [
+            (refused(401, None), 1, true),
+            (refused(402, None), 1, true),
+            (refused(429, None), 9, false),
+            (refused(400, None), 1, false),
+            (refused(529, None), 9, false),
+            (Failure::Broken("reset".into()), 9, false),
+            (Failure::Unreached("refused".into()), 2, false),
+            (Failure::Unreached("refused".into()), 3, true),
+            (Failure::in_the_middle("x".into(), "x".into()), 9, false),
+        ] {
+            assert_eq!(failure.is_lasting(attempt), lasting, "{failure:?}");
+        }
+        let message = "Your credit balance is too low to access the Anthropic API.".to_owned();
+        let kind = "invalid_request_error".to_owned();
+        assert!(Failure::Refused { status: 400, kind, message, retry_after: None }.is_lasting(1));
         let late = Failure::in_the_middle("overloaded_error".into(), "Overloaded".into());
         assert_eq!((late.status(), late.name(), late.passes()), (Some(529), "overloaded", true));
     }

@@ -55,7 +55,9 @@ impl std::fmt::Debug for Access {
 /// Why there was no answer, or no whole one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nobody was reached, or the connection broke: the words.
+    /// Nobody was reached: the words.
+    Unreached(String),
+    /// The connection broke, or what came cannot be understood.
     Broken(String),
     /// The endpoint refuses.
     Refused {
@@ -100,6 +102,11 @@ impl Client {
             );
         }
         let base = access.endpoint.as_deref().unwrap_or(ENDPOINT).trim_end_matches('/');
+        let uri = base.parse::<ureq::http::Uri>().ok();
+        if !uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+        {
+            return Err("ANTHROPIC_BASE_URL is no address like https://HOST".to_owned());
+        }
         let proxy =
             access.proxy.as_deref().map(|address| proxy(address, access.no_proxy.as_deref())).transpose()?;
         let mut tls = TlsConfig::builder();
@@ -187,6 +194,7 @@ fn stream(
         .header("accept", "text/event-stream");
     let mut response = match request.send(body) {
         Ok(response) => response,
+        Err(error) if is_unreached(&error) => return Failure::Unreached(one_line(&error.to_string())),
         Err(error) => return Failure::Broken(one_line(&error.to_string())),
     };
     let header =
@@ -216,6 +224,19 @@ fn stream(
             Ok(None) => return Failure::Broken("its answer broke off".to_owned()),
             Err(words) => return Failure::Broken(words),
         }
+    }
+}
+
+/// Whether an error says that there is no way to the endpoint.
+fn is_unreached(error: &ureq::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    use ureq::{Error, Timeout};
+    match error {
+        Error::HostNotFound
+        | Error::ConnectionFailed
+        | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
+        Error::Io(error) => matches!(error.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable),
+        _ => false,
     }
 }
 
@@ -312,6 +333,10 @@ mod tests {
         let with = |key: &str| Access { key: Some(key.to_owned()), ..Access::default() };
         let error = |access: &Access| Client::new(access).err().unwrap();
         assert!(error(&Access::default()).contains("ANTHROPIC_API_KEY"));
+        for url in ["api.example.org", "ftp://x", "http://", "x y"] {
+            let words = error(&Access { endpoint: Some(url.to_owned()), ..with("k") });
+            assert!(words.contains("ANTHROPIC_BASE_URL"), "{url}: {words}");
+        }
         let words = error(&with("sk-ant\n-line"));
         assert!(!words.contains("sk-ant"), "{words}");
         assert!(error(&Access { roots: Some(b"nothing".to_vec()), ..with("k") }).contains("no certificate"));

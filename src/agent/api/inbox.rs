@@ -13,6 +13,8 @@ pub(super) enum Stop {
     Interrupted,
     /// Nobody listens any more.
     Gone,
+    /// The API is not to be had, and another program can do the work: the words.
+    Absent(String),
     /// It may not ask its model again.
     Limit(Measure),
     /// It cannot go on: the words.
@@ -50,6 +52,11 @@ impl Inbox {
             self.keep(wish);
         }
         self.messages.drain(..).collect()
+    }
+
+    /// What is still to come.
+    pub(super) fn rest(self) -> mpsc::Receiver<Wish> {
+        self.wishes
     }
 
     /// Waits until the turn is to end. Safe to cancel: what else comes is kept.

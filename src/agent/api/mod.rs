@@ -9,17 +9,18 @@ mod http;
 mod inbox;
 mod permit;
 mod record;
+mod relay;
 mod tally;
 mod tools;
 mod wire;
 mod work;
 
 pub use http::Access;
-pub use work::{MODEL, Surroundings, work};
+pub use work::{Fallback, MODEL, Surroundings, work};
 
 use super::bridge::{self, BridgeDecoder, Wish};
 use super::conversation::{ConversationFile, Place, Turn};
-use super::{Adapter, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply};
+use super::{Adapter, Claude, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 /// The hidden command of our own executable that is the program.
 pub const COMMAND: &str = "__api";
 /// Beginnings of the names of variables that say how its model is reached, and as whom: no command sees them.
-pub const VARIABLES: &str = "ANTHROPIC_";
+pub const VARIABLES: [&str; 2] = ["ANTHROPIC_", "CLAUDE_"];
 
 /// Adapter for the built-in loop: runs `PROGRAM __api ARGUMENTS…`, where the program is `git-orchestra` itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -82,5 +83,74 @@ impl Adapter for Api {
 
     fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
         Some(Wish::Reply { request: request.to_owned(), reply: reply.clone() }.encode())
+    }
+}
+
+/// Adapter for the built-in loop with Claude Code behind it, which does the work where the API is not to be had: runs
+/// `PROGRAM __api ARGUMENTS… -- CLAUDE…`, where the first word of the program is `git-orchestra` and the rest is Claude
+/// Code.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Hybrid;
+
+impl Adapter for Hybrid {
+    fn name(&self) -> &'static str {
+        "hybrid"
+    }
+
+    fn launch(&self, request: &LaunchRequest) -> Launch {
+        let (own, claude) = request.program.split_at(request.program.len().min(1));
+        let mut argv = own.to_vec();
+        argv.push(COMMAND.into());
+        argv.extend(request.extra_args.iter().cloned());
+        argv.push("--".into());
+        argv.extend(claude.iter().cloned());
+        bridge::launch(request, argv)
+    }
+
+    fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
+        Api.decoder(request)
+    }
+
+    fn limits_tools(&self) -> bool {
+        true
+    }
+
+    fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
+        let (mut places, api) = (Claude.own_places(env), Api.own_places(env));
+        places.directories.extend(api.directories);
+        places
+    }
+
+    fn message(&self, text: &str) -> Option<Vec<u8>> {
+        Api.message(text)
+    }
+
+    fn interrupt(&self) -> Option<Vec<u8>> {
+        Api.interrupt()
+    }
+
+    fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
+        Api.permission_reply(request, reply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_program_stands_behind_the_arguments() {
+        let request = LaunchRequest {
+            program: ["own", "node", "cli.js"].map(Into::into).into(),
+            extra_args: vec!["--idle".into(), "9".into()],
+            ..LaunchRequest::default()
+        };
+        assert_eq!(Hybrid.launch(&request).argv, ["own", "__api", "--idle", "9", "--", "node", "cli.js"]);
+        let env = [("HOME", "/home/ada")].map(|(key, value)| (key.into(), value.into())).into();
+        let directories = Hybrid.own_places(&env).directories;
+        assert_eq!(
+            directories,
+            ["/home/ada/.claude", "/home/ada/.local/share/git-orchestra/conversations"].map(PathBuf::from)
+        );
     }
 }

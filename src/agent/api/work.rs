@@ -6,6 +6,7 @@ use super::http::{Access, Client, Failure, Piece};
 use super::inbox::{Inbox, Stop};
 use super::permit::{Permit, Verdict};
 use super::record::Record;
+use super::relay::Relay;
 use super::tally::Tally;
 use super::tools::{Files, Input, Shell, Tool, todo};
 use super::wire::{Answer, Heard, Message, Question, cache_mark, text, tool_result};
@@ -50,29 +51,44 @@ pub struct Surroundings {
     pub thinking: Option<u64>,
     /// Takes secrets out of what is kept.
     pub redactor: Redactor,
+    /// What does the work where the API is not to be had; nothing for a run that fails then.
+    pub fallback: Option<Fallback>,
+}
+
+/// Claude Code, to be started in our place.
+#[derive(Debug)]
+pub struct Fallback {
+    /// Its file, and arguments that belong to it.
+    pub program: Vec<OsString>,
+    /// Its environment.
+    pub env: Vec<(OsString, OsString)>,
 }
 
 /// Works until `input` ends: it holds wishes, the first of them to begin; events go to `out`.
 ///
-/// What goes wrong with the model is a result that says so. Fails only if nobody can be told.
+/// What goes wrong with the model is a result that says so. Where nothing was done yet, and the API is not to be had,
+/// the fallback does the work. Returns the exit code; fails only if nobody can be told.
 pub fn work(
     surroundings: Surroundings,
     clock: &dyn Clock,
     input: impl Read + Send + 'static,
     out: &mut dyn Write,
-) -> Result<(), AgentError> {
+) -> Result<u8, AgentError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Work)?;
     let done = runtime.block_on(async {
         let mut wishes = hear(input);
-        let Some(Wish::Begin(begin)) = wishes.recv().await else { return Ok(()) };
+        let Some(Wish::Begin(begin)) = wishes.recv().await else { return Ok(0) };
         let mut worker = Worker::new(surroundings, *begin, clock, Inbox::new(wishes), out);
-        Box::pin(worker.work()).await;
-        worker.told
+        let absent = Box::pin(worker.work()).await;
+        match absent {
+            Some(why) => Box::pin(worker.fall_back(&why)).await,
+            None => worker.told.map(|()| 0).map_err(AgentError::Print),
+        }
     });
     // A thread may still read an answer that nobody wants.
     runtime.shutdown_background();
-    done.map_err(AgentError::Print)
+    done
 }
 
 /// One conversation: the agent's own, or a sub-agent's.
@@ -98,6 +114,8 @@ struct Worker<'a> {
     told: Result<(), std::io::Error>,
     tally: Tally,
     questions: u64,
+    /// Whether another program may still do the work: nothing was done yet.
+    may_fall_back: bool,
 }
 
 impl<'a> Worker<'a> {
@@ -112,14 +130,40 @@ impl<'a> Worker<'a> {
         let shell = Shell::new(surroundings.worktree.clone(), surroundings.env.clone());
         let model = begin.model.clone().unwrap_or_else(|| MODEL.to_owned());
         let (told, tally) = (Ok(()), Tally::default());
-        Self { surroundings, begin, model, permit, shell, clock, inbox, out, told, tally, questions: 0 }
+        let may_fall_back = surroundings.fallback.is_some();
+        Self {
+            surroundings,
+            begin,
+            model,
+            permit,
+            shell,
+            clock,
+            inbox,
+            out,
+            told,
+            tally,
+            questions: 0,
+            may_fall_back,
+        }
     }
 
-    async fn work(&mut self) {
+    /// Works to the end; or says why the API is not to be had, if another program can do all of it.
+    async fn work(&mut self) -> Option<String> {
+        if self.may_fall_back && self.begin.resume && !self.place().exists() {
+            return Some("its conversation is one of Claude Code".to_owned());
+        }
+        let access = &self.surroundings.access;
+        if self.may_fall_back && access.key.is_none() && access.token.is_none() && !self.place().exists() {
+            return Some("there is no key for the API".to_owned());
+        }
         let (client, mut talk) = match self.open() {
             Ok(opened) => opened,
-            Err(words) => return self.result("error", true, words),
+            Err(words) => {
+                self.result("error", true, words);
+                return None;
+            }
         };
+        self.may_fall_back &= talk.record.messages().iter().all(Message::is_user);
         self.say(
             None,
             EventKind::Ready {
@@ -129,22 +173,58 @@ impl<'a> Worker<'a> {
                 permissions: Some(word(self.begin.permissions).to_owned()),
             },
         );
-        let mut next = Some(std::mem::take(&mut self.begin.prompt));
+        let mut next = Some(self.begin.prompt.clone());
         while let Some(words) = next {
             if !repeats(&talk.record, &words)
                 && let Err(error) = talk.record.tell(vec![text(&words)], &self.surroundings.redactor)
             {
-                return self.result("error", true, unkept(&error));
+                self.result("error", true, unkept(&error));
+                return None;
             }
             match self.converse(&client, &mut talk).await {
                 Ok(said) => self.result("success", false, said),
                 Err(Stop::Interrupted) => self.result("interrupted", true, "interrupted".to_owned()),
                 Err(Stop::Limit(measure)) => self.result(measure.key(), true, String::new()),
                 Err(Stop::Failed(words)) => self.result("error", true, words),
-                Err(Stop::Gone) => return,
+                Err(Stop::Absent(words)) => {
+                    // What it was told before it was ever answered belongs to it.
+                    let blocks = talk.record.messages().iter().flat_map(|message| &message.content);
+                    let told: Vec<&str> = blocks.filter_map(|block| block["text"].as_str()).collect();
+                    self.begin.prompt = told.join("\n\n");
+                    self.begin.resume = false;
+                    let gone = std::fs::remove_file(self.place());
+                    if let Err(error) = gone {
+                        self.result("error", true, unkept(&error));
+                        return None;
+                    }
+                    return Some(words);
+                }
+                Err(Stop::Gone) => return None,
             }
             next = self.inbox.message().await;
         }
+        None
+    }
+
+    /// The file of the conversation.
+    fn place(&self) -> PathBuf {
+        self.surroundings.home.join(format!("{}.jsonl", self.begin.session))
+    }
+
+    /// Lets the other program do the work.
+    async fn fall_back(mut self, why: &str) -> Result<u8, AgentError> {
+        self.told.map_err(AgentError::Print)?;
+        let Some(fallback) = &self.surroundings.fallback else { return Ok(1) };
+        let mut relay = Relay {
+            program: &fallback.program,
+            worktree: &self.surroundings.worktree,
+            env: &fallback.env,
+            clock: self.clock,
+            out: self.out,
+        };
+        relay.notice(format!("Claude Code does the work: {why}"))?;
+        let said = self.inbox.said();
+        relay.run(self.begin, said, self.inbox.rest()).await
     }
 
     fn open(&self) -> Result<(Client, Talk), String> {
@@ -154,7 +234,7 @@ impl<'a> Worker<'a> {
         if session.is_empty() || !session.chars().all(plain) {
             return Err("the conversation's id cannot be a file's name".to_owned());
         }
-        let path = self.surroundings.home.join(format!("{session}.jsonl"));
+        let path = self.place();
         let record = Record::open(&path, self.begin.resume)
             .map_err(|error| format!("its conversation cannot be opened ({}): {error}", path.display()))?;
         // Nobody who wrote the repository's files knows it, and it is the same in each run: the cache finds its start.
@@ -264,6 +344,9 @@ impl<'a> Worker<'a> {
                 Err(failure) => failure,
             };
             attempt += 1;
+            if self.may_fall_back && failure.is_lasting(attempt) {
+                return Err(Stop::Absent(failure.words()));
+            }
             if !failure.passes() || attempt > TRIES {
                 return Err(Stop::Failed(failure.words()));
             }
@@ -310,6 +393,7 @@ impl<'a> Worker<'a> {
                 None => break Ok(Err(Failure::Broken("nobody reads its answer".to_owned()))),
             };
             let mut said = Vec::new();
+            self.may_fall_back = false;
             match answer.take(&data) {
                 Ok(Heard::Figures) if !std::mem::replace(&mut begun, true) && parent.is_none() => {
                     let number = self.tally.turn();

@@ -1,10 +1,11 @@
 //! `git orchestra __api`: what a profile with `program = "api"` runs; not for people.
 
-use crate::agent::{API_VARIABLES, Access, Adapter, Api, ApiSurroundings, work_by_api};
+use crate::agent::{API_VARIABLES, Access, Adapter, Api, ApiFallback, ApiSurroundings, work_by_api};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::redactor;
 use crate::process::hide_environment;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ pub(crate) struct Args {
     /// After how many seconds an answer that stands still is broken off
     #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=3600))]
     idle: u64,
+    /// Claude Code, which does the work where the API is not to be had
+    #[arg(last = true, value_name = "WORDS")]
+    fallback: Vec<OsString>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
@@ -26,18 +30,20 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let home = Api.conversation_home(&env.share()).ok_or_else(|| {
         CliError::usage("there is no place for conversations: neither HOME nor XDG_DATA_HOME is set")
     })?;
-    let seen = env.iter().filter(|(name, _)| !name.as_encoded_bytes().starts_with(API_VARIABLES.as_bytes()));
+    let all: Vec<_> = env.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let is_own = |name: &OsString| API_VARIABLES.iter().any(|start| name.as_encoded_bytes().starts_with(start.as_bytes()));
     let surroundings = ApiSurroundings {
         access: access(ctx, Duration::from_secs(args.idle))?,
         worktree: ctx.dir().to_owned(),
-        env: seen.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        env: all.iter().filter(|(name, _)| !is_own(name)).cloned().collect(),
         home,
         thinking: args.thinking,
         redactor: redactor(ctx),
+        fallback: (!args.fallback.is_empty()).then(|| ApiFallback { program: args.fallback.clone(), env: all }),
     };
     let mut out = std::io::stdout().lock();
-    work_by_api(surroundings, &**ctx.clock(), std::io::stdin(), &mut out).map_err(CliError::layer)?;
-    Ok(Exit::Done)
+    let code = work_by_api(surroundings, &**ctx.clock(), std::io::stdin(), &mut out).map_err(CliError::layer)?;
+    Ok(Exit::Script(code))
 }
 
 /// How the model is reached, by the variables that other clients of the API know.

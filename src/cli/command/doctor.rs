@@ -215,7 +215,7 @@ fn programs(ctx: &Context) -> Vec<Check> {
                 let program = outfit.program.get(file).map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
                 let more = match outfit.profile.program.as_str() {
                     "claude" => version(ctx, &program).map(|version| format!(" ({version})")),
-                    "api" if !has_key(ctx, &outfit.profile) => {
+                    "api" | "hybrid" if !has_key(ctx, &outfit.profile) => {
                         Some(" (without a key: neither ANTHROPIC_API_KEY nor ANTHROPIC_AUTH_TOKEN is set)".to_owned())
                     }
                     _ => None,

@@ -36,6 +36,8 @@ fn settings_say_where_they_come_from() {
     profile.command.program = command                                                    built in
     profile.gemini.permissions = accept-edits                                            built in
     profile.gemini.program = gemini                                                      built in
+    profile.hybrid.permissions = accept-edits                                            built in
+    profile.hybrid.program = hybrid                                                      built in
     profile.local.command = ["sh", "-c", "true"]  (waits for approval)                   <root>/repo/orchestra.toml
     profile.local.program = command  (waits for approval)                                <root>/repo/orchestra.toml
     profile.replay.program = replay                                                      built in

@@ -56,6 +56,7 @@ fn roles_are_there_and_each_key_can_be_set() {
     command      command         accept-edits  built-in
     documenter   claude          accept-edits  built-in                         writes the documents that belong to a change
     gemini       gemini          accept-edits  built-in
+    hybrid       hybrid          accept-edits  built-in
     planner      claude          plan          built-in                         reads the code and writes a plan; changes nothing
     replay       replay          accept-edits  built-in
     reviewer     claude   opus   bypass        repository (waits for approval)  judges a change and reports findings; changes nothing
@@ -80,7 +81,7 @@ fn roles_are_there_and_each_key_can_be_set() {
     assert_snapshot!(stage.run(&["profile", "show", "nobody"]), @r#"
     $ git orchestra profile show nobody
     --- stderr
-    error: failed to find the profile `nobody`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, planner, replay, reviewer, sh, tester
+    error: failed to find the profile `nobody`; there are acp, agent-teams, analyst, api, builder, claude, codex, command, documenter, gemini, hybrid, planner, replay, reviewer, sh, tester
     --- exit 1
     "#);
     let out = stage.sandbox.orchestra(&["spawn", "-m", "x", "--profile", "reviewer"]);
