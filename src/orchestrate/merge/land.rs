@@ -147,8 +147,7 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
         }
         withdraw_decisions(tx, &landed)?;
         let merged = landed.steps.iter().filter(|step| step.status.is_merged()).map(|step| step.agent);
-        let why = format!("merge {} has landed", &landed.id.as_str()[..6]);
-        radar::settle(tx, &merged.collect(), &why)?;
+        radar::settle(tx, &merged.collect(), &format!("merge {}", &landed.id.as_str()[..6]))?;
         tx.depend_on(objects.iter().cloned());
         tx.move_ref(RefEdit { name: keep_ref(&landed.id), new: None, expected: Expected::Anything });
         match target {

@@ -8,6 +8,10 @@ use std::collections::BTreeSet;
 
 /// Who noticed it.
 const AUTHOR: &str = "radar";
+/// How it is closed when they would merge cleanly, and how its words end when one of both has landed. What was closed in
+/// other words a person closed.
+const CLEAN: &str = "they would merge cleanly again";
+const LANDED: &str = "has landed";
 /// The paths that are named; of the others it is said how many.
 const FEW: usize = 3;
 
@@ -45,7 +49,7 @@ pub(super) fn record(
         }
         if paths.is_empty() {
             tx.describe(format!("finding {}: {first} and {second} would merge cleanly", &id.as_str()[..6]));
-            close(tx, known, "they would merge cleanly again")?;
+            close(tx, known, CLEAN)?;
         } else {
             tx.describe(format!("finding {}: {first} and {second} would conflict", &id.as_str()[..6]));
             let finding = Finding {
@@ -59,16 +63,16 @@ pub(super) fn record(
     written.map(|_| ())
 }
 
-/// Closes what the radar said of agents whose work has landed or is gone: what is left of it others say.
+/// Closes what the radar said of agents whose work `what`, a merge, has landed: what is left of it others say.
 pub(in crate::orchestrate) fn settle(
     tx: &mut Transaction<'_>,
     agents: &BTreeSet<Id>,
-    why: &str,
+    what: &str,
 ) -> Result<(), crate::store::Error> {
     for finding in tx.all::<Finding>()? {
         if is_ours(&finding) && finding.status == FindingStatus::Open && !finding.between.is_disjoint(agents)
         {
-            close(tx, finding, why)?;
+            close(tx, finding, &format!("{what} {LANDED}"))?;
         }
     }
     Ok(())
@@ -82,10 +86,16 @@ fn is_ours(finding: &Finding) -> bool {
     finding.author == AUTHOR && finding.between.len() == 2
 }
 
-/// Whether a finding says already that there is a conflict in `paths`, as far as it names them, or none.
+/// Whether a finding says already that there is a conflict in `paths`, as far as it names them, or none. One that a person
+/// closed is only opened again for another place.
 fn says(known: &Finding, paths: &BTreeSet<String>) -> bool {
+    let ours = |why: &String| why == CLEAN || why.ends_with(LANDED);
     let open = known.status == FindingStatus::Open;
-    if paths.is_empty() { !open } else { open && known.message.ends_with(&few(paths)) }
+    if paths.is_empty() {
+        return !open;
+    }
+    let was_settled = !open && known.resolution.as_ref().is_some_and(ours);
+    !was_settled && known.message.ends_with(&few(paths))
 }
 
 fn finding(
@@ -130,4 +140,42 @@ fn finding_of(one: &Id, other: &Id) -> Id {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest[..16]);
     Id::from_random(u128::from_be_bytes(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_closed_stays_closed_for_the_same_place() {
+        let paths = |of: &[&str]| of.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
+        let (a, b, none) = (paths(&["a"]), paths(&["a", "b"]), paths(&[]));
+        let names: [Name; 2] = ["grey-fox", "red-owl"].map(|name| name.parse().unwrap());
+        let ids = [Id::from_random(1), Id::from_random(2)];
+        let id = finding_of(&ids[0], &ids[1]);
+        assert_eq!(id, finding_of(&ids[1], &ids[0]));
+        let open = finding(id, Timestamp(1), [&ids[0], &ids[1]], &words([&names[0], &names[1]], &a), &a);
+        assert!(says(&open, &a) && !says(&open, &b) && !says(&open, &none));
+        let closed = |why: Option<&str>| Finding {
+            status: FindingStatus::Resolved,
+            resolution: why.map(str::to_owned),
+            ..open.clone()
+        };
+        for why in [None, Some("we know")] {
+            assert!(
+                says(&closed(why), &a) && says(&closed(why), &none) && !says(&closed(why), &b),
+                "{why:?}"
+            );
+        }
+        for why in [CLEAN, "merge abc has landed"] {
+            assert!(!says(&closed(Some(why)), &a) && says(&closed(Some(why)), &none), "{why}");
+        }
+    }
+
+    #[test]
+    fn many_paths_are_counted() {
+        let of = |count: u32| (0..count).map(|n| format!("f{n}")).collect();
+        assert_eq!((few(&of(1)), few(&of(3))), ("f0".to_owned(), "f0, f1, f2".to_owned()));
+        assert_eq!(few(&of(5)), "f0, f1, f2 and 2 more");
+    }
 }
