@@ -2,6 +2,7 @@
 
 use super::merge::{CONTINUE, edited, refuse_agents};
 use crate::cli::context::Context;
+use crate::cli::editor::read_file;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
@@ -10,7 +11,6 @@ use crate::cli::view;
 use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge, Pipeline};
 use crate::orchestrate::merge::{answer, pending_conflict};
 use crate::store::State;
-use std::io::Read;
 use std::path::PathBuf;
 
 /// List what waits for an answer, or answer it
@@ -54,7 +54,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let state = store.state()?;
     let decision: Decision = state.require_named(text)?;
     let content = match (&args.file, &args.message) {
-        (Some(file), _) => Some(read(ctx, file)?),
+        (Some(file), _) => Some(read_file(ctx, file)?),
         (None, message) => message.clone(),
     };
     let content = match content {
@@ -91,16 +91,6 @@ fn waits_in_pipeline(state: &State, decision: &Decision) -> Result<bool, CliErro
     let Some(merge) = decision.merge else { return Ok(false) };
     let waits = |pipeline: &Pipeline| pipeline.status.is_open() && pipeline.merge == Some(merge);
     Ok(state.all::<Pipeline>()?.iter().any(waits))
-}
-
-fn read(ctx: &Context, file: &std::path::Path) -> Result<String, CliError> {
-    let failed = |error| CliError::failed(format!("failed to read `{}`", file.display()), error);
-    if file.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map_err(failed)?;
-        return Ok(text);
-    }
-    std::fs::read_to_string(ctx.dir().join(file)).map_err(failed)
 }
 
 fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String, CliError> {
