@@ -77,35 +77,16 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
     sides.extend((0..branches.len()).map(|a| (a, target_at)));
 
     let changes = Changes::read(repo, &ancestry, sides.iter().map(|&(a, b)| (&tips[a], &tips[b])))?;
-    let mut pairs = Vec::new();
-    let mut asked = Vec::new();
-    for &(a, b) in &sides {
+    // The side that is merged into comes first, as it would in a merge.
+    let merges = sides.iter().map(|&(a, b)| if b == target_at { (b, a) } else { (a, b) });
+    let merges: Vec<_> = merges.map(|(ours, theirs)| (tips[ours].clone(), tips[theirs].clone())).collect();
+    let forecasts = forecasts(repo, &ancestry, &changes, &merges)?;
+    let pair = |(&(a, b), forecast): (&(usize, usize), Forecast)| {
         let known = changes.of(&ancestry, &tips[a], &tips[b]);
-        // With several merge bases, or none, only git knows what it would compare.
-        if known.is_none_or(|(ours, theirs)| may_conflict(ours, theirs)) {
-            asked.push(pairs.len());
-        }
         let files = known.map(|(ours, theirs)| common_files(ours, theirs)).unwrap_or_default();
-        let other = branches.get(b).map(|branch| branch.agent);
-        pairs.push(Pair { a: branches[a].agent, b: other, files, forecast: Forecast::Clean });
-    }
-    let questions: Vec<_> = asked
-        .iter()
-        .map(|&at| {
-            let (a, b) = sides[at];
-            // The side that is merged into comes first, as it would in a merge.
-            if b == target_at {
-                (tips[b].clone(), tips[a].clone())
-            } else {
-                (tips[a].clone(), tips[b].clone())
-            }
-        })
-        .collect();
-    for (&at, merge) in asked.iter().zip(repo.merge_trees(&questions)?) {
-        if !merge.clean {
-            pairs[at].forecast = Forecast::Conflict { paths: conflicting(merge) };
-        }
-    }
+        Pair { a: branches[a].agent, b: branches.get(b).map(|branch| branch.agent), files, forecast }
+    };
+    let pairs = sides.iter().zip(forecasts).map(pair).collect();
     let standings = branches.iter().map(|branch| standing(branch, target, &ancestry, &changes)).collect();
     Ok(Overlap { branches: standings, pairs })
 }
@@ -115,24 +96,41 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
 /// # Errors
 /// As [`overlap`].
 pub fn conflicts(repo: &Repository, one: &ObjectId, others: &[ObjectId]) -> Result<Vec<Vec<String>>, Error> {
-    let mut found = vec![Vec::new(); others.len()];
     if others.is_empty() {
-        return Ok(found);
+        return Ok(Vec::new());
     }
     let tips: Vec<ObjectId> = others.iter().chain([one]).cloned().collect();
     let ancestry = repo.ancestry(&tips)?;
     let changes = Changes::read(repo, &ancestry, others.iter().map(|other| (one, other)))?;
-    let may = |other: &ObjectId| {
-        changes.of(&ancestry, one, other).is_none_or(|(ours, theirs)| may_conflict(ours, theirs))
+    let merges: Vec<_> = others.iter().map(|other| (one.clone(), other.clone())).collect();
+    let paths = |forecast| match forecast {
+        Forecast::Clean => Vec::new(),
+        Forecast::Conflict { paths } => paths,
     };
-    let asked: Vec<usize> = (0..others.len()).filter(|&at| may(&others[at])).collect();
-    let questions: Vec<_> = asked.iter().map(|&at| (one.clone(), others[at].clone())).collect();
+    Ok(forecasts(repo, &ancestry, &changes, &merges)?.into_iter().map(paths).collect())
+}
+
+/// What git would make of each merge of two commits, the one that is merged into first. It is asked only about those
+/// that could conflict.
+fn forecasts(
+    repo: &Repository,
+    ancestry: &Ancestry,
+    changes: &Changes,
+    merges: &[(ObjectId, ObjectId)],
+) -> Result<Vec<Forecast>, Error> {
+    // With several merge bases, or none, only git knows what it would compare.
+    let may = |(ours, theirs): &(ObjectId, ObjectId)| {
+        changes.of(ancestry, ours, theirs).is_none_or(|(ours, theirs)| may_conflict(ours, theirs))
+    };
+    let asked: Vec<usize> = (0..merges.len()).filter(|&at| may(&merges[at])).collect();
+    let questions: Vec<_> = asked.iter().map(|&at| merges[at].clone()).collect();
+    let mut forecasts = vec![Forecast::Clean; merges.len()];
     for (at, merge) in asked.into_iter().zip(repo.merge_trees(&questions)?) {
         if !merge.clean {
-            found[at] = conflicting(merge);
+            forecasts[at] = Forecast::Conflict { paths: conflicting(merge) };
         }
     }
-    Ok(found)
+    Ok(forecasts)
 }
 
 /// The paths of a merge that is not clean.
