@@ -227,9 +227,9 @@ fn worktree_of(sandbox: &Sandbox, name: &str) -> std::path::PathBuf {
     sandbox.root().join("repo.orchestra").join(name)
 }
 
-#[test]
-fn the_denial_of_an_edit_reaches_the_model_of_a_real_agent() {
-    let mut sandbox = kitchen("deny");
+/// What the model of a real agent was told that edits what another one has changed, and what came of its edit.
+fn edited_beside_another(edits: &str) -> (String, String) {
+    let mut sandbox = kitchen(edits);
     let endpoint = endpoint();
     use_claude(&mut sandbox, &endpoint);
     start_cook(&sandbox);
@@ -237,25 +237,22 @@ fn the_denial_of_an_edit_reaches_the_model_of_a_real_agent() {
     sandbox.ok(&["spawn", "--profile", "claude", "--name", "grey-fox"]);
     let told = after_the_edit(&endpoint);
     assert!(told.contains("red-owl, another agent at work in this repository"), "{told}");
-    assert!(told.contains("The edit was not made.") && told.contains("\"is_error\":true"), "{told}");
     let menu = std::fs::read_to_string(worktree_of(&sandbox, "grey-fox").join("menu.txt")).unwrap();
-    assert_eq!(menu, MENU);
     sandbox.ok(&["stop", "red-owl", "--wait"]);
+    (told, menu)
+}
+
+#[test]
+fn the_denial_of_an_edit_reaches_the_model_of_a_real_agent() {
+    let (told, menu) = edited_beside_another("deny");
+    assert!(told.contains("The edit was not made.") && told.contains("\"is_error\":true"), "{told}");
+    assert_eq!(menu, MENU);
 }
 
 #[test]
 fn the_warning_before_an_edit_reaches_the_model_of_a_real_agent() {
-    let mut sandbox = kitchen("warn");
-    let endpoint = endpoint();
-    use_claude(&mut sandbox, &endpoint);
-    start_cook(&sandbox);
-    sandbox.ok(&["task", "add", "Serve tofu", "-m", "[script:tofu]"]);
-    sandbox.ok(&["spawn", "--profile", "claude", "--name", "grey-fox"]);
-    let told = after_the_edit(&endpoint);
-    assert!(told.contains("red-owl, another agent at work in this repository"), "{told}");
-    let menu = std::fs::read_to_string(worktree_of(&sandbox, "grey-fox").join("menu.txt")).unwrap();
+    let (_, menu) = edited_beside_another("warn");
     assert_eq!(menu, MENU.replace("fish", "tofu"), "it was made");
-    sandbox.ok(&["stop", "red-owl", "--wait"]);
 }
 
 #[test]
