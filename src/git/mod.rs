@@ -51,7 +51,7 @@ pub use mend::{LockFile, Relinked};
 pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::{NoteEdit, NoteLines};
 pub use object::{EntryMode, TreeEdit, TreeEntry};
-pub use path::{path_text, text_path};
+pub use path::{few_paths, path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
 pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, SwapOptions, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};

@@ -7,6 +7,9 @@
 use bstr::{BStr, BString, ByteSlice};
 use std::fmt::Write as _;
 
+/// How many paths are named of many.
+const FEW: usize = 3;
+
 /// The one text of `path`.
 pub fn path_text(path: &BStr) -> String {
     match path.to_str() {
@@ -18,6 +21,17 @@ pub fn path_text(path: &BStr) -> String {
 /// The path whose text is `text`; a text that no path has (a broken quotation) is taken literally.
 pub fn text_path(text: &str) -> BString {
     unquote(text).unwrap_or_else(|| text.into())
+}
+
+/// The first few of several texts of paths: `a, b, c and 2 more`.
+pub fn few_paths<S: AsRef<str>>(paths: impl IntoIterator<Item = S>) -> String {
+    let mut paths = paths.into_iter();
+    let named: Vec<S> = paths.by_ref().take(FEW).collect();
+    let named = named.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
+    match paths.count() {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 fn quote(path: &BStr) -> String {
@@ -72,5 +86,12 @@ mod tests {
         }
         assert_eq!(path_text(b"caf\xe9".as_bstr()), "\"caf\\351\"");
         assert_eq!(text_path("\"broken"), "\"broken");
+    }
+
+    #[test]
+    fn of_many_paths_the_first_are_named() {
+        let few = |count: u32| few_paths((0..count).map(|n| format!("f{n}")));
+        assert_eq!((few(0), few(1), few(3)), (String::new(), "f0".to_owned(), "f0, f1, f2".to_owned()));
+        assert_eq!(few(5), "f0, f1, f2 and 2 more");
     }
 }

@@ -4,6 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Align, Label, Painter, Table};
+use crate::git::few_paths;
 use crate::model::{Id, Task, TaskStatus};
 use crate::orchestrate::foresee::{Clash, ExpectedFile, Foresight, LIKELY, Score, foresee, score};
 use crate::store::ShortIds;
@@ -31,9 +32,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Files that are named of each task and each pair.
-const FEW: usize = 3;
-
 #[derive(Debug, Default, Serialize)]
 struct Shown<'a> {
     tasks: Vec<ShownTask<'a>>,
@@ -54,6 +52,12 @@ struct ShownFile<'a> {
     path: &'a str,
     percent: u32,
     why: &'static str,
+}
+
+impl<'a> ShownFile<'a> {
+    fn of(file: &'a ExpectedFile) -> Self {
+        Self { path: &file.path, percent: percent(file.likelihood), why: file.why.word() }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -114,18 +118,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
 }
 
 fn shown(foresight: &Foresight) -> Shown<'_> {
-    let file = |file: &'_ ExpectedFile| (percent(file.likelihood), file.why.word());
+    
     let tasks = foresight.tasks.iter().map(|task| ShownTask {
         task: &task.task,
         wave: task.wave,
-        files: task
-            .files
-            .iter()
-            .map(|one| {
-                let (percent, why) = file(one);
-                ShownFile { path: &one.path, percent, why }
-            })
-            .collect(),
+        files: task.files.iter().map(ShownFile::of).collect(),
     });
     let clashes = foresight.clashes.iter().map(|clash| ShownClash {
         a: &clash.a,
@@ -157,7 +154,7 @@ fn table(
     for task in rows {
         let likely = task.files.iter().filter(|file| file.likelihood >= LIKELY);
         let files: Vec<&str> = likely.map(|file| file.path.as_str()).collect();
-        let files = if files.is_empty() { spread(&task.files) } else { few(&files) };
+        let files = if files.is_empty() { spread(&task.files) } else { few_paths(&files) };
         table.row(vec![
             task.wave.to_string(),
             paint.paint(Label::Id, ids.shorten(&task.task)),
@@ -173,26 +170,17 @@ fn spread(files: &[ExpectedFile]) -> String {
     if files.is_empty() { "?".to_owned() } else { format!("some of {} files", files.len()) }
 }
 
-fn few(files: &[&str]) -> String {
-    let named = files.iter().take(FEW).copied().collect::<Vec<_>>().join(", ");
-    match files.len().saturating_sub(FEW) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
-}
-
 fn clashes(clashes: &[Clash], ids: &ShortIds, paint: Painter) -> String {
     let mut text = String::new();
     for clash in clashes.iter().filter(|clash| clash.likelihood >= LIKELY) {
         let id = |id: &Id| paint.paint(Label::Id, ids.shorten(id));
-        let files: Vec<&str> = clash.files.iter().map(String::as_str).collect();
         let _ = write!(
             text,
             "\n{} and {} will probably meet ({} %): {}",
             id(&clash.a),
             id(&clash.b),
             percent(clash.likelihood),
-            paint.paint(Label::Path, few(&files))
+            paint.paint(Label::Path, few_paths(&clash.files))
         );
     }
     if text.is_empty() {

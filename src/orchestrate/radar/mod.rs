@@ -11,7 +11,7 @@ mod watch;
 
 use super::lease::{self, LeaseInfo};
 use super::{overlap, trust};
-use crate::git::{Repository, Worktree};
+use crate::git::{Repository, Worktree, few_paths};
 use crate::model::{Agent, Id, Name, ObjectId};
 use crate::store::Store;
 use published::Published;
@@ -52,7 +52,7 @@ impl Sighting {
         }
         format!(
             "its work would conflict with that of {other}, who is at work too: {}",
-            sight::few(&self.paths)
+            few_paths(&self.paths)
         )
     }
 }
@@ -286,10 +286,11 @@ impl<F: Fn(Sighting)> Station<F> {
             others.iter().filter_map(|lease| Some((lease, Published::read(&self.dir, &lease.agent)?.commit)));
         let (leases, works): (Vec<&LeaseInfo>, Vec<ObjectId>) = there.unzip();
         let found = overlap::conflicts(&self.scratch, &published.commit, &works)?;
+        let state = self.store.state()?;
         let mut conflicts = BTreeMap::new();
         for (other, paths) in leases.into_iter().zip(found) {
             let paths = BTreeSet::from_iter(paths);
-            sight::record(&self.store, agent, &other.agent, &other.name, &paths)?;
+            sight::record(&self.store, &state, agent, &other.agent, &other.name, &paths)?;
             for (one, (name, id)) in
                 [(agent.id, (&other.name, other.agent)), (other.agent, (&agent.name, agent.id))]
             {

@@ -1,8 +1,9 @@
 //! What the state says of work that would conflict: one finding for each two agents, open while it is so.
 
+use crate::git::few_paths;
 use crate::model::{Agent, Anchor, Finding, FindingStatus, Id, Name, Severity, Timestamp};
 use crate::orchestrate::Error;
-use crate::store::{Operation, Store, Transaction};
+use crate::store::{Operation, State, Store, Transaction};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
@@ -12,22 +13,19 @@ const AUTHOR: &str = "radar";
 /// other words a person closed.
 const CLEAN: &str = "they would merge cleanly again";
 const LANDED: &str = "has landed";
-/// The paths that are named; of the others it is said how many.
-const FEW: usize = 3;
 
 /// Writes down that two agents would conflict in `paths`, or, if there are none, that they would not any more. Does
-/// nothing where the state says so already.
+/// nothing where `state` says so already: most looks find nothing, and no lock is taken for that.
 pub(super) fn record(
     store: &Store,
+    state: &State,
     agent: &Agent,
     other: &Id,
     name: &Name,
     paths: &BTreeSet<String>,
 ) -> Result<(), Error> {
     let id = finding_of(&agent.id, other);
-    // Most looks find nothing, and nothing was there: no lock is taken for that.
-    let known = store.state()?.get::<Finding>(&id)?;
-    if known.as_ref().map_or(paths.is_empty(), |known| says(known, paths)) {
+    if is_said(state.get(&id)?.as_ref(), paths) {
         return Ok(());
     }
     let mut names = [&agent.name, name];
@@ -35,32 +33,28 @@ pub(super) fn record(
     let [first, second] = names;
     let store = store.with_operation(Operation::new("radar")?);
     let written = store.transact(|tx| -> Result<(), Error> {
-        let Some(known) = tx.get::<Finding>(&id)? else {
-            if !paths.is_empty() {
-                let finding =
-                    finding(id, tx.now(), [&agent.id, other], &words([first, second], paths), paths);
-                tx.describe(format!("finding {}: {first} and {second} would conflict", &id.as_str()[..6]));
-                tx.put(&finding)?;
-            }
-            return Ok(());
-        };
-        if says(&known, paths) {
+        let known: Option<Finding> = tx.get(&id)?;
+        if is_said(known.as_ref(), paths) {
             return Ok(());
         }
-        if paths.is_empty() {
-            tx.describe(format!("finding {}: {first} and {second} would merge cleanly", &id.as_str()[..6]));
-            close(tx, known, CLEAN)?;
-        } else {
-            tx.describe(format!("finding {}: {first} and {second} would conflict", &id.as_str()[..6]));
-            let finding = Finding {
-                created: known.created,
-                ..finding(id, tx.now(), [&agent.id, other], &words([first, second], paths), paths)
-            };
-            tx.put(&finding)?;
+        let would = if paths.is_empty() { "merge cleanly" } else { "conflict" };
+        tx.describe(format!("finding {}: {first} and {second} would {would}", &id.as_str()[..6]));
+        match known {
+            Some(known) if paths.is_empty() => close(tx, known, CLEAN)?,
+            known => {
+                let created = known.map_or(tx.now(), |known| known.created);
+                let message = words([first, second], paths);
+                tx.put(&finding(id, created, [&agent.id, other], &message, paths))?;
+            }
         }
         Ok(())
     });
     written.map(|_| ())
+}
+
+/// Whether what is known says it already; where nothing is known, that there is no conflict.
+fn is_said(known: Option<&Finding>, paths: &BTreeSet<String>) -> bool {
+    known.map_or(paths.is_empty(), |known| says(known, paths))
 }
 
 /// Closes what the radar said of agents whose work `what`, a merge, has landed: what is left of it others say.
@@ -95,7 +89,7 @@ fn says(known: &Finding, paths: &BTreeSet<String>) -> bool {
         return !open;
     }
     let was_settled = !open && known.resolution.as_ref().is_some_and(ours);
-    !was_settled && known.message.ends_with(&few(paths))
+    !was_settled && known.message.ends_with(&few_paths(paths))
 }
 
 fn finding(
@@ -122,15 +116,7 @@ fn finding(
 }
 
 fn words([first, second]: [&Name; 2], paths: &BTreeSet<String>) -> String {
-    format!("{first} and {second} work on the same lines and would conflict in {}", few(paths))
-}
-
-/// The first few paths.
-pub(super) fn few(paths: &BTreeSet<String>) -> String {
-    let named: Vec<&str> = paths.iter().take(FEW).map(String::as_str).collect();
-    let more = paths.len() - named.len();
-    let named = named.join(", ");
-    if more == 0 { named } else { format!("{named} and {more} more") }
+    format!("{first} and {second} work on the same lines and would conflict in {}", few_paths(paths))
 }
 
 /// The finding of two agents: the same one whoever sees it, and each time.
@@ -170,12 +156,5 @@ mod tests {
         for why in [CLEAN, "merge abc has landed"] {
             assert!(!says(&closed(Some(why)), &a) && says(&closed(Some(why)), &none), "{why}");
         }
-    }
-
-    #[test]
-    fn many_paths_are_counted() {
-        let of = |count: u32| (0..count).map(|n| format!("f{n}")).collect();
-        assert_eq!((few(&of(1)), few(&of(3))), ("f0".to_owned(), "f0, f1, f2".to_owned()));
-        assert_eq!(few(&of(5)), "f0, f1, f2 and 2 more");
     }
 }

@@ -4,7 +4,7 @@
 use super::super::remove::{Leaving, RemoveOptions, is_name_of_another, look};
 use super::super::{Error, lease, trust};
 use super::notes;
-use crate::git::{Checkout, Repository};
+use crate::git::{Checkout, Repository, few_paths};
 use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
     CLAIM_REFS, EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, Side, State,
@@ -285,7 +285,7 @@ impl Plan {
         if let Some(checkout) = &checkout {
             let dirty = repo.uncommitted_paths(checkout, to)?;
             if !dirty.is_empty() {
-                let hint = format!("commit or stash it first: {}", some(&dirty));
+                let hint = format!("commit or stash it first: {}", few_paths(&dirty));
                 let path = checkout.path.display();
                 return refuse(
                     format!("{short} is checked out in {path}, and not all there is committed"),
@@ -414,12 +414,6 @@ pub(super) fn named(operation: &Logged) -> String {
 /// A ref as people write it.
 fn short(name: &str) -> &str {
     name.strip_prefix("refs/heads/").unwrap_or(name)
-}
-
-/// The first few of several.
-fn some(paths: &[String]) -> String {
-    let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
-    format!("{}{more}", paths[..paths.len().min(3)].join(", "))
 }
 
 /// What others wrote since, as one refusal.

@@ -5,6 +5,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Painter};
 use crate::cli::view;
+use crate::git::few_paths;
 use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus};
 use crate::orchestrate::merge::{Blocked, Plan, Remark, short_branch};
 use serde::Serialize;
@@ -113,9 +114,7 @@ fn worth(score: PlanScore) -> String {
 
 /// `a, b, c and 2 more`
 pub(crate) fn few(paths: &[String], paint: Painter) -> String {
-    let shown: Vec<String> = paths.iter().take(3).map(|path| paint.paint(Label::Path, path)).collect();
-    let more = if paths.len() > 3 { format!(" and {} more", paths.len() - 3) } else { String::new() };
-    format!("{}{more}", shown.join(", "))
+    few_paths(paths.iter().map(|path| paint.paint(Label::Path, path)))
 }
 
 /// One line about what just happened.
