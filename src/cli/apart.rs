@@ -122,7 +122,8 @@ async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) ->
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
     let store = ctx.store()?;
     let store = taken.operation.map_or_else(|| store.clone(), |operation| store.with_operation(operation));
-    let Staged { supervisor, mut surroundings, store } = session::stage(ctx, store, Some(1), false)?;
+    let Staged { supervisor, mut surroundings, store } =
+        session::stage(ctx, store, Some(1), false, session::PATIENCE)?;
     let slot = Slot::one_of(taken.jobs);
     let mut tell = |handed: &Handed| {
         if let Some(socket) = socket.take() {

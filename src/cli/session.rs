@@ -25,8 +25,12 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+/// How long an agent waits for `decide` whose end nobody waits for, unless the settings say otherwise.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// How a session is run and shown.
 #[derive(Debug, Clone, Copy)]
@@ -251,6 +255,7 @@ pub(crate) fn stage(
     store: Store,
     jobs: Option<u32>,
     interactive: bool,
+    patience: Duration,
 ) -> Result<Staged, CliError> {
     let settings = ctx.settings()?;
     let supervise = SuperviseOptions {
@@ -258,6 +263,7 @@ pub(crate) fn stage(
         memory_floor: settings.memory_floor(),
         grace: settings.grace(),
         interactive,
+        answer_timeout: settings.answer_timeout().unwrap_or(patience),
         radar: ctx.settings()?.has_radar(),
         sweep: true,
     };
@@ -331,8 +337,10 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
         Some(Console::new(ctx, actors, Role::Watcher)?)
     };
     let interactive = console.as_ref().is_some_and(Console::hears);
+    // Who started it here waits for its end, and is told then.
+    let patience = if matches!(what, Work::Worker(_)) { PATIENCE } else { Duration::ZERO };
     let Staged { supervisor, surroundings, store } =
-        stage(ctx, ctx.store()?.clone(), options.jobs, interactive)?;
+        stage(ctx, ctx.store()?.clone(), options.jobs, interactive, patience)?;
     let mut notifier = Notifier::new(ctx, agents.values().map(|agent| (agent.id, &agent.name)))?;
     let asks = supervisor.asks();
     let mut asked: JoinSet<(Option<Id>, Result<(), Refusal>)> = JoinSet::new();

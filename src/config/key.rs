@@ -189,6 +189,12 @@ const KEYS: &[Key] = &[
         "how long agents wait first whose model is over a limit and names no time",
     ),
     key(
+        "answer-timeout",
+        Type::Duration,
+        A_SPAN,
+        "how long an agent waits for `decide` to answer it; `0s`: it goes on without",
+    ),
+    key(
         "sandbox",
         Type::Choice(SANDBOXES),
         "`none`, `landlock` or `bubblewrap`",

@@ -340,6 +340,14 @@ impl Settings {
         }
     }
 
+    /// How long an agent waits for the answer to a question that became a decision, if that is set.
+    pub fn answer_timeout(&self) -> Option<std::time::Duration> {
+        match self.setting("answer-timeout").map(|setting| &setting.value) {
+            Some(Value::Duration(span)) => Some(*span),
+            _ => None,
+        }
+    }
+
     /// The name of the remote that state is synced with, if one is set.
     pub fn remote(&self) -> Option<&str> {
         self.text("remote")

@@ -43,6 +43,9 @@ pub struct Decision {
     /// clash is answered the same way when it comes up again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remembers: BTreeMap<String, String>,
+    /// The run whose program was told the answer while it waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<u32>,
     /// When it was asked.
     #[serde(default)]
     pub created: Timestamp,
@@ -96,6 +99,7 @@ impl Decision {
             answers: BTreeMap::new(),
             answer: None,
             remembers: BTreeMap::new(),
+            told: None,
             created,
         }
     }

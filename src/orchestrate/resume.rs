@@ -5,7 +5,7 @@ use super::session::{Claim, Outfit};
 use super::spawn::claim;
 use super::supervise::Ruling;
 use super::{Error, trust};
-use crate::model::{Agent, Choice, Decision, DecisionKind, DecisionStatus, Id, Run, Task, TaskStatus};
+use crate::model::{Agent, Decision, Id, Run, Task, TaskStatus};
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let since_taken = agent.runs.range(agent.taken.unwrap_or(0)..);
     let begun = since_taken.map(|(_, run)| run).any(|run| run.session.is_some() || run.model.is_some());
     let ran = !agent.runs.is_empty();
-    let answered = answers(&state.all::<Decision>()?, id);
+    let answered = Answers::new(&state.all::<Decision>()?, id);
     let title = match &agent.task {
         Some(task) => state.get::<Task>(task)?.map(|task| task.title),
         None => None,
@@ -55,14 +55,15 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let session = agent.session.clone();
     agent.budget = outfit.budget.or(&agent.budget);
     let budget = agent.budget;
-    let prompt = if begun { go_on(text, &answered) } else { first_words(&agent.prompt, text) };
+    let prompt = if begun { go_on(text, &answered.news) } else { first_words(&agent.prompt, text) };
     let outfit = &outfit.as_strict_as(&agent);
     let sandbox = Some(outfit.profile.sandbox);
     agent.runs.insert(number, Run { started: store.clock().now(), sandbox, ..Run::default() });
     let mut claim = claim(store, agent, number, outfit, title, &[])?;
     claim.prompt = prompt;
     claim.resume = begun;
-    claim.decided = answered.into_values().collect();
+    let Answers { decided, untold, .. } = answered;
+    claim.decided = decided;
     let started = claim.agent.runs[&number].clone();
     let claimed = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(id)?;
@@ -73,6 +74,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         agent.session.clone_from(&session);
         agent.budget = budget;
         transaction.put(&agent)?;
+        for decision in untold.iter().filter(|_| begun) {
+            if let Some(decision) = transaction.get::<Decision>(decision)? {
+                transaction.put(&Decision { told: Some(number), ..decision })?;
+            }
+        }
         if let Some(task) = &agent.task
             && let Some(mut task) = transaction.get::<Task>(task)?
             && task.assignee.is_none()
@@ -96,37 +102,34 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     }
 }
 
-/// A person's answers to an agent's questions, by question: the subject, and the answer.
-fn answers(decisions: &[Decision], agent: &Id) -> BTreeMap<String, (String, Ruling)> {
-    let concerns = |decision: &&Decision| {
-        decision.agent.as_ref() == Some(agent)
-            && matches!(decision.kind, DecisionKind::Permission | DecisionKind::Question)
-            && decision.status == DecisionStatus::Answered
-    };
-    let answer = |decision: &Decision| {
-        let given = decision.answer.as_ref()?;
-        let ruling = match (decision.kind, &given.key, &given.text) {
-            (DecisionKind::Question, key, Some(text)) if key == Choice::ANSWER => {
-                Ruling::Answered(text.clone())
-            }
-            (DecisionKind::Question, key, text) => {
-                // The number of an option: the program is told its words.
-                let chosen = decision.choices.iter().find(|choice| choice.key == *key);
-                let label = chosen.map_or(key.as_str(), |choice| &choice.label);
-                let more = text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
-                Ruling::Answered(format!("{label}{more}"))
-            }
-            (_, key, _) if key == "allow" => Ruling::Allowed,
-            _ => Ruling::Refused,
-        };
-        Some((decision.question.clone(), (decision.subject.clone(), ruling)))
-    };
-    decisions.iter().filter(concerns).filter_map(answer).collect()
+/// A person's answers to an agent's questions.
+struct Answers {
+    /// By what identifies the question: what was asked once is not asked again.
+    decided: BTreeMap<String, Ruling>,
+    /// By the question in words, what it was not told yet.
+    news: BTreeMap<String, Ruling>,
+    /// The decisions of these.
+    untold: Vec<Id>,
 }
 
-fn go_on(text: Option<&str>, answered: &BTreeMap<String, (String, Ruling)>) -> String {
+impl Answers {
+    fn new(decisions: &[Decision], agent: &Id) -> Self {
+        let (mut decided, mut news, mut untold) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        for decision in decisions.iter().filter(|decision| decision.agent.as_ref() == Some(agent)) {
+            let Some(ruling) = Ruling::of(decision) else { continue };
+            if decision.told.is_none() {
+                news.insert(decision.question.clone(), ruling.clone());
+                untold.push(decision.id);
+            }
+            decided.insert(decision.subject.clone(), ruling);
+        }
+        Self { decided, news, untold }
+    }
+}
+
+fn go_on(text: Option<&str>, answered: &BTreeMap<String, Ruling>) -> String {
     let mut prompt = text.map_or_else(|| "Go on where you stopped.".to_owned(), str::to_owned);
-    for (question, (_, ruling)) in answered {
+    for (question, ruling) in answered {
         let word = match ruling {
             Ruling::Allowed => "allowed: try it again",
             Ruling::Refused => "refused for good",

@@ -111,6 +111,7 @@ impl Stage {
                 memory_floor: 0,
                 grace: Duration::from_millis(500),
                 interactive: false,
+                answer_timeout: Duration::ZERO,
                 radar: false,
                 sweep: false,
             };

@@ -122,11 +122,7 @@ pub(super) fn stage(repo: &Repository, agent: &Agent, decisions: &[Decision]) ->
         mine.filter(|one| one.created >= run.started)
     };
     let open = mine().any(|one| one.status == DecisionStatus::Open);
-    // What was answered while it ran it knows already.
-    let answered = mine().filter(|one| one.status == DecisionStatus::Answered).any(|one| {
-        let at = one.answer.as_ref().map(|answer| answer.at);
-        at.zip(run.ended).is_some_and(|(at, ended)| at >= ended)
-    });
+    let answered = mine().any(|one| one.status == DecisionStatus::Answered && one.told.is_none());
     if open {
         Stage::Waiting(agent.clone())
     } else if run.outcome != Some(Outcome::Succeeded) || answered {

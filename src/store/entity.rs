@@ -128,6 +128,7 @@ impl Entity for Decision {
         Map("answers"),
         Scalar("answer"),
         Map("remembers"),
+        Scalar("told"),
         Scalar("created"),
     ];
 

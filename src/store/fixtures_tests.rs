@@ -79,6 +79,8 @@ fn samples() -> Vec<(&'static str, Record)> {
     let mut remembering = decision.clone();
     remembering["answers"]["src/dates.sh"] = json!({"key": "remembered", "text": "both lines", "by": "Ada",
         "at": 1_795_000_000_000_u64, "like": id(10)});
+    let mut told = decision.clone();
+    told["told"] = json!(2);
     remembering["remembers"] = json!({"3f786850e387550fdab836ed7e6dc881de23001b": "both lines"});
     let merge = json!({"id": id(5), "target": "refs/heads/main", "target_tip": oid("f"), "status": "landed",
         "steps": [{"agent": id(2), "name": "parse-dates", "task": id(1), "after": [id(11)], "tip": oid("a"),
@@ -153,6 +155,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("finding-between", written::<Finding>(&between)),
         ("decision", written::<Decision>(&decision)),
         ("decision-remembering", written::<Decision>(&remembering)),
+        ("decision-told", written::<Decision>(&told)),
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("decision-gate", written::<Decision>(&asked)),

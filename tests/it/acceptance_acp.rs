@@ -14,7 +14,10 @@ use crate::harness::{Answer, Model, Sandbox, Terminal, gemini, programs};
 use crate::life::console;
 
 /// A sandbox whose default agents are the real `gemini --acp`, and talk to these scripts.
-fn with_scripts<const N: usize>(permissions: &str, scripts: [(&str, Vec<Answer>); N]) -> (Sandbox, Model) {
+pub(crate) fn with_scripts<const N: usize>(
+    permissions: &str,
+    scripts: [(&str, Vec<Answer>); N],
+) -> (Sandbox, Model) {
     let mut sandbox = Sandbox::new();
     let model = gemini::start(scripts);
     gemini::use_model(&mut sandbox, &model);

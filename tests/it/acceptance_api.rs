@@ -18,7 +18,10 @@ const BYPASS: &str = "permissions = 'bypass'";
 const KEY: &str = "sk-ant-planted-correct-horse-battery";
 
 /// A user whose default profile is the built-in program, with these lines in it.
-fn with_api<const N: usize>(scripts: [(&str, Vec<Step>); N], profile: &str) -> (Sandbox, Endpoint) {
+pub(crate) fn with_api<const N: usize>(
+    scripts: [(&str, Vec<Step>); N],
+    profile: &str,
+) -> (Sandbox, Endpoint) {
     let mut sandbox = Sandbox::new();
     let endpoint = Endpoint::start(scripts);
     for (key, value) in endpoint.env() {

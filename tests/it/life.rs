@@ -559,6 +559,7 @@ fn a_question_is_kept_for_later_when_everybody_has_gone() {
     let endpoint = Endpoint::start([("Touch the marker", script)]);
     let mut sandbox = Sandbox::new();
     use_claude(&mut sandbox, &endpoint);
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", "answer-timeout = '0s'\n");
     sandbox.ok(&["spawn", "--detach", "-m", "Touch the marker", "--name", "heron"]);
     wait_for("the first request", || (endpoint.waiting_at("begin") > 0).then_some(()));
     let mut terminal = Terminal::orchestra(&sandbox, &["attach", "heron"], 30, 100);

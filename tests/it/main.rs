@@ -16,6 +16,7 @@ mod acceptance_layouts;
 mod acceptance_troubles;
 mod agent;
 mod agent_teams;
+mod answers;
 mod apply;
 mod archive;
 mod budgets;

@@ -257,7 +257,10 @@ impl<'a> Party<'a> {
                 (agent, Ask::Permission { agent, request, allow, answer })
             }
             // Those of others are ended one by one.
-            Request::Stop { agent: None, .. } | Request::Kill { .. } | Request::Note { .. } => return,
+            Request::Stop { agent: None, .. }
+            | Request::Kill { .. }
+            | Request::Note { .. }
+            | Request::Decided { .. } => return,
         };
         let handed = self.looks.get(&agent).is_some_and(|look| look.asks.try_send(ask).is_ok());
         if !handed {

@@ -6,9 +6,11 @@ use crate::cli::editor::read_file;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
+use crate::cli::steer::{self, Told};
 use crate::cli::ui::{Align, Label, Table};
 use crate::cli::view;
 use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge, Pipeline};
+use crate::orchestrate::control::{Ask, Refusal};
 use crate::orchestrate::merge::{answer, pending_conflict};
 use crate::store::State;
 use std::path::PathBuf;
@@ -17,6 +19,9 @@ use std::path::PathBuf;
 ///
 /// Without arguments, lists the open decisions; with an id, shows one with its answers. `edit` opens your editor on
 /// the file with its conflict markers, or takes the whole new content from --file.
+///
+/// An agent that asked and still waits goes on at once; where it runs on another machine, as soon as the answer is
+/// synced there. One that does not wait any more is told by `resume`.
 ///
 /// With --porcelain each open decision has a line: id, kind, agent's id, merge's id, question.
 #[derive(Debug, clap::Args)]
@@ -63,8 +68,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
         content => content,
     };
-    let answered = answer(store, &decision.id, args.path.as_deref(), key, content.as_deref())?;
+    let mut answered = answer(store, &decision.id, args.path.as_deref(), key, content.as_deref())?;
+    let asker = asker(&state, &answered.decision)?;
+    let told = asker.as_ref().map(|agent| tell(ctx, agent, &answered.decision.id)).transpose()?;
     if args.format.json {
+        if told == Some(Told::Done) {
+            answered.decision = store.state()?.require(&answered.decision.id)?;
+        }
         json::print(ctx, "decision", &view::decision::Shown::new(&answered.decision, state.short_ids()?))?;
         return Ok(Exit::Done);
     }
@@ -78,12 +88,37 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().hint("`git orchestra run --continue` goes on with the pipeline");
     } else if answered.decision.merge.is_some() {
         ctx.ui().hint(format!("`{CONTINUE}` goes on with the merge"));
-    } else if matches!(answered.decision.kind, DecisionKind::Permission | DecisionKind::Question)
-        && let Some(agent) = answered.decision.agent.and_then(|id| state.get::<Agent>(&id).transpose()).transpose()?
-    {
-        ctx.ui().hint(format!("`git orchestra resume {}` goes on with it", agent.name));
+    } else if let (Some(agent), Some(told)) = (asker, told) {
+        let name = ctx.ui().err_painter().paint(Label::Agent, agent.name.as_str());
+        let resume = format!("`git orchestra resume {}`", agent.name);
+        match told {
+            Told::Done => ctx.ui().note(format!("{name} waited for it, was told, and goes on")),
+            Told::Idle(_) => ctx.ui().hint(format!("{resume} goes on with it")),
+            Told::Refused(_) => {
+                ctx.ui().hint(format!("{} runs and does not wait any more: {resume} tells it afterwards", agent.name));
+            }
+        }
     }
     Ok(Exit::Done)
+}
+
+/// The agent that asked, if one did.
+fn asker(state: &State, decision: &Decision) -> Result<Option<Agent>, CliError> {
+    let asks = matches!(decision.kind, DecisionKind::Permission | DecisionKind::Question);
+    let Some(id) = decision.agent.filter(|_| asks) else { return Ok(None) };
+    Ok(state.get(&id)?)
+}
+
+/// Tells whoever watches the agent that its decision was answered. The answer is recorded either way, and seen there a
+/// little later.
+fn tell(ctx: &Context, agent: &Agent, decision: &Id) -> Result<Told, CliError> {
+    match steer::tell(ctx, agent, &Ask::Decided { agent: agent.id, decision: *decision }) {
+        Err(error) => {
+            ctx.ui().warn(error.words());
+            Ok(Told::Refused(Refusal::Unknown))
+        }
+        told => told,
+    }
 }
 
 /// Whether a pipeline that is not over stands before the merge that asked.

@@ -16,7 +16,8 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Wait until agents have ended, or are in a state
 ///
-/// Without --for, until every one of them has ended and is recorded. It only looks, so agents may call this too.
+/// Without --for, until every one of them has ended and is recorded; one that waits for an answer has not (`--for
+/// waiting` returns then). It only looks, so agents may call this too.
 ///
 /// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
 /// stopped, lost); 7 the time was over; 8 there is no such agent; 9 one was stopped because a budget is used up, and

@@ -90,6 +90,11 @@ impl Desk {
         !self.inner().unwanted.contains(agent)
     }
 
+    /// Whether a program waits for an answer.
+    pub(in crate::orchestrate) fn is_asked(&self) -> bool {
+        self.inner().feeds.values().any(|feed| feed.is_asked())
+    }
+
     /// Asks the supervisor, and waits for what it says.
     pub(super) async fn ask(&self, request: Request) -> Result<(), Refusal> {
         let (reply, answer) = oneshot::channel();
@@ -160,6 +165,10 @@ impl Feed {
         *self.questions.lock().unwrap_or_else(PoisonError::into_inner) = questions;
         // With nobody looking it is kept for whoever comes.
         let _ = self.said.send(line.into());
+    }
+
+    fn is_asked(&self) -> bool {
+        !self.questions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// What is said from now on, and where things stand. Whatever the journal holds by the time that this returns is

@@ -157,6 +157,7 @@ async fn hand_on(desk: &Desk, ask: Ask) -> Answer {
         Ask::Permission { agent, request, allow, answer } => {
             Request::Permission { agent, request, allow, answer }
         }
+        Ask::Decided { agent, decision } => Request::Decided { agent, decision },
         Ask::Attach { .. } => return Answer::Refused { why: Refusal::NotUnderstood },
     };
     match desk.ask(request).await {

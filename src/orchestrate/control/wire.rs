@@ -44,6 +44,13 @@ pub enum Ask {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<String>,
     },
+    /// Look at a decision that it waits for. What was answered is read from the state, never from here.
+    Decided {
+        /// The agent.
+        agent: Id,
+        /// The decision.
+        decision: Id,
+    },
     /// Tell what it does from here on, on this connection.
     Attach {
         /// The agent.

@@ -28,8 +28,10 @@ pub struct SuperviseOptions {
     /// How long one that was asked to end may take before it is killed.
     pub grace: Duration,
     /// Whether somebody answers permission questions through [`Request::Permission`]. If not, they are recorded as
-    /// decisions and refused.
+    /// decisions.
     pub interactive: bool,
+    /// How long a program waits for the answer to a question that became a decision, before it is refused for now.
+    pub answer_timeout: Duration,
     /// Whether agents at work are forecast against each other while they work.
     pub radar: bool,
     /// Whether this process starts nothing else, so that strays which nobody recognises may be ended at the end.
@@ -105,6 +107,7 @@ impl Supervisor {
             budget: Budget::default(),
             grace: self.options.grace,
             interactive: self.options.interactive,
+            answer_timeout: self.options.answer_timeout,
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };
         let (saw, mut sightings) = mpsc::unbounded_channel();

@@ -1,11 +1,14 @@
 //! What others ask of a run that lives, and what it asks of them: messages, stops, permission questions.
 
-use super::question::{Open, Ruling, record_question};
+use super::question::{Answers, Found, Kept, Open, Ruling, find_answers, record_question, settle_question};
+use super::record::chain;
 use super::run::Live;
 use super::{Progress, Request};
 use crate::agent::PermissionReply;
+use crate::model::Id;
 use crate::orchestrate::control::{Asked, Refusal};
 use crate::process::{Child, InputError};
+use tokio::time::Instant;
 
 impl Live {
     pub(super) async fn asked(&mut self, child: &mut Child, asked: Asked) {
@@ -53,12 +56,98 @@ impl Live {
                     _ if *allow => Ruling::Allowed,
                     _ => Ruling::Refused,
                 };
-                self.reply(child, request, &open.reply(&ruling)).await;
-                self.show_questions();
-                self.tell_answer(request, &ruling).await;
+                self.rule(child, open, ruling).await;
                 Ok(())
             }
+            Request::Decided { decision, .. } => {
+                self.answers.seen = None;
+                self.look_for_answers(child).await;
+                let waits =
+                    self.open.iter().filter_map(|open| open.kept).any(|kept| kept.decision == *decision);
+                if waits || !self.decided.contains(decision) { Err(Refusal::Answered) } else { Ok(()) }
+            }
         }
+    }
+
+    /// Tells the program what was answered to a question that it waits with.
+    async fn rule(&mut self, child: &Child, open: Open, said: Ruling) {
+        let ruling = match open.kept {
+            Some(kept) => self.settle_kept(kept.decision, Some(said.clone())).await.unwrap_or(said),
+            None => said,
+        };
+        self.reply(child, &open.request, &open.reply(&ruling)).await;
+        self.show_questions();
+        self.tell_answer(&open.request, &ruling).await;
+    }
+
+    /// Writes down that the program is told the answer of a decision, and returns the answer that holds.
+    async fn settle_kept(&mut self, decision: Id, said: Option<Ruling>) -> Option<Ruling> {
+        self.decisions.retain(|one| *one != decision);
+        self.decided.push(decision);
+        let (store, run) = (self.context.store.clone(), self.plan.run);
+        let settle = move || settle_question(&store, &decision, said.as_ref(), run);
+        match tokio::task::spawn_blocking(settle).await {
+            Ok(Ok(ruling)) => ruling,
+            Ok(Err(error)) => {
+                self.notice(&format!("what was answered could not be recorded: {}", chain(&error))).await;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Looks whether what it waits for was answered elsewhere, or has waited long enough.
+    pub(super) async fn look_for_answers(&mut self, child: &Child) {
+        let waiting: Vec<Id> =
+            self.open.iter().filter_map(|open| open.kept).map(|kept| kept.decision).collect();
+        if waiting.is_empty() {
+            self.answers.look_at = None;
+            return;
+        }
+        let (store, seen) = (self.context.store.clone(), self.answers.seen.clone());
+        let looked = tokio::task::spawn_blocking(move || find_answers(&store, seen.as_ref(), &waiting)).await;
+        let mut found = Vec::new();
+        match looked {
+            Ok(Ok(looked)) => (self.answers.seen, found) = (looked.seen, looked.found),
+            Ok(Err(error)) => tracing::warn!("failed to look for answers: {}", chain(&error)),
+            Err(_) => {}
+        }
+        for (decision, found) in found {
+            let of = |open: &Open| open.kept.is_some_and(|kept| kept.decision == decision);
+            let Some(at) = self.open.iter().position(of) else { continue };
+            let open = self.open.remove(at);
+            match found {
+                Found::Ruled(ruling) => {
+                    // What holds for this question holds when it is asked again, too.
+                    self.plan.decided.insert(open.subject.clone(), ruling.clone());
+                    self.rule(child, open, ruling).await;
+                }
+                Found::Withdrawn => {
+                    self.decisions.retain(|one| *one != decision);
+                    self.put_off(child, &open, "Nobody will answer this.").await;
+                }
+            }
+        }
+        let now = Instant::now();
+        if *self.feed.askers().borrow() == 0 && !self.context.interactive {
+            let over = |open: &mut Open| open.kept.is_some_and(|kept| kept.until <= now);
+            let over: Vec<Open> = self.open.extract_if(.., over).collect();
+            for open in over {
+                let later = later(&open);
+                self.put_off(child, &open, &later).await;
+            }
+        }
+        let ends = self.open.iter().filter_map(|open| open.kept).map(|kept| kept.until.max(now));
+        self.answers.look_at =
+            ends.min().map(|end| end.min(now + Answers::POLL).max(now + Answers::POLL / 20));
+    }
+
+    /// Refuses for now, and goes on.
+    async fn put_off(&mut self, child: &Child, open: &Open, message: &str) {
+        let deny = PermissionReply::Deny { message: message.to_owned() };
+        self.reply(child, &open.request, &deny).await;
+        self.show_questions();
+        self.tell_answer(&open.request, &Ruling::Refused).await;
     }
 
     pub(super) fn show_questions(&self) {
@@ -84,29 +173,39 @@ impl Live {
         self.tell(None, Progress::Answered { agent, request, allowed, answer }).await;
     }
 
-    /// Records a question for later, and refuses for now.
-    pub(super) async fn defer(&mut self, child: &Child, open: Open) {
-        let (request, is_question) = (open.request.clone(), !open.asks.is_empty());
-        let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
-        let record = move || record_question(&store, &agent.id, &agent.name, &open);
-        let message = match tokio::task::spawn_blocking(record).await {
-            Ok(Ok((decision, question))) => {
+    /// Records a question as a decision. Its program waits for the answer as long as it may, and is refused for now
+    /// otherwise. Returns whether it waits.
+    pub(super) async fn defer(&mut self, child: &Child, mut open: Open) -> bool {
+        if open.kept.is_none() {
+            let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
+            let record = move || {
+                let recorded = record_question(&store, &agent.id, &agent.name, &open);
+                (open, recorded)
+            };
+            let Ok((asked, recorded)) = tokio::task::spawn_blocking(record).await else { return false };
+            open = asked;
+            let Ok((decision, question)) = recorded else {
+                let deny = PermissionReply::Deny { message: "This is not allowed.".to_owned() };
+                self.reply(child, &open.request, &deny).await;
+                return false;
+            };
+            if !self.decisions.contains(&decision) {
                 self.decisions.push(decision);
-                let agent = self.plan.agent.id;
-                self.tell(None, Progress::Waiting { agent, decision, question }).await;
-                let (to, will) = if is_question {
-                    ("answer this", "will be answered")
-                } else {
-                    ("allow this", "may be allowed")
-                };
-                format!(
-                    "Nobody is there to {to} right now. The question was recorded and {will} later. Do what you can \
-                     without it, say what is left, and end."
-                )
             }
-            _ => "This is not allowed.".to_owned(),
-        };
-        self.reply(child, &request, &PermissionReply::Deny { message }).await;
+            let agent = self.plan.agent.id;
+            self.tell(None, Progress::Waiting { agent, decision, question }).await;
+            open.kept = Some(Kept { decision, until: Instant::now() });
+        }
+        if self.context.answer_timeout.is_zero() {
+            let deny = PermissionReply::Deny { message: later(&open) };
+            self.reply(child, &open.request, &deny).await;
+            return false;
+        }
+        let now = Instant::now();
+        open.kept = open.kept.map(|kept| Kept { until: now + self.context.answer_timeout, ..kept });
+        self.open.push(open);
+        self.answers.look_at = Some(now + Answers::POLL / 20);
+        true
     }
 
     /// Everybody who could answer went away.
@@ -116,6 +215,19 @@ impl Live {
         }
         self.show_questions();
     }
+}
+
+/// What a program is told whose question is answered later.
+fn later(open: &Open) -> String {
+    let (to, will) = if open.asks.is_empty() {
+        ("allow this", "may be allowed")
+    } else {
+        ("answer this", "will be answered")
+    };
+    format!(
+        "Nobody is there to {to} right now. The question was recorded and {will} later. Do what you can without it, \
+         say what is left, and end."
+    )
 }
 
 /// Why what was sent did not arrive.

@@ -30,7 +30,7 @@ pub enum Progress {
         /// What.
         event: Event,
     },
-    /// A permission question was recorded as a decision, and refused for now.
+    /// A question was recorded as a decision: it waits for the answer, or was refused for now.
     Waiting {
         /// The agent.
         agent: Id,

@@ -2,13 +2,15 @@
 //! is recorded as a decision.
 
 use crate::agent::PermissionReply;
-use crate::model::{Asked, Choice, Decision, DecisionKind, DecisionStatus, Id, Name};
+use crate::model::{Answer, Asked, Choice, Decision, DecisionKind, DecisionStatus, Id, Name, ObjectId};
 use crate::orchestrate::Error;
 use crate::orchestrate::control::Question;
-use crate::store::Store;
+use crate::store::{STATE_REF, Store};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What a person said to a question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +39,31 @@ pub(super) struct Open {
     /// The same without secrets.
     pub(super) shown: Vec<Asked>,
     pub(super) subject: String,
+    /// The decision that it was recorded as, if nobody looked at it.
+    pub(super) kept: Option<Kept>,
+}
+
+/// A question that is a decision, while its program waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kept {
+    pub(super) decision: Id,
+    /// Until when it waits, as long as nobody looks.
+    pub(super) until: Instant,
+}
+
+/// Looking for answers that were given elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// When to look next, while something is kept.
+    pub(super) look_at: Option<Instant>,
+    /// The state that was looked at last.
+    pub(super) seen: Option<ObjectId>,
+}
+
+impl Answers {
+    /// How often it is looked whether the state moved. A `decide` of this machine says so at the socket; what comes
+    /// with a fetch does not.
+    pub(super) const POLL: Duration = Duration::from_secs(2);
 }
 
 impl Open {
@@ -71,7 +98,10 @@ impl Open {
                 question: format!("{agent} wants to use {}: {}", self.tool, self.summary),
                 detail: String::new(),
                 choices: vec![
-                    choice("allow".to_owned(), "let it do this when it is resumed"),
+                    choice(
+                        "allow".to_owned(),
+                        "let it do this: at once if it still waits, otherwise when it is resumed",
+                    ),
                     choice("deny".to_owned(), "refuse it for good"),
                 ],
             };
@@ -103,6 +133,40 @@ impl Open {
         }
         let question = format!("{agent} asks: {}", self.summary);
         Unasked { kind: DecisionKind::Question, question, detail: detail.trim_end().to_owned(), choices }
+    }
+}
+
+impl Ruling {
+    /// What was answered to an agent's question, if it was one and was answered.
+    pub(in crate::orchestrate) fn of(decision: &Decision) -> Option<Self> {
+        if decision.status != DecisionStatus::Answered {
+            return None;
+        }
+        let given = decision.answer.as_ref()?;
+        match (decision.kind, &given.key, &given.text) {
+            (DecisionKind::Question, key, Some(text)) if key == Choice::ANSWER => {
+                Some(Self::Answered(text.clone()))
+            }
+            (DecisionKind::Question, key, text) => {
+                // The number of an option: the program is told its words.
+                let chosen = decision.choices.iter().find(|choice| choice.key == *key);
+                let label = chosen.map_or(key.as_str(), |choice| &choice.label);
+                let more = text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+                Some(Self::Answered(format!("{label}{more}")))
+            }
+            (DecisionKind::Permission, key, _) if key == "allow" => Some(Self::Allowed),
+            (DecisionKind::Permission, ..) => Some(Self::Refused),
+            _ => None,
+        }
+    }
+
+    /// The same as an answer in the record: the choice's key, and the words that go with it.
+    fn key(&self) -> (&'static str, Option<String>) {
+        match self {
+            Self::Allowed => ("allow", None),
+            Self::Refused => ("deny", None),
+            Self::Answered(text) => (Choice::ANSWER, Some(text.clone())),
+        }
     }
 }
 
@@ -151,4 +215,71 @@ pub(super) fn record_question(
         Ok(fresh)
     })?;
     Ok((committed.value, question))
+}
+
+/// What became of a question that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was answered.
+    Ruled(Ruling),
+    /// Nobody needs the answer any more.
+    Withdrawn,
+}
+
+/// What a look for answers found.
+pub(super) struct Looked {
+    /// Where the state was.
+    pub(super) seen: Option<ObjectId>,
+    /// The decisions that are not open any more.
+    pub(super) found: Vec<(Id, Found)>,
+}
+
+/// What was answered to those of `waiting`, unless the state is still at `seen`; and where it is now.
+pub(super) fn find_answers(store: &Store, seen: Option<&ObjectId>, waiting: &[Id]) -> Result<Looked, Error> {
+    let tip = store.repo().find_ref(STATE_REF)?;
+    if tip.as_ref() == seen {
+        return Ok(Looked { seen: tip, found: Vec::new() });
+    }
+    let state = store.state()?;
+    let mut found = Vec::new();
+    for id in waiting {
+        let Some(decision) = state.get::<Decision>(id)? else { continue };
+        if decision.status == DecisionStatus::Withdrawn {
+            found.push((*id, Found::Withdrawn));
+        } else if let Some(ruling) = Ruling::of(&decision) {
+            found.push((*id, Found::Ruled(ruling)));
+        }
+    }
+    Ok(Looked { seen: state.commit().cloned(), found })
+}
+
+/// Notes that a run's program is told what was answered; `said` is what somebody who looked at it answered just now.
+/// Returns the answer that holds: whoever was first.
+pub(super) fn settle_question(
+    store: &Store,
+    decision: &Id,
+    said: Option<&Ruling>,
+    run: u32,
+) -> Result<Option<Ruling>, Error> {
+    let by = store.author().to_string();
+    let settled = store.transact(|transaction| {
+        let Some(mut decision) = transaction.get::<Decision>(decision)? else { return Ok(said.cloned()) };
+        if let (DecisionStatus::Open, Some(said)) = (decision.status, said) {
+            let (key, text) = said.key();
+            if decision.choices.iter().any(|choice| choice.key == key) {
+                let at = transaction.now();
+                decision.answer = Some(Answer { key: key.to_owned(), text, by: by.clone(), at, like: None });
+                decision.status = DecisionStatus::Answered;
+            } else {
+                // Not to answer is none of the answers.
+                decision.status = DecisionStatus::Withdrawn;
+            }
+        }
+        let ruling = Ruling::of(&decision).or_else(|| said.cloned());
+        decision.told = Some(run);
+        transaction.put(&decision)?;
+        transaction.describe(format!("decision {}: its agent was told", &decision.id.as_str()[..6]));
+        Ok::<_, Error>(ruling)
+    })?;
+    Ok(settled.value)
 }

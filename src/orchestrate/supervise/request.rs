@@ -42,6 +42,13 @@ pub enum Request {
         /// What is answered, if it asks something.
         answer: Option<String>,
     },
+    /// Look at a decision that it waits for: it was answered.
+    Decided {
+        /// The agent.
+        agent: Id,
+        /// The decision.
+        decision: Id,
+    },
     /// Write down, and show, what was noticed of it.
     Note {
         /// The agent.
@@ -59,6 +66,7 @@ impl Request {
             Self::Message { agent, .. }
             | Self::Interrupt { agent }
             | Self::Permission { agent, .. }
+            | Self::Decided { agent, .. }
             | Self::Note { agent, .. } => Some(agent),
         }
     }

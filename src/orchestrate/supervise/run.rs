@@ -3,7 +3,7 @@
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
 use super::outcome::{for_want_of_memory, outcome};
-use super::question::{Open, permission_subject};
+use super::question::{Answers, Open, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
@@ -43,6 +43,7 @@ pub(super) struct RunContext {
     pub(super) budget: Budget,
     pub(super) grace: Duration,
     pub(super) interactive: bool,
+    pub(super) answer_timeout: Duration,
     /// What the main checkout looked like when somebody looked last.
     pub(super) seen: Arc<Mutex<Option<Fingerprint>>>,
 }
@@ -120,9 +121,14 @@ pub(super) struct Live {
     pub(super) full: u32,
     /// Since when it says that it is done.
     pub(super) done_since: Option<Instant>,
-    /// Permission questions that a person looks at right now.
+    /// Questions that its program waits for the answers to.
     pub(super) open: Vec<Open>,
+    /// Where answers from elsewhere are looked for.
+    pub(super) answers: Answers,
+    /// Questions that wait for a person.
     pub(super) decisions: Vec<Id>,
+    /// Decisions whose answer its program was told.
+    pub(super) decided: Vec<Id>,
     pub(super) outcome: Option<Outcome>,
 }
 
@@ -156,7 +162,9 @@ impl Live {
             full: 0,
             done_since: None,
             open: Vec::new(),
+            answers: Answers::default(),
             decisions: Vec::new(),
+            decided: Vec::new(),
             outcome: None,
         }
     }
@@ -195,6 +203,10 @@ impl Live {
         if !self.journal.has_begun() {
             self.journal.begin(journal::Writer::create(&self.context.repo, &plan.agent.id, plan.run)?);
         }
+        // What an earlier process of this run asked nobody waits for any more.
+        self.open.clear();
+        self.show_questions();
+        let plan = &mut self.plan;
         // Before the process: what a kill of ours leaves running is found by its mark.
         plan.lease.started(None, self.started)?;
         let launch = plan.adapter.launch(&plan.launch);
@@ -280,6 +292,7 @@ impl Live {
                         self.defer_all(&child).await;
                     }
                 }
+                () = due(self.answers.look_at) => self.look_for_answers(&child).await,
                 () = due(self.meter.look_at) => {
                     self.look().await;
                     self.measure(&mut child).await;
@@ -407,7 +420,7 @@ impl Live {
         {
             let subject = permission_subject(&tool, &input);
             let (summary, shown) = (summary.clone(), shown.clone());
-            let open = Open { request, tool, summary, input, asks, shown, subject };
+            let open = Open { request, tool, summary, input, asks, shown, subject, kept: None };
             if let Some(ruling) = self.plan.decided.get(&open.subject).cloned() {
                 self.reply(child, &open.request, &open.reply(&ruling)).await;
                 answered = Some((open.request, ruling));
@@ -415,7 +428,7 @@ impl Live {
                 self.open.push(open);
                 opened = true;
             } else {
-                self.defer(child, open).await;
+                opened = self.defer(child, open).await;
             }
         }
         let agent = self.plan.agent.id;

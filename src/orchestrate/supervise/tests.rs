@@ -105,6 +105,7 @@ struct Stage {
     store: Store,
     jobs: usize,
     interactive: bool,
+    answer_timeout: Duration,
 }
 
 impl Stage {
@@ -113,7 +114,7 @@ impl Stage {
         let repo = sandbox.open();
         let author = repo.identity();
         let store = Store::open(repo, Arc::new(SystemClock), author);
-        Self { sandbox, store, jobs: 4, interactive: false }
+        Self { sandbox, store, jobs: 4, interactive: false, answer_timeout: Duration::ZERO }
     }
 
     fn repo(&self) -> &Repository {
@@ -173,6 +174,7 @@ impl Stage {
             memory_floor: 0,
             grace: Duration::from_millis(500),
             interactive: self.interactive,
+            answer_timeout: self.answer_timeout,
             radar: false,
             sweep: false,
         };

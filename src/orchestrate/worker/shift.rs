@@ -9,7 +9,7 @@ use crate::orchestrate::claim::{Claimed, Terms, View};
 use crate::orchestrate::control::Desk;
 use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
-use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn};
+use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn, sync};
 use crate::store::Store;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 const TICK: Duration = Duration::from_millis(100);
 /// The first and the longest wait for new tasks.
 const IDLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// How often answers are looked for on the remote while an agent waits for one.
+const ANSWERS: Duration = Duration::from_secs(5);
 /// How often the remote may fail in a row before a worker that is to end by itself gives up.
 const FAILURES: u32 = 3;
 /// The longest name that is made out of a title.
@@ -46,6 +48,8 @@ pub(super) struct Shift {
     pub(super) unsynced: bool,
     pub(super) synced: Option<Instant>,
     heard: Instant,
+    /// When answers were looked for last, while an agent waits for one.
+    asked_at: Option<Instant>,
     claim_at: Instant,
     /// Why nothing is claimed, if a budget is used up; said once.
     used_up: Option<String>,
@@ -87,6 +91,7 @@ impl Shift {
             unsynced: true,
             synced: None,
             heard: now,
+            asked_at: None,
             claim_at: now,
             used_up: None,
             idle: IDLE.0,
@@ -141,12 +146,32 @@ impl Shift {
             }
             self.wait();
             self.say_all();
+            self.carry_questions();
             self.sync_if_due(false);
             if self.heard.elapsed() >= self.worker.ttl / 4 {
                 self.beat();
             }
         }
         Ok(())
+    }
+
+    /// What an agent asks goes to the remote at once; answers are looked for as long as one waits.
+    fn carry_questions(&mut self) {
+        let asked = self.desk.is_asked();
+        if !asked {
+            self.asked_at = None;
+            return;
+        }
+        match (self.asked_at, self.worker.queue.remote()) {
+            (None, _) => self.unsynced = true,
+            (Some(at), Some(remote)) if at.elapsed() >= ANSWERS => {
+                if let Err(error) = sync::sync(&self.store, remote) {
+                    self.say(None, format!("failed to {}; trying again", chain(&error)));
+                }
+            }
+            (Some(_), _) => return,
+        }
+        self.asked_at = Some(Instant::now());
     }
 
     /// Claims and starts; `None` if the remote did not say what there is, or nothing may be claimed now.

@@ -127,7 +127,11 @@ impl Live {
                 let program = "command".to_owned();
                 self.enter(Actor { id: *agent, name: name.to_string(), program });
             }
-            Progress::Answered { .. } => {}
+            Progress::Answered { agent, .. } => {
+                if let Some(row) = self.row(agent) {
+                    row.asks(None);
+                }
+            }
             Progress::Started { agent, pid, .. } => {
                 let (now, pid) = (self.clock.now(), *pid);
                 if let Some(row) = self.row(agent) {
@@ -140,7 +144,7 @@ impl Live {
             }
             Progress::Waiting { agent, decision, question } => {
                 if let Some(row) = self.row(agent) {
-                    row.asks(*decision);
+                    row.asks(Some(*decision));
                 }
                 let id = &decision.as_str()[..6];
                 let text = format!("decision {id}: {}", sanitise_line(question));

@@ -88,8 +88,8 @@ impl Row {
     }
 
     /// What is asked of a person as a decision.
-    pub(super) const fn asks(&mut self, decision: Id) {
-        self.asking = Some(decision);
+    pub(super) const fn asks(&mut self, decision: Option<Id>) {
+        self.asking = decision;
     }
 
     /// Its run is over.
@@ -320,7 +320,7 @@ mod tests {
             line(&row, 16_000),
             " ⠸ heron                 running  Bash cargo test --wor…  40/s  123k  $0.10 15s"
         );
-        row.asks(Id::from_random(3));
+        row.asks(Some(Id::from_random(3)));
         assert!(line(&row, 16_000).starts_with(" ? heron                 waiting  decision "));
         let failed = Outcome::Failed { reason: "exit 1".to_owned() };
         row.ended(Some(failed), "exit 1".to_owned(), row.usage, Timestamp(62_000));
@@ -334,7 +334,7 @@ mod tests {
         let queued = Row::new(0, "queued".to_owned(), "claude".to_owned());
         let working = running("working");
         let mut asking = running("asking");
-        asking.asks(Id::from_random(3));
+        asking.asks(Some(Id::from_random(3)));
         let ended = |outcome| {
             let mut row = running("over");
             row.ended(Some(outcome), String::new(), Usage::default(), now);

@@ -32,6 +32,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             memory_floor: 0,
             grace,
             interactive: false,
+            answer_timeout: Duration::ZERO,
             radar: false,
             sweep: false,
         };

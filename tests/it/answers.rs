@@ -1,0 +1,215 @@
+//! What an agent asks when nobody looks is a decision, and its program waits: an answer from another terminal or another
+//! clone reaches it where it stands.
+
+use git_orchestra::model::Outcome;
+use serde_json::{Value, json};
+
+use crate::acceptance_acp;
+use crate::acceptance_api;
+use crate::acceptance_codex::{configure, outcome, the_agent};
+use crate::claims::{machine, remote, task};
+use crate::harness::programs::use_claude;
+use crate::harness::sandbox::wait_for;
+use crate::harness::{Answer, Endpoint, Sandbox, Step, Terminal};
+use crate::worker::Running;
+
+fn touches_the_marker() -> Vec<Step> {
+    vec![Step::bash("sh -c 'date >marker'"), Step::say("Finished.")]
+}
+
+/// A user of the real Claude Code, with an agent that waits with its question.
+fn waiting(script: Vec<Step>) -> (Sandbox, Endpoint, String) {
+    let endpoint = Endpoint::start([("Do the work", script)]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&sandbox);
+    (sandbox, endpoint, id)
+}
+
+/// The id of the decision that waits, once there is one.
+fn decision(sandbox: &Sandbox) -> String {
+    wait_for("a decision", || sandbox.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned))
+}
+
+fn state(sandbox: &Sandbox) -> String {
+    sandbox.json(&["status", "--all"])["data"][0]["state"].as_str().unwrap().to_owned()
+}
+
+fn has_marker(sandbox: &Sandbox) -> bool {
+    sandbox.try_git_in(sandbox.repo(), &["cat-file", "-e", "orchestra/heron:marker"], b"").code == 0
+}
+
+/// What the model was told last.
+fn told(endpoint: &Endpoint) -> String {
+    let messages = endpoint.seen().pop().unwrap().body["messages"].clone();
+    messages.as_array().unwrap().last().unwrap().to_string()
+}
+
+/// Its first run went on to its end, and the decision says so.
+fn went_on(sandbox: &Sandbox, id: &str) {
+    let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "60s"]);
+    assert_eq!(waited.code, 0, "{waited}\n{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(outcome(sandbox, "heron"), Outcome::Succeeded);
+    assert_eq!(the_agent(sandbox, "heron").runs.len(), 1, "no other run was needed");
+    assert_eq!(sandbox.json(&["show", id])["data"]["told"], json!(1));
+    assert_eq!(sandbox.json(&["decide"])["data"], Value::Array(Vec::new()));
+    sandbox.assert_sound();
+}
+
+#[test]
+fn what_claude_may_do_is_decided_from_another_terminal() {
+    let (sandbox, endpoint, id) = waiting(touches_the_marker());
+    assert_eq!(state(&sandbox), "waiting");
+    let decided = sandbox.orchestra(&["decide", &id, "allow"]);
+    assert!(
+        decided.code == 0 && decided.stderr.contains("heron waited for it, was told, and goes on"),
+        "{decided}"
+    );
+    went_on(&sandbox, &id);
+    assert!(has_marker(&sandbox) && !told(&endpoint).contains("is_error\":true"), "{}", told(&endpoint));
+    // What it was told is not told again.
+    sandbox.ok(&["resume", "heron", "-m", "Say what you did"]);
+    let asked = endpoint.seen().pop().unwrap().body["messages"].to_string();
+    assert!(asked.contains("Say what you did") && !asked.contains("A person answered"), "{asked}");
+}
+
+#[test]
+fn what_claude_may_not_do_is_decided_from_another_terminal() {
+    let (sandbox, endpoint, id) = waiting(touches_the_marker());
+    sandbox.ok(&["decide", &id, "deny"]);
+    went_on(&sandbox, &id);
+    assert!(
+        !has_marker(&sandbox) && told(&endpoint).contains("A person refused this."),
+        "{}",
+        told(&endpoint)
+    );
+}
+
+#[test]
+fn what_claude_asks_is_answered_from_another_terminal() {
+    let options =
+        json!([{"label": "red", "description": "as the old one"}, {"label": "blue", "description": "calm"}]);
+    let question = json!({"questions": [
+        {"question": "Which colour?", "header": "Colour", "multiSelect": false, "options": options},
+    ]});
+    let (sandbox, endpoint, id) =
+        waiting(vec![Step::call("AskUserQuestion", question), Step::say("Painted.")]);
+    let shown = sandbox.json(&["decide", &id, "2"]);
+    assert_eq!(
+        (&shown["data"]["status"], &shown["data"]["told"]),
+        (&json!("answered"), &json!(1)),
+        "{shown}"
+    );
+    went_on(&sandbox, &id);
+    assert!(told(&endpoint).contains("blue"), "{}", told(&endpoint));
+}
+
+#[test]
+fn an_answer_of_another_clone_comes_with_a_sync() {
+    let remote = remote();
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
+    let (mut ada, bob) = (machine(&remote), machine(&remote));
+    use_claude(&mut ada, &endpoint);
+    ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&ada);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    let decided = bob.orchestra(&["decide", &id, "allow"]);
+    assert!(decided.code == 0 && !decided.stderr.contains("was told"), "{decided}");
+    bob.ok(&["sync"]);
+    assert_eq!(state(&ada), "waiting");
+    ada.ok(&["sync"]);
+    went_on(&ada, &id);
+    assert!(has_marker(&ada));
+}
+
+#[test]
+fn a_worker_brings_its_questions_to_the_remote_and_fetches_the_answers() {
+    let remote = remote();
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
+    let (mut ada, bob) = (machine(&remote), machine(&remote));
+    use_claude(&mut ada, &endpoint);
+    let of = task(&bob, "Do the work");
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    let worker = Running::start(&ada, &["--once"]);
+    let id = wait_for("the question", || {
+        bob.ok(&["sync"]);
+        bob.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned)
+    });
+    bob.ok(&["decide", &id, "allow"]);
+    bob.ok(&["sync"]);
+    let ended = worker.end();
+    assert_eq!(ended.code, 0, "{ended}");
+    bob.ok(&["sync"]);
+    let result = bob.json(&["task", "show", &of])["data"]["result"].to_string();
+    assert!(result.contains("done on"), "{result}");
+    assert_eq!(bob.json(&["show", &id])["data"]["told"], json!(1));
+}
+
+#[test]
+fn whoever_attaches_to_one_that_waits_answers_it_there() {
+    let (sandbox, _endpoint, id) = waiting(touches_the_marker());
+    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "heron"], 30, 100);
+    terminal.wait_for("let it use Bash? y/n");
+    terminal.type_in("y\r");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    went_on(&sandbox, &id);
+    let shown = sandbox.json(&["show", &id]);
+    assert_eq!(
+        (&shown["data"]["status"], &shown["data"]["answer"]["key"]),
+        (&json!("answered"), &json!("allow"))
+    );
+    assert!(has_marker(&sandbox));
+}
+
+#[test]
+fn one_that_waited_long_enough_goes_on_without() {
+    let endpoint =
+        Endpoint::start([("Do the work", touches_the_marker()), ("once more", touches_the_marker())]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    configure(&sandbox, "answer-timeout = '1s'\n");
+    // Also where somebody waits for its end.
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Do the work", "--name", "heron"]);
+    assert_eq!(spawned.code, 3, "{spawned}");
+    assert!(!has_marker(&sandbox) && told(&endpoint).contains("Nobody is there"), "{}", told(&endpoint));
+    let id = decision(&sandbox);
+    let decided = sandbox.orchestra(&["decide", &id, "allow"]);
+    assert!(decided.stderr.contains("`git orchestra resume heron` goes on with it"), "{decided}");
+    sandbox.ok(&["resume", "heron", "-m", "Do it once more"]);
+    assert!(has_marker(&sandbox));
+    assert_eq!(sandbox.json(&["show", &id])["data"]["told"], json!(2), "its next run was told");
+}
+
+#[test]
+fn one_that_is_stopped_while_it_waits_leaves_its_question() {
+    let (sandbox, _endpoint, id) = waiting(touches_the_marker());
+    sandbox.ok(&["stop", "heron", "--wait"]);
+    assert_eq!(decision(&sandbox), id);
+    let decided = sandbox.orchestra(&["decide", &id, "allow"]);
+    assert!(decided.stderr.contains("`git orchestra resume heron` goes on with it"), "{decided}");
+}
+
+#[test]
+fn the_built_in_program_waits_for_its_answer() {
+    let script = vec![Step::bash("touch marker"), Step::say("Touched.")];
+    let (sandbox, _endpoint) = acceptance_api::with_api([("Do the work", script)], "");
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&sandbox);
+    sandbox.ok(&["decide", &id, "allow"]);
+    went_on(&sandbox, &id);
+    assert!(has_marker(&sandbox));
+}
+
+#[test]
+fn an_agent_behind_the_protocol_waits_for_its_answer() {
+    let work = vec![Answer::run("curl --version > /dev/null; touch marker"), Answer::say("Touched.")];
+    let (sandbox, _model) = acceptance_acp::with_scripts("accept-edits", [("work", work)]);
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work [script:work]", "--name", "heron"]);
+    let id = decision(&sandbox);
+    sandbox.ok(&["decide", &id, "allow"]);
+    went_on(&sandbox, &id);
+    assert!(has_marker(&sandbox));
+}
