@@ -1,5 +1,6 @@
 //! Long-lived children that are watched line by line and ended to their last descendant.
 
+use super::badge::Mark;
 use super::command::{Command, CommandError};
 use super::identity::Identity;
 use super::lines::{Line, LineSplitter};
@@ -28,7 +29,8 @@ pub struct ChildOptions {
     pub error_line_limit: usize,
     /// What lines that wait for their reader may cost, over all children that share the budget.
     pub budget: Budget,
-    /// A variable that is added to the child's environment, by which its descendants are recognised.
+    /// A variable that is added to the child's environment, by which its descendants are recognised. Where the system
+    /// can, they are by what follows from it too, so that they may clear their environment.
     pub mark: Option<(String, String)>,
     /// Whether it gets a pipe to read from; otherwise its input is `/dev/null`.
     pub streaming: bool,
@@ -142,7 +144,8 @@ impl Command {
     ///
     /// Input bytes that were set are ignored: a streaming child is written to by [`Child::write`].
     pub fn start(&self, options: &ChildOptions) -> Result<Child, CommandError> {
-        let mut command = self.detached()?;
+        let mark = options.mark.as_ref().map(|(key, value)| Mark::new(&format!("{key}={value}")));
+        let mut command = self.detached(mark.as_ref().map(Mark::badge))?;
         command.stdin(if options.streaming {
             std::process::Stdio::piped()
         } else {
@@ -159,7 +162,6 @@ impl Command {
         // A child that was just started and not waited for has a number, and is at least a zombie.
         let pid = child.id().unwrap_or_default();
         let identity = Identity::of(pid).unwrap_or(Identity { pid, ..Identity::default() });
-        let mark = options.mark.as_ref().map(|(key, value)| format!("{key}={value}").into_bytes());
         let (sender, events) = mpsc::channel(16);
         let (ask, asked) = watch::channel(Ask::Run);
         let (ending, ended) = watch::channel(false);
@@ -384,14 +386,14 @@ impl Driver {
     }
 
     /// Who is left of the tree. Nobody only if that holds a moment later too: one that is just starting a program
-    /// cannot be recognised. When we are ending them, everybody is asked.
+    /// cannot be recognised. Then everybody is asked.
     async fn living(&mut self) -> Vec<u32> {
         let living = self.tree.living();
         if !living.is_empty() {
             return living;
         }
         sleep(Self::MOMENT).await;
-        if self.sent.is_some() { self.tree.scan() } else { self.tree.living() }
+        self.tree.scan()
     }
 
     /// Climbs to `ask`, or repeats the signal of the rung we stand on.

@@ -2,6 +2,7 @@
 //!
 //! Long-lived ones that are watched line by line are `super::child`'s.
 
+use super::badge::Badge;
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -237,7 +238,9 @@ impl Command {
     }
 
     /// The same for tokio, away from our terminal: in a session of its own, so that not even `/dev/tty` leads to it.
-    pub(super) fn detached(&self) -> Result<tokio::process::Command, CommandError> {
+    ///
+    /// Where the system can, it has `badge` as well: all that descends from it has, whatever it does to its environment.
+    pub(super) fn detached(&self, badge: Option<Badge>) -> Result<tokio::process::Command, CommandError> {
         let Some(setsid) = SETSID.iter().map(Path::new).find(|path| path.exists()) else {
             let mut command = tokio::process::Command::from(self.prepared());
             command.process_group(0);
@@ -249,7 +252,11 @@ impl Command {
             source: std::io::ErrorKind::NotFound.into(),
         };
         let program = self.find_program().ok_or_else(missing)?;
-        Ok(tokio::process::Command::from(self.by_way_of(setsid, Vec::new(), &program).prepared()))
+        let mut command = self.by_way_of(setsid, Vec::new(), &program);
+        if let Some((giver, words)) = badge.and_then(Badge::giver) {
+            command = command.by_way_of(giver, words, setsid);
+        }
+        Ok(tokio::process::Command::from(command.prepared()))
     }
 
     /// The program's file, looked for in the `PATH` of its own environment.

@@ -3,6 +3,7 @@
 //! Every child starts from an explicit environment; nothing here knows git, agents or the state.
 
 mod apart;
+mod badge;
 mod child;
 mod clock;
 mod command;

@@ -3,7 +3,7 @@
 //!
 //! On Linux this process is a child subreaper, so that whatever loses its parent below it becomes its own child
 //! instead of init's. An adopted process is recognised by its group or session, or by the mark that its
-//! environment inherited. Elsewhere the child's process group is all that is known.
+//! environment, or its badge, inherited (see `badge`). Elsewhere the child's process group is all that is known.
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -73,6 +73,7 @@ fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use super::super::badge::Mark;
     use super::super::identity::Identity;
     use super::{Signal, end_all, signal_group, signal_pid};
     use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -160,16 +161,38 @@ mod linux {
             .collect()
     }
 
+    /// Everybody of whom `is_ours` holds. One that forks and is gone before it was asked has left somebody with a new
+    /// number: nobody is nobody only when no new number was given out from one look to the next.
+    fn all_of(mut is_ours: impl FnMut(u32) -> bool) -> Vec<u32> {
+        /// More looks than that only a machine needs that starts processes all the time.
+        const LOOKS: usize = 500;
+        let mut asked = BTreeSet::new();
+        for _ in 0..LOOKS {
+            let new: Vec<u32> = all_pids().into_iter().filter(|&pid| asked.insert(pid)).collect();
+            if new.is_empty() {
+                break;
+            }
+            let ours: Vec<u32> = new.into_iter().filter(|&pid| is_ours(pid)).collect();
+            if !ours.is_empty() {
+                return ours;
+            }
+        }
+        Vec::new()
+    }
+
     /// Waits for a process that is just starting a program: it has no environment to be recognised by, and on a busy
     /// machine that can last longer than any pause between two looks.
-    fn has_mark(pid: u32, mark: &[u8]) -> bool {
+    fn has_mark(pid: u32, mark: &Mark) -> bool {
+        if mark.badge().is_worn_by(pid) {
+            return true;
+        }
         let path = format!("/proc/{pid}/environ");
         let limit = Instant::now() + Duration::from_secs(1);
         let mut before = stat(pid);
         loop {
             let Ok(environ) = fs::read(&path) else { return false };
             if !environ.is_empty() {
-                return environ.split(|&b| b == 0).any(|variable| variable == mark);
+                return environ.split(|&b| b == 0).any(|variable| variable == mark.variable());
             }
             // Empty counts only if it ran one and the same program all the while.
             let (Some(first), Some(then)) = (before, stat(pid)) else { return false };
@@ -198,8 +221,8 @@ mod linux {
     #[derive(Debug)]
     pub(in super::super) struct Tree {
         root: u32,
-        /// `KEY=VALUE` in the environment of the child, and of whatever did not clear its own.
-        mark: Option<Vec<u8>>,
+        /// What the child has, and whatever descends from it and did not take it off.
+        mark: Option<Mark>,
         /// Who was seen to belong, by number and start time; also the sessions and groups they lead.
         seen: BTreeMap<u32, u64>,
         root_is_gone: bool,
@@ -211,7 +234,7 @@ mod linux {
             is_subreaper();
         }
 
-        pub(in super::super) fn new(root: &Identity, mark: Option<Vec<u8>>) -> Self {
+        pub(in super::super) fn new(root: &Identity, mark: Option<Mark>) -> Self {
             Self { root: root.pid, mark, seen: [(root.pid, root.started)].into(), root_is_gone: false }
         }
 
@@ -228,11 +251,16 @@ mod linux {
             self.living_among(children(std::process::id()))
         }
 
-        /// The same, slower, and not easily wrong: asks every process of the machine for its parent.
+        /// The same, slower, and not easily wrong: asks every process of the machine for its parent and its badge.
         pub(in super::super) fn scan(&mut self) -> Vec<u32> {
             let own = std::process::id();
-            let ours = |pid: &u32| stat(*pid).is_some_and(|stat| stat.parent == own);
-            self.living_among(all_pids().into_iter().filter(ours).collect())
+            let badge = self.mark.as_ref().map(Mark::badge);
+            let living = all_of(|pid| {
+                let may_be = stat(pid).is_some_and(|stat| stat.parent == own)
+                    || badge.is_some_and(|badge| badge.is_worn_by(pid));
+                may_be && !self.living_among(vec![pid]).is_empty()
+            });
+            self.living_among(living)
         }
 
         fn living_among(&mut self, candidates: Vec<u32>) -> Vec<u32> {
@@ -286,15 +314,18 @@ mod linux {
     }
 
     /// Ends what is left of a child of a process that died: `root` itself, what descends from it, and whatever
-    /// carries `mark` (`KEY=VALUE`) in its environment. Blocks at most `grace` and two seconds. Returns how many
+    /// carries `mark` (`KEY=VALUE`) in its environment, or the badge that follows from it. Blocks at most `grace` and two seconds. Returns how many
     /// there were.
     pub fn end_orphans(root: Option<&Identity>, mark: &str, grace: Duration) -> usize {
         let own = std::process::id();
+        let mark = Mark::new(mark);
         end_all(grace, || {
             let mut living = BTreeSet::new();
             let mut queue: Vec<u32> =
                 root.filter(|root| root.is_alive()).map(|root| root.pid).into_iter().collect();
-            queue.extend(all_pids().into_iter().filter(|&pid| has_mark(pid, mark.as_bytes())));
+            let is_ours =
+                |pid| stat(pid).is_some_and(|stat| !stat.is_zombie()) && pid != own && has_mark(pid, &mark);
+            queue.extend(all_of(is_ours));
             while let Some(pid) = queue.pop() {
                 if pid != own && stat(pid).is_some_and(|stat| !stat.is_zombie()) && living.insert(pid) {
                     queue.extend(children(pid));
@@ -356,7 +387,7 @@ mod linux {
             let limit = Instant::now() + Duration::from_secs(20);
             while looks < 3000 && Instant::now() < limit {
                 for child in children(shell.id()) {
-                    let recognised = has_mark(child, b"MARK_OF_A_TEST=1");
+                    let recognised = has_mark(child, &Mark::new("MARK_OF_A_TEST=1"));
                     let Some(after) = stat(child) else { continue };
                     if after.parent == shell.id() && !after.is_zombie() && after.flags & 0x4 == 0 {
                         looks += 1;
@@ -388,7 +419,7 @@ mod portable {
     impl Tree {
         pub(in super::super) const fn prepare() {}
 
-        pub(in super::super) fn new(root: &Identity, _mark: Option<Vec<u8>>) -> Self {
+        pub(in super::super) fn new(root: &Identity, _mark: Option<super::super::badge::Mark>) -> Self {
             Self { root: root.pid }
         }
 
