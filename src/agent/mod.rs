@@ -39,7 +39,7 @@ pub use codex::{Codex, CodexDecoder};
 pub use command::Command;
 pub use error::AgentError;
 pub use gemini::{Gemini, GeminiDecoder};
-pub use redact::Redactor;
+pub use redact::{Found, Redactor};
 pub use refusal::limit_words;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};

@@ -1,29 +1,40 @@
 //! Secrets out of everything that is stored: values that are known, and tokens that are known by their shape.
 //!
-//! Works on decoded strings, before they are written anywhere. A text without secrets is scanned twice and
-//! borrowed. Removing too much is a nuisance, too little a leak: in doubt it removes.
+//! Works on decoded strings, before they are written anywhere, and looks through one more layer of encoding in them
+//! (`decoded`). A text without secrets is borrowed. Removing too much is a nuisance, too little a leak: in doubt it
+//! removes.
 
+mod decoded;
 mod families;
+mod finder;
+mod shape;
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use families::{FAMILIES, Family};
-use regex::Regex;
+use finder::{FINDER, Span};
 use std::borrow::Cow;
 
 /// Known values shorter than this are words (`true`, `main`), not secrets.
 const MIN_KNOWN: usize = 8;
 
-/// Replaces secrets in texts with `[redacted:family]`. Building one compiles its patterns: make it once a process
-/// and share it.
+/// Something in a text that looks like a secret, or is a known one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found<'r> {
+    /// Its family, or the name of the known value.
+    pub family: &'r str,
+    /// Where it begins.
+    pub start: usize,
+    /// Where it ends.
+    pub end: usize,
+    /// Whether only what stands around it says so: `password=…`.
+    pub guess: bool,
+}
+
+/// Replaces secrets in texts with `[redacted:family]`. Make it once a process and share it.
 #[derive(Debug)]
 pub struct Redactor {
     known: Option<AhoCorasick>,
     /// The name of each pattern of `known`.
     names: Vec<String>,
-    starts: AhoCorasick,
-    /// The family of each pattern of `starts`, and its expression.
-    families: Vec<(&'static Family, Regex)>,
-    of_start: Vec<usize>,
 }
 
 impl Redactor {
@@ -48,108 +59,65 @@ impl Redactor {
             let kind = MatchKind::LeftmostLongest;
             AhoCorasick::builder().match_kind(kind).build(&patterns).expect("a few values fit an automaton")
         });
-        let (starts, of_start): (Vec<_>, Vec<_>) = FAMILIES
-            .iter()
-            .enumerate()
-            .flat_map(|(index, family)| family.starts.iter().map(move |start| (*start, index)))
-            .unzip();
-        let starts = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .ascii_case_insensitive(true)
-            .kind(Some(aho_corasick::AhoCorasickKind::DFA))
-            .build(starts)
-            .expect("a fixed list fits an automaton");
-        let families = FAMILIES
-            .iter()
-            .map(|family| (family, Regex::new(family.pattern).expect("a fixed pattern that a test compiles")))
-            .collect();
-        Self { known, names, starts, families, of_start }
+        Self { known, names }
     }
 
     /// `text` without its secrets, and how many there were.
     pub fn redact<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
-        let (first, known) = self.redact_known(text);
-        match first {
-            Cow::Borrowed(text) => {
-                let (text, shaped) = self.redact_shaped(text);
-                (text, known + shaped)
-            }
-            Cow::Owned(text) => {
-                let (text, shaped) = self.redact_shaped(&text);
-                (Cow::Owned(text.into_owned()), known + shaped)
-            }
+        let found = self.find(text);
+        if found.is_empty() {
+            return (Cow::Borrowed(text), 0);
         }
+        let (mut out, mut done) = (String::with_capacity(text.len()), 0);
+        for one in &found {
+            out.push_str(&text[done..one.start]);
+            out.push_str("[redacted:");
+            out.push_str(one.family);
+            out.push(']');
+            done = one.end;
+        }
+        out.push_str(&text[done..]);
+        (Cow::Owned(out), found.len())
     }
 
     /// Whether nothing in `text` would be replaced.
     pub fn is_clean(&self, text: &str) -> bool {
-        self.known.as_ref().is_none_or(|known| !known.is_match(text)) && self.redact_shaped(text).1 == 0
+        self.find(text).is_empty()
     }
 
-    fn redact_known<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
-        let Some(known) = &self.known else { return (Cow::Borrowed(text), 0) };
-        let mut out = Replaced::new(text);
-        for found in known.find_iter(text) {
-            out.replace(found.start(), found.end(), &self.names[found.pattern().as_usize()]);
+    /// The secrets of a text, in order; where several overlap they are one.
+    pub fn find(&self, text: &str) -> Vec<Found<'_>> {
+        let mut spans = Vec::new();
+        FINDER.find(text, &mut spans);
+        decoded::find(text, &mut spans);
+        let shaped = |Span { start, end, family, guess }| (1, Found { family, start, end, guess });
+        let mut all: Vec<(u8, Found<'_>)> = spans.into_iter().map(shaped).collect();
+        for known in self.known.iter().flat_map(|known| known.find_iter(text)) {
+            let family = self.names[known.pattern().as_usize()].as_str();
+            all.push((0, Found { family, start: known.start(), end: known.end(), guess: false }));
         }
-        out.finish()
-    }
-
-    fn redact_shaped<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
-        let mut out = Replaced::new(text);
-        let mut from = 0;
-        while let Some(start) = self.starts.find(aho_corasick::Input::new(text).range(from..)) {
-            let (family, pattern) = &self.families[self.of_start[start.pattern().as_usize()]];
-            from = start.end();
-            let inside_word = text[..start.start()].ends_with(|c: char| c.is_ascii_alphanumeric());
-            if family.whole_word && inside_word {
-                continue;
-            }
-            // Every pattern is anchored at the start and names what is secret.
-            if let Some(secret) = pattern
-                .captures(&text[start.start()..])
-                .and_then(|found| found.name("secret").or_else(|| found.name("bare")))
-            {
-                let at = start.start() + secret.start();
-                let end = start.start() + secret.end();
-                if !text[at..].starts_with("[redacted:") {
-                    out.replace(at, end, family.name);
+        all.sort_by_key(|(rank, found)| (found.start, *rank));
+        let mut merged: Vec<(u8, Found<'_>)> = Vec::with_capacity(all.len());
+        for (rank, found) in all {
+            match merged.last_mut().filter(|(_, last)| found.start < last.end) {
+                Some((best, last)) => {
+                    last.end = last.end.max(found.end);
+                    last.guess &= found.guess;
+                    if rank < *best {
+                        (*best, last.family) = (rank, found.family);
+                    }
                 }
-                from = end.max(from);
+                None => merged.push((rank, found)),
             }
         }
-        out.finish()
-    }
-}
-
-/// A text with some of its parts replaced; borrowed as long as none is.
-struct Replaced<'t> {
-    text: &'t str,
-    out: String,
-    done: usize,
-    count: usize,
-}
-
-impl<'t> Replaced<'t> {
-    const fn new(text: &'t str) -> Self {
-        Self { text, out: String::new(), done: 0, count: 0 }
+        merged.into_iter().map(|(_, found)| found).collect()
     }
 
-    fn replace(&mut self, start: usize, end: usize, name: &str) {
-        self.out.push_str(&self.text[self.done..start]);
-        self.out.push_str("[redacted:");
-        self.out.push_str(name);
-        self.out.push(']');
-        self.done = end;
-        self.count += 1;
-    }
-
-    fn finish(mut self) -> (Cow<'t, str>, usize) {
-        if self.count == 0 {
-            return (Cow::Borrowed(self.text), 0);
-        }
-        self.out.push_str(&self.text[self.done..]);
-        (Cow::Owned(self.out), self.count)
+    /// A made-up secret of each shape that is known, for tests: its family, the secret, and a text that holds it.
+    /// `random` returns a number below its argument.
+    #[doc(hidden)]
+    pub fn examples(random: &mut dyn FnMut(usize) -> usize) -> Vec<(&'static str, String, String)> {
+        finder::examples(random)
     }
 }
 

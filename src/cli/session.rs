@@ -13,6 +13,7 @@ use crate::config::program::Search;
 use crate::config::{self, Edits, Settings};
 use crate::model::{Agent, Budget, Id, Outcome, Sandbox};
 use crate::orchestrate::control::Refusal;
+use crate::orchestrate::outgoing::Guard;
 use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
 use crate::orchestrate::{
@@ -201,6 +202,12 @@ pub(crate) fn redactor(ctx: &Context) -> Redactor {
         (WORDS.iter().any(|word| upper.contains(word)) && !value.starts_with('/')).then_some((name, value))
     });
     Redactor::new(secrets)
+}
+
+/// What looks through branches before they are pushed.
+pub(crate) fn guard(ctx: &Context) -> Result<Guard, CliError> {
+    let allowed = ctx.settings()?.push_allow()?.to_vec();
+    Ok(Guard::new(Arc::new(redactor(ctx)), allowed))
 }
 
 /// What a session runs.

@@ -214,6 +214,12 @@ const KEYS: &[Key] = &[
         "the beginning of refs such as `refs/heads/orchestra-state/`",
         "where state is on remotes that take only branches",
     ),
+    restricted(
+        "push.allow",
+        Type::List,
+        A_LIST,
+        "fingerprints of what looks like a secret in agents' commits, and may be pushed",
+    ),
     key("remote-timeout", Type::Duration, A_SPAN, "how long a remote may take for one step"),
     key(
         "base-fetch",

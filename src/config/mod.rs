@@ -443,6 +443,11 @@ impl Settings {
         self.words("worktree.pass-env")
     }
 
+    /// Fingerprints of what looks like a secret and may be pushed.
+    pub fn push_allow(&self) -> Result<&[String], Error> {
+        self.words("push.allow")
+    }
+
     fn words(&self, key: &str) -> Result<&[String], Error> {
         match self.value(key)? {
             Some(Value::List(words)) => Ok(words),

@@ -23,6 +23,7 @@ pub mod maintain;
 pub mod measure;
 pub mod meeting;
 pub mod merge;
+pub mod outgoing;
 pub mod overlap;
 pub mod pipeline;
 mod prepare;

@@ -6,6 +6,7 @@
 
 use super::lease;
 use super::merge::find_open as find_open_merge;
+use super::outgoing::{Guard, Held};
 use super::team::{Course, Stage, stage};
 use super::{Error, merge};
 use crate::config::Team;
@@ -365,11 +366,22 @@ pub fn withdraw(store: &Store, decision: &Id) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Refused`] if it does not take it.
-pub fn push(store: &Store, remote: &str, target: &str, deadline: Duration) -> Result<ObjectId, Error> {
+pub fn push(
+    store: &Store,
+    remote: &str,
+    target: &str,
+    from: Option<&ObjectId>,
+    guard: &Guard,
+    deadline: Duration,
+) -> Result<ObjectId, Error> {
     let repo = store.repo();
     let name = merge::short_branch(target);
     let tip = repo.find_ref(target)?;
     let tip = tip.ok_or_else(|| Error::refused(format!("push {name}: there is no such branch"), None))?;
+    if let Some(held) = guard.hold(repo, target, &tip, remote, from.map_or(&[], std::slice::from_ref)) {
+        let what = format!("push {name} to {remote}: {}", held.words());
+        return Err(Error::refused(what, Held::HINT.to_owned()));
+    }
     let spec = PushSpec { new: tip.clone(), remote: target.to_owned() };
     let refused = |why: &str, hint: &str| {
         Err(Error::refused(format!("push {name} to {remote}: {why}"), hint.to_owned()))

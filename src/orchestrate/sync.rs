@@ -4,6 +4,7 @@
 //! A remote that goes back, rewrites or deletes what we had seen of it is an alarm with the evidence; nothing of
 //! ours follows it.
 
+use super::outgoing::{Guard, Held};
 use super::{Error, cut};
 use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
@@ -100,6 +101,8 @@ pub struct Pushed {
     pub sent: Vec<String>,
     /// Refs that it would not take, and why.
     pub refused: Vec<(String, String)>,
+    /// Branches that were not offered to it, because of what is in them.
+    pub held: Vec<Held>,
 }
 
 /// What a sync did.
@@ -292,11 +295,14 @@ pub fn sync(store: &Store, remote: &Remote) -> Result<Synced, Error> {
     Ok(synced)
 }
 
-/// Pushes state and notes, and merges what others pushed first only if the remote asks for that. With `branches`,
-/// those of the agents that are here go with them.
-pub fn push(store: &Store, remote: &Remote, branches: bool) -> Result<Synced, Error> {
-    let branches = if branches { own_branches(store)? } else { Vec::new() };
+/// Pushes state and notes, and merges what others pushed first only if the remote asks for that. With a guard, the
+/// branches of the agents that are here go with them, if it finds nothing in them.
+pub fn push(store: &Store, remote: &Remote, branches: Option<&Guard>) -> Result<Synced, Error> {
     let mut synced = Synced::default();
+    let branches = match branches {
+        Some(guard) => own_branches(store, remote, guard, &mut synced.pushed.held)?,
+        None => Vec::new(),
+    };
     exchange(store, remote, &mut synced, false, &branches)?;
     Ok(synced)
 }
@@ -496,15 +502,24 @@ pub(super) fn jittered(store: &Store, attempt: u32) -> Result<Duration, Error> {
     Ok(wait / 2 + wait / 2 * (random % 64) / 64)
 }
 
-/// The branches of agents that are here; each goes only forward.
-fn own_branches(store: &Store) -> Result<Vec<PushSpec>, Error> {
+/// The branches of agents that are here and that nothing holds; each goes only forward.
+fn own_branches(
+    store: &Store,
+    remote: &Remote,
+    guard: &Guard,
+    held: &mut Vec<Held>,
+) -> Result<Vec<PushSpec>, Error> {
     let mut specs = Vec::new();
-    for agent in store.state()?.all::<Agent>()? {
+    let agents: Vec<Agent> = store.state()?.all()?;
+    for agent in &agents {
         if agent.removed.is_none()
             && agent.branch.starts_with(Agent::BRANCHES)
             && let Some(new) = store.repo().find_ref(&agent.branch)?
         {
-            specs.push(PushSpec { new, remote: agent.branch });
+            match guard.hold_agent(store, &agents, agent, &new, &remote.name) {
+                None => specs.push(PushSpec { new, remote: agent.branch.clone() }),
+                Some(one) => held.push(one),
+            }
         }
     }
     Ok(specs)

@@ -43,6 +43,7 @@ mod layers;
 mod life;
 mod limits;
 mod merge;
+mod outgoing;
 mod pipeline;
 mod plan;
 mod prune;

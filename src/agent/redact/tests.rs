@@ -60,6 +60,54 @@ fn tokens_are_known_by_their_shape_wherever_they_stand() {
     }
 }
 
+/// The ways in which a text may be written.
+fn written(text: &str) -> [(&'static str, String); 6] {
+    let each = |write: &dyn Fn(u8) -> String| text.bytes().map(write).collect::<String>();
+    [
+        ("plain", text.to_owned()),
+        ("escaped", each(&|byte| format!("\\u{byte:04x}"))),
+        ("percent", each(&|byte| format!("%{byte:02X}"))),
+        ("hex", each(&|byte| format!("{byte:02x}"))),
+        ("base64", base64_core(format!("{text}\n\n\n").as_bytes(), 0, *b"+/")),
+        ("base64url", base64_core(format!("x {text} y\n\n").as_bytes(), 0, *b"-_")),
+    ]
+}
+
+#[test]
+fn every_family_is_found_however_it_is_written() {
+    let mut seed = 7_usize;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let redactor = Redactor::new(Vec::<(String, String)>::new());
+    let names: std::collections::BTreeSet<_> =
+        Redactor::examples(&mut random).iter().map(|one| one.0).collect();
+    assert!(names.len() >= 200, "{}", names.len());
+    for (family, secret, text) in (0..5).flat_map(|_| Redactor::examples(&mut random)) {
+        assert!(secret.len() >= 12 && text.contains(&secret), "{family}: {text}");
+        for (way, all) in written(&text) {
+            let (redacted, count) = redactor.redact(&all);
+            assert!(count > 0, "{family}, {way}: {all}");
+            for (way, part) in written(&secret) {
+                assert!(!redacted.contains(&part), "{family}, {way}: {redacted}");
+            }
+            assert_eq!(redactor.redact(&redacted).1, 0, "{family}, {way}: {redacted}");
+        }
+    }
+}
+
+#[test]
+fn what_stands_beside_an_encoded_secret_stays() {
+    let secret = format!("gh{}_{}", "p", "a1B2c3D4e5F6g7H8i9J0");
+    let encoded = base64_core(format!("the key is {secret}; keep it\n\n").as_bytes(), 0, *b"+/");
+    let redacted = redact(&format!("data:{encoded}, twice"));
+    assert!(redacted.starts_with("data:dGhlIGtleSBp[redacted:github]"), "{redacted}");
+    assert!(redacted.ends_with("IGtlZXAgaXQKC, twice"), "{redacted}");
+    let escaped = secret.replace('_', "\\u005f");
+    assert_eq!(redact(&format!("{{\"a\":\"{escaped}\"}}")), "{\"a\":\"[redacted:github]\"}");
+}
+
 #[test]
 fn credentials_are_known_by_what_stands_before_them() {
     for (text, redacted) in [
@@ -101,6 +149,13 @@ fn code_and_prose_stay() {
         "sk-learn-style names",
         "ghp_ is a prefix, as is AKIA",
         "-----BEGIN CERTIFICATE-----\nabc",
+        "a path such as src/orchestrate/supervise/dispatcher and refs/heads/orchestra/blue-heron",
+        "commit 4f2a9c31d08be75566e1b7d0a9c31d08be755661 of 2026",
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+        "https://example.org/a%20b%2Fc?q=%C3%A9 and caf\\u00e9 \\/ \\u2026",
+        "SGVsbG8gd29ybGQsIHRoaXMgaXMgcGxhaW4gdGV4dCBpbiBiYXNlIDY0Lg==",
+        "api-reference, key-value, pat.rs, sk.rs and s.len()",
+        "the Discord server, our Discord, and Heroku: not secrets",
     ] {
         let redactor = redactor();
         assert!(matches!(redactor.redact(text), (Cow::Borrowed(_), 0)), "{:?}", redactor.redact(text));

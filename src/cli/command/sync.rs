@@ -6,6 +6,7 @@ use crate::cli::json;
 use crate::cli::ui::printable;
 use crate::model::{Id, Kind, ObjectId};
 use crate::orchestrate::claim::Queue;
+use crate::orchestrate::outgoing::{Held, Secret};
 use crate::orchestrate::sync::{Lost, Remote, Seen, Synced, pick_remote};
 use serde::Serialize;
 
@@ -138,6 +139,8 @@ pub(super) struct Report<'a> {
     sent: &'a [String],
     refused: Vec<Refused<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<HeldBranch<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     not_taken: Vec<Refused<'a>>,
     quarantined: Vec<Quarantined<'a>>,
     retries: u32,
@@ -159,6 +162,15 @@ struct Refused<'a> {
     reason: &'a str,
 }
 
+/// A branch that was not offered to the remote.
+#[derive(Debug, Serialize)]
+struct HeldBranch<'a> {
+    name: &'a str,
+    reason: String,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    secrets: &'a [Secret],
+}
+
 #[derive(Debug, Serialize)]
 struct Quarantined<'a> {
     path: &'a str,
@@ -174,6 +186,12 @@ impl<'a> Report<'a> {
             received_notes: absorbed.notes,
             sent: &synced.pushed.sent,
             refused: synced.pushed.refused.iter().map(|(name, reason)| Refused { name, reason }).collect(),
+            held: synced
+                .pushed
+                .held
+                .iter()
+                .map(|one| HeldBranch { name: &one.name, reason: one.words(), secrets: &one.secrets })
+                .collect(),
             not_taken: synced.not_taken.iter().map(|(name, reason)| Refused { name, reason }).collect(),
             quarantined: absorbed
                 .quarantined
@@ -197,6 +215,12 @@ impl<'a> Report<'a> {
         for one in &self.refused {
             ctx.ui().warn(printable(&format!("{} did not take {}: {}", self.remote, one.name, one.reason)));
         }
+        for one in &self.held {
+            ctx.ui().warn(printable(&format!("{} was not pushed: {}", short(one.name), one.reason)));
+        }
+        if self.held.iter().any(|one| !one.secrets.is_empty()) {
+            ctx.ui().hint(Held::HINT);
+        }
         for one in &self.not_taken {
             let what = format!("{} of {} was not taken in: {}", short(one.name), self.remote, one.reason);
             ctx.ui().warn(printable(&what));
@@ -210,7 +234,7 @@ impl<'a> Report<'a> {
         for lost in self.alarms {
             warn_of_lost(ctx, self.remote, lost, again);
         }
-        let whole = self.refused.is_empty() && self.not_taken.is_empty();
+        let whole = self.refused.is_empty() && self.held.is_empty() && self.not_taken.is_empty();
         if !self.alarms.is_empty() {
             return Ok(Exit::Alarm);
         }

@@ -71,6 +71,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         },
         transcripts: settings.sends_transcripts(),
         ttl: settings.claim_ttl(),
+        guard: session::guard(ctx)?,
         given: None,
     };
     let options = SessionOptions { jobs: Some(jobs), json: args.json, inner: false, hints: true };

@@ -20,6 +20,8 @@ pub(super) struct Carried {
     said: HashMap<Id, ObjectId>,
     /// Files that were left out of snapshots.
     left_out: HashMap<Id, Vec<BString>>,
+    /// Why nothing of an agent's branch is sent.
+    held: HashMap<Id, String>,
     specs: Vec<LeasedSpec>,
 }
 
@@ -36,6 +38,7 @@ impl Shift {
             snapshots: view.snapshots.iter().map(|(id, commit)| (*id, commit.clone())).collect(),
             said: view.said.iter().map(|(id, commit)| (*id, commit.clone())).collect(),
             left_out: HashMap::new(),
+            held: HashMap::new(),
             specs: self.logs(),
         };
         for (id, job) in &self.running {
@@ -48,8 +51,17 @@ impl Shift {
             }
             match snapshot.map(|snapshot| snapshot.map(|snapshot| snapshot.commit)) {
                 Ok(Some(commit)) if self.is_news(view.snapshots.get(id), &commit) => {
-                    carried.specs.extend(self.spec(SNAPSHOT_REFS, id, view.snapshots.get(id), Some(&commit)));
-                    carried.snapshots.insert(*id, commit);
+                    if let Some(held) = self.held(&job.agent, &commit) {
+                        let words = held.words();
+                        if self.carried.held.get(id) != Some(&words) {
+                            self.say(Some(*id), format!("what it does is not sent: {words}"));
+                        }
+                        carried.held.insert(*id, words);
+                    } else {
+                        let old = view.snapshots.get(id);
+                        carried.specs.extend(self.spec(SNAPSHOT_REFS, id, old, Some(&commit)));
+                        carried.snapshots.insert(*id, commit);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => tracing::debug!("no snapshot of {}: {error}", job.agent.name),

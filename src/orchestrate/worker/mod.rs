@@ -8,6 +8,7 @@ mod publish;
 mod shift;
 
 use super::claim::Queue;
+use super::outgoing::Guard;
 use super::session::{Claim, Outfit, Surroundings};
 use super::supervise::{Finished, Progress, Request, Supervisor};
 use super::{Error, control::Desk};
@@ -35,6 +36,8 @@ pub struct Worker {
     pub transcripts: bool,
     /// After which silence of this machine others may take over.
     pub ttl: Duration,
+    /// What looks through branches before they are pushed.
+    pub guard: Guard,
     /// What was claimed before, and is all that it works on.
     pub given: Option<Given>,
 }

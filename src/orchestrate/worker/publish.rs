@@ -4,6 +4,7 @@
 use super::shift::Shift;
 use crate::model::{Agent, Id, ObjectId, Outcome, Task, TaskStatus};
 use crate::orchestrate::claim::{Finish, Published};
+use crate::orchestrate::outgoing::Held;
 use crate::orchestrate::session::release_task;
 use crate::orchestrate::supervise::{Finished, chain};
 use crate::orchestrate::{Error, sync};
@@ -34,6 +35,8 @@ impl Shift {
         for (one, job) in over {
             let end = words::end(&one, &job.agent);
             let branch = (one.tip != job.agent.base).then(|| (job.agent.branch.clone(), one.tip.clone()));
+            let held = branch.as_ref().and_then(|(_, tip)| self.held(&job.agent, tip));
+            let branch = branch.filter(|_| held.is_none());
             let finish = Finish {
                 of: job.task,
                 is_agent: job.task == job.agent.id,
@@ -66,11 +69,23 @@ impl Shift {
                 }
                 Published::Done => {}
             }
+            if let Some(held) = held {
+                let (words, branch) = (held.words(), job.agent.branch.trim_start_matches("refs/heads/"));
+                self.say(Some(one.agent), format!("{branch} was not pushed: {words}; {}", Held::HINT));
+            }
             if let Err(error) = write_end(&self.store, &job, &end) {
                 self.say(Some(one.agent), format!("failed to {}", chain(&error)));
             }
             self.unsynced = true;
         }
+    }
+
+    /// What holds an agent's branch here, if anything does.
+    pub(super) fn held(&self, agent: &Agent, tip: &ObjectId) -> Option<Held> {
+        let remote = self.worker.queue.remote()?;
+        // Without the others it is judged by its own record.
+        let agents = self.store.state().and_then(|state| state.all::<Agent>()).unwrap_or_default();
+        self.worker.guard.hold_agent(&self.store, &agents, agent, tip, &remote.name)
     }
 
     /// An agent that never began: its task is anybody's again.
@@ -100,7 +115,7 @@ impl Shift {
         if !self.unsynced || !due {
             return;
         }
-        match sync::push(&self.store, remote, false) {
+        match sync::push(&self.store, remote, None) {
             Ok(_) => self.unsynced = false,
             Err(error) => tracing::debug!("later: {}", chain(&error)),
         }

@@ -335,9 +335,12 @@ impl Course<'_> {
         let store = self.ctx.store()?;
         if let (Some(name), Some(target), Some(_)) = (&pipeline.push, &pipeline.target, &pipeline.merge) {
             let remote = sync::remote(self.ctx, Some(name))?;
+            let merge = pipeline.merge.map(|id| self.ctx.state()?.get::<crate::model::Merge>(&id).map_err(CliError::from));
+            let from = merge.transpose()?.flatten().map(|merge| merge.target_tip);
+            let guard = session::guard(self.ctx)?;
             let pushed = {
                 let _busy = self.ctx.ui().busy(format!("pushing to {}", printable(name)));
-                pipeline::push(store, &remote.name, target, remote.deadline)
+                pipeline::push(store, &remote.name, target, from.as_ref(), &guard, remote.deadline)
             };
             match pushed {
                 Ok(tip) => {
