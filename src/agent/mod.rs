@@ -11,6 +11,9 @@ mod codex;
 mod command;
 pub mod conversation;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gemini;
 pub mod handoff;
 mod lenient;

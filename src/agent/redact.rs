@@ -15,6 +15,8 @@ use std::borrow::Cow;
 
 /// Known values shorter than this are words (`true`, `main`), not secrets.
 const MIN_KNOWN: usize = 8;
+/// How often a text that had secrets is looked through again.
+const ROUNDS: usize = 8;
 
 /// Something in a text that looks like a secret, or is a known one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,20 @@ impl Redactor {
 
     /// `text` without its secrets, and how many there were.
     pub fn redact<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
+        let (mut text, mut count) = self.redact_once(text);
+        // What stood for one secret may complete the shape of another, or end where one began to look like nothing.
+        for _ in 0..if count > 0 { ROUNDS } else { 0 } {
+            let (again, more) = self.redact_once(&text);
+            if more == 0 {
+                break;
+            }
+            count += more;
+            text = Cow::Owned(again.into_owned());
+        }
+        (text, count)
+    }
+
+    fn redact_once<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
         let found = self.find(text);
         if found.is_empty() {
             return (Cow::Borrowed(text), 0);

@@ -2,7 +2,9 @@
 
 use super::context::Context;
 use super::error::CliError;
+use crate::agent::is_hidden;
 use serde::Serialize;
+use std::fmt::Write as _;
 
 /// `{"schema": "git-orchestra/<kind>/1", "data": …}`: the number changes when a field changes its meaning or
 /// goes; new fields may appear at any time. Absent means nothing, `null` means unknown.
@@ -21,7 +23,7 @@ pub(crate) fn line<T: Serialize>(kind: &str, data: &T) -> Result<String, CliErro
     let mut text = serde_json::to_string(&envelope)
         .map_err(|error| CliError::failed(format!("failed to write {kind} as JSON"), error))?;
     text.push('\n');
-    Ok(text)
+    Ok(escaped(text))
 }
 
 /// Prints `data` as the answer; `kind` names its schema (`git orchestra schema <kind>`).
@@ -30,5 +32,39 @@ pub(crate) fn print<T: Serialize>(ctx: &Context, kind: &str, data: &T) -> Result
     let mut text = serde_json::to_string_pretty(&envelope)
         .map_err(|error| CliError::failed(format!("failed to write {kind} as JSON"), error))?;
     text.push('\n');
-    ctx.ui().print(&text)
+    ctx.ui().print(&escaped(text))
+}
+
+/// The same document, whose strings are written without characters that a terminal would obey or not show: somebody may
+/// look at it. JSON itself leaves out only some of them.
+fn escaped(text: String) -> String {
+    let is_harmless = |c: char| c == '\n' || !is_hidden(c);
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) || text.chars().all(is_harmless) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len() + 64);
+    for c in text.chars() {
+        if is_harmless(c) {
+            safe.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_says_the_same_and_drives_no_terminal() {
+        let words = "a\u{9b}31m\u{202e}b\u{e0041}\u{7f}ä\n";
+        let text = line("words", &words).unwrap();
+        assert!(text.contains("a\\u009b31m\\u202eb\\udb40\\udc41\\u007fä\\n"), "{text}");
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read["data"], words);
+    }
 }

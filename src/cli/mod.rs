@@ -26,10 +26,12 @@ mod view;
 pub use env::Env;
 pub use error::Exit;
 
+use crate::agent::is_hidden;
 use clap::{Args as _, CommandFactory, FromArgMatches, Parser};
 use context::Context;
 use error::CliError;
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,7 +94,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => {
             // Help and version are answers, and a reader of them may have gone away: both are silent about it.
-            let _ = error.print();
+            let _ = say(&error, &args);
             return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }
     };
@@ -111,6 +113,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Env) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => error::report(context.ui(), &error).into(),
     }
+}
+
+/// Prints it; what was typed is in it, perhaps pasted from somewhere, or completed to a name that others chose.
+fn say(error: &clap::Error, args: &[OsString]) -> std::io::Result<()> {
+    let is_harmless = |arg: &OsString| !arg.to_string_lossy().contains(is_hidden);
+    if !error.use_stderr() || args.iter().all(is_harmless) {
+        return error.print();
+    }
+    let text = error.render().to_string();
+    let mut stderr = std::io::stderr().lock();
+    text.lines().try_for_each(|line| writeln!(stderr, "{}", ui::printable(line)))
 }
 
 /// The command line, and what the log of operations calls it.

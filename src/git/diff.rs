@@ -168,9 +168,16 @@ impl Repository {
     }
 }
 
+/// Parses what `--raw -p -z` prints for one pair of trees.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn parse_patches(out: &[u8]) -> Option<Vec<FileChange>> {
+    let mut parser = Parser { rest: out };
+    parser.changes().ok().filter(|_| parser.rest.is_empty())
+}
+
 /// Parses `--numstat -z`: `<added> TAB <removed> TAB <path> NUL`, where a rename has an empty path that two
 /// more fields follow.
-fn parse_numstat(out: &[u8]) -> Result<DiffStat, Error> {
+pub(super) fn parse_numstat(out: &[u8]) -> Result<DiffStat, Error> {
     let mut stat = DiffStat::default();
     let mut fields = out.split_str(b"\0");
     while let Some(field) = fields.next().filter(|field| !field.is_empty()) {
@@ -184,8 +191,8 @@ fn parse_numstat(out: &[u8]) -> Result<DiffStat, Error> {
             fields.next();
         }
         stat.files += 1;
-        stat.added += added;
-        stat.removed += removed;
+        stat.added = stat.added.saturating_add(added);
+        stat.removed = stat.removed.saturating_add(removed);
     }
     Ok(stat)
 }
@@ -277,12 +284,12 @@ impl<'a> Parser<'a> {
         let mut words = header.split_str(b" ").skip(1);
         let mut range = |sign: &[u8]| -> Option<LineRange> {
             let word = words.next()?.strip_prefix(sign)?;
-            let (start, len) = match word.split_once_str(b",") {
+            let (start, len): (u32, u32) = match word.split_once_str(b",") {
                 Some((start, len)) => (number(start)?, number(len)?),
                 None => (number(word)?, 1),
             };
             // git names the line before an empty range, the model the line after it.
-            Some(LineRange { start: if len == 0 { start + 1 } else { start }, len })
+            Some(LineRange { start: if len == 0 { start.checked_add(1)? } else { start }, len })
         };
         let (old, new) =
             range(b"-").zip(range(b"+")).ok_or_else(|| Error::unexpected("diff-tree -p", header))?;

@@ -336,7 +336,7 @@ fn install_index(index: TempPath, git_dir: &Path) -> Result<(), Error> {
 }
 
 /// `git status --porcelain=v2 -z` without renames: `1 XY …8 fields… path`, `u …10 fields… path`, `? path`.
-fn parse_status(out: &[u8]) -> WorktreeStatus {
+pub(super) fn parse_status(out: &[u8]) -> WorktreeStatus {
     let mut status = WorktreeStatus::default();
     let nth = |entry: &BStr, fields: usize| -> BString {
         entry.splitn(fields + 1, |&b| b == b' ').last().unwrap_or_default().into()

@@ -168,6 +168,13 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Parses what `merge-tree -z --stdin` prints for one pair.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn parse_merge(out: &[u8]) -> Option<MergeTree> {
+    let mut fields = Fields { rest: out };
+    fields.merge().ok().filter(|_| fields.rest.is_empty())
+}
+
 /// Reads what `merge-tree -z --stdin` prints: fields that end with NUL; an empty one ends a section.
 struct Fields<'a> {
     rest: &'a [u8],

@@ -12,6 +12,9 @@ mod diff;
 mod error;
 mod fingerprint;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod graph;
 mod include;
 mod inventory;

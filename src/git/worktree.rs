@@ -482,7 +482,7 @@ fn remove_dir(path: &Path) -> Result<(), Error> {
 }
 
 /// `git worktree list --porcelain -z`: attributes end with NUL, entries with one more.
-fn parse_list(out: &[u8]) -> Vec<Checkout> {
+pub(super) fn parse_list(out: &[u8]) -> Vec<Checkout> {
     let mut found = Vec::new();
     let mut current = None::<Checkout>;
     for field in out.split(|&b| b == 0).map(BStr::new) {

@@ -28,7 +28,9 @@ pub(super) fn merge(known: &[Field], a: &Record, b: &Record) -> Record {
                     _ if name == FENCE => greater_fence(a, b),
                     std::cmp::Ordering::Greater if FENCED.contains(&name.as_str()) => a,
                     std::cmp::Ordering::Less if FENCED.contains(&name.as_str()) => b,
-                    _ => greater(a, b, |record| (record.stamp(&name), bytes(record.fields.get(&name)))),
+                    _ => {
+                        greater(&name, a, b, |record| (record.stamp(&name), bytes(record.fields.get(&name))))
+                    }
                 };
                 take(&name, winner, &mut merged);
             }
@@ -94,12 +96,24 @@ fn fence(record: &Record) -> i64 {
 }
 
 fn greater_fence<'r>(a: &'r Record, b: &'r Record) -> &'r Record {
-    greater(a, b, |record| (fence(record), record.stamp(FENCE), bytes(record.fields.get(FENCE))))
+    greater(FENCE, a, b, |record| (fence(record), record.stamp(FENCE), bytes(record.fields.get(FENCE))))
 }
 
-/// The record that `key` is greater of; if they are equal it does not matter.
-fn greater<'r, K: Ord>(a: &'r Record, b: &'r Record, key: impl Fn(&'r Record) -> K) -> &'r Record {
-    if key(a) >= key(b) { a } else { b }
+/// The record that `key` is greater of. If they are equal it matters only to what else [`take`] takes of the field, which
+/// no build writes for one that is a whole: stamps of its parts, and texts that lost.
+fn greater<'r, K: Ord>(
+    name: &str,
+    a: &'r Record,
+    b: &'r Record,
+    key: impl Fn(&'r Record) -> K,
+) -> &'r Record {
+    let prefix = format!("{name}:");
+    let rest = |record: &Record| {
+        let stamps = record.stamps.iter().filter(|(key, _)| key.starts_with(prefix.as_str()));
+        let stamps: Vec<_> = stamps.map(|(key, stamp)| (key.clone(), stamp.clone())).collect();
+        (stamps, record.rivals.get(name).map(|rivals| format!("{rivals:?}")))
+    };
+    if key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b))).is_ge() { a } else { b }
 }
 
 /// A value as bytes, for an order that every machine agrees on. Absent is least.

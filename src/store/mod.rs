@@ -20,6 +20,9 @@ mod epoch_tests;
 mod error;
 #[cfg(test)]
 mod fixtures_tests;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 pub mod journal;
 mod layout;

@@ -32,9 +32,11 @@ mod drain;
 mod escapes;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
+mod floods;
 mod gates;
 mod gc;
 mod generated;
+mod harmless;
 mod harness;
 mod history;
 mod kill;

@@ -6,6 +6,8 @@
 //! `serde_json/preserve_order`, for the whole build, and records are canonical because that is off.
 
 mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod launch;
 mod permit;
 mod scene;

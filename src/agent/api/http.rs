@@ -241,7 +241,7 @@ fn is_unreached(error: &ureq::Error) -> bool {
 }
 
 /// The data of the next event; `None` at the end.
-fn next_event(reader: &mut impl BufRead) -> Result<Option<String>, String> {
+pub(super) fn next_event(reader: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut data = String::new();
     let mut line = Vec::new();
     loop {

@@ -5,6 +5,8 @@
 
 mod ask;
 mod brief;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod http;
 mod inbox;
 mod permit;

@@ -1,5 +1,6 @@
 //! `git orchestra log`: what an agent said and did, and how any record came to be what it is.
 
+use crate::agent::sanitise_text;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
@@ -98,7 +99,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for (&number, run) in runs {
         let entries = entries(ctx.repo()?, &state, &agent, number, run)?;
         if args.raw {
-            entries.iter().filter_map(raw).for_each(|line| text.push_str(&line));
+            text.extend(entries.iter().filter_map(|entry| raw_shown(ctx.ui(), entry)));
         } else if args.json {
             let events = entries.into_iter().filter_map(|entry| match entry {
                 Entry::Event(event) => Some(event),
@@ -194,6 +195,12 @@ fn raw(entry: &Entry) -> Option<String> {
     }
 }
 
+/// As it was for whoever reads it from a pipe or a file; what it would do to a terminal is left out.
+fn raw_shown(ui: &Ui, entry: &Entry) -> Option<String> {
+    let line = raw(entry)?;
+    Some(if ui.is_terminal() { sanitise_text(&line).into_owned() } else { line })
+}
+
 fn heading(paint: Painter, number: u32, run: &Run, text: &mut String) {
     let outcome = run.outcome.as_ref().map(|outcome| format!(", {}", outcome_words(outcome)));
     let line = format!("run {number}, started {}{}", run.started, outcome.unwrap_or_default());
@@ -275,7 +282,7 @@ fn print_entries(
     let mut text = String::new();
     for entry in entries {
         match entry {
-            entry if args.raw => text.push_str(&raw(entry).unwrap_or_default()),
+            entry if args.raw => text.extend(raw_shown(ctx.ui(), entry)),
             Entry::Event(event) if args.json => text.push_str(&json::line("log-event", &Followed { run, event })?),
             Entry::Event(event) => show(ctx.ui(), started, event, &mut text),
             Entry::Raw { .. } => {}

@@ -84,8 +84,9 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         if let Err(e) = journal.flush() {
             saved.notices.push(format!("failed to finish its journal: {}", chain(&e)));
         }
-        let bytes = std::fs::read(journal::path(repo, &plan.agent.id, plan.run)).unwrap_or_default();
-        saved.journal = journal::whole(&bytes).to_vec();
+        // Not copied: it may be large.
+        saved.journal = std::fs::read(journal::path(repo, &plan.agent.id, plan.run)).unwrap_or_default();
+        saved.journal.truncate(journal::whole(&saved.journal).len());
     }
     saved
 }
