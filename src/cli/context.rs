@@ -102,6 +102,7 @@ impl Context {
         let repo = self.repo()?;
         let mut store = Store::open(repo.clone(), Arc::clone(&self.clock), repo.identity());
         store = store.with_operation(Operation::new(&self.words)?);
+        store = store.with_cleaner(super::session::cleaner(&self.env));
         if let Some(agent) = self.env.agent()
             && let Ok(id) = agent.parse::<Id>()
             && let Some(agent) = store.state()?.get::<Agent>(&id)?

@@ -3,6 +3,7 @@
 use super::attach::{actor, next_wish, refusal};
 use super::console::{Console, Role, Wish};
 use super::context::Context;
+use super::env::Env;
 use super::error::{CliError, Exit};
 use super::json;
 use super::notify::Notifier;
@@ -20,12 +21,13 @@ use crate::orchestrate::{
     Claim, Hook, Outfit, Provision, Sandboxing, Surroundings, default_worktree_root, run_claims,
 };
 use crate::process::{Confiners, Interrupt, Interrupts};
-use crate::store::Store;
+use crate::store::{Cleaner, Store};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -194,14 +196,32 @@ pub(crate) fn worktree_root(ctx: &Context) -> Result<PathBuf, CliError> {
 /// What takes secrets out of what agents say: well-known shapes, and the values of our own environment that are
 /// named like secrets.
 pub(crate) fn redactor(ctx: &Context) -> Redactor {
+    Redactor::new(secrets(ctx.env()))
+}
+
+/// What cleans the words that are stored. It is made when the first one is.
+pub(crate) fn cleaner(env: &Env) -> Cleaner {
+    let (secrets, made) = (secrets(env), OnceLock::new());
+    Cleaner::new(move |text| {
+        let redactor: &Redactor = made.get_or_init(|| Redactor::new(secrets.clone()));
+        match redactor.redact(text) {
+            (Cow::Owned(clean), _) => Some(clean),
+            (Cow::Borrowed(_), _) => None,
+        }
+    })
+}
+
+/// The values of our own environment that are named like secrets.
+fn secrets(env: &Env) -> Vec<(String, String)> {
     const WORDS: [&str; 6] = ["KEY", "TOKEN", "SECRET", "PASSW", "CREDENTIAL", "AUTH"];
-    let secrets = ctx.env().iter().filter_map(|(name, value)| {
+    let secrets = env.iter().filter_map(|(name, value)| {
         let (name, value) = (name.to_str()?, value.to_str()?);
         let upper = name.to_ascii_uppercase();
         // Paths and sockets (`SSH_AUTH_SOCK`) are no secrets, and their pieces are everywhere.
-        (WORDS.iter().any(|word| upper.contains(word)) && !value.starts_with('/')).then_some((name, value))
+        let is_one = WORDS.iter().any(|word| upper.contains(word)) && !value.starts_with('/');
+        is_one.then(|| (name.to_owned(), value.to_owned()))
     });
-    Redactor::new(secrets)
+    secrets.collect()
 }
 
 /// What looks through branches before they are pushed.

@@ -30,6 +30,8 @@ pub trait Entity: Serialize + DeserializeOwned {
     const KIND: Kind;
     /// Every field that this build knows. Fields of newer builds survive untouched.
     const FIELDS: &'static [Field];
+    /// The fields that hold people's or agents' own words.
+    const TEXTS: &'static [&'static str] = &[];
 
     /// Its identity.
     fn id(&self) -> Id;
@@ -39,6 +41,7 @@ use Field::{Map, Scalar, Set};
 
 impl Entity for Task {
     const KIND: Kind = Kind::Task;
+    const TEXTS: &'static [&'static str] = &["title", "body", "result"];
     const FIELDS: &'static [Field] = &[
         Scalar("id"),
         Scalar("title"),
@@ -64,6 +67,7 @@ impl Entity for Task {
 
 impl Entity for Agent {
     const KIND: Kind = Kind::Agent;
+    const TEXTS: &'static [&'static str] = &["prompt"];
     const FIELDS: &'static [Field] = &[
         Scalar("id"),
         Scalar("name"),
@@ -92,6 +96,7 @@ impl Entity for Agent {
 
 impl Entity for Finding {
     const KIND: Kind = Kind::Finding;
+    const TEXTS: &'static [&'static str] = &["message", "resolution"];
     const FIELDS: &'static [Field] = &[
         Scalar("id"),
         Scalar("message"),
@@ -114,6 +119,7 @@ impl Entity for Finding {
 
 impl Entity for Decision {
     const KIND: Kind = Kind::Decision;
+    const TEXTS: &'static [&'static str] = &["question", "detail"];
     const FIELDS: &'static [Field] = &[
         Scalar("id"),
         Scalar("kind"),
@@ -160,6 +166,7 @@ impl Entity for Merge {
 
 impl Entity for Pipeline {
     const KIND: Kind = Kind::Pipeline;
+    const TEXTS: &'static [&'static str] = &["result"];
     const FIELDS: &'static [Field] = &[
         Scalar("id"),
         Scalar("name"),

@@ -74,12 +74,36 @@ pub struct Store {
     author: Identity,
     operation: Option<Operation>,
     left_out: state::LeftOut,
+    cleaner: Option<Cleaner>,
+}
+
+type Clean = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// What takes out of people's and agents' words what must not be stored.
+#[derive(Clone)]
+pub struct Cleaner(Arc<Clean>);
+
+impl std::fmt::Debug for Cleaner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cleaner")
+    }
+}
+
+impl Cleaner {
+    /// From a function that returns the text without it, and nothing if it may stay as it is.
+    pub fn new(clean: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(clean))
+    }
+
+    fn clean(&self, text: &str) -> Option<String> {
+        (self.0)(text)
+    }
 }
 
 impl Store {
     /// Opens the state of `repo` for `author`, who is written into every commit. Touches nothing.
     pub fn open(repo: Repository, clock: Arc<dyn Clock>, author: Identity) -> Self {
-        Self { repo, clock, author, operation: None, left_out: state::LeftOut::default() }
+        Self { repo, clock, author, operation: None, left_out: state::LeftOut::default(), cleaner: None }
     }
 
     /// The repository.
@@ -101,6 +125,12 @@ impl Store {
     #[must_use]
     pub fn with_author(&self, author: Identity) -> Self {
         Self { author, ..self.clone() }
+    }
+
+    /// The same state, with all texts, notes and subjects that are written to it cleaned first.
+    #[must_use]
+    pub fn with_cleaner(&self, cleaner: Cleaner) -> Self {
+        Self { cleaner: Some(cleaner), ..self.clone() }
     }
 
     /// The same state, written to as part of `operation`. Without one, each change is an operation of its own.

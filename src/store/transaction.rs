@@ -7,7 +7,7 @@ use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
 use super::publish::{REASON, is_ours};
 use super::state::Format;
-use super::{Entity, Error, Record, STATE_REF, State, Store, archive, journal, local};
+use super::{Cleaner, Entity, Error, Record, STATE_REF, State, Store, archive, journal, local};
 use crate::git::{
     self, EntryMode, Expected, Identity, NewCommit, NoteEdit, NoteLines, RefEdit, Repository, TreeEdit,
 };
@@ -27,6 +27,7 @@ pub struct Transaction<'s> {
     base: State,
     now: Timestamp,
     actor: &'s str,
+    cleaner: Option<Cleaner>,
     records: BTreeMap<(Kind, Id), Record>,
     changes: BTreeMap<(Kind, Id), Vec<&'static str>>,
     subject: Option<String>,
@@ -35,6 +36,23 @@ pub struct Transaction<'s> {
     refs: Vec<RefEdit>,
     moved: Vec<RefMove>,
     written: Vec<ObjectId>,
+}
+
+/// An entity with its texts cleaned; nothing if they may stay as they are.
+fn clean<T: Entity>(cleaner: &Cleaner, entity: &T) -> Option<T> {
+    if T::TEXTS.is_empty() {
+        return None;
+    }
+    let mut fields = serde_json::to_value(entity).ok()?;
+    let mut changed = false;
+    for name in T::TEXTS {
+        if let Some(text) = fields.get_mut(*name)
+            && let Some(clean) = text.as_str().and_then(|text| cleaner.clean(text))
+        {
+            (*text, changed) = (clean.into(), true);
+        }
+    }
+    changed.then(|| serde_json::from_value(fields).ok()).flatten()
 }
 
 /// A change that is on disk.
@@ -106,6 +124,8 @@ impl Transaction<'_> {
 
     /// Writes an entity: new, or whatever of it changed.
     pub fn put<T: Entity>(&mut self, entity: &T) -> Result<(), Error> {
+        let cleaned = self.cleaner.as_ref().and_then(|cleaner| clean(cleaner, entity));
+        let entity = cleaned.as_ref().unwrap_or(entity);
         let key = (T::KIND, entity.id());
         let mut record = match self.records.remove(&key) {
             Some(record) => record,
@@ -143,11 +163,16 @@ impl Transaction<'_> {
 
     /// Says what this change is, in one line: `task 4f7kq: claim by blue-heron`. The last word counts.
     pub fn describe(&mut self, subject: impl Into<String>) {
-        self.subject = Some(subject.into());
+        self.subject = Some(self.cleaned(subject.into()));
+    }
+
+    fn cleaned(&self, text: String) -> String {
+        self.cleaner.as_ref().and_then(|cleaner| cleaner.clean(&text)).unwrap_or(text)
     }
 
     /// Adds a line to a commit's note, together with the change.
-    pub fn note(&mut self, edit: NoteEdit) {
+    pub fn note(&mut self, mut edit: NoteEdit) {
+        edit.line = self.cleaned(edit.line);
         self.notes.entry(edit.notes_ref).or_default().entry(edit.commit).or_default().added.push(edit.line);
     }
 
@@ -266,6 +291,7 @@ impl Store {
             base,
             now: self.clock().now(),
             actor,
+            cleaner: self.cleaner.clone(),
             records: BTreeMap::new(),
             changes: BTreeMap::new(),
             subject: None,

@@ -48,6 +48,7 @@ mod merge;
 mod outgoing;
 mod pipeline;
 mod plan;
+mod planted;
 mod prune;
 mod radar;
 mod readme;

@@ -1,5 +1,6 @@
 //! `git orchestra finding add`.
 
+use crate::cli::session::redactor;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::{json, view};
@@ -60,6 +61,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         None => ctx.agent()?,
     };
     let id = ctx.store()?.new_id()?;
+    // As a whole: a key of several lines is none line by line.
+    let message = redactor(ctx).redact(message).0.into_owned();
+    let message = message.as_str();
     let author = agent.as_ref().map_or_else(|| repo.identity().to_string(), |agent| agent.name.to_string());
     let finding = ctx.transact(|tx| {
         let finding = Finding {

@@ -1,0 +1,178 @@
+//! Secrets that an agent and its user let fall, of every family that is known and in five ways of writing: in the task's
+//! text, in what the agent prints, in what it notes and in files that it leaves. None of them is in anything that is
+//! stored by us or arrives at a remote. All are made up here, so that no scanner of this repository finds one.
+
+use std::fs;
+use std::path::Path;
+
+use aho_corasick::AhoCorasick;
+use git_orchestra::agent::Redactor;
+
+use crate::claims::{machine, remote};
+use crate::harness::Sandbox;
+use crate::harness::sandbox::write_in;
+use crate::worker::Running;
+
+/// So many rows of the table are planted, evenly spread, unless `ORCHESTRA_PLANTS=all`.
+const FEW: usize = 12;
+/// The words of one finding.
+const CHUNK: usize = 40_000;
+
+struct Plant {
+    family: &'static str,
+    /// As it is planted: one line.
+    line: String,
+    /// What must be nowhere.
+    gone: Vec<String>,
+}
+
+fn plants() -> Vec<Plant> {
+    let mut state = u64::from(std::process::id()) << 20 | 1;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let all = Redactor::examples(&mut random);
+    let step =
+        if std::env::var("ORCHESTRA_PLANTS").is_ok_and(|of| of == "all") { 1 } else { all.len() / FEW };
+    let mut plants = Vec::new();
+    for (family, secret, text) in all.into_iter().step_by(step) {
+        // A program's output is looked through line by line.
+        let (secret, text) = (secret.replace('\n', "\\n"), text.replace('\n', "\\n"));
+        let each = |text: &str, write: &dyn Fn(u8) -> String| text.bytes().map(write).collect::<String>();
+        let escaped = |text: &str| each(text, &|byte| format!("\\u{byte:04x}"));
+        let percent = |text: &str| each(text, &|byte| format!("%{byte:02X}"));
+        let hex = |text: &str| each(text, &|byte| format!("{byte:02x}"));
+        let base64 = |text: &str| core(format!("{text}  ").as_bytes(), 0);
+        let ways = [text.clone(), escaped(&text), percent(&text), hex(&text), base64(&text)];
+        let mut gone = vec![secret.clone(), escaped(&secret), percent(&secret), hex(&secret)];
+        gone.extend((0..3).map(|offset| core(secret.as_bytes(), offset)));
+        plants.extend(ways.map(|line| Plant { family, line, gone: gone.clone() }));
+    }
+    plants
+}
+
+/// The characters of the base 64 of any text that holds `value` at this offset, as far as `value` alone decides them.
+fn core(value: &[u8], offset: usize) -> String {
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let bit = |index: usize| value[index / 8] >> (7 - index % 8) & 1;
+    let skip = (6 - offset * 8 % 6) % 6;
+    let groups = (skip..).step_by(6).take_while(|start| start + 6 <= value.len() * 8);
+    let six = |start: usize| (start..start + 6).fold(0, |six, index| six << 1 | bit(index));
+    groups.map(|start| char::from(letters[usize::from(six(start))])).collect()
+}
+
+/// Every object that is reached from refs of ours, or every object at all.
+fn objects(of: &Sandbox, all: bool) -> Vec<(String, Vec<u8>)> {
+    let list = if all {
+        of.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"])
+    } else {
+        of.git(&[
+            "rev-list",
+            "--objects",
+            "--no-object-names",
+            "--glob=refs/orchestra/*",
+            "--glob=refs/notes/*",
+        ])
+    };
+    let mut command = of.command("git");
+    command.args(["cat-file", "--batch"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || std::io::Write::write_all(&mut input, list.as_bytes()).unwrap());
+    let out = child.wait_with_output().unwrap().stdout;
+    writer.join().unwrap();
+    let (mut rest, mut found) = (&out[..], Vec::new());
+    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+        let header = String::from_utf8(rest[..end].to_vec()).unwrap();
+        let size: usize = header.rsplit(' ').next().unwrap().parse().unwrap_or_else(|_| panic!("{header}"));
+        found.push((header, rest[end + 1..end + 1 + size].to_vec()));
+        rest = &rest[end + 2 + size..];
+    }
+    found
+}
+
+/// Every file below a directory.
+fn files(dir: &Path, found: &mut Vec<(String, Vec<u8>)>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files(&path, found),
+            kind if kind.is_file() => found.push((path.display().to_string(), fs::read(&path).unwrap())),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn none_of_the_planted_secrets_is_stored_or_sent() {
+    let remote = remote();
+    let plants = plants();
+    let lines: Vec<&str> = plants.iter().map(|plant| plant.line.as_str()).collect();
+    let text = lines.join("\n");
+    let dir = remote.root().join("plants");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("all"), format!("{text}\n")).unwrap();
+    let (mut chunk, mut chunks) = (String::new(), 0);
+    for (at, line) in lines.iter().enumerate() {
+        chunk.push_str(line);
+        chunk.push('\n');
+        if chunk.len() > CHUNK || at + 1 == lines.len() {
+            fs::write(dir.join(format!("chunk-{chunks}")), std::mem::take(&mut chunk)).unwrap();
+            chunks += 1;
+        }
+    }
+    let ada = machine(&remote);
+    let at = dir.display();
+    let script = format!(
+        "cat {at}/all; cp {at}/all left.txt; \
+         for chunk in {at}/chunk-*; do git orchestra finding add \"$(cat $chunk)\" || exit 1; done; \
+         git orchestra finding add \"$(head -n 1 {at}/all)\" --path README.md || exit 1; sleep 3; echo the end"
+    );
+    // What runs beside others is looked at in objects of its own, which are packed and never leave.
+    let config = format!(
+        "default-profile = 'hand'\ntranscripts = 'remote'\nclaim-ttl = '4s'\nradar.watch = 'off'\n\
+         [profile.hand]\nprogram = 'command'\ncommand = ['sh', '-c', '''{script}''']\n"
+    );
+    write_in(ada.home(), ".config/git-orchestra/config.toml", &config);
+    ada.ok(&["task", "add", "Let them fall", "-F", &format!("{at}/all")]);
+    ada.ok(&["sync"]);
+    let ended = Running::start(&ada, &["--once"]).end();
+    assert_eq!(ended.code, 0, "{}", ended.stdout.chars().take(2_000).collect::<String>());
+    ada.ok(&["task", "add", &format!("Titled {}", lines[0])]);
+    ada.ok(&["sync"]);
+    let held = ada.orchestra(&["push", "--branches"]);
+    assert!(held.code == 1 && held.stderr.contains("was not pushed"), "{held}");
+
+    let mut stored = objects(&ada, false);
+    stored.extend(objects(&remote, true));
+    files(&ada.git_dir().join("orchestra"), &mut stored);
+    let bytes: usize = stored.iter().map(|(_, content)| content.len()).sum();
+    let of_us = |word: &[u8]| stored.iter().any(|(_, content)| memchr::memmem::find(content, word).is_some());
+    assert!(of_us(b"the end") && of_us(b"[redacted:"), "what the agent said is there");
+    assert!(ada.json(&["finding", "list"])["data"].as_array().unwrap().len() > chunks, "and what it noted");
+    let (needles, of): (Vec<&String>, Vec<&Plant>) =
+        plants.iter().flat_map(|plant| plant.gone.iter().map(move |gone| (gone, plant))).unzip();
+    let all = AhoCorasick::new(&needles).unwrap();
+    let mut leaks = Vec::new();
+    for (place, content) in &stored {
+        leaks.extend(all.find_iter(content).map(|found| {
+            let at = found.pattern().as_usize();
+            (of[at].family, needles[at].clone(), place.clone())
+        }));
+    }
+    leaks.sort();
+    leaks.dedup();
+    let families: std::collections::BTreeSet<_> = plants.iter().map(|plant| plant.family).collect();
+    println!(
+        "{} families, {} plants, {} places, {bytes} bytes, {} leaks",
+        families.len(),
+        plants.len(),
+        stored.len(),
+        leaks.len()
+    );
+    assert!(leaks.is_empty(), "{:#?}", &leaks[..leaks.len().min(20)]);
+}
