@@ -1,9 +1,11 @@
-//! How several commits descend from each other: merge bases and distances of every pair, from two processes.
+//! How several commits descend from each other: merge bases and distances of every pair, from one walk by gix.
 
+use super::object::{from_gix, to_gix};
 use super::{Error, Repository};
 use crate::model::ObjectId;
 use bstr::ByteSlice;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 /// The part of the history that lies between some tips and their common ancestor.
 ///
@@ -25,23 +27,16 @@ struct Node {
 }
 
 impl Repository {
-    /// Reads how `tips` (commits) descend from each other.
+    /// Reads how `tips` (commits) descend from each other: one walk down from all of them, to where nothing but what all
+    /// of them contain is left.
+    ///
+    /// Where clocks were wrong it can go on for too little among what all contain: then a pair may seem to have several
+    /// merge bases where git knows one of them to be enough, and never fewer.
     pub fn ancestry(&self, tips: &[ObjectId]) -> Result<Ancestry, Error> {
         let mut tips = tips.to_vec();
         tips.sort_unstable();
         tips.dedup();
-        let mut input: Vec<_> = tips.iter().map(|tip| format!("{tip}\n")).collect();
-        // Every merge base of two tips is either a descendant of any common ancestor of all of them, or that
-        // ancestor itself: what lies behind it can be left out.
-        if let Some(common) = self.common_ancestor(&tips)? {
-            // Its parents by git's word: in a shallow clone the commit itself names some that are not there.
-            input.push(format!("^{common}^@\n"));
-        }
-        let out = self
-            .git(["rev-list", "--topo-order", "--no-commit-header", "--format=%H %T %P", "--stdin"])
-            .stdin(input.concat())
-            .read()?;
-        Ancestry::parse(&out, &tips)
+        Walk::new(self, tips.len())?.run(&tips)
     }
 
     /// The merge commits that `tip` has and `since` does not, each with its parents; parents before children.
@@ -77,37 +72,44 @@ impl Repository {
 }
 
 impl Ancestry {
-    fn parse(out: &[u8], tips: &[ObjectId]) -> Result<Self, Error> {
-        let mut lines = Vec::new();
-        let mut index = HashMap::new();
-        for line in out.lines() {
-            let mut ids = line.to_str_lossy().split_ascii_whitespace().map(str::parse).collect::<Vec<_>>();
-            if ids.len() < 2 || ids.iter().any(Result::is_err) {
-                return Err(Error::unexpected("rev-list", line));
-            }
-            let parents: Vec<ObjectId> = ids.drain(2..).flatten().collect();
-            let mut own = ids.into_iter().flatten();
-            let (Some(id), Some(tree)) = (own.next(), own.next()) else {
-                return Err(Error::unexpected("rev-list", line));
-            };
-            index.insert(id.clone(), lines.len());
-            lines.push((id, tree, parents));
+    /// Of nodes in any order, whose parents are given by position.
+    fn new(nodes: Vec<Node>, tips: &[ObjectId]) -> Self {
+        let mut children = vec![0_u32; nodes.len()];
+        for &parent in nodes.iter().flat_map(|node| &node.parents) {
+            children[parent] += 1;
         }
-        let commits: Vec<Node> = lines
-            .into_iter()
-            .map(|(id, tree, parents)| Node {
-                id,
-                tree,
-                parents: parents.iter().filter_map(|p| index.get(p).copied()).collect(),
-            })
-            .collect();
+        let mut order: Vec<usize> = (0..nodes.len()).filter(|&at| children[at] == 0).collect();
+        let mut next = 0;
+        while let Some(&at) = order.get(next) {
+            next += 1;
+            for &parent in &nodes[at].parents {
+                children[parent] -= 1;
+                if children[parent] == 0 {
+                    order.push(parent);
+                }
+            }
+        }
+        let mut place = vec![0; nodes.len()];
+        for (to, &from) in order.iter().enumerate() {
+            place[from] = to;
+        }
+        let mut commits = nodes;
+        for node in &mut commits {
+            for parent in &mut node.parents {
+                *parent = place[*parent];
+            }
+        }
+        let mut placed: Vec<_> = commits.into_iter().enumerate().collect();
+        placed.sort_by_key(|&(from, _)| place[from]);
+        let commits: Vec<Node> = placed.into_iter().map(|(_, node)| node).collect();
+        let index = commits.iter().enumerate().map(|(at, node)| (node.id.clone(), at)).collect();
         let mut ancestry = Self { commits, index, reach: HashMap::new() };
         for tip in tips {
             let at = ancestry.position(tip);
             let reach = ancestry.walk(at);
             ancestry.reach.insert(at, reach);
         }
-        Ok(ancestry)
+        ancestry
     }
 
     fn walk(&self, tip: usize) -> Vec<u64> {
@@ -173,6 +175,149 @@ impl Ancestry {
     /// If the commit is not part of it.
     pub fn tree(&self, commit: &ObjectId) -> &ObjectId {
         &self.commits[self.position(commit)].tree
+    }
+}
+
+/// A walk down from several tips, newest commits first.
+struct Walk<'a> {
+    repo: &'a Repository,
+    graph: Option<gix::commitgraph::Graph>,
+    /// Commits that have no parents here.
+    shallow: HashSet<gix::ObjectId>,
+    tips: usize,
+    known: HashMap<gix::ObjectId, usize>,
+    seen: Vec<Seen>,
+    /// What is to be looked at: by the commit's time, then the earliest first.
+    queue: BinaryHeap<(i64, Reverse<usize>)>,
+    /// How many entries of the queue stand for commits that can still be, or lead to, somebody's merge base.
+    open: usize,
+    buffer: Vec<u8>,
+}
+
+/// A commit that was met.
+struct Seen {
+    id: gix::ObjectId,
+    tree: gix::ObjectId,
+    parents: Vec<gix::ObjectId>,
+    time: i64,
+    /// Which tips contain it.
+    tips: Vec<u64>,
+    /// Whether a commit that all tips contain has it among its ancestors.
+    stale: bool,
+    queued: bool,
+    /// Whether its parents were looked at, and are known.
+    entered: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(repo: &'a Repository, tips: usize) -> Result<Self, Error> {
+        let failed = |e: gix::Error| Error::Open { dir: repo.common_dir().to_owned(), source: e.into() };
+        let shallow: HashSet<_> = repo
+            .gix
+            .shallow_commits()
+            .map_err(failed)?
+            .map(|ids| ids.iter().copied().collect())
+            .unwrap_or_default();
+        // It knows nothing of where a clone was cut off; one that cannot be read is only slower.
+        let graph = if shallow.is_empty() { repo.gix.commit_graph_if_enabled().ok().flatten() } else { None };
+        let (known, seen, queue) = (HashMap::new(), Vec::new(), BinaryHeap::new());
+        Ok(Self { repo, graph, shallow, tips, known, seen, queue, open: 0, buffer: Vec::new() })
+    }
+
+    fn run(mut self, tips: &[ObjectId]) -> Result<Ancestry, Error> {
+        for (number, tip) in tips.iter().enumerate() {
+            let at = self.meet(to_gix(tip))?;
+            self.seen[at].tips[number / 64] |= 1 << (number % 64);
+            self.push(at);
+        }
+        while self.open > 0 {
+            let Some((_, Reverse(at))) = self.queue.pop() else { break };
+            self.seen[at].queued = false;
+            self.open -= usize::from(!self.seen[at].stale);
+            self.enter(at)?;
+        }
+        let parents = |seen: &Seen| match seen.entered {
+            true => seen.parents.iter().filter_map(|parent| self.known.get(parent).copied()).collect(),
+            // Nothing that it leads to counts.
+            false => Vec::new(),
+        };
+        let node =
+            |seen: &Seen| Node { id: from_gix(&seen.id), tree: from_gix(&seen.tree), parents: parents(seen) };
+        Ok(Ancestry::new(self.seen.iter().map(node).collect(), tips))
+    }
+
+    /// Hands on to its parents what is known of a commit.
+    fn enter(&mut self, at: usize) -> Result<(), Error> {
+        self.seen[at].entered = true;
+        let stale = self.seen[at].stale || self.is_common(at);
+        for parent in self.seen[at].parents.clone() {
+            let parent = self.meet(parent)?;
+            let bits = self.seen[at].tips.clone();
+            let was_open = self.seen[parent].queued && !self.seen[parent].stale;
+            let node = &mut self.seen[parent];
+            let mut changed = stale && !node.stale;
+            node.stale |= stale;
+            for (bits, more) in node.tips.iter_mut().zip(bits) {
+                changed |= more & !*bits != 0;
+                *bits |= more;
+            }
+            if node.queued {
+                self.open -= usize::from(was_open && node.stale);
+            } else if changed || !node.entered {
+                self.push(parent);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, at: usize) {
+        let node = &mut self.seen[at];
+        if !node.queued {
+            node.queued = true;
+            self.open += usize::from(!node.stale);
+            self.queue.push((node.time, Reverse(at)));
+        }
+    }
+
+    /// Whether all tips contain it.
+    fn is_common(&self, at: usize) -> bool {
+        self.seen[at].tips.iter().map(|bits| bits.count_ones() as usize).sum::<usize>() == self.tips
+    }
+
+    fn meet(&mut self, id: gix::ObjectId) -> Result<usize, Error> {
+        if let Some(&at) = self.known.get(&id) {
+            return Ok(at);
+        }
+        let (tree, mut parents, time) = match self.in_graph(&id) {
+            Some(found) => found,
+            None => self.read(id)?,
+        };
+        if self.shallow.contains(&id) {
+            parents.clear();
+        }
+        let tips = vec![0; self.tips.div_ceil(64)];
+        let at = self.seen.len();
+        self.seen.push(Seen { id, tree, parents, time, tips, stale: false, queued: false, entered: false });
+        self.known.insert(id, at);
+        Ok(at)
+    }
+
+    fn in_graph(&self, id: &gix::oid) -> Option<(gix::ObjectId, Vec<gix::ObjectId>, i64)> {
+        let graph = self.graph.as_ref()?;
+        let commit = graph.commit_by_id(id)?;
+        let parent = |at: gix::Result<gix::commitgraph::Position>| Some(graph.id_at(at.ok()?).to_owned());
+        let parents = commit.iter_parents().map(parent).collect::<Option<Vec<_>>>()?;
+        let time = i64::try_from(commit.committer_timestamp()).ok()?;
+        Some((commit.root_tree_id().to_owned(), parents, time))
+    }
+
+    fn read(&mut self, id: gix::ObjectId) -> Result<(gix::ObjectId, Vec<gix::ObjectId>, i64), Error> {
+        self.repo.find_raw_commit(id, &mut self.buffer)?;
+        let commit = gix::objs::CommitRef::from_bytes(&self.buffer, id.kind());
+        let commit = commit.map_err(|e| Error::read("commit", &from_gix(&id), e))?;
+        // A time that nobody can read is as old as can be.
+        let time = commit.committer().ok().and_then(|who| who.time().ok()).map_or(0, |time| time.seconds);
+        Ok((commit.tree(), commit.parents().collect(), time))
     }
 }
 

@@ -20,6 +20,10 @@ pub struct FileChange {
     pub old_mode: u32,
     /// Its mode in the new tree; 0 if it is not there.
     pub new_mode: u32,
+    /// Its content in the old tree.
+    pub old_id: Option<ObjectId>,
+    /// Its content in the new tree.
+    pub new_id: Option<ObjectId>,
     /// Whether its lines cannot be compared: binary content, or a submodule.
     pub binary: bool,
     /// The lines that differ, in order; empty for binary files and pure renames or mode changes.
@@ -81,6 +85,32 @@ const OPTIONS: [&str; 14] = [
     "--submodule=short",
 ];
 
+const STAT_OPTIONS: [&str; 8] =
+    ["-r", "-M", "-l1000", "-z", "--numstat", "--no-ext-diff", "--no-textconv", "--diff-algorithm=histogram"];
+
+/// The name of a file that stands for a pair of contents.
+pub(super) fn numbered(at: usize) -> String {
+    format!("{at:09}")
+}
+
+/// How git's merge compares two contents: by histogram, hunks where they come to lie without any liking for
+/// indentation. With a line of context, or git would cut off what the ends have in common before it compares.
+const MERGE_OPTIONS: [&str; 13] = [
+    "-r",
+    "--no-renames",
+    "-z",
+    "--raw",
+    "-p",
+    "-U1",
+    "--inter-hunk-context=0",
+    "--diff-algorithm=histogram",
+    "--no-indent-heuristic",
+    "--full-index",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+];
+
 impl FileChange {
     /// The path by which the old tree knows it, which is where changes of two branches meet.
     pub fn base_path(&self) -> &BString {
@@ -134,6 +164,44 @@ impl Repository {
         self.diff_pairs(pairs, &["-r", "-M", "-l1000", "-z", "--raw", "--full-index"], false)
     }
 
+    /// The lines at which each pair of files differs, an old and a new content, exactly as git's merge compares them;
+    /// `None` where one is binary. One process for all pairs.
+    ///
+    /// A content that is not there is an empty file.
+    pub fn lines_between(
+        &self,
+        pairs: &[(Option<ObjectId>, Option<ObjectId>)],
+    ) -> Result<Vec<Option<Vec<Hunk>>>, Error> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        // git compares trees: two that nobody keeps, in which each pair is a file.
+        let made;
+        let (dir, beside) = match &self.scratch {
+            Some(dir) => (&**dir, self.clone()),
+            None => {
+                made = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
+                (made.path(), self.with_scratch(made.path())?)
+            }
+        };
+        let side = |of: fn(&(Option<ObjectId>, Option<ObjectId>)) -> &Option<ObjectId>| {
+            let files = pairs.iter().enumerate();
+            let files = files.filter_map(|(at, pair)| Some((numbered(at), of(pair).as_ref()?)));
+            self.write_scratch_tree(dir, files)
+        };
+        let (old, new) = (side(|pair| &pair.0)?, side(|pair| &pair.1)?);
+        let command = beside.git(["diff-tree"]).args(MERGE_OPTIONS).args([old.as_str(), new.as_str()]);
+        let out = command.read()?;
+        let mut parser = Parser { rest: &out };
+        let mut all = vec![Some(Vec::new()); pairs.len()];
+        for change in parser.changes()? {
+            let at = number::<usize>(&change.path).filter(|&at| at < all.len());
+            let at = at.ok_or_else(|| Error::unexpected("diff-tree", &change.path))?;
+            all[at] = (!change.binary).then_some(change.hunks);
+        }
+        if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
+    }
+
     /// Their changes, with the lines of each if `options` ask for patches (`patched`).
     fn diff_pairs(
         &self,
@@ -149,22 +217,37 @@ impl Repository {
         let mut parser = Parser { rest: &out };
         let mut all = Vec::with_capacity(pairs.len());
         for (old, new) in pairs {
-            let line = parser.line();
-            if line != format!("{old} {new}").as_bytes() {
-                return Err(Error::unexpected("diff-tree", line));
-            }
+            parser.begin(old, new)?;
             all.push(if patched { parser.changes()? } else { parser.records()? });
         }
         if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
     }
 
+    /// How much each pair's second tree differs from its first. One process for all pairs.
+    pub fn diff_stats(&self, pairs: &[(ObjectId, ObjectId)]) -> Result<Vec<DiffStat>, Error> {
+        if pairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input: Vec<_> = pairs.iter().map(|(old, new)| format!("{old} {new}\n")).collect();
+        let command = self.git(["diff-tree", "--stdin"]).args(STAT_OPTIONS);
+        let out = command.stdin(input.concat()).read()?;
+        let mut parser = Parser { rest: &out };
+        let mut stats = Vec::with_capacity(pairs.len());
+        for (old, new) in pairs {
+            parser.begin(old, new)?;
+            stats.push(parser.numstat()?);
+        }
+        if parser.rest.is_empty() { Ok(stats) } else { Err(parser.lost()) }
+    }
+
     /// How much `tip` differs from `base`, without reading more of the output than the figures.
     pub fn diff_stat(&self, base: &ObjectId, tip: &ObjectId) -> Result<DiffStat, Error> {
         let out = self
-            .git(["diff-tree", "-r", "-M", "-l1000", "-z", "--numstat", "--no-ext-diff", "--no-textconv"])
-            .args(["--diff-algorithm=histogram", "--end-of-options", base.as_str(), tip.as_str()])
+            .git(["diff-tree"])
+            .args(STAT_OPTIONS)
+            .args(["--end-of-options", base.as_str(), tip.as_str()])
             .read()?;
-        parse_numstat(&out)
+        Parser { rest: &out }.numstat()
     }
 }
 
@@ -175,26 +258,10 @@ pub(super) fn parse_patches(out: &[u8]) -> Option<Vec<FileChange>> {
     parser.changes().ok().filter(|_| parser.rest.is_empty())
 }
 
-/// Parses `--numstat -z`: `<added> TAB <removed> TAB <path> NUL`, where a rename has an empty path that two
-/// more fields follow.
+/// Parses what `--numstat -z` prints for one pair of trees.
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn parse_numstat(out: &[u8]) -> Result<DiffStat, Error> {
-    let mut stat = DiffStat::default();
-    let mut fields = out.split_str(b"\0");
-    while let Some(field) = fields.next().filter(|field| !field.is_empty()) {
-        let mut columns = field.splitn_str(3, b"\t");
-        let mut count = || columns.next().map(|text| if text == b"-" { Some(0) } else { number(text) });
-        let (Some(Some(added)), Some(Some(removed))) = (count(), count()) else {
-            return Err(Error::unexpected("diff-tree --numstat", field));
-        };
-        if columns.next() == Some(b"") {
-            fields.next();
-            fields.next();
-        }
-        stat.files += 1;
-        stat.added = stat.added.saturating_add(added);
-        stat.removed = stat.removed.saturating_add(removed);
-    }
-    Ok(stat)
+    Parser { rest: out }.numstat()
 }
 
 fn number<T: std::str::FromStr>(text: &[u8]) -> Option<T> {
@@ -246,7 +313,9 @@ impl<'a> Parser<'a> {
         let mut words = header.get(1..).unwrap_or_default().split_str(b" ");
         let mut mode = || words.next().and_then(|word| u32::from_str_radix(word.to_str().ok()?, 8).ok());
         let (old_mode, new_mode) = mode().zip(mode()).ok_or_else(unexpected)?;
-        let letter = words.nth(2).and_then(|word| word.first()).copied().ok_or_else(unexpected)?;
+        let mut id = || words.next().and_then(|word| word.to_str().ok()?.parse().ok());
+        let (old_id, new_id): (Option<ObjectId>, Option<ObjectId>) = (id(), id());
+        let letter = words.next().and_then(|word| word.first()).copied().ok_or_else(unexpected)?;
         let status = match letter {
             b'A' => ChangeStatus::Added,
             b'D' => ChangeStatus::Deleted,
@@ -258,7 +327,19 @@ impl<'a> Parser<'a> {
         let first: BString = self.field().into();
         let (path, old_path) =
             if status == ChangeStatus::Renamed { (self.field().into(), Some(first)) } else { (first, None) };
-        Ok(FileChange { path, old_path, status, old_mode, new_mode, binary: false, hunks: Vec::new() })
+        // git writes zeros where there is nothing.
+        let there = |mode: u32, id: Option<ObjectId>| id.filter(|_| mode != 0);
+        Ok(FileChange {
+            path,
+            old_path,
+            status,
+            old_mode,
+            new_mode,
+            old_id: there(old_mode, old_id),
+            new_id: there(new_mode, new_id),
+            binary: false,
+            hunks: Vec::new(),
+        })
     }
 
     fn patch(&mut self, change: &mut FileChange) -> Result<(), Error> {
@@ -268,8 +349,7 @@ impl<'a> Parser<'a> {
         self.line();
         loop {
             if self.rest.starts_with(b"@@ ") {
-                let hunk = self.hunk()?;
-                change.hunks.push(hunk);
+                self.hunks(&mut change.hunks)?;
             } else if self.rest.starts_with(b"diff --git ") || self.at_pair() || self.rest.is_empty() {
                 return Ok(());
             } else if self.line().starts_with(b"Binary files ") {
@@ -278,8 +358,8 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `@@ -<start>[,<len>] +<start>[,<len>] @@ …`, then the lines it announces.
-    fn hunk(&mut self) -> Result<Hunk, Error> {
+    /// `@@ -<start>[,<len>] +<start>[,<len>] @@ …`, then the lines it announces; lines of context part hunks.
+    fn hunks(&mut self, hunks: &mut Vec<Hunk>) -> Result<(), Error> {
         let header = self.line();
         let mut words = header.split_str(b" ").skip(1);
         let mut range = |sign: &[u8]| -> Option<LineRange> {
@@ -293,15 +373,54 @@ impl<'a> Parser<'a> {
         };
         let (old, new) =
             range(b"-").zip(range(b"+")).ok_or_else(|| Error::unexpected("diff-tree -p", header))?;
-        let mut lines = u64::from(old.len) + u64::from(new.len);
-        while lines > 0 || self.rest.first() == Some(&b'\\') {
-            match self.line().first() {
-                Some(b'-' | b'+') if lines > 0 => lines -= 1,
-                Some(b'\\') => {}
+        let mut hunk = Hunk { old: LineRange { len: 0, ..old }, new: LineRange { len: 0, ..new } };
+        let (old_end, new_end) = (old.start + old.len, new.start + new.len);
+        while end(hunk.old) < old_end || end(hunk.new) < new_end || self.rest.first() == Some(&b'\\') {
+            // A line of context that is empty has lost its space where `diff.suppressBlankEmpty` is set.
+            match self.line().first().copied().unwrap_or(b' ') {
+                b'-' if end(hunk.old) < old_end => hunk.old.len += 1,
+                b'+' if end(hunk.new) < new_end => hunk.new.len += 1,
+                b' ' if end(hunk.old) < old_end && end(hunk.new) < new_end => {
+                    let (old, new) = (end(hunk.old) + 1, end(hunk.new) + 1);
+                    hunks.extend(not_empty(hunk));
+                    let at = |start| LineRange { start, len: 0 };
+                    hunk = Hunk { old: at(old), new: at(new) };
+                }
+                b'\\' => {}
                 _ => return Err(Error::unexpected("diff-tree -p", header)),
             }
         }
-        Ok(Hunk { old, new })
+        hunks.extend(not_empty(hunk));
+        Ok(())
+    }
+
+    /// The sum of what `--numstat -z` prints for one pair: `<added> TAB <removed> TAB <path> NUL`, where a rename has an
+    /// empty path that two more fields follow.
+    fn numstat(&mut self) -> Result<DiffStat, Error> {
+        let mut stat = DiffStat::default();
+        while !self.rest.is_empty() && !self.at_pair() {
+            let field = self.field();
+            let mut columns = field.splitn_str(3, b"\t");
+            let mut count = || columns.next().map(|text| if text == b"-" { Some(0) } else { number(text) });
+            let (Some(Some(added)), Some(Some(removed))) = (count(), count()) else {
+                return Err(Error::unexpected("diff-tree --numstat", field));
+            };
+            if columns.next() == Some(b"") {
+                self.field();
+                self.field();
+            }
+            stat.files += 1;
+            stat.added = stat.added.saturating_add(added);
+            stat.removed = stat.removed.saturating_add(removed);
+        }
+        Ok(stat)
+    }
+
+    /// The line that names a pair of trees.
+    fn begin(&mut self, old: &ObjectId, new: &ObjectId) -> Result<(), Error> {
+        let line = self.line();
+        let expected = line == format!("{old} {new}").as_bytes();
+        if expected { Ok(()) } else { Err(Error::unexpected("diff-tree", line)) }
     }
 
     /// Whether the next line names the next pair of trees.
@@ -328,6 +447,14 @@ impl<'a> Parser<'a> {
     fn lost(&self) -> Error {
         Error::unexpected("diff-tree", self.rest.lines().next().unwrap_or_default())
     }
+}
+
+const fn end(range: LineRange) -> u32 {
+    range.start + range.len
+}
+
+fn not_empty(hunk: Hunk) -> Option<Hunk> {
+    (hunk.old.len + hunk.new.len > 0).then_some(hunk)
 }
 
 fn is_hex_id(text: &[u8]) -> bool {

@@ -1,8 +1,10 @@
 //! Merging in the object database, with `git merge-tree` as the judge. No checkout, no index, no ref moves.
 
+use super::diff::numbered;
 use super::{Error, Repository, path_text};
 use crate::model::{Conflict, ObjectId};
-use bstr::{BStr, ByteSlice};
+use bstr::{BStr, BString, ByteSlice};
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::sync::OnceLock;
 
@@ -56,6 +58,8 @@ pub struct FileMerge<'a> {
 
 /// The oldest git that has `merge-tree --stdin`.
 const NEEDED: (u32, u32) = (2, 39);
+/// The oldest git that is told merge bases there.
+const TAKES_BASES: (u32, u32) = (2, 40);
 
 impl Repository {
     /// The best common ancestor; `None` for unrelated histories. git's first one if there are several.
@@ -91,13 +95,72 @@ impl Repository {
             return Ok(Vec::new());
         }
         self.require_merge_tree()?;
-        let input: Vec<_> = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}\n")).collect();
+        let input = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}\n")).collect();
+        self.ask_merges(input, pairs.len())
+    }
+
+    /// Says of each merge what git makes of it, in one process, and keeps nothing: neither the trees nor what is in them.
+    ///
+    /// With its merge base, where there is exactly one, git need not look for it.
+    pub fn forecast_merges(
+        &self,
+        merges: &[(Option<&ObjectId>, &ObjectId, &ObjectId)],
+    ) -> Result<Vec<MergeTree>, Error> {
+        if merges.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.require_merge_tree()?;
+        let told = version(self.version()).is_none_or(|version| version >= TAKES_BASES);
+        let line = |(base, ours, theirs): &(Option<&ObjectId>, &ObjectId, &ObjectId)| match base {
+            Some(base) if told => format!("{base} -- {ours} {theirs}\n"),
+            _ => format!("{ours} {theirs}\n"),
+        };
+        let input: String = merges.iter().map(line).collect();
+        if self.scratch.is_some() {
+            return self.ask_merges(input, merges.len());
+        }
+        let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
+        self.with_scratch(dir.path())?.ask_merges(input, merges.len())
+    }
+
+    fn ask_merges(&self, input: String, count: usize) -> Result<Vec<MergeTree>, Error> {
         let args =
             ["merge-tree", "--write-tree", "--allow-unrelated-histories", "--messages", "-z", "--stdin"];
-        let out = self.git(args).stdin(input.concat()).read()?;
+        let out = self.git(args).stdin(input).read()?;
         let mut fields = Fields { rest: &out };
-        let merges = pairs.iter().map(|_| fields.merge()).collect::<Result<Vec<_>, _>>()?;
+        let merges = (0..count).map(|_| fields.merge()).collect::<Result<Vec<_>, _>>()?;
         if fields.rest.is_empty() { Ok(merges) } else { Err(Error::unexpected("merge-tree", fields.rest)) }
+    }
+
+    /// Those of `paths` that git does not merge by their lines alone, because an attribute or the configuration says so:
+    /// by a driver of the user's, as a union, not at all, or after other line ends.
+    pub fn merged_otherwise(&self, paths: &BTreeSet<&BStr>) -> Result<HashSet<BString>, Error> {
+        let configured = |key: &str| self.config(key).is_some();
+        if configured("merge.default") || configured("merge.renormalize") {
+            return Ok(paths.iter().map(|&path| path.to_owned()).collect());
+        }
+        let any = numbered(0);
+        let mut input = Vec::new();
+        for path in paths.iter().copied().chain([any.as_str().into()]) {
+            input.extend_from_slice(path);
+            input.push(0);
+        }
+        let out = self.git(["check-attr", "-z", "--stdin", "merge", "diff"]).stdin(input).read()?;
+        let (mut fields, mut found) = (out.split(|&byte| byte == 0), HashSet::new());
+        while let (Some(path), Some(attribute), Some(value)) = (fields.next(), fields.next(), fields.next()) {
+            match (attribute, value) {
+                (b"merge", b"unspecified" | b"set") => {}
+                (b"merge", _) => {
+                    found.insert(path.into());
+                }
+                // Where everything is text, binary content is not told from other content.
+                (_, b"set") if path == any.as_bytes() => {
+                    found.extend(paths.iter().map(|&path| path.to_owned()))
+                }
+                _ => {}
+            }
+        }
+        Ok(found)
     }
 
     /// Merges one file by lines, as `git merge-file` does. `None` if one version is binary.
@@ -147,18 +210,23 @@ impl Repository {
         }
     }
 
-    /// Refuses a git without `merge-tree --stdin`, in one sentence. Asked once in a process.
+    /// Refuses a git without `merge-tree --stdin`, in one sentence.
     fn require_merge_tree(&self) -> Result<(), Error> {
-        static FOUND: OnceLock<String> = OnceLock::new();
-        let found = match FOUND.get() {
-            Some(found) => found,
-            None => FOUND.get_or_init(|| self.read(["version"]).unwrap_or_default()),
-        };
+        let found = self.version();
         if version(found).is_none_or(|version| version >= NEEDED) {
             return Ok(());
         }
         let (major, minor) = NEEDED;
-        Err(Error::TooOld { what: "merge", found: found.clone(), needed: format!("{major}.{minor}") })
+        Err(Error::TooOld { what: "merge", found: found.to_owned(), needed: format!("{major}.{minor}") })
+    }
+
+    /// What git calls itself. Asked once in a process.
+    fn version(&self) -> &'static str {
+        static FOUND: OnceLock<String> = OnceLock::new();
+        match FOUND.get() {
+            Some(found) => found,
+            None => FOUND.get_or_init(|| self.read(["version"]).unwrap_or_default()),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ mod sync;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod three_way;
 mod together;
 mod worktree;
 
@@ -60,4 +61,5 @@ pub use path::{few_paths, path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
 pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, SwapOptions, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};
+pub use three_way::{ThreeWay, ThreeWays};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

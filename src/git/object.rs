@@ -49,7 +49,7 @@ impl EntryMode {
         }
     }
 
-    const fn from_kind(kind: EntryKind) -> Self {
+    pub(super) const fn from_kind(kind: EntryKind) -> Self {
         match kind {
             EntryKind::Tree => Self::Tree,
             EntryKind::Blob => Self::Blob,
@@ -111,6 +111,30 @@ impl Repository {
         again(|| self.gix.objects.find_tree_iter(&to_gix(id), &mut buffer).map(|_| ()))
             .map_err(|e| Error::read("tree", id, e))?;
         Ok(buffer)
+    }
+
+    /// The bytes of a tree, also of one that lies in the scratch directory.
+    pub(super) fn find_raw_tree(&self, id: gix::ObjectId, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let failed = |e: gix::Error| Error::read("tree", &from_gix(&id), e);
+        if self.find_in_scratch(&id, buffer).map_err(failed)? {
+            return Ok(());
+        }
+        again(|| self.gix.objects.find_tree_iter(&id, buffer).map(|_| ())).map_err(failed)
+    }
+
+    /// The bytes of a commit, also of one that lies in the scratch directory.
+    pub(super) fn find_raw_commit(&self, id: gix::ObjectId, buffer: &mut Vec<u8>) -> Result<(), Error> {
+        let failed = |e: gix::Error| Error::read("commit", &from_gix(&id), e);
+        if self.find_in_scratch(&id, buffer).map_err(failed)? {
+            return Ok(());
+        }
+        again(|| self.gix.objects.find_commit(&id, buffer).map(|_| ())).map_err(failed)
+    }
+
+    fn find_in_scratch(&self, id: &gix::oid, buffer: &mut Vec<u8>) -> Result<bool, gix::Error> {
+        let Some(scratch) = &self.scratch else { return Ok(false) };
+        let loose = gix::odb::loose::Store::at(&**scratch, id.kind());
+        loose.try_find(id, buffer).map(|found| found.is_some())
     }
 
     /// The object at `path` below a tree; `None` if there is none.

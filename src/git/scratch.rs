@@ -3,8 +3,10 @@
 //! Whoever looks at uncommitted work every few seconds would otherwise fill the repository with loose objects until
 //! its next `git gc`.
 
+use super::object::{from_gix, to_gix};
 use super::{Error, Repository};
 use crate::model::ObjectId;
+use gix::objs::{Write as _, tree::EntryKind};
 use std::path::Path;
 
 impl Repository {
@@ -15,6 +17,23 @@ impl Repository {
         let mut with = self.clone();
         with.scratch = Some(dir.into());
         Ok(with)
+    }
+
+    /// Writes a tree of plain files into `dir`, a directory of objects that nobody is to keep. The files are given by name,
+    /// in the order of their bytes.
+    pub(super) fn write_scratch_tree<'a>(
+        &self,
+        dir: &Path,
+        files: impl Iterator<Item = (String, &'a ObjectId)>,
+    ) -> Result<ObjectId, Error> {
+        let entry = |(name, id): (String, &ObjectId)| gix::objs::tree::Entry {
+            mode: EntryKind::Blob.into(),
+            filename: name.into(),
+            oid: to_gix(id),
+        };
+        let tree = gix::objs::Tree { entries: files.map(entry).collect() };
+        let written = gix::odb::loose::Store::at(dir, self.gix.object_hash()).write(&tree);
+        Ok(from_gix(&written.map_err(|e| Error::write("tree", e))?))
     }
 
     /// A commit of `tree` on top of `parent`, by git and in nobody's name: it lies where git writes.
