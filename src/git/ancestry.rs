@@ -236,10 +236,10 @@ impl<'a> Walk<'a> {
             self.open -= usize::from(!self.seen[at].stale);
             self.enter(at)?;
         }
-        let parents = |seen: &Seen| match seen.entered {
-            true => seen.parents.iter().filter_map(|parent| self.known.get(parent).copied()).collect(),
-            // Nothing that it leads to counts.
-            false => Vec::new(),
+        // What was not entered leads to nothing that counts.
+        let parents = |seen: &Seen| {
+            let parents = seen.parents.iter().filter(|_| seen.entered);
+            parents.filter_map(|parent| self.known.get(parent).copied()).collect()
         };
         let node =
             |seen: &Seen| Node { id: from_gix(&seen.id), tree: from_gix(&seen.tree), parents: parents(seen) };

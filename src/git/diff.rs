@@ -54,6 +54,9 @@ pub struct Hunk {
     pub new: LineRange,
 }
 
+/// Two contents of a file, an old and a new one; `None` where it is not there.
+pub type Contents = (Option<ObjectId>, Option<ObjectId>);
+
 /// How much two trees differ, as `git diff --shortstat` counts it; binary files count as files only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiffStat {
@@ -168,23 +171,19 @@ impl Repository {
     /// `None` where one is binary. One process for all pairs.
     ///
     /// A content that is not there is an empty file.
-    pub fn lines_between(
-        &self,
-        pairs: &[(Option<ObjectId>, Option<ObjectId>)],
-    ) -> Result<Vec<Option<Vec<Hunk>>>, Error> {
+    pub fn lines_between(&self, pairs: &[Contents]) -> Result<Vec<Option<Vec<Hunk>>>, Error> {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }
         // git compares trees: two that nobody keeps, in which each pair is a file.
         let made;
-        let (dir, beside) = match &self.scratch {
-            Some(dir) => (&**dir, self.clone()),
-            None => {
-                made = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
-                (made.path(), self.with_scratch(made.path())?)
-            }
+        let (dir, beside) = if let Some(dir) = &self.scratch {
+            (&**dir, self.clone())
+        } else {
+            made = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
+            (made.path(), self.with_scratch(made.path())?)
         };
-        let side = |of: fn(&(Option<ObjectId>, Option<ObjectId>)) -> &Option<ObjectId>| {
+        let side = |of: fn(&Contents) -> &Option<ObjectId>| {
             let files = pairs.iter().enumerate();
             let files = files.filter_map(|(at, pair)| Some((numbered(at), of(pair).as_ref()?)));
             self.write_scratch_tree(dir, files)

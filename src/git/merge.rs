@@ -95,8 +95,8 @@ impl Repository {
             return Ok(Vec::new());
         }
         self.require_merge_tree()?;
-        let input = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}\n")).collect();
-        self.ask_merges(input, pairs.len())
+        let input: Vec<_> = pairs.iter().map(|(ours, theirs)| format!("{ours} {theirs}\n")).collect();
+        self.ask_merges(&input.concat(), pairs.len())
     }
 
     /// Says of each merge what git makes of it, in one process, and keeps nothing: neither the trees nor what is in them.
@@ -115,15 +115,15 @@ impl Repository {
             Some(base) if told => format!("{base} -- {ours} {theirs}\n"),
             _ => format!("{ours} {theirs}\n"),
         };
-        let input: String = merges.iter().map(line).collect();
+        let input: Vec<_> = merges.iter().map(line).collect();
         if self.scratch.is_some() {
-            return self.ask_merges(input, merges.len());
+            return self.ask_merges(&input.concat(), merges.len());
         }
         let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
-        self.with_scratch(dir.path())?.ask_merges(input, merges.len())
+        self.with_scratch(dir.path())?.ask_merges(&input.concat(), merges.len())
     }
 
-    fn ask_merges(&self, input: String, count: usize) -> Result<Vec<MergeTree>, Error> {
+    fn ask_merges(&self, input: &str, count: usize) -> Result<Vec<MergeTree>, Error> {
         let args =
             ["merge-tree", "--write-tree", "--allow-unrelated-histories", "--messages", "-z", "--stdin"];
         let out = self.git(args).stdin(input).read()?;
@@ -155,7 +155,7 @@ impl Repository {
                 }
                 // Where everything is text, binary content is not told from other content.
                 (_, b"set") if path == any.as_bytes() => {
-                    found.extend(paths.iter().map(|&path| path.to_owned()))
+                    found.extend(paths.iter().map(|&path| path.to_owned()));
                 }
                 _ => {}
             }

@@ -45,7 +45,7 @@ mod worktree;
 
 pub use ancestry::Ancestry;
 pub use commit::{Commit, Identity, NewCommit};
-pub use diff::{ChangeStatus, DiffStat, FileChange, Hunk};
+pub use diff::{ChangeStatus, Contents, DiffStat, FileChange, Hunk};
 pub use error::Error;
 pub use fingerprint::Fingerprint;
 pub use graph::Touching;

@@ -28,10 +28,28 @@ type Tree = BTreeMap<String, (&'static str, Vec<u8>)>;
 /// Imports `main` and branches `b0` to `b<n-1>` into a new repository, and returns it with the branches' tips.
 /// Most branches start at the first commit of `main`, which may have moved on; some are stacked on another.
 pub(crate) fn history(seed: u64, branches: usize) -> (Sandbox, Vec<ObjectId>) {
+    build(seed, branches, false)
+}
+
+/// The same with everything that git merges in a way of its own: submodules, other line ends, names that differ in case,
+/// missing last newlines, lines that look alike, moved blocks, attributes.
+pub(crate) fn odd_history(seed: u64, branches: usize) -> (Sandbox, Vec<ObjectId>) {
+    build(seed, branches, true)
+}
+
+fn build(seed: u64, branches: usize, odd: bool) -> (Sandbox, Vec<ObjectId>) {
     let sandbox = Sandbox::new(&[]);
     let mut rng = Rng::new(seed);
     let mut stream = Vec::new();
-    let base = first_tree(&mut rng);
+    let mut base = first_tree(&mut rng);
+    if odd {
+        let alike = (0..120).map(|_| ALIKE[rng.below(ALIKE.len())]).collect::<String>();
+        base.insert("alike".to_owned(), ("100644", alike.into_bytes()));
+        if rng.below(4) == 0 {
+            let attributes = "lib/one merge=union\nsrc/y -merge\nb merge=binary\nlib/two diff=word\n";
+            base.insert(".gitattributes".to_owned(), ("100644", attributes.into()));
+        }
+    }
     let mut mark = 0;
     let mut commit = |branch: &str, from: &str, tree: &Tree, stream: &mut Vec<u8>| {
         mark += 1;
@@ -44,6 +62,12 @@ pub(crate) fn history(seed: u64, branches: usize) -> (Sandbox, Vec<ObjectId>) {
         head.push_str("deleteall\n");
         stream.extend_from_slice(head.as_bytes());
         for (path, (mode, content)) in tree {
+            if *mode == SUBMODULE {
+                stream.extend_from_slice(format!("M {mode} ").as_bytes());
+                stream.extend_from_slice(content);
+                stream.extend_from_slice(format!(" {path}\n").as_bytes());
+                continue;
+            }
             stream.extend_from_slice(format!("M {mode} inline {path}\ndata {}\n", content.len()).as_bytes());
             stream.extend_from_slice(content);
             stream.push(b'\n');
@@ -58,7 +82,11 @@ pub(crate) fn history(seed: u64, branches: usize) -> (Sandbox, Vec<ObjectId>) {
             if stacked { ends[rng.below(ends.len())].clone() } else { (first.clone(), base.clone()) };
         for _ in 0..=rng.below(2) {
             for _ in 0..=rng.below(3) {
-                change(&mut tree, &mut rng, number);
+                if odd && rng.below(2) == 0 {
+                    change_oddly(&mut tree, &mut rng);
+                } else {
+                    change(&mut tree, &mut rng, number);
+                }
             }
             from = commit(&format!("b{number}"), &from, &tree, &mut stream);
         }
@@ -95,7 +123,8 @@ fn first_tree(rng: &mut Rng) -> Tree {
 }
 
 fn change(tree: &mut Tree, rng: &mut Rng, who: usize) {
-    let paths: Vec<String> = tree.keys().cloned().collect();
+    let own = tree.iter().filter(|(_, (mode, _))| *mode != SUBMODULE);
+    let paths: Vec<String> = own.map(|(path, _)| path.clone()).collect();
     let Some(path) = paths.get(rng.below(paths.len().max(1))) else { return };
     let word = format!("changed by {who} {}", rng.below(1000));
     match rng.below(12) {
@@ -135,6 +164,58 @@ fn change(tree: &mut Tree, rng: &mut Rng, who: usize) {
             }
         }
     }
+}
+
+const SUBMODULE: &str = "160000";
+
+/// Lines of which a file has many.
+const ALIKE: [&str; 6] = ["\n", "{\n", "}\n", "    }\n", "one\n", "two\n"];
+
+fn change_oddly(tree: &mut Tree, rng: &mut Rng) {
+    let paths: Vec<String> =
+        tree.iter().filter(|(_, file)| file.0 == "100644").map(|(path, _)| path.clone()).collect();
+    let Some(path) = paths.get(rng.below(paths.len().max(1))) else { return };
+    let file = &mut tree.get_mut(path).expect("it is there").1;
+    match rng.below(9) {
+        0..=3 => {
+            if let Some((_, alike)) = tree.get_mut("alike") {
+                for _ in 0..=rng.below(3) {
+                    edit_alike(alike, rng);
+                }
+            }
+        }
+        4 => {
+            let id = format!("{:040x}", 1 + rng.below(3));
+            tree.insert("sub".to_owned(), (SUBMODULE, id.into_bytes()));
+        }
+        5 => *file = String::from_utf8_lossy(file).replace("\r\n", "\n").replace('\n', "\r\n").into_bytes(),
+        6 => {
+            let file = tree.remove(path).expect("it is there");
+            tree.insert(path.to_uppercase(), file);
+        }
+        7 => drop(file.pop()),
+        _ => {
+            let Ok(text) = std::str::from_utf8(file) else { return };
+            let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+            if lines.len() > 8 {
+                let block: Vec<_> = lines.drain(2..5).collect();
+                let at = rng.below(lines.len());
+                lines.splice(at..at, block);
+                *file = lines.concat().into_bytes();
+            }
+        }
+    }
+}
+
+/// Adds, takes away or replaces a few lines by others that look like their neighbours.
+fn edit_alike(content: &mut Vec<u8>, rng: &mut Rng) {
+    let Ok(text) = std::str::from_utf8(content) else { return };
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let at = rng.below(lines.len() + 1);
+    let end = (at + rng.below(4)).min(lines.len());
+    let new: Vec<&str> = (0..rng.below(4)).map(|_| ALIKE[rng.below(ALIKE.len())]).collect();
+    lines.splice(at..end, new);
+    *content = lines.concat().into_bytes();
 }
 
 fn edit(content: &mut Vec<u8>, rng: &mut Rng, word: &str) {

@@ -6,7 +6,9 @@
 //! that one side moved, deleted, added or retyped, binary files, submodules, merge drivers, several merge bases) is
 //! merged by git itself. So the verdict is always git's.
 
-use crate::git::{Ancestry, EntryMode, Error, FileChange, Hunk, MergeTree, Repository, ThreeWay, path_text};
+use crate::git::{
+    Ancestry, Contents, EntryMode, Error, FileChange, Hunk, MergeTree, Repository, ThreeWay, path_text,
+};
 use crate::model::{FileOverlap, Forecast, LineRange, ObjectId};
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -117,9 +119,6 @@ fn conflicting(merge: MergeTree) -> Vec<String> {
     }
     paths
 }
-
-/// Two contents of a file, an old and a new one.
-type Contents = (Option<ObjectId>, Option<ObjectId>);
 
 /// The lines at which contents differ, and the paths whose merge is not a matter of lines.
 #[derive(Debug, Default)]
@@ -279,9 +278,9 @@ fn meetings<'a>(
         while let ([our, our_rest @ ..], [their, their_rest @ ..]) = (ours, theirs) {
             let (our, their) = (our.old, their.old);
             if end(our) <= end(their) {
-                ours = our_rest
+                ours = our_rest;
             } else {
-                theirs = their_rest
+                theirs = their_rest;
             }
             if our.touches(their) {
                 return Some((our, their));
