@@ -168,10 +168,14 @@ impl Repository {
     }
 
     /// The lines at which each pair of files differs, an old and a new content, exactly as git's merge compares them;
-    /// `None` where one is binary. One process for all pairs.
+    /// `None` where one is binary.
     ///
     /// A content that is not there is an empty file.
     pub fn lines_between(&self, pairs: &[Contents]) -> Result<Vec<Option<Vec<Hunk>>>, Error> {
+        self.in_parts(pairs, Self::compare_contents)
+    }
+
+    fn compare_contents(&self, pairs: &[Contents]) -> Result<Vec<Option<Vec<Hunk>>>, Error> {
         if pairs.is_empty() {
             return Ok(Vec::new());
         }

@@ -99,7 +99,7 @@ impl Repository {
         self.ask_merges(&input.concat(), pairs.len())
     }
 
-    /// Says of each merge what git makes of it, in one process, and keeps nothing: neither the trees nor what is in them.
+    /// Says of each merge what git makes of it, and keeps nothing: neither the trees nor what is in them.
     ///
     /// With its merge base, where there is exactly one, git need not look for it.
     pub fn forecast_merges(
@@ -115,12 +115,14 @@ impl Repository {
             Some(base) if told => format!("{base} -- {ours} {theirs}\n"),
             _ => format!("{ours} {theirs}\n"),
         };
-        let input: Vec<_> = merges.iter().map(line).collect();
-        if self.scratch.is_some() {
-            return self.ask_merges(&input.concat(), merges.len());
-        }
-        let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
-        self.with_scratch(dir.path())?.ask_merges(&input.concat(), merges.len())
+        self.in_parts(merges, |repo, merges| {
+            let input: Vec<_> = merges.iter().map(line).collect();
+            if repo.scratch.is_some() {
+                return repo.ask_merges(&input.concat(), merges.len());
+            }
+            let dir = tempfile::tempdir().map_err(|e| Error::file("create", std::env::temp_dir(), e))?;
+            repo.with_scratch(dir.path())?.ask_merges(&input.concat(), merges.len())
+        })
     }
 
     fn ask_merges(&self, input: &str, count: usize) -> Result<Vec<MergeTree>, Error> {

@@ -33,6 +33,9 @@ const PINNED: &[(&str, &str)] = &[
 /// How many they are: more can be added behind them.
 pub(super) const PINNED_COUNT: usize = PINNED.len();
 
+/// What is not worth a process of its own.
+const FEW: usize = 8;
+
 /// Variables of the user's environment that git is given.
 const PASSED: &[&str] = &[
     "PATH",
@@ -101,6 +104,33 @@ impl Repository {
             }
         }
         command.args(args)
+    }
+
+    /// Puts one question about each of `items`, in as many processes at once as there are processors; the answers come in the
+    /// order of the items. A few items are one question.
+    pub(super) fn in_parts<I: Sync, T: Send>(
+        &self,
+        items: &[I],
+        ask: impl Fn(&Self, &[I]) -> Result<Vec<T>, Error> + Sync,
+    ) -> Result<Vec<T>, Error> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = processors.min(items.len() / FEW).max(1);
+        let mut chunks = items.chunks(items.len().div_ceil(parts).max(1));
+        let first = chunks.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let ask = &ask;
+            let others: Vec<_> = chunks
+                .map(|chunk| {
+                    let repo = self.clone();
+                    scope.spawn(move || ask(&repo, chunk))
+                })
+                .collect();
+            let mut all = ask(self, first)?;
+            for other in others {
+                all.extend(other.join().expect("a question does not panic")?);
+            }
+            Ok(all)
+        })
     }
 
     /// Runs a git command and returns what it printed, without the final newline, as text.

@@ -28,12 +28,13 @@ pub(super) fn compare(
     ancestry: &Ancestry,
     merges: &[(ObjectId, ObjectId)],
 ) -> Result<Vec<Compared>, Error> {
-    let contended = contended(repo, ancestry, merges)?;
-    let moved = Moved::read(repo, ancestry, merges, &contended)?;
+    let sets = with_bases(ancestry, merges);
+    let contended = contended(repo, &sets)?;
+    let moved = Moved::read(repo, &sets, &contended)?;
     let lines = Lines::read(repo, &contended, &moved)?;
-    let forecasts = forecasts(repo, ancestry, merges, &contended, &lines)?;
+    let forecasts = forecasts(repo, &sets, &contended, &lines)?;
     let with_files = |(at, forecast): (usize, Forecast)| {
-        let files = contended[at].as_deref().map(|paths| match moved.sides(ancestry, &merges[at]) {
+        let files = contended[at].as_deref().map(|paths| match moved.sides(&sets[at]) {
             Some((ours, theirs)) => common_files(ours, theirs, &lines),
             None => edited_files(paths, &lines),
         });
@@ -48,24 +49,51 @@ pub(super) fn judge(
     ancestry: &Ancestry,
     merges: &[(ObjectId, ObjectId)],
 ) -> Result<Vec<Forecast>, Error> {
-    let contended = contended(repo, ancestry, merges)?;
+    let sets = with_bases(ancestry, merges);
+    let contended = contended(repo, &sets)?;
     let lines = Lines::read(repo, &contended, &Moved::default())?;
-    forecasts(repo, ancestry, merges, &contended, &lines)
+    forecasts(repo, &sets, &contended, &lines)
+}
+
+/// Two commits that are merged, and what they have in common.
+struct Merge<'a> {
+    ours: &'a ObjectId,
+    theirs: &'a ObjectId,
+    /// The merge base, if there is exactly one.
+    base: Option<&'a ObjectId>,
+    /// The trees of the base and each side.
+    trees: Option<[&'a ObjectId; 3]>,
+}
+
+impl Merge<'_> {
+    /// The base's tree with that of each side.
+    fn sides(&self) -> Option<[(ObjectId, ObjectId); 2]> {
+        let [base, ours, theirs] = self.trees?;
+        Some([ours, theirs].map(|side| (base.clone(), side.clone())))
+    }
+}
+
+fn with_bases<'a>(ancestry: &'a Ancestry, merges: &'a [(ObjectId, ObjectId)]) -> Vec<Merge<'a>> {
+    let merge = |(ours, theirs): &'a (ObjectId, ObjectId)| {
+        let base = match ancestry.merge_bases(ours, theirs)[..] {
+            [base] => Some(base),
+            _ => None,
+        };
+        let trees = base.map(|base| [base, ours, theirs].map(|commit| ancestry.tree(commit)));
+        Merge { ours, theirs, base, trees }
+    };
+    merges.iter().map(merge).collect()
 }
 
 /// The paths that both sides of each pair changed; `None` without exactly one merge base: then only git knows what it
 /// would compare.
 type Contended = Vec<Option<Vec<ThreeWay>>>;
 
-fn contended(
-    repo: &Repository,
-    ancestry: &Ancestry,
-    merges: &[(ObjectId, ObjectId)],
-) -> Result<Contended, Error> {
+fn contended(repo: &Repository, merges: &[Merge<'_>]) -> Result<Contended, Error> {
     let mut trees = repo.three_ways();
-    let paths = |(ours, theirs): &(ObjectId, ObjectId)| match ancestry.merge_bases(ours, theirs)[..] {
-        [base] => trees.between(ancestry.tree(base), ancestry.tree(ours), ancestry.tree(theirs)).map(Some),
-        _ => Ok(None),
+    let paths = |merge: &Merge<'_>| {
+        let paths = merge.trees.map(|[base, ours, theirs]| trees.between(base, ours, theirs));
+        paths.transpose()
     };
     merges.iter().map(paths).collect()
 }
@@ -80,18 +108,14 @@ fn edited(path: &ThreeWay) -> Option<[&ObjectId; 3]> {
 
 fn forecasts(
     repo: &Repository,
-    ancestry: &Ancestry,
-    merges: &[(ObjectId, ObjectId)],
+    merges: &[Merge<'_>],
     contended: &Contended,
     lines: &Lines,
 ) -> Result<Vec<Forecast>, Error> {
     let clean = |at: usize| contended[at].as_ref().is_some_and(|paths| paths.iter().all(|p| lines.part(p)));
     let asked: Vec<usize> = (0..merges.len()).filter(|&at| !clean(at)).collect();
-    let question = |&at: &usize| {
-        let (ours, theirs) = &merges[at];
-        (only(&ancestry.merge_bases(ours, theirs)), ours, theirs)
-    };
-    let questions: Vec<_> = asked.iter().map(question).collect();
+    let questions = asked.iter().map(|&at| &merges[at]);
+    let questions: Vec<_> = questions.map(|merge| (merge.base, merge.ours, merge.theirs)).collect();
     let mut forecasts = vec![Forecast::Clean; merges.len()];
     for (at, merge) in asked.into_iter().zip(repo.forecast_merges(&questions)?) {
         if !merge.clean {
@@ -99,14 +123,6 @@ fn forecasts(
         }
     }
     Ok(forecasts)
-}
-
-/// The merge base, if there is exactly one.
-fn only<'a>(bases: &[&'a ObjectId]) -> Option<&'a ObjectId> {
-    match bases {
-        [base] => Some(base),
-        _ => None,
-    }
 }
 
 /// The paths of a merge that is not clean.
@@ -174,16 +190,11 @@ fn contents(change: &FileChange) -> Contents {
 struct Moved(HashMap<(ObjectId, ObjectId), Vec<FileChange>>);
 
 impl Moved {
-    fn read(
-        repo: &Repository,
-        ancestry: &Ancestry,
-        merges: &[(ObjectId, ObjectId)],
-        contended: &Contended,
-    ) -> Result<Self, Error> {
+    fn read(repo: &Repository, merges: &[Merge<'_>], contended: &Contended) -> Result<Self, Error> {
         let mut wanted = BTreeSet::new();
         for (merge, paths) in merges.iter().zip(contended) {
             if paths.iter().flatten().any(|path| edited(path).is_none()) {
-                wanted.extend(sides(ancestry, merge).into_iter().flatten());
+                wanted.extend(merge.sides().into_iter().flatten());
             }
         }
         let wanted: Vec<_> = wanted.into_iter().collect();
@@ -192,12 +203,8 @@ impl Moved {
     }
 
     /// What both sides of a merge changed, if it is one of those.
-    fn sides(
-        &self,
-        ancestry: &Ancestry,
-        merge: &(ObjectId, ObjectId),
-    ) -> Option<(&[FileChange], &[FileChange])> {
-        let [ours, theirs] = sides(ancestry, merge)?;
+    fn sides(&self, merge: &Merge<'_>) -> Option<(&[FileChange], &[FileChange])> {
+        let [ours, theirs] = merge.sides()?;
         Some((self.0.get(&ours)?, self.0.get(&theirs)?))
     }
 
@@ -211,12 +218,6 @@ impl Moved {
         };
         self.0.values().flatten().filter(move |change| change.paths().any(&below))
     }
-}
-
-/// The trees of a merge: its base and each side; `None` without exactly one merge base.
-fn sides(ancestry: &Ancestry, (ours, theirs): &(ObjectId, ObjectId)) -> Option<[(ObjectId, ObjectId); 2]> {
-    let [base] = ancestry.merge_bases(ours, theirs)[..] else { return None };
-    Some([ours, theirs].map(|side| (ancestry.tree(base).clone(), ancestry.tree(side).clone())))
 }
 
 /// The files that both sides edited.
