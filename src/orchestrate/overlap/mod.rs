@@ -1,6 +1,6 @@
 //! Overlap: which places several branches change together, and what git would say to merging each pair.
 //!
-//! Reads only. A handful of git processes answer for any number of branches (see [`compare`]); the verdict is always git's.
+//! Reads only. A handful of git processes answer for any number of branches (see `compare`); the verdict is always git's.
 
 mod compare;
 
