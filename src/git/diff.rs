@@ -372,13 +372,18 @@ impl<'a> Parser<'a> {
                 None => (number(word)?, 1),
             };
             // git names the line before an empty range, the model the line after it.
-            Some(LineRange { start: if len == 0 { start.checked_add(1)? } else { start }, len })
+            let start = if len == 0 { start.checked_add(1)? } else { start };
+            start.checked_add(len)?;
+            Some(LineRange { start, len })
         };
         let (old, new) =
             range(b"-").zip(range(b"+")).ok_or_else(|| Error::unexpected("diff-tree -p", header))?;
         let mut hunk = Hunk { old: LineRange { len: 0, ..old }, new: LineRange { len: 0, ..new } };
         let (old_end, new_end) = (old.start + old.len, new.start + new.len);
         while end(hunk.old) < old_end || end(hunk.new) < new_end || self.rest.first() == Some(&b'\\') {
+            if self.rest.is_empty() {
+                return Err(Error::unexpected("diff-tree -p", header));
+            }
             // A line of context that is empty has lost its space where `diff.suppressBlankEmpty` is set.
             match self.line().first().copied().unwrap_or(b' ') {
                 b'-' if end(hunk.old) < old_end => hunk.old.len += 1,
