@@ -33,7 +33,7 @@ fn every_test_of_the_fault_table_is_there() {
     let mut named = 0;
     for cell in rows.filter_map(|row| row.split('|').nth(2)) {
         for test in cell.split('`').skip(1).step_by(2).filter(|test| !test.contains('/')) {
-            assert!(sources.contains(&format!("fn {test}()")), "there is no test {test}");
+            assert!(sources.contains(&format!("fn {test}(")), "there is no test {test}");
             named += 1;
         }
     }
