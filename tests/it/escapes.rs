@@ -166,9 +166,13 @@ fn round(number: usize, ending: Ending) -> Round {
         Ending::Killed => {
             if detached {
                 child.wait().unwrap();
-                for pid in watchers(&sandbox) {
+                let watchers = watchers(&sandbox);
+                for &pid in &watchers {
                     kill(pid, Signal::SIGKILL);
                 }
+                // Not our children: on a busy machine one takes a moment to die, and holds its lease until then.
+                let dead = |pid: &u32| !std::fs::exists(format!("/proc/{pid}")).unwrap();
+                wait_for("the watchers to die", || watchers.iter().all(dead).then_some(()));
             }
             kill(child.id(), Signal::SIGKILL);
             child.wait().unwrap();
