@@ -68,9 +68,6 @@ pub struct DiffStat {
     pub removed: u64,
 }
 
-/// The mode of a submodule's entry.
-const SUBMODULE: u32 = 0o160_000;
-
 const OPTIONS: [&str; 14] = [
     "-r",
     "-M",
@@ -115,6 +112,9 @@ const MERGE_OPTIONS: [&str; 13] = [
 ];
 
 impl FileChange {
+    /// The mode of a submodule's entry.
+    pub(super) const SUBMODULE: u32 = 0o160_000;
+
     /// The path by which the old tree knows it, which is where changes of two branches meet.
     pub fn base_path(&self) -> &BString {
         self.old_path.as_ref().unwrap_or(&self.path)
@@ -127,7 +127,7 @@ impl FileChange {
 
     /// Whether one of its two versions is a submodule.
     pub const fn is_submodule(&self) -> bool {
-        self.old_mode == SUBMODULE || self.new_mode == SUBMODULE
+        self.old_mode == Self::SUBMODULE || self.new_mode == Self::SUBMODULE
     }
 }
 
@@ -203,6 +203,14 @@ impl Repository {
             all[at] = (!change.binary).then_some(change.hunks);
         }
         if parser.rest.is_empty() { Ok(all) } else { Err(parser.lost()) }
+    }
+
+    /// The entries at which each pair of trees differs: as [`Repository::paths_between`], and nothing counts as a rename.
+    pub(super) fn entries_between(
+        &self,
+        pairs: &[(ObjectId, ObjectId)],
+    ) -> Result<Vec<Vec<FileChange>>, Error> {
+        self.diff_pairs(pairs, &["-r", "--no-renames", "-z", "--raw", "--full-index"], false)
     }
 
     /// Their changes, with the lines of each if `options` ask for patches (`patched`).
@@ -379,17 +387,17 @@ impl<'a> Parser<'a> {
         let (old, new) =
             range(b"-").zip(range(b"+")).ok_or_else(|| Error::unexpected("diff-tree -p", header))?;
         let mut hunk = Hunk { old: LineRange { len: 0, ..old }, new: LineRange { len: 0, ..new } };
-        let (old_end, new_end) = (old.start + old.len, new.start + new.len);
-        while end(hunk.old) < old_end || end(hunk.new) < new_end || self.rest.first() == Some(&b'\\') {
+        let (old_end, new_end) = (old.end(), new.end());
+        while hunk.old.end() < old_end || hunk.new.end() < new_end || self.rest.first() == Some(&b'\\') {
             if self.rest.is_empty() {
                 return Err(Error::unexpected("diff-tree -p", header));
             }
             // A line of context that is empty has lost its space where `diff.suppressBlankEmpty` is set.
             match self.line().first().copied().unwrap_or(b' ') {
-                b'-' if end(hunk.old) < old_end => hunk.old.len += 1,
-                b'+' if end(hunk.new) < new_end => hunk.new.len += 1,
-                b' ' if end(hunk.old) < old_end && end(hunk.new) < new_end => {
-                    let (old, new) = (end(hunk.old) + 1, end(hunk.new) + 1);
+                b'-' if hunk.old.end() < old_end => hunk.old.len += 1,
+                b'+' if hunk.new.end() < new_end => hunk.new.len += 1,
+                b' ' if hunk.old.end() < old_end && hunk.new.end() < new_end => {
+                    let (old, new) = (hunk.old.end() + 1, hunk.new.end() + 1);
                     hunks.extend(not_empty(hunk));
                     let at = |start| LineRange { start, len: 0 };
                     hunk = Hunk { old: at(old), new: at(new) };
@@ -455,10 +463,6 @@ impl<'a> Parser<'a> {
     fn lost(&self) -> Error {
         Error::unexpected("diff-tree", self.rest.lines().next().unwrap_or_default())
     }
-}
-
-const fn end(range: LineRange) -> u32 {
-    range.start + range.len
 }
 
 fn not_empty(hunk: Hunk) -> Option<Hunk> {

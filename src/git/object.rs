@@ -108,8 +108,7 @@ impl Repository {
 
     fn read_raw_tree(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        again(|| self.gix.objects.find_tree_iter(&to_gix(id), &mut buffer).map(|_| ()))
-            .map_err(|e| Error::read("tree", id, e))?;
+        self.find_raw_tree(to_gix(id), &mut buffer)?;
         Ok(buffer)
     }
 
@@ -227,8 +226,7 @@ impl Repository {
     /// The bytes of a commit object.
     pub(super) fn read_raw_commit(&self, id: &ObjectId) -> Result<Vec<u8>, Error> {
         let mut buffer = Vec::new();
-        again(|| self.gix.objects.find_commit(&to_gix(id), &mut buffer).map(|_| ()))
-            .map_err(|e| Error::read("commit", id, e))?;
+        self.find_raw_commit(to_gix(id), &mut buffer)?;
         Ok(buffer)
     }
 

@@ -1,11 +1,10 @@
 //! What commits bring that somebody else does not have: their messages, and the files that they add or change. Reads
 //! only: one `git rev-list` and one `git diff-tree`, whatever there is.
 
-use super::{Error, Repository};
+use super::{Error, FileChange, Repository};
 use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 /// What one commit brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +28,6 @@ pub struct BroughtFile {
     pub before: Vec<ObjectId>,
 }
 
-/// Modes of entries whose object is no blob: submodules.
-const SUBMODULE: &str = "160000";
-
 impl Repository {
     /// What `tip` brings beside everything that `known` have, commit by commit, the oldest first.
     ///
@@ -46,7 +42,7 @@ impl Repository {
             input.push('\n');
         }
         let list = self.git(["rev-list", "--reverse", "--topo-order", "--stdin"]).stdin(input).read()?;
-        let mut pairs = String::new();
+        let mut pairs = Vec::new();
         let mut commits = Vec::new();
         for line in list.lines() {
             let id = line.to_str().ok().and_then(|line| line.parse().ok());
@@ -60,39 +56,27 @@ impl Repository {
             if before.is_empty() {
                 before.push(self.empty_tree());
             }
-            for old in &before {
-                let _ = writeln!(pairs, "{old} {}", commit.tree);
-            }
-            commits.push((id, commit, before));
+            let parents = before.len();
+            pairs.extend(before.into_iter().map(|old| (old, commit.tree.clone())));
+            commits.push((id, commit, parents));
         }
-        if commits.is_empty() {
-            return Ok(Vec::new());
-        }
-        let options = ["-r", "-z", "--raw", "--no-renames", "--full-index", "--no-ext-diff"];
-        let out = self.git(["diff-tree", "--stdin"]).args(options).stdin(pairs).read()?;
-        let mut rest = &out[..];
+        let mut changes = self.entries_between(&pairs)?.into_iter();
         let mut all = Vec::with_capacity(commits.len());
-        for (id, commit, before) in commits {
+        for (id, commit, parents) in commits {
             let mut files: BTreeMap<BString, (ObjectId, Vec<ObjectId>, usize)> = BTreeMap::new();
-            for old in &before {
-                let header = format!("{old} {}\n", commit.tree);
-                rest = rest
-                    .strip_prefix(header.as_bytes())
-                    .ok_or_else(|| Error::unexpected("diff-tree", rest))?;
-                while rest.first() == Some(&b':') {
-                    let (path, blob, had) = entry(&mut rest)?;
-                    let Some(blob) = blob else { continue };
-                    let file = files.entry(path).or_insert_with(|| (blob, Vec::new(), 0));
-                    file.1.extend(had);
-                    file.2 += 1;
-                }
+            for change in changes.by_ref().take(parents).flatten() {
+                let blob = |mode: u32, id| (mode != FileChange::SUBMODULE).then_some(id).flatten();
+                let Some(now) = blob(change.new_mode, change.new_id) else { continue };
+                let file = files.entry(change.path).or_insert_with(|| (now, Vec::new(), 0));
+                file.1.extend(blob(change.old_mode, change.old_id));
+                file.2 += 1;
             }
             // What a merge has from one of its parents is that parent's.
-            let files = files.into_iter().filter(|(_, (_, _, times))| *times == before.len());
+            let files = files.into_iter().filter(|(_, (_, _, times))| *times == parents);
             let files = files.map(|(path, (blob, before, _))| BroughtFile { path, blob, before }).collect();
             all.push(Brought { commit: id, message: commit.message, files });
         }
-        if rest.is_empty() { Ok(all) } else { Err(Error::unexpected("diff-tree", rest)) }
+        Ok(all)
     }
 
     /// Which lines of a commit's files hold one of `words` (none of which has a line break), one after the other.
@@ -115,29 +99,6 @@ impl Repository {
         };
         id.parse().expect("both are ids")
     }
-}
-
-/// `:<old mode> <new mode> <old id> <new id> <status> NUL <path> NUL`: the path, the blob that is there now and the
-/// one that was.
-fn entry(rest: &mut &[u8]) -> Result<(BString, Option<ObjectId>, Option<ObjectId>), Error> {
-    let mut field = || {
-        let (field, after) = rest.split_once_str(b"\0").unwrap_or((*rest, b""));
-        *rest = after;
-        field
-    };
-    let header = field();
-    let path = field();
-    let unexpected = || Error::unexpected("diff-tree --raw", header);
-    let text = header.get(1..).unwrap_or_default().to_str().map_err(|_| unexpected())?;
-    let words: Vec<&str> = text.split(' ').collect();
-    let [old_mode, new_mode, old, new, _] = words[..] else { return Err(unexpected()) };
-    let blob = |mode: &str, id: &str| -> Result<Option<ObjectId>, Error> {
-        if mode == SUBMODULE || mode.bytes().all(|digit| digit == b'0') {
-            return Ok(None);
-        }
-        id.parse().map(Some).map_err(|_| unexpected())
-    };
-    Ok((path.into(), blob(new_mode, new)?, blob(old_mode, old)?))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::path::Path;
 
 impl Repository {
     /// The same repository, but what its git processes write lands in `dir`, which is made if it is not there. They read
-    /// what lies there and in the repository; what is read without git (objects, by gix) is the repository's alone.
+    /// what lies there and in the repository; so are trees and commits that are read without git. Blobs that are, are the repository's alone.
     pub fn with_scratch(&self, dir: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(dir).map_err(|e| Error::file("create", dir, e))?;
         let mut with = self.clone();

@@ -13,9 +13,14 @@ pub struct LineRange {
 }
 
 impl LineRange {
+    /// The line after its last one; of an insertion the line that it stands before.
+    pub const fn end(self) -> u32 {
+        self.start + self.len
+    }
+
     /// Whether the two ranges share a line or touch at an edge, which is when git calls it a conflict.
     pub const fn touches(self, other: Self) -> bool {
-        self.start <= other.start + other.len && other.start <= self.start + self.len
+        self.start <= other.end() && other.start <= self.end()
     }
 }
 

@@ -12,7 +12,7 @@ use super::step::{Maker, Words};
 use super::{Candidate, Error, LeftOut, Selection, short_branch};
 use crate::git::MergeTree;
 use crate::model::{Id, ObjectId, PlanScore, Step, StepStatus, Task};
-use crate::orchestrate::overlap::{Overlap, overlap};
+use crate::orchestrate::overlap::{self, Overlap};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,9 +42,10 @@ pub struct Plan {
 /// Plans the merge of a selection. Writes objects that nothing refers to yet, and nothing else.
 pub fn plan(store: &Store, selection: &Selection) -> Result<Plan, Error> {
     let repo = store.repo();
-    let overlap = overlap(repo, &selection.branches(), &selection.target_tip)?;
+    let branches = selection.branches();
+    let ancestry = repo.ancestry(&overlap::tips(&branches, &selection.target_tip))?;
+    let overlap = overlap::overlap_within(repo, &ancestry, &branches, &selection.target_tip)?;
     let tips: Vec<_> = selection.candidates.iter().map(|candidate| candidate.tip.clone()).collect();
-    let ancestry = repo.ancestry(&[&tips[..], std::slice::from_ref(&selection.target_tip)].concat())?;
     if let Some(alien) =
         tips.iter().position(|tip| ancestry.merge_bases(tip, &selection.target_tip).is_empty())
     {
@@ -330,7 +331,7 @@ mod tests {
         let fleet = Fleet::with(&agents);
         let store = &fleet.store;
         let selection = select(store, &Request::default()).unwrap();
-        let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip).unwrap();
+        let overlap = overlap::overlap(store.repo(), &selection.branches(), &selection.target_tip).unwrap();
         // As if every two of them merged: what git says on the accumulating tree is all that is known.
         let n = names.len();
         let graph = Graph {

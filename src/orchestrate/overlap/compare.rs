@@ -179,8 +179,7 @@ impl Lines {
 
 fn contents(change: &FileChange) -> Contents {
     let file = |mode: u32, id: &Option<ObjectId>| {
-        let file = mode != 0 && (EntryMode::from_octal(mode).is_file() || mode == 0o120_000);
-        id.clone().filter(|_| file)
+        id.clone().filter(|_| EntryMode::from_octal(mode) != EntryMode::Submodule)
     };
     (file(change.old_mode, &change.old_id), file(change.new_mode, &change.new_id))
 }
@@ -264,7 +263,7 @@ fn touch(ours: &[Hunk], theirs: &[Hunk]) -> bool {
 fn common_lines(ours: &[Hunk], theirs: &[Hunk]) -> u32 {
     let shared = |(our, their): (LineRange, LineRange)| {
         let insertion = our.len == 0 || their.len == 0;
-        let shared = end(our).min(end(their)).saturating_sub(our.start.max(their.start));
+        let shared = our.end().min(their.end()).saturating_sub(our.start.max(their.start));
         if insertion { 1 } else { shared }
     };
     meetings(ours, theirs).map(shared).sum()
@@ -278,7 +277,7 @@ fn meetings<'a>(
     std::iter::from_fn(move || {
         while let ([our, our_rest @ ..], [their, their_rest @ ..]) = (ours, theirs) {
             let (our, their) = (our.old, their.old);
-            if end(our) <= end(their) {
+            if our.end() <= their.end() {
                 ours = our_rest;
             } else {
                 theirs = their_rest;
@@ -289,10 +288,6 @@ fn meetings<'a>(
         }
         None
     })
-}
-
-const fn end(range: LineRange) -> u32 {
-    range.start + range.len
 }
 
 #[cfg(test)]

@@ -63,9 +63,17 @@ impl Overlap {
 /// # Errors
 /// If git cannot read one of the commits, or is too old to merge without a checkout.
 pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Result<Overlap, Error> {
-    let mut tips: Vec<_> = branches.iter().map(|branch| branch.work.clone()).collect();
-    tips.push(target.clone());
-    let ancestry = repo.ancestry(&tips)?;
+    overlap_within(repo, &repo.ancestry(&tips(branches, target))?, branches, target)
+}
+
+/// The same, where it is known how all of them descend from each other ([`tips`]).
+pub(super) fn overlap_within(
+    repo: &Repository,
+    ancestry: &Ancestry,
+    branches: &[Branch],
+    target: &ObjectId,
+) -> Result<Overlap, Error> {
+    let tips = tips(branches, target);
     let target_at = branches.len();
     let mut sides = Vec::new();
     for a in 0..branches.len() {
@@ -76,7 +84,7 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
     // The side that is merged into comes first, as it would in a merge.
     let merges = sides.iter().map(|&(a, b)| if b == target_at { (b, a) } else { (a, b) });
     let merges: Vec<_> = merges.map(|(ours, theirs)| (tips[ours].clone(), tips[theirs].clone())).collect();
-    let compared = compare(repo, &ancestry, &merges)?;
+    let compared = compare(repo, ancestry, &merges)?;
     let pair = |(&(a, b), Compared { files, forecast }): (&(usize, usize), Compared)| Pair {
         a: branches[a].agent,
         b: branches.get(b).map(|branch| branch.agent),
@@ -84,7 +92,12 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
         forecast,
     };
     let pairs = sides.iter().zip(compared).map(pair).collect();
-    Ok(Overlap { branches: standings(repo, branches, target, &ancestry)?, pairs })
+    Ok(Overlap { branches: standings(repo, branches, target, ancestry)?, pairs })
+}
+
+/// The commits that are compared: every branch's work, then the target.
+pub(super) fn tips(branches: &[Branch], target: &ObjectId) -> Vec<ObjectId> {
+    branches.iter().map(|branch| &branch.work).chain([target]).cloned().collect()
 }
 
 /// Where `one`, a commit, would conflict with each of `others`: nothing where git merges them.
