@@ -1,6 +1,6 @@
 //! Decisions: questions to a person, and their answers.
 
-use super::{Id, Timestamp};
+use super::{Id, LineRange, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,9 +33,15 @@ pub struct Decision {
     /// The paths that it asks about, if it asks about paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
+    /// The places that clash in those paths, in order, and what each answer leaves out there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clashes: Vec<Clash>,
     /// Answers for single paths; they go before `answer`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, Answer>,
+    /// Answers for single places, by [`Decision::place_key`]; they go before `answer`, and one for their path before them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, Answer>,
     /// The answer for everything, once given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
@@ -96,7 +102,9 @@ impl Decision {
             agent: None,
             subject: String::new(),
             paths: Vec::new(),
+            clashes: Vec::new(),
             answers: BTreeMap::new(),
+            places: BTreeMap::new(),
             answer: None,
             remembers: BTreeMap::new(),
             told: None,
@@ -107,6 +115,100 @@ impl Decision {
     /// The answer that holds for a path: its own, or the one for everything.
     pub fn answer_for(&self, path: &str) -> Option<&Answer> {
         self.answers.get(path).or(self.answer.as_ref())
+    }
+
+    /// What a place of a path is known by: `src/a.rs:2`. Places are counted from 1.
+    pub fn place_key(path: &str, place: usize) -> String {
+        format!("{path}:{place}")
+    }
+
+    /// How many places of a path can be answered one by one; 0 for what can only be taken whole.
+    pub fn places_of(&self, path: &str) -> usize {
+        self.clashes.iter().filter(|clash| clash.path == path && clash.place > 0).count()
+    }
+
+    /// What an answer leaves out, of everything, of a path, or of a place of it: one for each whose lines they are.
+    pub fn losses(&self, answer: &str, path: Option<&str>, place: Option<usize>) -> Vec<ChoiceLoss> {
+        let mut all = Vec::<ChoiceLoss>::new();
+        let about = self.clashes.iter().filter(|clash| {
+            path.is_none_or(|path| path == clash.path) && place.is_none_or(|place| place == clash.place)
+        });
+        for loss in about.flat_map(|clash| &clash.leaves_out).filter(|loss| loss.answer == answer) {
+            match all.iter_mut().find(|known| known.of == loss.of) {
+                Some(known) => {
+                    known.added += loss.added;
+                    known.removed += loss.removed;
+                }
+                None => all.push(loss.clone()),
+            }
+        }
+        all
+    }
+
+    /// Whether a path has lines that can be merged; otherwise one side is taken whole.
+    pub fn has_lines(&self, path: &str) -> bool {
+        self.clashes.iter().any(|clash| clash.path == path && clash.lines.start > 0)
+    }
+
+    /// The paths and places that nobody has answered yet: `src/a.rs` as a whole, or `src/a.rs:2` where another place of it
+    /// has its answer.
+    pub fn open_places(&self) -> Vec<String> {
+        if self.answer.is_some() {
+            return Vec::new();
+        }
+        let mut open = Vec::new();
+        for path in self.paths.iter().filter(|path| !self.answers.contains_key(*path)) {
+            let keys = (1..=self.places_of(path)).map(|place| Self::place_key(path, place));
+            let (answered, missing): (Vec<_>, Vec<_>) = keys.partition(|key| self.places.contains_key(key));
+            if answered.is_empty() {
+                open.push(path.clone());
+            } else {
+                open.extend(missing);
+            }
+        }
+        open
+    }
+}
+
+/// A place of a conflicting file, or the file as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clash {
+    /// The file.
+    pub path: String,
+    /// The how-manieth of the file, from 1; 0 for a file that can only be taken whole.
+    pub place: usize,
+    /// Its lines in what has landed; a range from 0 is the file as a whole.
+    pub lines: LineRange,
+    /// What answers leave out. An answer that is not here leaves nothing out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaves_out: Vec<ChoiceLoss>,
+}
+
+/// Lines of one side that would not be there after an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceLoss {
+    /// The answer's key.
+    pub answer: String,
+    /// Whose lines: an agent, agents, or the target.
+    pub of: String,
+    /// How many that they added would be gone; of something without lines 1.
+    #[serde(default)]
+    pub added: usize,
+    /// How many that they removed would be back.
+    #[serde(default)]
+    pub removed: usize,
+}
+
+impl ChoiceLoss {
+    /// `leaves out 3 lines of grey-fox and brings back 1 that it removed`.
+    pub fn words(&self) -> String {
+        let lines = |count: usize| if count == 1 { "1 line".to_owned() } else { format!("{count} lines") };
+        let (of, added, removed) = (&self.of, self.added, self.removed);
+        match (added, removed) {
+            (added, 0) => format!("leaves out {} of {of}", lines(added)),
+            (0, removed) => format!("brings back {} that {of} removed", lines(removed)),
+            (added, removed) => format!("leaves out {} of {of} and brings back {removed}", lines(added)),
+        }
     }
 }
 
@@ -127,7 +229,7 @@ impl Choice {
 /// An answer that was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// One of the choices' keys; `remembered` or `rule` if it needed nobody.
+    /// One of the choices' keys; `remembered` or `rule` if it needed nobody, `places` if each place has its own answer.
     pub key: String,
     /// Text that goes with it: the message to an agent, or the whole content of a file that was edited; an edited
     /// file without one is deleted.

@@ -224,6 +224,10 @@ pub enum Side {
     Ours,
     /// The agent's version.
     Theirs,
+    /// The lines of both, what had landed first.
+    Union,
+    /// Each place of the file as it was answered.
+    Places,
     /// A version that a person wrote in an editor.
     Edited,
     /// A version that an agent wrote.

@@ -23,7 +23,7 @@ mod usage;
 pub use agent::{Agent, Outcome, Run, StepOf};
 pub use asked::{Asked, AskedOption};
 pub use budget::{Budget, Measure, Scope, Spending, Standing};
-pub use decision::{Answer, Choice, Decision, DecisionKind, DecisionStatus};
+pub use decision::{Answer, Choice, ChoiceLoss, Clash, Decision, DecisionKind, DecisionStatus};
 pub use event::{Event, EventKind, ToolTarget};
 pub use finding::{Anchor, Finding, FindingStatus, Severity};
 pub use id::{Id, IdError, Kind, Name, NameError};

@@ -79,6 +79,15 @@ fn samples() -> Vec<(&'static str, Record)> {
     let mut remembering = decision.clone();
     remembering["answers"]["src/dates.sh"] = json!({"key": "remembered", "text": "both lines", "by": "Ada",
         "at": 1_795_000_000_000_u64, "like": id(10)});
+    let mut placed = decision.clone();
+    placed["clashes"] = json!([
+        {"path": "src/dates.sh", "place": 1, "lines": {"start": 4, "len": 2}, "leaves_out": [
+            {"answer": "ours", "of": "parse-dates", "added": 3, "removed": 0}]},
+        {"path": "src/dates.sh", "place": 2, "lines": {"start": 9, "len": 0}},
+        {"path": "logo.png", "place": 0, "lines": {"start": 0, "len": 0}}]);
+    placed["places"] = json!({
+        "src/dates.sh:1": {"key": "union", "by": "Ada", "at": 1_795_000_000_000_u64},
+        "src/dates.sh:2": {"key": "edit", "text": "both", "by": "Bob", "at": 1_795_000_000_001_u64}});
     let mut told = decision.clone();
     told["told"] = json!(2);
     remembering["remembers"] = json!({"3f786850e387550fdab836ed7e6dc881de23001b": "both lines"});
@@ -156,6 +165,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("decision", written::<Decision>(&decision)),
         ("decision-remembering", written::<Decision>(&remembering)),
         ("decision-told", written::<Decision>(&told)),
+        ("decision-placed", written::<Decision>(&placed)),
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("decision-gate", written::<Decision>(&asked)),

@@ -47,6 +47,7 @@ mod limits;
 mod merge;
 mod outgoing;
 mod pipeline;
+mod places;
 mod plan;
 mod planted;
 mod prune;

@@ -145,8 +145,9 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
     grey-fox conflicts with blue-heron in src/f; nothing has moved yet
       git orchestra show <id>
       git orchestra decide <id> agent   let an agent resolve it
-      git orchestra decide <id> ours    keep what landed from blue-heron
-      git orchestra decide <id> theirs  take grey-fox
+      git orchestra decide <id> ours    keep what landed from blue-heron, leaves out 1 line of grey-fox
+      git orchestra decide <id> theirs  take grey-fox, leaves out 1 line of blue-heron
+      git orchestra decide <id> union   keep the lines of both, those of blue-heron first
       git orchestra decide <id> edit    edit the file
       git orchestra decide <id> skip    leave grey-fox out of this merge
       git orchestra decide <id> abort   give up the merge; nothing has moved
@@ -166,7 +167,7 @@ fn off_a_terminal_a_conflict_is_a_decision_that_is_answered_later() {
     let mut agent = sandbox.command(ORCHESTRA);
     agent.args(["decide", &id, "ours"]).env("GIT_ORCHESTRA_AGENT", "g000000000000000");
     assert_eq!(agent.status().unwrap().code(), Some(1), "approval never comes from an agent");
-    assert_eq!(sandbox.orchestra(&["decide", &id, "union"]).code, 1, "no such answer");
+    assert_eq!(sandbox.orchestra(&["decide", &id, "both"]).code, 1, "no such answer");
     assert_eq!(sandbox.orchestra(&["decide", &id, "edit"]).code, 2, "no terminal for an editor");
 
     sandbox.ok(&["decide", &id, "theirs", "--path", "src/f"]);
@@ -201,7 +202,7 @@ fn a_conflict_is_asked_about_on_a_terminal() {
     let mut terminal = Terminal::orchestra(&sandbox, &["merge"], 50, 100);
     terminal.wait_for("merge these 3 branches into main?");
     terminal.type_in("y\r");
-    terminal.wait_for("[a/o/t/e/s/q/?]");
+    terminal.wait_for("[a/o/t/u/e/s/q/?]");
     let screen = terminal.screen();
     for words in [
         "src/f conflicts in one place",
@@ -222,13 +223,13 @@ fn a_conflict_is_asked_about_on_a_terminal() {
     let sandbox = clashing();
     let before = sandbox.fingerprint();
     let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes"], 50, 100);
-    terminal.wait_for("[a/o/t/e/s/q/?]");
+    terminal.wait_for("[a/o/t/u/e/s/q/?]");
     terminal.type_in("q\r");
     terminal.wait_for("gave the merge up");
     assert_eq!(terminal.end(), 0);
     assert_eq!(sandbox.fingerprint(), before);
     let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes"], 50, 100);
-    terminal.wait_for("[a/o/t/e/s/q/?]");
+    terminal.wait_for("[a/o/t/u/e/s/q/?]");
     terminal.type_in("s\r");
     terminal.wait_for("left out: grey-fox");
     assert_eq!(terminal.end(), 0);

@@ -11,14 +11,15 @@ use crate::cli::ui::{Align, Label, Table};
 use crate::cli::view;
 use crate::model::{Agent, Decision, DecisionKind, DecisionStatus, Id, Merge, Pipeline};
 use crate::orchestrate::control::{Ask, Refusal};
-use crate::orchestrate::merge::{answer, pending_conflict};
+use crate::orchestrate::merge::{On, answer, pending_conflict};
 use crate::store::State;
 use std::path::PathBuf;
 
 /// List what waits for an answer, or answer it
 ///
 /// Without arguments, lists the open decisions; with an id, shows one with its answers. `edit` opens your editor on
-/// the file with its conflict markers, or takes the whole new content from --file.
+/// the file with its conflict markers, or takes the whole new content from --file; with --place it is about the lines
+/// of that place.
 ///
 /// An agent that asked and still waits goes on at once; where it runs on another machine, as soon as the answer is
 /// synced there. One that does not wait any more is told by `resume`.
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 /// With --porcelain each open decision has a line: id, kind, agent's id, merge's id, question.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs\n  git orchestra decide m2ga answer -m 'blue, please'"
+    after_help = "Examples:\n  git orchestra decide\n  git orchestra decide k3v8\n  git orchestra decide k3v8 theirs --path src/date.rs\n  git orchestra decide k3v8 union --path src/date.rs --place 2\n  git orchestra decide m2ga answer -m 'blue, please'"
 )]
 pub(crate) struct Args {
     /// The decision
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Answer for this path alone
     #[arg(long, value_name = "PATH", requires = "answer")]
     path: Option<String>,
+    /// Answer for this place of the path alone: 1 is its first
+    #[arg(long, value_name = "N", requires = "answer", value_parser = clap::value_parser!(u32).range(1..))]
+    place: Option<u32>,
     /// Words that go with the answer, for an agent; of `answer` they are the answer
     #[arg(short, long, value_name = "TEXT", requires = "answer", conflicts_with = "file")]
     message: Option<String>,
@@ -58,17 +62,18 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let store = ctx.store()?;
     let state = store.state()?;
     let decision: Decision = state.require_named(text)?;
+    let on = on(&decision, args)?;
     let content = match (&args.file, &args.message) {
         (Some(file), _) => Some(read_file(ctx, file)?),
         (None, message) => message.clone(),
     };
     let content = match content {
         None if key == "edit" && decision.status == DecisionStatus::Open => {
-            Some(edit(ctx, &decision, args.path.as_deref())?)
+            Some(edit(ctx, &decision, on)?)
         }
         content => content,
     };
-    let mut answered = answer(store, &decision.id, args.path.as_deref(), key, content.as_deref())?;
+    let mut answered = answer(store, &decision.id, on, key, content.as_deref())?;
     let asker = asker(&state, &answered.decision)?;
     let told = asker.as_ref().map(|agent| tell(ctx, agent, &answered.decision.id)).transpose()?;
     if args.format.json {
@@ -79,7 +84,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let label = answered.decision.choices.iter().find(|choice| choice.key == *key).map(|choice| &choice.label);
-    let on = args.path.as_ref().map(|path| format!("{path}: ")).unwrap_or_default();
+    let on = match on {
+        On::Everything => String::new(),
+        On::Path(path) => format!("{path}: "),
+        On::Place(path, place) => format!("{path}, place {place}: "),
+    };
     ctx.ui().note(format!("{on}{}", ctx.ui().err_painter().paint(Label::Plain, label.unwrap_or(key))));
     if !answered.open.is_empty() {
         let open = ctx.ui().err_painter().paint(Label::Path, answered.open.join(", "));
@@ -100,6 +109,20 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What the answer is for.
+fn on<'a>(decision: &'a Decision, args: &'a Args) -> Result<On<'a>, CliError> {
+    Ok(match (&args.path, args.place, &decision.paths[..]) {
+        (None, None, _) => On::Everything,
+        (Some(path), None, _) => On::Path(path),
+        (Some(path), Some(place), _) => On::Place(path, place as usize),
+        (None, Some(place), [only]) => On::Place(only, place as usize),
+        (None, Some(_), paths) => {
+            let paths = paths.join(", ");
+            return Err(CliError::usage(format!("say of which path with `--path`: {paths}")));
+        }
+    })
 }
 
 /// The agent that asked, if one did.
@@ -128,7 +151,7 @@ fn waits_in_pipeline(state: &State, decision: &Decision) -> Result<bool, CliErro
     Ok(state.all::<Pipeline>()?.iter().any(waits))
 }
 
-fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String, CliError> {
+fn edit(ctx: &Context, decision: &Decision, on: On<'_>) -> Result<String, CliError> {
     if !ctx.ui().is_interactive() {
         return Err(CliError::usage("`edit` needs a terminal, or the file's new content with `--file`"));
     }
@@ -136,9 +159,9 @@ fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String
     let merge = decision.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
     let conflict = merge.map(|merge| pending_conflict(ctx.store()?, &state, &merge).map_err(CliError::from));
     let conflict = conflict.transpose()?.flatten().filter(|conflict| conflict.subject == decision.subject);
-    let gone = || CliError::new(ErrorKind::Failed, "the conflict is not there any more");
-    let conflict = conflict.ok_or_else(|| gone().hint("`git orchestra merge --continue` looks again"))?;
-    let file = match (path, &conflict.files[..]) {
+    let gone = || CliError::new(ErrorKind::Failed, "the conflict is not there any more, or its branches are not in this clone");
+    let conflict = conflict.ok_or_else(|| gone().hint("`git orchestra merge --continue` looks again; `--file` takes the new content from anywhere"))?;
+    let file = match (on.path(), &conflict.files[..]) {
         (Some(path), _) => conflict.file(path),
         (None, [only]) => Some(only),
         (None, _) => None,
@@ -146,7 +169,8 @@ fn edit(ctx: &Context, decision: &Decision, path: Option<&str>) -> Result<String
     let file = file.ok_or_else(|| {
         CliError::usage(format!("say which file with `--path`: {}", decision.paths.join(", ")))
     })?;
-    edited(ctx, &conflict, file)
+    let place = if let On::Place(_, place) = on { Some(place) } else { None };
+    edited(ctx, &conflict, file, place)
 }
 
 fn list(ctx: &Context, format: ListFormat) -> Result<Exit, CliError> {

@@ -29,8 +29,26 @@ pub(crate) fn conflict(step: &ConflictStep, file: &ConflictFile, paint: Painter)
     }
     let _ = writeln!(text, "  {}", introduce(&step.theirs, "is being merged", paint));
     match &file.parts {
-        Some(parts) => clashes(&mut text, parts, &joined(&file.ours), &step.theirs.name, paint),
+        Some(parts) => clashes(&mut text, parts, 0, &joined(&file.ours), &step.theirs.name, paint),
         None => whole(&mut text, step, file, paint),
+    }
+    text
+}
+
+/// One of its places, counted from 1.
+pub(crate) fn place(step: &ConflictStep, file: &ConflictFile, place: usize, paint: Painter) -> String {
+    let path = paint.paint(Label::Path, &file.conflict.path);
+    let mut text = format!("{path} place {place} of {}\n", file.clashes());
+    if let (Some(parts), Some(at)) = (&file.parts, file.place_at(place)) {
+        let landed = |part: &Part| match part {
+            Part::Common(lines) | Part::Clash { ours: lines, .. } => lines.lines().count(),
+        };
+        // A clash right beside it is another place.
+        let is_common = |at: usize| matches!(parts.get(at), Some(Part::Common(_)));
+        let start = if at > 0 && is_common(at - 1) { at - 1 } else { at };
+        let end = if is_common(at + 1) { at + 1 } else { at };
+        let before = parts[..start].iter().map(landed).sum();
+        clashes(&mut text, &parts[start..=end], before, &joined(&file.ours), &step.theirs.name, paint);
     }
     text
 }
@@ -88,8 +106,9 @@ fn whole(text: &mut String, step: &ConflictStep, file: &ConflictFile, paint: Pai
     }
 }
 
-fn clashes(text: &mut String, parts: &[Part], ours: &str, theirs: &str, paint: Painter) {
-    let mut number = 1;
+/// The clashes of a stretch of a file, with `before` lines above it.
+fn clashes(text: &mut String, parts: &[Part], before: usize, ours: &str, theirs: &str, paint: Painter) {
+    let mut number = before + 1;
     for (at, part) in parts.iter().enumerate() {
         match part {
             Part::Common(lines) => {
@@ -198,7 +217,7 @@ mod tests {
             Part::Clash { ours: Vec::new(), base: b"x\n".to_vec(), theirs: b"y\n".to_vec() },
         ];
         let mut text = String::new();
-        clashes(&mut text, &parts, "blue-heron", "grey-fox", Painter::new(false));
+        clashes(&mut text, &parts, 0, "blue-heron", "grey-fox", Painter::new(false));
         insta::assert_snapshot!(text, @r"
           3  3
           4  4
@@ -225,7 +244,7 @@ mod tests {
         └
         ");
         let mut text = String::new();
-        clashes(&mut text, &parts[1..2], "blue-heron", "grey-fox", Painter::new(true));
+        clashes(&mut text, &parts[1..2], 0, "blue-heron", "grey-fox", Painter::new(true));
         assert!(text.contains("let a = \u{1b}"), "the word that changed stands out: {text}");
         assert!(!text.contains("\u{1b}[31mb"), "a file's escape sequences are not the terminal's");
     }

@@ -34,6 +34,19 @@ pub(crate) const fn kind_word(kind: DecisionKind) -> &'static str {
     }
 }
 
+/// What an answer leaves out, behind its label: `, leaves out 3 lines of grey-fox`.
+pub(crate) fn losses(
+    decision: &Decision,
+    key: &str,
+    path: Option<&str>,
+    place: Option<usize>,
+    painter: Painter,
+) -> String {
+    let losses = decision.losses(key, path, place);
+    let words = losses.iter().map(|loss| format!(", {}", painter.paint(Label::Attention, loss.words())));
+    words.collect()
+}
+
 /// One for people.
 pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
     let mut page = Page::new(painter, ids, "decision", &decision.id);
@@ -57,13 +70,17 @@ pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: T
     for (path, answer) in &decision.answers {
         page.field("answer", Label::Path, format!("{path}: {} by {}", answer.key, answer.by));
     }
+    for (place, answer) in &decision.places {
+        page.field("answer", Label::Path, format!("{place}: {} by {}", answer.key, answer.by));
+    }
     page.text(&decision.detail);
     if decision.status == DecisionStatus::Open {
         let short = ids.shorten(&decision.id);
         let mut choices = String::from("\n");
         for choice in &decision.choices {
             let command = painter.paint(Label::Title, format!("git orchestra decide {short} {}", choice.key));
-            let _ = writeln!(choices, "{command}  {}", painter.paint(Label::Plain, &choice.label));
+            let losses = losses(decision, &choice.key, None, None, painter);
+            let _ = writeln!(choices, "{command}  {}{losses}", painter.paint(Label::Plain, &choice.label));
         }
         page.raw(&choices);
     }

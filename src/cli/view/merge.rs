@@ -71,6 +71,8 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
             let side = match resolution.side {
                 Side::Ours => "ours",
                 Side::Theirs => "theirs",
+                Side::Union => "both",
+                Side::Places => "place by place",
                 Side::Edited => "edited",
                 Side::Agent => "by the agent",
                 Side::Remembered => "as before",

@@ -5,13 +5,14 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::{open_paths, question, reopen};
+use super::answer::{forget_places, question, reopen};
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::ladder::{Rules, climb, learn};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
+use super::places::fold;
 use super::receipt::refusal;
-use super::resolve::resolve;
+use super::resolve::{PLACES, resolve};
 use super::step::{Attempt, Maker, Words, attempt};
 use super::{Error, Plan, keep_ref, new_objects, short_branch};
 use crate::git::{Expected, NoteEdit, RefEdit};
@@ -386,6 +387,10 @@ impl Run<'_> {
             }
             Some("abort") => abort(self.store, &self.merge.id).map(|merge| Some(Progress::Aborted(merge))),
             _ => {
+                let Some(decision) = fold(&decision, &conflict) else {
+                    let decision = forget_places(self.store, &decision.id)?;
+                    return self.wait(decision, conflict).map(Some);
+                };
                 if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {
                     if let Some(lost) = refusal(self.store.repo(), &conflict, &resolved)? {
                         let why = format!("An agent resolved it, and that was not taken: it {lost}.");
@@ -411,9 +416,9 @@ impl Run<'_> {
     /// What is asked about a conflict, with the answers that nobody has to give.
     fn ask(&self, conflict: &ConflictStep, earlier: &[Decision]) -> Result<Decision, Error> {
         let (id, ids, now) = (self.store.new_id()?, self.state.short_ids()?, self.store.clock().now());
-        let mut decision = question(id, &self.merge, conflict, ids, now);
+        let mut decision = question(self.store.repo(), id, &self.merge, conflict, ids, now)?;
         decision.answers = climb(self.store.repo(), self.rules, conflict, earlier, now)?;
-        if !decision.paths.is_empty() && open_paths(&decision).is_empty() {
+        if !decision.paths.is_empty() && decision.open_places().is_empty() {
             decision.status = DecisionStatus::Answered;
         }
         Ok(decision)
@@ -488,6 +493,10 @@ impl Run<'_> {
             for settled in settled {
                 let mut decision = tx.get::<Decision>(&settled.id)?.unwrap_or_else(|| settled.clone());
                 decision.remembers.clone_from(&settled.remembers);
+                // What was put together of places; nobody else writes those.
+                for (path, answer) in settled.answers.iter().filter(|(_, answer)| answer.key == PLACES) {
+                    decision.answers.insert(path.clone(), answer.clone());
+                }
                 tx.put(&decision)?;
             }
             for finding in noticed {

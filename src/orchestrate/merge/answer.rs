@@ -1,11 +1,14 @@
 //! Questions about conflicts, and what may be answered.
 
 use super::conflict::{ConflictStep, Part, Party, names};
+use super::places::clashes;
 use super::resolve::{ACCEPT, markers_left};
 use super::step::{Attempt, attempt};
 use super::{Error, short_branch};
+use crate::git::Repository;
 use crate::model::{
-    Answer, Choice, Decision, DecisionKind, DecisionStatus, Id, Merge, Name, StepStatus, Timestamp,
+    Answer, Choice, ChoiceLoss, Decision, DecisionKind, DecisionStatus, Id, Merge, Name, StepStatus,
+    Timestamp,
 };
 use crate::store::{ShortIds, State, Store, Transaction};
 use bstr::ByteSlice;
@@ -17,28 +20,52 @@ use std::fmt::Write as _;
 pub struct Answered {
     /// The decision with it.
     pub decision: Decision,
-    /// Paths that are still open.
+    /// Paths, and places of paths as `src/a.rs:2`, that are still open.
     pub open: Vec<String>,
 }
 
 /// Lines of context around a clash in a decision's text, and how many lines of one file it shows at most.
 const CONTEXT: usize = 3;
 const SHOWN: usize = 160;
+/// Of how many places of a file it says what each answer leaves out.
+const PLACES_SAID: usize = 40;
 
-/// The answers that hold for a single path.
-const PER_PATH: [&str; 3] = ["ours", "theirs", "edit"];
+/// The answers that hold for a single path, or for a place of it.
+const PER_PATH: [&str; 4] = ["ours", "theirs", "union", "edit"];
 
-/// Records an answer to an open decision: for one path of it, or for everything that has no answer of its own.
+/// What an answer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum On<'a> {
+    /// Everything that has no answer of its own.
+    Everything,
+    /// One path, with all its places.
+    Path(&'a str),
+    /// One place of a path, counted from 1.
+    Place(&'a str, usize),
+}
+
+impl<'a> On<'a> {
+    /// The path, unless it is for everything.
+    pub const fn path(self) -> Option<&'a str> {
+        match self {
+            On::Everything => None,
+            On::Path(path) | On::Place(path, _) => Some(path),
+        }
+    }
+}
+
+/// Records an answer to an open decision.
 ///
-/// `text` is the whole content of an edited file (`edit`; none deletes it), or a message to the agent (`agent`).
+/// `text` is the whole content of an edited file (`edit`; none deletes it), the lines that go in the place of a clash
+/// (`edit` of a place; none leaves it empty), or a message to the agent (`agent`).
 ///
 /// # Errors
-/// [`Error::Answer`] if the decision is not open, does not offer `key`, does not ask about `path`, or an edited
-/// file still holds conflict markers; nothing is recorded then.
+/// [`Error::Answer`] if the decision is not open, does not offer `key`, does not ask about that path or place, or an
+/// edited file still holds conflict markers; nothing is recorded then.
 pub fn answer(
     store: &Store,
     decision: &Id,
-    path: Option<&str>,
+    on: On<'_>,
     key: &str,
     text: Option<&str>,
 ) -> Result<Answered, Error> {
@@ -46,7 +73,7 @@ pub fn answer(
     let asked: Decision = state.require(decision)?;
     let refuse = |why: String| Error::Answer { id: *decision, why };
     if key == "edit" {
-        check_edit(store, &state, &asked, path, text)?;
+        check_edit(store, &state, &asked, on.path(), text)?;
     }
     let by = store.author().to_string();
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
@@ -71,38 +98,70 @@ pub fn answer(
             at: tx.now(),
             like: None,
         };
-        let path = path.or(if key == "edit" { asked.paths.first().map(String::as_str) } else { None });
-        if let Some(path) = path {
-            if !asked.paths.iter().any(|known| known == path) {
-                return Err(refuse(format!(
-                    "it does not ask about {path}; it asks about {}",
-                    asked.paths.join(", ")
-                )));
+        let on = match on {
+            On::Everything if key == "edit" => asked.paths.first().map_or(on, |path| On::Path(path)),
+            on => on,
+        };
+        check_place(&asked, on, key).map_err(refuse)?;
+        let about = match on {
+            On::Everything => {
+                asked.answer = Some(given);
+                String::new()
             }
-            if !PER_PATH.contains(&key) {
-                return Err(refuse(format!("`{key}` is an answer for the whole step, not for one path")));
+            On::Path(path) => {
+                let path = path.to_owned();
+                let about = format!(" for {path}");
+                asked.answers.insert(path, given);
+                about
             }
-            asked.answers.insert(path.to_owned(), given);
-        } else {
-            asked.answer = Some(given);
-        }
-        if asked.answer.is_some() || open_paths(&asked).is_empty() {
+            On::Place(path, place) => {
+                asked.answers.remove(path);
+                let place = Decision::place_key(path, place);
+                let about = format!(" for {place}");
+                asked.places.insert(place, given);
+                about
+            }
+        };
+        if asked.open_places().is_empty() {
             asked.status = DecisionStatus::Answered;
         }
-        let on = path.map(|path| format!(" for {path}")).unwrap_or_default();
-        tx.describe(format!("decision {}: {key}{on}", &decision.as_str()[..6]));
+        tx.describe(format!("decision {}: {key}{about}", &decision.as_str()[..6]));
         tx.put(&asked)?;
         Ok(asked)
     };
     let decision = store.transact(change)?.value;
-    Ok(Answered {
-        open: if decision.answer.is_some() { Vec::new() } else { open_paths(&decision) },
-        decision,
-    })
+    Ok(Answered { open: decision.open_places(), decision })
 }
 
-pub(super) fn open_paths(decision: &Decision) -> Vec<String> {
-    decision.paths.iter().filter(|path| !decision.answers.contains_key(*path)).cloned().collect()
+/// Whether an answer can be given for a path or a place, or why not.
+fn check_place(asked: &Decision, on: On<'_>, key: &str) -> Result<(), String> {
+    let Some(path) = on.path() else {
+        let whole =
+            asked.paths.iter().find(|path| !asked.answers.contains_key(*path) && !asked.has_lines(path));
+        return match whole.filter(|_| key == "union") {
+            Some(path) => {
+                Err(format!("{path} has no lines to keep of both; answer it with `--path {path}` first"))
+            }
+            None => Ok(()),
+        };
+    };
+    if !asked.paths.iter().any(|known| known == path) {
+        return Err(format!("it does not ask about {path}; it asks about {}", asked.paths.join(", ")));
+    }
+    if !PER_PATH.contains(&key) {
+        return Err(format!("`{key}` is an answer for the whole step, not for one path"));
+    }
+    if key == "union" && !asked.has_lines(path) {
+        return Err(format!("{path} has no lines to keep of both; take one side"));
+    }
+    match (on, asked.places_of(path)) {
+        (On::Place(_, place), places) if place == 0 || place > places => Err(match places {
+            0 => format!("{path} can only be answered as a whole"),
+            1 => format!("{path} clashes in one place; it is number 1"),
+            _ => format!("{path} clashes in {places} places, numbered from 1"),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn check_edit(
@@ -121,11 +180,15 @@ fn check_edit(
     let merge = asked.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
     let conflict = merge.map(|merge| pending_conflict(store, state, &merge)).transpose()?.flatten();
     let conflict = conflict.filter(|conflict| conflict.subject == asked.subject);
-    let Some(file) = conflict.as_ref().and_then(|conflict| conflict.file(path)) else { return Ok(()) };
-    if file.parts.is_none() {
+    let file = conflict.as_ref().and_then(|conflict| conflict.file(path));
+    if file.map_or(asked.paths.iter().any(|known| known == path) && !asked.has_lines(path), |file| {
+        file.parts.is_none()
+    }) {
         return Err(refuse(format!("{path} has no lines to edit; take one side")));
     }
-    let left = markers_left(store.repo(), &file.conflict, text.unwrap_or_default().as_bytes())?;
+    // Where the branches are not in this clone, no line of theirs excuses a marker.
+    let known = file.map(|file| &file.conflict);
+    let left = markers_left(store.repo(), known, text.unwrap_or_default().as_bytes())?;
     if left > 0 {
         return Err(refuse(format!("{path} still has {left} lines of conflict markers")));
     }
@@ -172,10 +235,26 @@ pub(super) fn record_agent(
 
 /// Opens an answered decision again, with a sentence that says why: an agent that was asked could not do it.
 pub fn reopen(store: &Store, decision: &Id, why: &str) -> Result<Decision, Error> {
+    ask_again(store, decision, why, |_| {})
+}
+
+/// Opens one again whose places are not those that git sees now.
+pub(super) fn forget_places(store: &Store, decision: &Id) -> Result<Decision, Error> {
+    let why = "git sees other places in it now than those that were answered one by one.";
+    ask_again(store, decision, why, |decision| decision.places.clear())
+}
+
+fn ask_again(
+    store: &Store,
+    decision: &Id,
+    why: &str,
+    forget: impl Fn(&mut Decision),
+) -> Result<Decision, Error> {
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
         let mut decision: Decision = tx.require(decision)?;
         decision.status = DecisionStatus::Open;
         decision.answer = None;
+        forget(&mut decision);
         decision.answers.retain(|_, answer| answer.key != "agent");
         decision.detail = format!("{why}\n\n{}", decision.detail);
         tx.describe(format!("decision {}: open again", &decision.id.as_str()[..6]));
@@ -185,11 +264,14 @@ pub fn reopen(store: &Store, decision: &Id, why: &str) -> Result<Decision, Error
     Ok(store.transact(change)?.value)
 }
 
-/// The conflict that an open merge stands before, if its next step conflicts.
+/// The conflict that an open merge stands before, if its next step conflicts and its commits are in this clone.
 pub fn pending_conflict(store: &Store, state: &State, merge: &Merge) -> Result<Option<ConflictStep>, Error> {
     let Some(step) = merge.steps.iter().find(|step| step.status == StepStatus::Pending) else {
         return Ok(None);
     };
+    if ![&merge.head, &step.tip].iter().all(|commit| store.repo().has_object(commit)) {
+        return Ok(None);
+    }
     match attempt(store.repo(), &merge.head, &step.tip)? {
         Some(Attempt::Conflict(result)) => {
             ConflictStep::new(store.repo(), state, merge, step, result).map(Some)
@@ -200,14 +282,16 @@ pub fn pending_conflict(store: &Store, state: &State, merge: &Merge) -> Result<O
 
 /// The question that a conflict asks.
 pub(super) fn question(
+    repo: &Repository,
     id: Id,
     merge: &Merge,
     conflict: &ConflictStep,
     ids: &ShortIds,
     created: Timestamp,
-) -> Decision {
+) -> Result<Decision, Error> {
     let ours = names(&conflict.ours());
     let theirs = &conflict.theirs.name;
+    let clashes = clashes(repo, conflict)?;
     let paths: Vec<String> = conflict.undecided().map(|file| file.conflict.path.clone()).collect();
     let place = match &paths[..] {
         [] => String::new(),
@@ -215,15 +299,17 @@ pub(super) fn question(
         [first, rest @ ..] => format!(" in {first} and {} more", rest.len()),
     };
     let question = format!("{theirs} conflicts with {ours}{place}");
-    Decision {
-        detail: detail(merge, conflict, ids, &ours),
+    let mut asked = Decision {
         choices: choices(conflict, &ours),
         merge: Some(merge.id),
         agent: Some(conflict.step.agent),
         subject: conflict.subject.clone(),
         paths,
+        clashes,
         ..Decision::open(id, DecisionKind::Conflict, question, created)
-    }
+    };
+    asked.detail = detail(merge, conflict, ids, &ours, &asked);
+    Ok(asked)
 }
 
 fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
@@ -239,6 +325,7 @@ fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
         add("ours", format!("keep what landed from {ours}"));
         add("theirs", format!("take {theirs}"));
         if conflict.files.iter().any(|file| file.parts.is_some()) {
+            add("union", format!("keep the lines of both, those of {ours} first"));
             add("edit", "edit the file".to_owned());
         }
     }
@@ -247,7 +334,7 @@ fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
     choices
 }
 
-fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str) -> String {
+fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, asked: &Decision) -> String {
     let mut text = String::new();
     let theirs = &conflict.theirs;
     let mut say = |line: &str| writeln!(text, "{line}").expect("a string takes everything");
@@ -269,6 +356,31 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str) ->
             Some(parts) => say(&excerpt(parts, &names(&file.ours.iter().collect::<Vec<_>>()), &theirs.name)),
             None => say("It cannot be merged by lines: one of the two versions has to be taken whole."),
         }
+        let path = &file.conflict.path;
+        let places = asked.places_of(path);
+        if places <= 1 {
+            say(&leaves_out(asked, path, None));
+        } else {
+            for place in 1..=places.min(PLACES_SAID) {
+                say(&format!("\nPlace {place}:\n{}", leaves_out(asked, path, Some(place))));
+            }
+            if places > PLACES_SAID {
+                say(&format!("… {} more places", places - PLACES_SAID));
+            }
+        }
+    }
+    text
+}
+
+/// What each answer that is known leaves out, as a list.
+fn leaves_out(asked: &Decision, path: &str, place: Option<usize>) -> String {
+    let mut text = String::new();
+    let keys = ["ours", "theirs", "union"].into_iter().filter(|key| *key != "union" || asked.has_lines(path));
+    for key in keys {
+        let losses = asked.losses(key, Some(path), place);
+        let words: Vec<String> = losses.iter().map(ChoiceLoss::words).collect();
+        let words = if words.is_empty() { "leaves nothing out".to_owned() } else { words.join(", ") };
+        write!(text, "\n- `{key}` {words}").expect("a string takes everything");
     }
     text
 }
@@ -293,6 +405,8 @@ fn excerpt(parts: &[Part], ours: &str, theirs: &str) -> String {
             push(line);
         }
     };
+    let places = parts.iter().filter(|part| matches!(part, Part::Clash { .. })).count();
+    let mut place = 0;
     for (at, part) in parts.iter().enumerate() {
         match part {
             Part::Common(text) => {
@@ -308,7 +422,9 @@ fn excerpt(parts: &[Part], ours: &str, theirs: &str) -> String {
                 }
             }
             Part::Clash { ours: first, base, theirs: other } => {
-                push(format!("<<<<<<< {ours}").as_bytes());
+                place += 1;
+                let number = if places > 1 { format!(" (place {place})") } else { String::new() };
+                push(format!("<<<<<<< {ours}{number}").as_bytes());
                 push(first);
                 push(b"||||||| before both");
                 push(base);

@@ -152,7 +152,23 @@ impl ConflictStep {
 impl ConflictFile {
     /// The file with markers around each clash, named after the sides; `None` if it has no lines to merge.
     pub fn with_markers(&self, theirs: &Party) -> Option<Vec<u8>> {
-        let parts = self.parts.as_ref()?;
+        Some(self.marked(self.parts.as_ref()?, theirs))
+    }
+
+    /// One of its places, counted from 1, with such markers.
+    pub fn place_with_markers(&self, place: usize, theirs: &Party) -> Option<Vec<u8>> {
+        let at = self.place_at(place)?;
+        Some(self.marked(&self.parts.as_ref()?[at..=at], theirs))
+    }
+
+    /// Where one of its places, counted from 1, is among its parts.
+    pub fn place_at(&self, place: usize) -> Option<usize> {
+        let parts = self.parts.as_ref()?.iter().enumerate();
+        let mut clashes = parts.filter(|(_, part)| matches!(part, Part::Clash { .. }));
+        clashes.nth(place.checked_sub(1)?).map(|(at, _)| at)
+    }
+
+    fn marked(&self, parts: &[Part], theirs: &Party) -> Vec<u8> {
         let mut text = Vec::new();
         let line = |text: &mut Vec<u8>, sign: char, label: &str| {
             let marker: String = std::iter::repeat_n(sign, USUAL_MARKER).collect();
@@ -173,7 +189,7 @@ impl ConflictFile {
                 }
             }
         }
-        Some(text)
+        text
     }
 
     /// Whether both sides moved or deleted it: the conflict is where they moved it to.
@@ -270,7 +286,8 @@ fn subject(merge: &MergeTree) -> String {
     digest.finish()
 }
 
-fn parts(repo: &Repository, conflict: &Conflict) -> Result<Option<Vec<Part>>, Error> {
+/// The stretches of a conflicting file; `None` if it has no lines to merge.
+pub(super) fn parts(repo: &Repository, conflict: &Conflict) -> Result<Option<Vec<Part>>, Error> {
     let Some(file) = line_merge(conflict) else { return Ok(None) };
     Ok(repo.merge_file(file, Favour::Markers(MARKER))?.map(|text| split(&text)))
 }

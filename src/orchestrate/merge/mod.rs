@@ -18,6 +18,7 @@ pub mod gate;
 mod graph;
 mod ladder;
 mod land;
+mod places;
 mod plan;
 mod receipt;
 mod resolve;
@@ -29,7 +30,7 @@ mod tests;
 mod unfinished;
 
 pub use advance::{Progress, Remark, abort, advance, find_open, start};
-pub use answer::{Answered, answer, pending_conflict, reopen};
+pub use answer::{Answered, On, answer, pending_conflict, reopen};
 pub use conflict::{ConflictFile, ConflictStep, Part, Party};
 pub use error::Error;
 pub use executable::EXECUTABLES;

@@ -1,7 +1,7 @@
 //! From answers to a tree.
 
-use super::Error;
-use super::conflict::{ConflictFile, ConflictStep, line_merge};
+use super::conflict::{ConflictFile, ConflictStep, line_merge, parts};
+use super::{Error, ladder};
 use crate::git::{EntryMode, Favour, Repository, text_path};
 use crate::model::{Answer, Conflict, Decision, ObjectId, Resolution, Side};
 use bstr::{BString, ByteSlice};
@@ -86,6 +86,8 @@ fn put_back(
 
 /// The answer to a conflict without a conflicting path: what git made is right.
 pub(super) const ACCEPT: &str = "accept";
+/// The answer that is put together from those for the places of a file.
+pub(super) const PLACES: &str = "places";
 /// The answers that nobody gave: what the same conflict became before, and what a rule gives.
 pub(super) const REMEMBERED: &str = "remembered";
 pub(super) const RULE: &str = "rule";
@@ -94,7 +96,9 @@ pub(super) fn side(answer: &Answer) -> Option<Side> {
     match answer.key.as_str() {
         "ours" => Some(Side::Ours),
         "theirs" => Some(Side::Theirs),
+        "union" => Some(Side::Union),
         "edit" => Some(Side::Edited),
+        PLACES => Some(Side::Places),
         "agent" => Some(Side::Agent),
         REMEMBERED => Some(Side::Remembered),
         RULE => Some(Side::Rule),
@@ -108,6 +112,8 @@ fn taken(step: &ConflictStep, file: &ConflictFile, side: Side, by: &str) -> Stri
             format!("kept what landed from {}", super::conflict::names(&file.ours.iter().collect::<Vec<_>>()))
         }
         Side::Theirs => format!("took {}", step.theirs.name),
+        Side::Union => "kept the lines of both".to_owned(),
+        Side::Places => "decided place by place".to_owned(),
         Side::Edited => "edited".to_owned(),
         Side::Agent => "resolved by an agent".to_owned(),
         Side::Remembered => format!("as {by} decided before"),
@@ -126,7 +132,11 @@ pub(super) fn entry(
     let (favour, whole) = match side {
         Side::Ours => (Favour::Ours, &conflict.ours),
         Side::Theirs => (Favour::Theirs, &conflict.theirs),
-        Side::Edited | Side::Agent | Side::Remembered | Side::Rule => {
+        Side::Union => {
+            let Some(parts) = parts(repo, conflict)? else { return Ok(None) };
+            return Ok(Some((mode(conflict, side), repo.write_blob(&ladder::union_of(&parts))?)));
+        }
+        Side::Places | Side::Edited | Side::Agent | Side::Remembered | Side::Rule => {
             let Some(text) = &answer.text else { return Ok(None) };
             return Ok(Some((mode(conflict, side), repo.write_blob(text.as_bytes())?)));
         }
@@ -153,9 +163,14 @@ fn mode(conflict: &Conflict, side: Side) -> EntryMode {
 }
 
 /// Lines of `text` that look like a conflict's markers and are in neither side: somebody forgot them.
-pub(super) fn markers_left(repo: &Repository, conflict: &Conflict, text: &[u8]) -> Result<usize, Error> {
+pub(super) fn markers_left(
+    repo: &Repository,
+    conflict: Option<&Conflict>,
+    text: &[u8],
+) -> Result<usize, Error> {
+    let sides = conflict.map(|conflict| [&conflict.base, &conflict.ours, &conflict.theirs]);
     let mut known = Vec::new();
-    for (_, id) in [&conflict.base, &conflict.ours, &conflict.theirs].into_iter().flatten() {
+    for (_, id) in sides.into_iter().flatten().flatten() {
         known.push(repo.read_blob(id)?);
     }
     let is_marker = |line: &[u8]| {

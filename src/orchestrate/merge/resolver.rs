@@ -190,7 +190,7 @@ fn judge(
             return Ok(Err(format!("{path} is no file any more")));
         }
         let content = repo.read_blob(&entry.id)?;
-        match markers_left(repo, &file.conflict, &content)? {
+        match markers_left(repo, Some(&file.conflict), &content)? {
             0 => {}
             left => return Ok(Err(format!("{path} still has {left} lines of conflict markers"))),
         }

@@ -2,6 +2,7 @@
 
 mod kinds;
 mod ladder;
+mod places;
 mod resolver;
 
 use super::*;
@@ -141,7 +142,7 @@ impl Fleet {
     }
 
     fn answer(&self, decision: &Decision, key: &str) -> Answered {
-        answer(&self.store, &decision.id, None, key, None).unwrap()
+        answer(&self.store, &decision.id, On::Everything, key, None).unwrap()
     }
 }
 
@@ -261,7 +262,7 @@ fn conflicts_are_put_off_and_told_with_names() {
     assert_eq!(decision.question, "grey-fox conflicts with blue-heron in f");
     assert_eq!(decision.paths, ["f"]);
     let keys: Vec<_> = decision.choices.iter().map(|choice| choice.key.as_str()).collect();
-    assert_eq!(keys, ["agent", "ours", "theirs", "edit", "skip", "abort"]);
+    assert_eq!(keys, ["agent", "ours", "theirs", "union", "edit", "skip", "abort"]);
     assert_eq!(decision.choices[1].label, "keep what landed from blue-heron");
     let shown = "<<<<<<< blue-heron\nblue\n||||||| before both\n2\n=======\ngrey\n>>>>>>> grey-fox\n";
     assert!(decision.detail.contains(shown), "{}", decision.detail);
@@ -284,7 +285,7 @@ fn a_conflict_is_answered_each_way() {
         let fleet = clashing();
         let merge = fleet.start();
         let decision = fleet.waiting(&merge);
-        answer(&fleet.store, &decision.id, None, key, text).unwrap();
+        answer(&fleet.store, &decision.id, On::Everything, key, text).unwrap();
         let landed = fleet.landed(&merge);
         assert_eq!(
             fleet.show("f"),
@@ -345,24 +346,28 @@ fn paths_are_answered_one_by_one_and_bad_answers_are_refused() {
     let merge = fleet.start();
     let decision = fleet.waiting(&merge);
     assert_eq!(decision.paths, ["f", "g"]);
-    let say = |path: Option<&str>, key: &str, text: Option<&str>| {
-        answer(&fleet.store, &decision.id, path, key, text)
-    };
-    for (path, key, text) in [
-        (None, "union", None),
-        (Some("nothing"), "ours", None),
-        (Some("f"), "skip", None),
-        (None, "edit", Some("x")),
-        (Some("f"), "edit", Some("<<<<<<< blue-heron\nx\n")),
-        (Some("g"), "edit", Some("a deleted file has no lines\n")),
+    let say = |on: On<'_>, key: &str, text: Option<&str>| answer(&fleet.store, &decision.id, on, key, text);
+    for (on, key, text) in [
+        (On::Everything, "all", None),
+        (On::Everything, "union", None),
+        (On::Path("nothing"), "ours", None),
+        (On::Path("f"), "skip", None),
+        (On::Path("g"), "union", None),
+        (On::Place("g", 1), "ours", None),
+        (On::Place("f", 0), "ours", None),
+        (On::Place("f", 2), "ours", None),
+        (On::Everything, "edit", Some("x")),
+        (On::Path("f"), "edit", Some("<<<<<<< blue-heron\nx\n")),
+        (On::Place("f", 1), "edit", Some("<<<<<<< blue-heron\nx\n")),
+        (On::Path("g"), "edit", Some("a deleted file has no lines\n")),
     ] {
-        assert!(matches!(say(path, key, text), Err(Error::Answer { .. })), "{path:?} {key}");
+        assert!(matches!(say(on, key, text), Err(Error::Answer { .. })), "{on:?} {key}");
     }
-    let answered = say(Some("f"), "edit", Some("edited\n")).unwrap();
+    let answered = say(On::Path("f"), "edit", Some("edited\n")).unwrap();
     assert_eq!(answered.open, ["g"]);
     assert_eq!(fleet.waiting(&merge).id, decision.id, "half an answer is none");
-    assert!(say(Some("g"), "theirs", None).unwrap().open.is_empty());
-    assert!(say(None, "ours", None).is_err(), "answered already");
+    assert!(say(On::Path("g"), "theirs", None).unwrap().open.is_empty());
+    assert!(say(On::Everything, "ours", None).is_err(), "answered already");
     fleet.landed(&merge);
     assert_eq!(fleet.show("f"), "edited");
     assert_eq!(fleet.sandbox.git(&["ls-tree", "--name-only", "main"]), "f", "grey-fox deleted g");

@@ -5,9 +5,10 @@ use crate::cli::editor;
 use crate::cli::error::{CliError, ErrorKind};
 use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::{Label, Reply, diff};
+use crate::cli::view;
 use crate::model::{Agent, Decision, DecisionStatus};
 use crate::orchestrate::Outfit;
-use crate::orchestrate::merge::{self, AgentAnswer, ConflictFile, ConflictStep};
+use crate::orchestrate::merge::{self, AgentAnswer, ConflictFile, ConflictStep, On};
 
 /// What came of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,75 +19,142 @@ pub(super) enum Asked {
     Left,
 }
 
+/// What is asked about at once.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    /// A step without a path that could be shown.
+    Step,
+    /// A file.
+    File(&'a ConflictFile),
+    /// One of its places, counted from 1.
+    Place(&'a ConflictFile, usize),
+}
+
+/// What a person said.
+enum Said {
+    /// An answer that is recorded.
+    Answer,
+    /// To be asked about each place of the file.
+    PlaceByPlace,
+    /// To be asked about the file as a whole again.
+    WholeFile,
+    /// Nothing.
+    Left,
+}
+
 /// Shows each path that is still open and asks until all are answered, or one answer holds for the whole step.
 pub(super) fn ask(ctx: &Context, decision: &Decision, conflict: &ConflictStep) -> Result<Asked, CliError> {
     let paint = ctx.ui().err_painter();
     if conflict.files.is_empty() {
         ctx.ui().note(format!("\n{}\n{}", decision.question, diff::messages(conflict, paint)));
-        return ask_for(ctx, decision, conflict, None);
+        return Ok(match ask_for(ctx, decision, conflict, Part::Step)? {
+            Said::Left => Asked::Left,
+            _ => Asked::Answered,
+        });
     }
     let open: Vec<&ConflictFile> =
         conflict.undecided().filter(|file| !decision.answers.contains_key(&file.conflict.path)).collect();
     for (number, file) in open.iter().enumerate() {
-        let count = if open.len() > 1 { format!("({} of {}) ", number + 1, open.len()) } else { String::new() };
-        ctx.ui().note(format!("\n{}{}", paint.paint(Label::Dim, count), diff::conflict(conflict, file, paint).trim_end()));
-        let before = merge_decision_is_open(ctx, decision)?;
-        if !before {
+        if !is_open(ctx, decision)? {
             break;
         }
-        if ask_for(ctx, decision, conflict, Some(file))? == Asked::Left {
+        let count = if open.len() > 1 { format!("({} of {}) ", number + 1, open.len()) } else { String::new() };
+        ctx.ui().note(format!("\n{}{}", paint.paint(Label::Dim, count), diff::conflict(conflict, file, paint).trim_end()));
+        if ask_about(ctx, decision, conflict, file)? == Asked::Left {
             return Ok(Asked::Left);
         }
     }
     Ok(Asked::Answered)
 }
 
-fn merge_decision_is_open(ctx: &Context, decision: &Decision) -> Result<bool, CliError> {
+fn is_open(ctx: &Context, decision: &Decision) -> Result<bool, CliError> {
     let now: Decision = ctx.state()?.require(&decision.id)?;
     Ok(now.status == DecisionStatus::Open)
+}
+
+/// Asks about a file, as a whole or place by place.
+fn ask_about(
+    ctx: &Context,
+    decision: &Decision,
+    conflict: &ConflictStep,
+    file: &ConflictFile,
+) -> Result<Asked, CliError> {
+    let paint = ctx.ui().err_painter();
+    'file: loop {
+        match ask_for(ctx, decision, conflict, Part::File(file))? {
+            Said::Answer => return Ok(Asked::Answered),
+            Said::Left => return Ok(Asked::Left),
+            Said::PlaceByPlace | Said::WholeFile => {}
+        }
+        for place in 1..=decision.places_of(&file.conflict.path) {
+            if !is_open(ctx, decision)? {
+                break;
+            }
+            ctx.ui().note(format!("\n{}", diff::place(conflict, file, place, paint).trim_end()));
+            match ask_for(ctx, decision, conflict, Part::Place(file, place))? {
+                Said::Answer | Said::PlaceByPlace => {}
+                Said::WholeFile => continue 'file,
+                Said::Left => return Ok(Asked::Left),
+            }
+        }
+        return Ok(Asked::Answered);
+    }
 }
 
 fn ask_for(
     ctx: &Context,
     decision: &Decision,
     conflict: &ConflictStep,
-    file: Option<&ConflictFile>,
-) -> Result<Asked, CliError> {
+    part: Part<'_>,
+) -> Result<Said, CliError> {
     let store = ctx.store()?;
-    let choices = choices(decision, conflict, file);
+    let choices = choices(decision, conflict, part);
     let paint = ctx.ui().err_painter();
     let prompt: Vec<String> = choices.iter().map(|(key, _, _)| key.to_string()).collect();
     let prompt = format!("[{}/?]", prompt.join("/"));
     let mut help = true;
     loop {
         if help {
-            for (key, _, label) in &choices {
+            for (key, word, label) in &choices {
+                let (path, place) = part.named();
+                let losses = view::decision::losses(decision, word, path, place, paint);
                 let key = paint.paint(Label::Title, key.to_string());
-                ctx.ui().note(format!("  {key}  {}", paint.paint(Label::Plain, label)));
+                ctx.ui().note(format!("  {key}  {}{losses}", paint.paint(Label::Plain, label)));
             }
             help = false;
         }
-        let Reply::Chosen(reply) = ctx.ui().input(&prompt)? else { return Ok(Asked::Left) };
+        let Reply::Chosen(reply) = ctx.ui().input(&prompt)? else { return Ok(Said::Left) };
         let reply = reply.trim().to_lowercase();
         let chosen = choices.iter().find(|(key, word, _)| reply == *word || reply == key.to_string());
         let Some((_, word, _)) = chosen else {
             help = true;
             continue;
         };
-        let whole = matches!(*word, "agent" | "skip" | "abort" | "accept");
-        let path = file.filter(|_| !whole).map(|file| file.conflict.path.as_str());
-        let text = match (*word, file) {
-            ("edit", Some(file)) => match edited(ctx, conflict, file) {
-                Ok(text) => Some(text),
-                Err(error) => {
-                    crate::cli::error::report(ctx.ui(), &error);
-                    continue;
-                }
-            },
+        match *word {
+            "places" => return Ok(Said::PlaceByPlace),
+            "whole" => return Ok(Said::WholeFile),
+            _ => {}
+        }
+        let text = match (*word, part) {
+            ("edit", Part::File(file)) => Some(edited(ctx, conflict, file, None)),
+            ("edit", Part::Place(file, place)) => Some(edited(ctx, conflict, file, Some(place))),
             _ => None,
         };
-        match merge::answer(store, &decision.id, path, word, text.as_deref()) {
-            Ok(_) => return Ok(Asked::Answered),
+        let text = match text.transpose() {
+            Ok(text) => text,
+            Err(error) => {
+                crate::cli::error::report(ctx.ui(), &error);
+                continue;
+            }
+        };
+        let on = match part {
+            _ if matches!(*word, "agent" | "skip" | "abort" | "accept") => On::Everything,
+            Part::Step => On::Everything,
+            Part::File(file) => On::Path(&file.conflict.path),
+            Part::Place(file, place) => On::Place(&file.conflict.path, place),
+        };
+        match merge::answer(store, &decision.id, on, word, text.as_deref()) {
+            Ok(_) => return Ok(Said::Answer),
             Err(error @ merge::Error::Answer { .. }) => {
                 crate::cli::error::report(ctx.ui(), &error.into());
             }
@@ -95,37 +163,68 @@ fn ask_for(
     }
 }
 
-/// Key, word and meaning of what may be answered, for one path or for a step without paths.
+impl<'a> Part<'a> {
+    /// The path and the place that an answer is for; none for the whole step.
+    fn named(self) -> (Option<&'a str>, Option<usize>) {
+        match self {
+            Part::Step => (None, None),
+            Part::File(file) => (Some(&file.conflict.path), None),
+            Part::Place(file, place) => (Some(&file.conflict.path), Some(place)),
+        }
+    }
+}
+
+/// Key, word and meaning of what may be answered.
 fn choices(
     decision: &Decision,
     conflict: &ConflictStep,
-    file: Option<&ConflictFile>,
+    part: Part<'_>,
 ) -> Vec<(char, &'static str, String)> {
     let offered = |key: &str| decision.choices.iter().any(|choice| choice.key == key);
     let theirs = &conflict.theirs.name;
     let mut choices = Vec::new();
-    match file {
-        Some(file) => {
-            if offered("agent") {
+    match part {
+        Part::File(file) | Part::Place(file, _) => {
+            let ours = diff::joined(&file.ours);
+            let is_file = matches!(part, Part::File(_));
+            if is_file && offered("agent") {
                 choices.push(('a', "agent", "let an agent resolve this step".to_owned()));
             }
-            choices.push(('o', "ours", format!("keep what landed from {}", diff::joined(&file.ours))));
+            choices.push(('o', "ours", format!("keep what landed from {ours}")));
             choices.push(('t', "theirs", format!("take {theirs}")));
             if file.parts.is_some() {
-                choices.push(('e', "edit", "edit the file".to_owned()));
+                choices.push(('u', "union", format!("keep the lines of both, those of {ours} first")));
+                let what = if is_file { "edit the file" } else { "edit these lines" };
+                choices.push(('e', "edit", what.to_owned()));
+            }
+            let places = decision.places_of(&file.conflict.path);
+            if is_file && places > 1 {
+                choices.push(('p', "places", format!("decide each of its {places} places by itself")));
+            }
+            if !is_file {
+                choices.push(('w', "whole", "decide about the whole file after all".to_owned()));
             }
         }
-        None => choices.push(('y', "accept", "go on with what git made of it".to_owned())),
+        Part::Step => choices.push(('y', "accept", "go on with what git made of it".to_owned())),
     }
     choices.push(('s', "skip", format!("leave {theirs} out of this merge")));
     choices.push(('q', "abort", "give up the merge; nothing has moved".to_owned()));
     choices
 }
 
-/// Lets the person edit a conflicting file, with markers that carry names.
-pub(crate) fn edited(ctx: &Context, conflict: &ConflictStep, file: &ConflictFile) -> Result<String, CliError> {
+/// Lets the person edit a conflicting file, or one of its places, with markers that carry names.
+pub(crate) fn edited(
+    ctx: &Context,
+    conflict: &ConflictStep,
+    file: &ConflictFile,
+    place: Option<usize>,
+) -> Result<String, CliError> {
     let path = &file.conflict.path;
-    let markers = file.with_markers(&conflict.theirs).ok_or_else(|| {
+    let markers = match place {
+        None => file.with_markers(&conflict.theirs),
+        Some(place) => file.place_with_markers(place, &conflict.theirs),
+    };
+    let markers = markers.ok_or_else(|| {
         CliError::new(ErrorKind::Failed, format!("{path} has no lines to edit")).hint("take one side of it")
     })?;
     let text = String::from_utf8(markers).map_err(|_| {

@@ -10,7 +10,7 @@ use crate::cli::ui::{Busy, Label, Reply, printable};
 use crate::cli::view;
 use crate::config;
 use crate::model::{Decision, GateOutcome, GateRun, Id};
-use crate::orchestrate::merge::{self, Error, Gate, GateFailure, Gating, Progress, Remark, Rules, Trial};
+use crate::orchestrate::merge::{self, Error, Gate, GateFailure, Gating, On, Progress, Remark, Rules, Trial};
 use crate::orchestrate::{Hook, Surroundings};
 use crate::process::Watch;
 use std::ffi::OsString;
@@ -221,7 +221,7 @@ pub(super) fn ask(ctx: &Context, decision: &Decision) -> Result<Asked, CliError>
             help = true;
             continue;
         };
-        merge::answer(ctx.store()?, &decision.id, None, key, None)?;
+        merge::answer(ctx.store()?, &decision.id, On::Everything, key, None)?;
         return Ok(Asked::Answered);
     }
 }

@@ -357,7 +357,7 @@ fn go_on_held(
                     && decision.choices.iter().any(|choice| choice.key == "agent")
                     && left_to_agent.insert(decision.id) =>
             {
-                merge::answer(ctx.store()?, &decision.id, None, "agent", None)?;
+                merge::answer(ctx.store()?, &decision.id, merge::On::Everything, "agent", None)?;
             }
             Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
                 match ask::ask(ctx, &decision, &conflict)? {

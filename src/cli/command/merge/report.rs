@@ -240,10 +240,15 @@ pub(crate) fn waiting_for(ctx: &Context, decision: &Decision, then: &str) -> Res
     let width = decision.choices.iter().map(|choice| choice.key.len()).max().unwrap_or(0);
     for choice in &decision.choices {
         let label = paint.paint(Label::Dim, &choice.label);
-        ctx.ui().note(format!("  git orchestra decide {short} {:width$}  {label}", choice.key));
+        let losses = view::decision::losses(decision, &choice.key, None, None, paint);
+        ctx.ui().note(format!("  git orchestra decide {short} {:width$}  {label}{losses}", choice.key));
     }
     if decision.paths.len() > 1 {
         ctx.ui().note(format!("  with --path PATH for one of {} alone", few(&decision.paths, paint)));
+    }
+    let places: usize = decision.paths.iter().map(|path| decision.places_of(path)).sum();
+    if places > decision.paths.len() {
+        ctx.ui().note("  with --path PATH --place N for one place of it alone");
     }
     ctx.ui().note("then");
     ctx.ui().note(format!("  {then}"));

@@ -14,6 +14,7 @@ use super::conflict::{ConflictFile, ConflictStep, Part, line_merge};
 use super::resolve::{REMEMBERED, RULE};
 use crate::git::Repository;
 use crate::model::{Answer, Decision, Timestamp};
+use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
 use std::collections::BTreeMap;
 
@@ -111,20 +112,36 @@ fn by_rule(
     Ok(None)
 }
 
-/// The lines of both sides wherever they clash, what has landed first.
+/// The lines of both sides, what has landed first; those that both begin or end with once.
+pub(super) fn both(ours: &[u8], theirs: &[u8]) -> Vec<u8> {
+    let (first, other): (Vec<&[u8]>, Vec<&[u8]>) =
+        (ours.lines_with_terminator().collect(), theirs.lines_with_terminator().collect());
+    let start = first.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let rest = first[start..].iter().rev().zip(other[start..].iter().rev());
+    let end = rest.take_while(|(a, b)| a == b).count();
+    let mut text = first[..first.len() - end].concat();
+    let added = &other[start..other.len() - end];
+    if !added.is_empty() && !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    text.extend(added.concat());
+    text.extend(first[first.len() - end..].concat());
+    text
+}
+
+/// The lines of both sides wherever they clash.
 fn union(file: &ConflictFile) -> Option<String> {
+    String::from_utf8(union_of(file.parts.as_ref()?)).ok()
+}
+
+/// A file with the lines of both sides wherever they clash.
+pub(super) fn union_of(parts: &[Part]) -> Vec<u8> {
     let mut text = Vec::new();
-    for part in file.parts.as_ref()? {
+    for part in parts {
         match part {
             Part::Common(lines) => text.extend_from_slice(lines),
-            Part::Clash { ours, theirs, .. } => {
-                text.extend_from_slice(ours);
-                if !ours.is_empty() && !theirs.is_empty() && !ours.ends_with(b"\n") {
-                    text.push(b'\n');
-                }
-                text.extend_from_slice(theirs);
-            }
+            Part::Clash { ours, theirs, .. } => text.extend(both(ours, theirs)),
         }
     }
-    String::from_utf8(text).ok()
+    text
 }

@@ -67,6 +67,12 @@ impl Lines {
         token
     }
 
+    /// All lines of a text.
+    pub(super) fn tokens(&mut self, text: &[u8]) -> Vec<Token> {
+        let lines = text.lines_with_terminator();
+        lines.map(|line| self.token(line.strip_suffix(b"\n").unwrap_or(line))).collect()
+    }
+
     /// The line, without its end.
     pub(super) fn text(&self, token: Token) -> &[u8] {
         &self.texts[token as usize]

@@ -7,6 +7,7 @@
 
 mod bases;
 mod by_hand;
+mod choice;
 mod files;
 mod lines;
 mod replay;
@@ -15,6 +16,7 @@ mod settle;
 mod tests;
 
 pub use by_hand::{ByHand, by_hand};
+pub(super) use choice::{LeftOut, left_out};
 
 use super::conflict::{ConflictStep, names};
 use super::resolve::Resolved;

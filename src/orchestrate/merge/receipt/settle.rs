@@ -234,7 +234,9 @@ impl<'a> Excuses<'a> {
         let says = |settled: &&&Settled| match settled.resolution.side {
             Side::Ours => settled.who + 1 == who,
             Side::Theirs => who <= settled.who,
-            Side::Edited | Side::Remembered | Side::Rule => who <= settled.who + 1,
+            Side::Union | Side::Places | Side::Edited | Side::Remembered | Side::Rule => {
+                who <= settled.who + 1
+            }
             Side::Agent => false,
         };
         let id = self.settled.iter().find(says)?.resolution.decision?;

@@ -76,7 +76,7 @@ fn odd_paths_keep_their_bytes() {
     let merge = fleet.start();
     let decision = fleet.waiting(&merge);
     assert_eq!(decision.paths, ["\"caf\\351\\012\\\"\""]);
-    answer(&fleet.store, &decision.id, Some(&decision.paths[0]), "edit", Some("1\nboth\n3\n")).unwrap();
+    answer(&fleet.store, &decision.id, On::Path(&decision.paths[0]), "edit", Some("1\nboth\n3\n")).unwrap();
     fleet.landed(&merge);
     assert_eq!(fleet.sandbox.git(&["ls-tree", "-r", "--name-only", "main"]).lines().count(), 1);
     assert!(fleet.sandbox.git(&["show", "main"]).contains("both"));

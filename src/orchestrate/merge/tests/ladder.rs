@@ -28,7 +28,7 @@ fn a_clash_that_was_answered_is_not_asked_about_again_whoever_lands_first() {
         let decision = fleet.waiting(&merge);
         let edited = NUMBERS.replacen("2\n", "both\n", 1).replacen("9\n", "nine\n", 1);
         let content = (key == "edit").then_some(edited.as_str());
-        answer(&fleet.store, &decision.id, None, key, content).unwrap();
+        answer(&fleet.store, &decision.id, On::Everything, key, content).unwrap();
         fleet.landed(&merge);
         let stored: Decision = fleet.store.state().unwrap().require(&decision.id).unwrap();
         assert_eq!(stored.remembers.values().collect::<Vec<_>>(), [&format!("{text}\n")]);
@@ -78,7 +78,7 @@ fn only_what_is_new_is_asked() {
     let Progress::Waiting { decision, .. } = asked else { panic!("{asked:#?}") };
     assert_eq!(decision.paths, ["f", "g"]);
     assert_eq!(decision.answers.keys().collect::<Vec<_>>(), ["g"], "the other is open");
-    let answered = answer(&fleet.store, &decision.id, Some("f"), "theirs", None).unwrap();
+    let answered = answer(&fleet.store, &decision.id, On::Path("f"), "theirs", None).unwrap();
     assert_eq!((answered.open.len(), answered.decision.status), (0, DecisionStatus::Answered));
     let landed = advance(&fleet.store, &merge.id, &rules, &Gating::LeftOut(&[]), &mut |_| {}).unwrap();
     let Progress::Landed(landed) = landed else { panic!("{landed:#?}") };

@@ -71,7 +71,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
 fn resolved_by(fleet: &Fleet, script: &str) -> (Merge, Decision, AgentAnswer) {
     let merge = fleet.start();
     let decision = fleet.waiting(&merge);
-    answer(&fleet.store, &decision.id, None, "agent", Some("keep both words")).unwrap();
+    answer(&fleet.store, &decision.id, On::Everything, "agent", Some("keep both words")).unwrap();
     let Progress::NeedsAgent { decision, conflict, .. } = fleet.advance(&merge) else { panic!() };
     let claim = claim_resolver(&fleet.store, &decision, &conflict, outfit(script), None).unwrap();
     let prompt = &claim.agent.prompt;

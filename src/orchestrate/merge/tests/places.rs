@@ -1,0 +1,128 @@
+//! The places of a conflict, answered one by one.
+
+use super::*;
+use crate::model::{Account, Side};
+
+/// Two agents that clash in lines 2, 5 and 9 of `f`, and in all of `g`, which one of them deleted.
+fn clashing_thrice() -> Fleet {
+    let with = |second: &str, fifth: &str, ninth: &str| {
+        NUMBERS.replacen("2\n", second, 1).replacen("5\n", fifth, 1).replacen("9\n", ninth, 1)
+    };
+    let blue = with("blue 2\n", "blue 5\n", "blue 9\n");
+    let grey = with("grey 2\ngrey more\n", "", "grey 9\n");
+    Fleet::with(&[("blue-heron", &[("f", &blue)]), ("grey-fox", &[("f", &grey)])])
+}
+
+/// Merges with blue-heron first.
+fn asked(fleet: &Fleet) -> (Merge, Decision) {
+    fleet.change_task("blue-heron", |task| task.priority = 9);
+    let merge = fleet.start();
+    let decision = fleet.waiting(&merge);
+    (merge, decision)
+}
+
+fn say(fleet: &Fleet, decision: &Decision, place: usize, key: &str, text: Option<&str>) -> Answered {
+    answer(&fleet.store, &decision.id, On::Place("f", place), key, text).unwrap()
+}
+
+#[test]
+fn each_place_is_answered_by_itself_and_the_file_is_put_together() {
+    let fleet = clashing_thrice();
+    let (merge, decision) = asked(&fleet);
+    let lines: Vec<_> = decision.clashes.iter().map(|c| (c.place, c.lines.start, c.lines.len)).collect();
+    assert_eq!(lines, [(1, 2, 1), (2, 5, 1), (3, 9, 1)]);
+
+    assert_eq!(say(&fleet, &decision, 2, "theirs", None).open, ["f:1", "f:3"]);
+    assert_eq!(fleet.waiting(&merge).id, decision.id, "a third of an answer is none");
+    assert_eq!(say(&fleet, &decision, 1, "union", None).open, ["f:3"]);
+    let text = Some("edited 9");
+    let answered = say(&fleet, &decision, 3, "edit", text);
+    assert_eq!((answered.open.len(), answered.decision.status), (0, DecisionStatus::Answered));
+    let landed = fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\nblue 2\ngrey 2\ngrey more\n3\n4\n6\n7\n8\nedited 9\n10");
+    let resolution = &landed.steps[1].resolutions[0];
+    assert_eq!((resolution.side, resolution.by.as_str()), (Side::Places, "Ada <ada@example.org>"));
+    let stored: Decision = fleet.store.state().unwrap().require(&decision.id).unwrap();
+    assert_eq!(stored.answers["f"].key, "places", "who looks later sees what landed");
+    assert_eq!(stored.remembers.len(), 3, "each is answered the same way when it comes up again");
+    let message = fleet.sandbox.git(&["log", "-1", "--format=%B", "main"]);
+    assert!(message.contains("f: decided place by place"), "{message}");
+}
+
+#[test]
+fn an_answer_for_a_path_or_for_everything_fills_what_is_left() {
+    let fleet = clashing_thrice();
+    let (merge, decision) = asked(&fleet);
+    say(&fleet, &decision, 2, "theirs", None);
+    assert!(answer(&fleet.store, &decision.id, On::Everything, "ours", None).unwrap().open.is_empty());
+    fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\nblue 2\n3\n4\n6\n7\n8\nblue 9\n10");
+
+    let fleet = clashing_thrice();
+    let (merge, decision) = asked(&fleet);
+    say(&fleet, &decision, 2, "theirs", None);
+    answer(&fleet.store, &decision.id, On::Path("f"), "ours", None).unwrap();
+    fleet.landed(&merge);
+    assert_eq!(
+        fleet.show("f"),
+        "1\nblue 2\n3\n4\nblue 5\n6\n7\n8\nblue 9\n10",
+        "said last, and of all of it"
+    );
+}
+
+/// What is said before an answer is what the receipt says after it.
+#[test]
+fn what_an_answer_leaves_out_is_said_before_and_counted_after() {
+    for (key, of, added, removed) in
+        [("ours", "grey-fox", 3, 0), ("theirs", "blue-heron", 3, 0), ("union", "grey-fox", 0, 0)]
+    {
+        let fleet = clashing_thrice();
+        let (merge, decision) = asked(&fleet);
+        let losses = decision.losses(key, None, None);
+        let said = losses.iter().find(|loss| loss.of == of).map_or((0, 0), |loss| (loss.added, loss.removed));
+        assert_eq!(said, (added, removed), "{key}: {losses:?}");
+        answer(&fleet.store, &decision.id, On::Everything, key, None).unwrap();
+        let receipt = fleet.landed(&merge).receipt.unwrap();
+        let lost = |account: &Account| (account.added.superseded, account.removed.superseded);
+        let account = receipt.accounts.iter().find(|account| account.name == of).unwrap();
+        assert_eq!(lost(account), (added as u64, removed as u64), "{key}: {receipt:#?}");
+    }
+}
+
+#[test]
+fn what_can_only_be_taken_whole_says_what_that_costs() {
+    let fleet = Fleet::with(&[
+        ("blue-heron", &[("f", &NUMBERS.replacen("2\n", "blue\n", 1))]),
+        ("grey-fox", &[("f", "")]),
+    ]);
+    let (_, decision) = asked(&fleet);
+    assert_eq!((decision.clashes[0].place, decision.has_lines("f"), decision.places_of("f")), (0, false, 0));
+    let words = |key| {
+        decision.losses(key, Some("f"), None).iter().map(crate::model::ChoiceLoss::words).collect::<Vec<_>>()
+    };
+    assert_eq!(words("ours"), ["brings back 9 lines that grey-fox removed"]);
+    assert_eq!(words("theirs"), ["leaves out 1 line of blue-heron"]);
+    assert!(decision.detail.contains("- `theirs` leaves out 1 line of blue-heron"), "{}", decision.detail);
+    assert!(!decision.detail.contains("`union`"), "{}", decision.detail);
+}
+
+#[test]
+fn places_that_git_does_not_see_any_more_are_asked_about_again() {
+    let fleet = clashing_thrice();
+    let (merge, decision) = asked(&fleet);
+    for place in 1..=3 {
+        say(&fleet, &decision, place, "ours", None);
+    }
+    // As another git would have cut it, or another version of this program.
+    let change = |tx: &mut crate::store::Transaction<'_>| {
+        let mut decision: Decision = tx.require(&decision.id)?;
+        decision.places.remove("f:3");
+        tx.put(&decision)
+    };
+    fleet.store.transact(change).unwrap();
+    let again = fleet.waiting(&merge);
+    assert_eq!((again.id, again.status, again.places.len()), (decision.id, DecisionStatus::Open, 0));
+    assert!(again.detail.starts_with("git sees other places"), "{}", again.detail);
+    fleet.answer(&again, "theirs");
+    fleet.landed(&merge);
+}

@@ -1,0 +1,107 @@
+//! The places of a conflict, answered one by one: on a terminal, off one, and from another clone.
+
+use crate::harness::Sandbox;
+use crate::harness::terminal::Terminal;
+use crate::merge::{fleet, open_decision};
+
+/// Two agents that clash in lines 2 and 9 of `src/f`, and meet nowhere else.
+fn clashing_twice() -> Sandbox {
+    fleet(&[
+        ("blue-heron", &[("src/f", "1\nblue 2\n3\n4\n5\n6\n7\n8\nblue 9\n10\n"), ("new", "n\n")]),
+        ("grey-fox", &[("src/f", "1\ngrey 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n")]),
+    ])
+}
+
+#[test]
+fn off_a_terminal_each_place_has_its_answer() {
+    let sandbox = clashing_twice();
+    let waiting = sandbox.orchestra(&["merge"]);
+    assert_eq!(waiting.code, 3, "{waiting}");
+    assert!(waiting.stderr.contains("with --path PATH --place N for one place of it alone"), "{waiting}");
+    let id = open_decision(&sandbox);
+    let asked = sandbox.json(&["show", &id]);
+    let clashes = asked["data"]["clashes"].as_array().unwrap();
+    assert_eq!(clashes.len(), 2, "{asked}");
+    assert_eq!(clashes[1]["lines"], serde_json::json!({"start": 9, "len": 1}));
+    let lost = serde_json::json!({"answer": "ours", "of": "grey-fox", "added": 2, "removed": 0});
+    assert!(clashes[1]["leaves_out"].as_array().unwrap().contains(&lost), "{asked}");
+
+    let shown = sandbox.ok(&["show", &id]);
+    for words in [
+        "<<<<<<< blue-heron (place 2)",
+        "Place 2:\n\n    - `ours` leaves out 2 lines of grey-fox\n    - `theirs` leaves out 1 line of blue-heron\n",
+        "    - `union` leaves nothing out",
+        "take grey-fox, leaves out 2 lines of blue-heron",
+    ] {
+        assert!(shown.contains(words), "{words}\n{shown}");
+    }
+    let no_place = sandbox.orchestra(&["decide", &id, "ours", "--place", "3"]);
+    assert!(no_place.stderr.contains("src/f clashes in 2 places, numbered from 1"), "{no_place}");
+    assert_eq!(sandbox.orchestra(&["decide", &id, "skip", "--place", "1"]).code, 1, "not for one place");
+
+    let first = sandbox.orchestra(&["decide", &id, "theirs", "--place", "1"]);
+    assert!(first.stderr.contains("src/f, place 1: take grey-fox\nstill open: src/f:2"), "{first}");
+    assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3, "half an answer is none");
+    sandbox.ok(&["decide", &id, "union", "--path", "src/f", "--place", "2"]);
+    sandbox.ok(&["merge", "--continue"]);
+    assert_eq!(sandbox.read("src/f"), "1\ngrey 2\n3\n4\n5\n6\n7\n8\nblue 9\ngrey 9\nmore\n10\n");
+    assert_eq!(sandbox.orchestra(&["verify"]).code, 0);
+    assert!(sandbox.ok(&["show", &id]).contains("src/f:1: theirs by Ada Example"));
+    sandbox.assert_sound();
+}
+
+#[test]
+fn on_a_terminal_each_place_is_shown_and_asked_about() {
+    let sandbox = clashing_twice();
+    let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes"], 60, 100);
+    terminal.wait_for("[a/o/t/u/e/p/s/q/?]");
+    let screen = terminal.screen();
+    for words in [
+        "p  decide each of its 2 places by itself",
+        "t  take grey-fox, leaves out 2 lines of blue-heron",
+        "u  keep the lines of both, those of blue-heron first",
+    ] {
+        assert!(screen.contains(words), "{words}\n{screen}");
+    }
+    terminal.type_in("p\r");
+    terminal.wait_for("src/f place 1 of 2");
+    terminal.wait_for("[o/t/u/e/w/s/q/?]");
+    terminal.type_in("u\r");
+    terminal.wait_for("src/f place 2 of 2");
+    terminal.type_in("w\r");
+    terminal.wait_for("p  decide each of its 2 places by itself");
+    terminal.type_in("p\r");
+    terminal.type_in("o\r");
+    terminal.type_in("t\r");
+    terminal.wait_for("main is at");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(
+        sandbox.read("src/f"),
+        "1\nblue 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n",
+        "the last word counts"
+    );
+}
+
+#[test]
+fn another_clone_answers_without_having_the_branches() {
+    let ada = clashing_twice();
+    let remote = ada.root().join("remote.git");
+    ada.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
+    ada.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    ada.git(&["push", "--quiet", "origin", "main"]);
+    assert_eq!(ada.orchestra(&["merge"]).code, 3);
+    let id = open_decision(&ada);
+    ada.ok(&["sync"]);
+
+    let bob = Sandbox::new();
+    bob.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    bob.ok(&["sync"]);
+    assert!(bob.ok(&["show", &id]).contains("- `union` leaves nothing out"));
+    assert_eq!(bob.orchestra(&["decide", &id, "ours", "--place", "3"]).code, 1, "known there too");
+    bob.ok(&["decide", &id, "edit", "--place", "1", "-m", "both 2"]);
+    bob.ok(&["decide", &id, "theirs", "--place", "2"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    ada.ok(&["merge", "--continue"]);
+    assert_eq!(ada.read("src/f"), "1\nboth 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n");
+}
