@@ -265,6 +265,14 @@ const KEYS: &[Key] = &[
         "whether Cargo.lock and go.sum are merged by what they list where their lines conflict",
     ),
     restricted(
+        "merge.lock-tools",
+        Type::List,
+        A_LIST,
+        "programs that may write lock files again which conflict: npm, pnpm, yarn, uv, poetry, cargo, bundler, composer",
+    ),
+    key("merge.lock-timeout", Type::Duration, A_SPAN, "how long such a program may take"),
+    restricted("merge.lock-pass-env", Type::List, A_LIST, "variables of your environment that it gets"),
+    restricted(
         "merge.executables",
         Type::Choice(&["ask", "land"]),
         "`ask` or `land`",

@@ -481,6 +481,36 @@ impl Settings {
         self.text("merge.lock-files") != Some("ask")
     }
 
+    /// The programs that may write lock files again. Fails if the repository names them and that is not approved.
+    pub fn lock_tools(&self) -> Result<&[String], Error> {
+        self.words("merge.lock-tools")
+    }
+
+    /// The programs that the repository would let write lock files, if that was approved.
+    pub fn wanted_lock_tools(&self) -> &[String] {
+        match self
+            .setting("merge.lock-tools")
+            .filter(|setting| !self.counts(setting))
+            .map(|setting| &setting.value)
+        {
+            Some(Value::List(words)) => words,
+            _ => &[],
+        }
+    }
+
+    /// How long such a program may take.
+    pub fn lock_timeout(&self) -> std::time::Duration {
+        match self.setting("merge.lock-timeout").map(|setting| &setting.value) {
+            Some(Value::Duration(span)) => *span,
+            _ => std::time::Duration::from_secs(300),
+        }
+    }
+
+    /// The names of variables of the user's environment that it gets. Fails like the programs themselves.
+    pub fn lock_env(&self) -> Result<&[String], Error> {
+        self.words("merge.lock-pass-env")
+    }
+
     /// Whether work that changes what is run by itself lands without a question: only if somebody says so who may.
     pub fn lands_executables(&self) -> bool {
         let mut said = self.said("merge.executables").iter().filter(|setting| self.counts(setting));

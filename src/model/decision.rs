@@ -131,7 +131,9 @@ impl Decision {
     pub fn losses(&self, answer: &str, path: Option<&str>, place: Option<usize>) -> Vec<ChoiceLoss> {
         let mut all = Vec::<ChoiceLoss>::new();
         let about = self.clashes.iter().filter(|clash| {
-            path.is_none_or(|path| path == clash.path) && place.is_none_or(|place| place == clash.place)
+            self.paths.contains(&clash.path)
+                && path.is_none_or(|path| path == clash.path)
+                && place.is_none_or(|place| place == clash.place)
         });
         for loss in about.flat_map(|clash| &clash.leaves_out).filter(|loss| loss.answer == answer) {
             match all.iter_mut().find(|known| known.of == loss.of) {

@@ -44,6 +44,7 @@ mod ladder;
 mod layers;
 mod life;
 mod limits;
+mod lock_files;
 mod merge;
 mod outgoing;
 mod pipeline;

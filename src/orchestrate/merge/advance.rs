@@ -8,7 +8,7 @@
 use super::answer::{forget_places, question, reopen};
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
-use super::ladder::{Rules, climb, learn};
+use super::ladder::{NotLocked, Rules, climb, learn};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
 use super::places::fold;
 use super::receipt::refusal;
@@ -91,6 +91,10 @@ pub enum Remark {
     Refused(String),
     /// The accumulated commit is not in this repository; it is made again.
     Rebuilt,
+    /// The lock file at this path is written again by its own program.
+    Locking(String),
+    /// A lock file that conflicts was not.
+    NotLocked(NotLocked),
     /// Something is done that may take a while.
     Busy(&'static str),
     /// A gate is run.
@@ -373,10 +377,11 @@ impl Run<'_> {
                 && d.agent == Some(conflict.step.agent)
                 && d.status != DecisionStatus::Withdrawn
         });
-        let decision = match asked.max_by_key(|decision| (decision.created, decision.id)) {
-            Some(decision) => decision.clone(),
-            None => self.ask(&conflict, &earlier)?,
+        let (decision, is_new) = match asked.max_by_key(|decision| (decision.created, decision.id)) {
+            Some(decision) => (decision.clone(), false),
+            None => (self.ask(&conflict, &earlier)?, true),
         };
+        let decision = self.lock_again(&conflict, decision, is_new)?;
         if decision.status == DecisionStatus::Open {
             return self.wait(decision, conflict).map(Some);
         }

@@ -53,7 +53,7 @@ pub fn claim_resolver(
     let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
     let request = SpawnRequest {
         tasks: Vec::new(),
-        prompt: Some(brief(conflict, words)),
+        prompt: Some(brief(conflict, &decision.paths, words)),
         name: None,
         base: Some(base.to_string()),
         zone: None,
@@ -70,10 +70,14 @@ fn conflicted_commit(store: &Store, decision: &Decision, conflict: &ConflictStep
     let repo = store.repo();
     let mut edits = Vec::<(BString, Option<(EntryMode, ObjectId)>)>::new();
     for file in &conflict.files {
-        if let (Some(text), Some((mode, _))) = (file.with_markers(&conflict.theirs), &file.conflict.ours) {
-            let entry = (EntryMode::from_octal(*mode), repo.write_blob(&text)?);
-            edits.push((text_path(&file.conflict.path), Some(entry)));
-        }
+        let Some((mode, landed)) = &file.conflict.ours else { continue };
+        let content = match file.with_markers(&conflict.theirs) {
+            // It is nobody's to resolve.
+            Some(_) if !decision.paths.contains(&file.conflict.path) => landed.clone(),
+            Some(text) => repo.write_blob(&text)?,
+            None => continue,
+        };
+        edits.push((text_path(&file.conflict.path), Some((EntryMode::from_octal(*mode), content))));
     }
     let (tree, _) = repo.edit_tree(Some(&conflict.merge.tree), &edits)?;
     let theirs = &conflict.theirs.name;
@@ -98,7 +102,7 @@ pub(super) fn resolves(repo: &Repository, agent: &Agent) -> Option<String> {
 
 const RESOLVES: &str = "Orchestra-Resolves";
 
-fn brief(conflict: &ConflictStep, words: Option<&str>) -> String {
+fn brief(conflict: &ConflictStep, asked: &[String], words: Option<&str>) -> String {
     let (ours, theirs) = (conflict.ours(), &conflict.theirs);
     let landed = names(&ours);
     let mut text = format!(
@@ -106,7 +110,7 @@ fn brief(conflict: &ConflictStep, words: Option<&str>) -> String {
          merge these files by itself:\n\n",
         theirs.name
     );
-    for file in conflict.undecided() {
+    for file in conflict.undecided().filter(|file| asked.contains(&file.conflict.path)) {
         writeln!(text, "- {}", file.conflict.path).expect("a string takes everything");
     }
     for party in ours {
@@ -150,7 +154,8 @@ pub fn take_answer(
     finished: &Finished,
     teardown: Option<&Surroundings>,
 ) -> Result<AgentAnswer, Error> {
-    let answer = match judge(store, conflict, finished)? {
+    let asked = store.state()?.require::<Decision>(decision)?.paths;
+    let answer = match judge(store, conflict, &asked, finished)? {
         Ok((files, ignored)) => match record_agent(store, decision, &finished.name, &files)? {
             Recorded::Yes => AgentAnswer::Taken { ignored },
             Recorded::Overtaken => AgentAnswer::Refused("somebody answered meanwhile".to_owned()),
@@ -170,6 +175,7 @@ type Files = BTreeMap<String, Option<String>>;
 fn judge(
     store: &Store,
     conflict: &ConflictStep,
+    asked: &[String],
     finished: &Finished,
 ) -> Result<Result<(Files, Vec<String>), String>, Error> {
     let repo = store.repo();
@@ -180,7 +186,7 @@ fn judge(
     }
     let tree = repo.read_commit(&finished.tip)?.tree;
     let mut files = Files::new();
-    for file in conflict.undecided() {
+    for file in conflict.undecided().filter(|file| asked.contains(&file.conflict.path)) {
         let path = &file.conflict.path;
         let Some(entry) = repo.find_in_tree(&tree, text_path(path))? else {
             files.insert(path.clone(), None);

@@ -139,6 +139,11 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
         let text = format!("ended {ended} processes of gates, which a dead process had started");
         found.push(Recovered::mended(Fault::LostGate, "gates", text));
     }
+    let ended = super::merge::mend_lock_files(repo)?;
+    if ended > 0 {
+        let text = format!("ended {ended} processes that wrote lock files, which a dead process had started");
+        found.push(Recovered::mended(Fault::LostGate, "lock files", text));
+    }
     trust::forget(repo);
     Ok(found)
 }

@@ -30,6 +30,16 @@ pub(crate) fn gemini() -> PathBuf {
     FOUND.get_or_init(|| installed("gemini")).clone()
 }
 
+/// The real pnpm, as [`claude`].
+pub(crate) fn pnpm() -> PathBuf {
+    installed("pnpm")
+}
+
+/// The real Yarn, as [`claude`].
+pub(crate) fn yarn() -> PathBuf {
+    installed("yarn")
+}
+
 /// The real `bwrap`: unpacked by `.ci/install-servers` when the machine has none, and never skipped silently.
 pub(crate) fn bwrap() -> PathBuf {
     super::servers::installed("bwrap")

@@ -52,8 +52,8 @@ pub(super) fn ask(ctx: &Context, decision: &Decision, conflict: &ConflictStep) -
             _ => Asked::Answered,
         });
     }
-    let open: Vec<&ConflictFile> =
-        conflict.undecided().filter(|file| !decision.answers.contains_key(&file.conflict.path)).collect();
+    let is_asked = |path: &String| decision.paths.contains(path) && !decision.answers.contains_key(path);
+    let open: Vec<&ConflictFile> = conflict.undecided().filter(|file| is_asked(&file.conflict.path)).collect();
     for (number, file) in open.iter().enumerate() {
         if !is_open(ctx, decision)? {
             break;

@@ -4,13 +4,15 @@ use super::Args;
 use super::ask::Asked;
 use super::report;
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, Exit};
+use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::session;
 use crate::cli::ui::{Busy, Label, Reply, printable};
 use crate::cli::view;
 use crate::config;
 use crate::model::{Decision, GateOutcome, GateRun, Id};
-use crate::orchestrate::merge::{self, Error, Gate, GateFailure, Gating, On, Progress, Remark, Rules, Trial};
+use crate::orchestrate::merge::{
+    self, Error, Gate, GateFailure, Gating, LockTools, On, Progress, Remark, Rules, Trial,
+};
 use crate::orchestrate::{Hook, Surroundings};
 use crate::process::Watch;
 use std::ffi::OsString;
@@ -27,6 +29,7 @@ pub(super) struct Gates {
     run: Vec<Gate>,
     left_out: Vec<String>,
     puts_aside: bool,
+    tools: LockTools,
     /// Only where there is something to run.
     around: Option<(Surroundings, Watch)>,
 }
@@ -38,21 +41,19 @@ impl Gates {
     /// If one waits for an approval: it is never left out without a word.
     pub(super) fn of(ctx: &Context, args: &Args) -> Result<Self, CliError> {
         let settings = ctx.settings()?;
+        let tools = if args.ask { LockTools::default() } else { lock_tools(ctx)? };
         if args.no_gates {
             let left_out: Vec<String> = settings.gate_names().into_iter().collect();
             if !left_out.is_empty() {
                 ctx.ui().note(format!("without gates, as you say: {} not run", left_out.join(", ")));
             }
-            return Ok(Self { left_out, ..Self::default() });
+            return Self { left_out, tools, ..Self::default() }.with_surroundings(ctx);
         }
         let said = settings.gates(&args.gate).map_err(|error| {
             let waits = matches!(error, config::Error::NotApproved { .. });
             let error = CliError::from(error);
             if waits { error.hint("`--no-gates` merges without any gate") } else { error }
         })?;
-        if said.is_empty() {
-            return Ok(Self::default());
-        }
         let gate = |gate: config::Gate| -> Result<Gate, CliError> {
             let words: Vec<OsString> = match &gate.run[..] {
                 [line] => [SHELL, "-c", line].map(OsString::from).into(),
@@ -67,13 +68,25 @@ impl Gates {
             let (deadline, grace, pass_env) = (gate.timeout, settings.grace(), gate.pass_env);
             Ok(Gate { name: gate.name, hook: Hook { words, deadline, grace, pass_env }, retries: gate.retries })
         };
+        let run = said.into_iter().map(gate).collect::<Result<_, _>>()?;
+        Self { run, puts_aside: settings.puts_aside(), tools, ..Self::default() }.with_surroundings(ctx)
+    }
+
+    /// With what those find around them that are run, if any are.
+    fn with_surroundings(mut self, ctx: &Context) -> Result<Self, CliError> {
+        if self.run.is_empty() && self.tools.allowed.is_empty() {
+            return Ok(self);
+        }
         let watch = Watch::begin().map_err(|error| CliError::failed("failed to listen for signals", error))?;
-        Ok(Self {
-            run: said.into_iter().map(gate).collect::<Result<_, _>>()?,
-            left_out: Vec::new(),
-            puts_aside: settings.puts_aside(),
-            around: Some((session::surroundings(ctx)?, watch)),
-        })
+        let surroundings = session::surroundings(ctx)?;
+        self.tools.around = Some((surroundings.clone(), watch.clone()));
+        self.around = Some((surroundings, watch));
+        Ok(self)
+    }
+
+    /// The programs that may write lock files again.
+    pub(super) const fn lock_tools(&self) -> &LockTools {
+        &self.tools
     }
 
     /// Goes on with a merge, and says what happens. `None` if a signal ended that.
@@ -90,6 +103,7 @@ impl Gates {
             busy = None;
             match &remark {
                 Remark::Busy(what) => busy = Some(ctx.ui().busy(*what)),
+                Remark::Locking(path) => busy = Some(ctx.ui().busy(format!("locking {path} again"))),
                 Remark::Gating { gate, branches, run } => {
                     let again = if *run > 1 { " again" } else { "" };
                     busy = Some(ctx.ui().busy(format!("gate {gate} on {}{again}", extent(*branches))));
@@ -104,12 +118,8 @@ impl Gates {
             return Ok(Some(merge::advance(store, id, rules, &gating, &mut say)?));
         };
         let wanted = || watch.signal().is_none();
-        let gating = Gating::Trial(Trial {
-            gates: &self.run,
-            puts_aside: self.puts_aside,
-            surroundings,
-            wanted: &wanted,
-        });
+        let trial = Trial { gates: &self.run, puts_aside: self.puts_aside, surroundings, wanted: &wanted };
+        let gating = if self.run.is_empty() { Gating::LeftOut(&self.left_out) } else { Gating::Trial(trial) };
         let heed = watch.heed();
         let progress = merge::advance(store, id, rules, &gating, &mut say);
         drop(busy);
@@ -129,6 +139,33 @@ impl Gates {
         let signal = self.around.as_ref().and_then(|(_, watch)| watch.signal());
         Exit::Signal(u8::try_from(signal.unwrap_or(0)).unwrap_or(0))
     }
+}
+
+/// The programs that may write lock files again, by the settings.
+///
+/// # Errors
+/// If one is named that is none.
+fn lock_tools(ctx: &Context) -> Result<LockTools, CliError> {
+    let settings = ctx.settings()?;
+    let mut tools = LockTools {
+        deadline: settings.lock_timeout(),
+        grace: settings.grace(),
+        waiting: settings.wanted_lock_tools().iter().cloned().collect(),
+        ..LockTools::default()
+    };
+    // What waits for an approval is not run, and a merge goes on without.
+    let (Ok(names), Ok(pass_env)) = (settings.lock_tools(), settings.lock_env()) else { return Ok(tools) };
+    tools.pass_env = pass_env.to_vec();
+    for name in names {
+        let Some(program) = LockTools::program(name) else {
+            let known: Vec<&str> = LockTools::names().collect();
+            return Err(CliError::new(ErrorKind::Failed, format!("`merge.lock-tools` names `{name}`, which locks nothing"))
+                .hint(format!("it takes {}", known.join(", "))));
+        };
+        let found = session::search(ctx)?.find(program).map_err(|error| error.to_string());
+        tools.allowed.insert(name.clone(), found);
+    }
+    Ok(tools)
 }
 
 /// Says which gates a merge would have to pass.

@@ -295,7 +295,7 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
 }
 
 /// Which conflicts need nobody.
-fn rules(ctx: &Context, args: &Args) -> Result<Rules, CliError> {
+fn rules(ctx: &Context, args: &Args, gates: &Gates) -> Result<Rules, CliError> {
     let settings = ctx.settings()?;
     let lands_unseen = settings.lands_executables();
     if args.ask {
@@ -305,6 +305,7 @@ fn rules(ctx: &Context, args: &Args) -> Result<Rules, CliError> {
         lands_unseen,
         remembered: !settings.asks_again(),
         lock_files: settings.merges_lock_files(),
+        tools: gates.lock_tools().clone(),
         ..Rules::default()
     };
     rules.with_union(settings.union_globs()).map_err(|error| {
@@ -326,7 +327,7 @@ fn go_on_held(
     hold: Hold,
     args: &Args,
 ) -> Result<End, CliError> {
-    let (rules, as_json) = (rules(ctx, args)?, args.json);
+    let (rules, as_json) = (rules(ctx, args, gates)?, args.json);
     let mut left_to_agent = BTreeSet::new();
     loop {
         let Some(progress) = gates.advance(ctx, &merge.id, &rules, as_json)? else {

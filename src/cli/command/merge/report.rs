@@ -3,11 +3,11 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
-use crate::cli::ui::{Label, Painter};
+use crate::cli::ui::{Label, Painter, printable};
 use crate::cli::view;
 use crate::git::few_paths;
 use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus};
-use crate::orchestrate::merge::{Blocked, Plan, Remark, short_branch};
+use crate::orchestrate::merge::{Blocked, NotLocked, Plan, Remark, short_branch};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -141,13 +141,30 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
             paint.paint(Label::Commit, tip.short())
         ),
         Remark::Gated { run, branches } => super::gates::said(ctx, run, *branches),
-        Remark::Busy(_) | Remark::Gating { .. } => return,
+        Remark::NotLocked(not) => {
+            not_locked(ctx, not);
+            return;
+        }
+        Remark::Busy(_) | Remark::Gating { .. } | Remark::Locking(_) => return,
         Remark::Refused(lost) => {
             format!("what the agent made of it is {}: it {}", paint.paint(Label::Attention, "not taken"), paint.paint(Label::Plain, lost))
         }
         Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
     };
     ctx.ui().note(text);
+}
+
+/// Why a lock file is asked about that a program could write.
+fn not_locked(ctx: &Context, not: &NotLocked) {
+    let paint = ctx.ui().err_painter();
+    let path = paint.paint(Label::Path, &not.path);
+    ctx.ui().note(format!("{path} could be written again by {}, which did not: {}", not.tool, printable(&not.why)));
+    for line in not.output.lines() {
+        ctx.ui().note(format!("    {}", printable(line)));
+    }
+    if let Some(allow) = &not.allow {
+        ctx.ui().hint(format!("`{allow}` lets it; then `{CONTINUE}`"));
+    }
 }
 
 /// `2 conflicts resolved (1 as before, 1 by rule)`

@@ -13,7 +13,7 @@ mod stage;
 
 pub use bench::{are_at_work, mend, remove};
 pub use stage::GateFailure;
-pub(super) use stage::{Gated, still_asks};
+pub(super) use stage::{Gated, fenced, still_asks};
 
 use crate::model::Id;
 use crate::orchestrate::{Hook, Surroundings};

@@ -407,7 +407,7 @@ fn withdraw(store: &Store, id: &Id) -> Result<(), Error> {
 }
 
 /// Output as a block that it cannot end.
-fn fenced(output: &str) -> String {
+pub(in super::super) fn fenced(output: &str) -> String {
     if output.is_empty() {
         return "It printed nothing.".to_owned();
     }

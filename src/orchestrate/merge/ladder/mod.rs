@@ -7,6 +7,8 @@
 mod lock_file;
 mod remember;
 
+pub(super) use lock_file::Locked;
+pub use lock_file::{LockTools, NotLocked, mend as mend_lock_files};
 pub(super) use remember::learn;
 
 use super::Error;
@@ -25,6 +27,8 @@ pub struct Rules {
     pub remembered: bool,
     /// Whether lock files are merged by what they list.
     pub lock_files: bool,
+    /// The programs that may write other lock files again.
+    pub tools: LockTools,
     /// Files of which every clash keeps the lines of both sides.
     pub union: GlobSet,
     /// Whether work that changes what is run by itself lands without a question.
@@ -33,7 +37,13 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { remembered: true, lock_files: true, union: GlobSet::empty(), lands_unseen: false }
+        Self {
+            remembered: true,
+            lock_files: true,
+            tools: LockTools::default(),
+            union: GlobSet::empty(),
+            lands_unseen: false,
+        }
     }
 }
 

@@ -1,11 +1,20 @@
-//! Lock files, merged by what they list instead of by lines. No tool is run: what cannot be put together for certain stays
-//! a conflict.
+//! Lock files. Some are merged by what they list instead of by lines, without running a program: what cannot be put
+//! together for certain stays a conflict. The others, and that, their own programs write again from the merged
+//! manifests, if the user allows it ([`LockTools`]).
 //!
 //! Taking one side of `Cargo.lock` and locking again lost 155 of 479 versions that the other side had added
-//! (12 real pairs); merging the lists loses none that is still needed.
+//! (12 real pairs); merging the lists loses none that is still needed. So programs too begin with both sides' entries.
 
+mod again;
 mod cargo;
 mod go;
+mod stage;
+mod start;
+mod tool;
+
+pub(in super::super) use again::Locked;
+pub use again::{LockTools, NotLocked};
+pub use stage::mend;
 
 /// Merges base, what has landed, and the branch's version; `None` if somebody has to look.
 pub(super) type Merge = fn(&str, &str, &str) -> Option<String>;
