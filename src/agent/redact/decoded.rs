@@ -6,10 +6,12 @@
 //! beginning.
 
 use super::finder::{FINDER, Span};
+use memchr::memchr2;
 
 /// The shortest runs that are decoded.
 const BASE64: usize = 16;
 const HEX: usize = 24;
+const SHORTEST: usize = if BASE64 < HEX { BASE64 } else { HEX };
 /// The shortest piece of plain text that is looked at.
 const PIECE: usize = 8;
 /// Up to so long a run is decoded from each place at which it may begin.
@@ -21,45 +23,104 @@ const AROUND: usize = 96;
 pub(super) fn find(text: &str, found: &mut Vec<Span>) {
     let bytes = text.as_bytes();
     let mut escapes = Escapes::default();
-    let mut at = 0;
-    while at < bytes.len() {
-        match CLASS[usize::from(bytes[at])] {
-            0 => at += 1,
-            ESCAPE => {
-                if let Some((_, length)) = escape(&bytes[at..]) {
-                    escapes.note(text, at, at + length, found);
-                    at += length;
-                } else {
-                    at += 1;
-                }
-            }
-            _ => {
-                let start = at;
-                let mut kinds = HEX_DIGIT;
-                while at < bytes.len() && CLASS[usize::from(bytes[at])] & DIGIT != 0 {
-                    kinds &= CLASS[usize::from(bytes[at])];
-                    at += 1;
-                }
-                if kinds & HEX_DIGIT != 0 && at - start >= HEX {
-                    for begin in start..=start + 1 {
-                        pieces(&bytes[..at], begin, 2, 1, unhex, found);
-                    }
-                }
-                if at - start >= BASE64 {
-                    let begins = if at - start <= WHOLE { 4 } else { 1 };
-                    for begin in start..start + begins {
-                        pieces(&bytes[..at], begin, 4, 3, unbase64, found);
-                    }
-                }
-            }
+    // Where to look for the next escape, and where the text between two of them begins.
+    let (mut at, mut from) = (0, 0);
+    while let Some(next) = memchr2(b'\\', b'%', &bytes[at..]) {
+        at += next;
+        if let Some((_, length)) = escape(&bytes[at..]) {
+            runs(bytes, from, at, found);
+            escapes.note(text, at, at + length, found);
+            at += length;
+            from = at;
+        } else {
+            // What no escape ends behind several backslashes, none ends behind the last of them.
+            let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
+            at += slashes.max(1);
         }
     }
+    runs(bytes, from, bytes.len(), found);
     escapes.end(text, found);
 }
 
+/// Looks through the long runs of digits in `bytes[from..to]`.
+fn runs(bytes: &[u8], from: usize, to: usize, found: &mut Vec<Span>) {
+    let is_digit = |at: usize| CLASS[usize::from(bytes[at])] != 0;
+    let mut from = from;
+    // A run that is long enough and begins here or later has its last digit here or later.
+    let mut last = from + SHORTEST - 1;
+    while last < to {
+        if !is_digit(last) {
+            from = last + 1;
+            last = from + SHORTEST - 1;
+            continue;
+        }
+        let start = (from..last).rev().find(|&at| !is_digit(at)).map_or(from, |at| at + 1);
+        let end = (last + 1..to).find(|&at| !is_digit(at)).unwrap_or(to);
+        if end - start >= SHORTEST {
+            run(&bytes[..end], start, found);
+        }
+        from = end + 1;
+        last = from + SHORTEST - 1;
+    }
+}
+
+/// Looks through a run from `start` to the end.
+fn run(bytes: &[u8], start: usize, found: &mut Vec<Span>) {
+    let digits = &bytes[start..];
+    if digits.len() >= HEX && digits.iter().all(|&byte| CLASS[usize::from(byte)] & HEX_DIGIT != 0) {
+        for begin in start..=start + 1 {
+            pieces(bytes, begin, 2, 1, unhex, found);
+        }
+    }
+    if digits.len() >= BASE64 {
+        let begins = if digits.len() <= WHOLE { 4 } else { 1 };
+        for (begin, _) in (start..).zip(plain_begins(digits)).take(begins).filter(|(_, plain)| *plain) {
+            pieces(bytes, begin, 4, 3, unbase64, found);
+        }
+    }
+}
+
+/// From which of the first four places on a run of base 64 may hold a piece of plain text: one of eight bytes has two
+/// whole groups in a row.
+fn plain_begins(digits: &[u8]) -> [bool; 4] {
+    let mut begins = [false; 4];
+    for at in 0..(digits.len() + 1).saturating_sub(8) {
+        let (one, other) = (&digits[at..at + 4], &digits[at + 4..at + 8]);
+        if FIRST[usize::from(one[0])] && FIRST[usize::from(other[0])] && is_plain(one) && is_plain(other) {
+            begins[at % 4] = true;
+        }
+    }
+    begins
+}
+
+/// Whether a whole group of base 64 is plain text.
+fn is_plain(group: &[u8]) -> bool {
+    unbase64(group).0.iter().all(|&byte| is_text(byte))
+}
+
+const fn is_text(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
+}
+
+/// Whether a group of base 64 that begins with a byte may begin with plain text.
+static FIRST: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        let mut low = 0;
+        while low < 4 {
+            table[byte as usize] |= CLASS[byte as usize] != 0 && is_text(six(byte) << 2 | low);
+            low += 1;
+        }
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
+
 const DIGIT: u8 = 1;
 const HEX_DIGIT: u8 = 2;
-const ESCAPE: u8 = 4;
 
 /// What a byte may be part of.
 static CLASS: [u8; 256] = {
@@ -69,7 +130,6 @@ static CLASS: [u8; 256] = {
         table[byte as usize] = match byte {
             b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' => DIGIT | HEX_DIGIT,
             b'g'..=b'z' | b'G'..=b'Z' | b'+' | b'/' | b'-' | b'_' => DIGIT,
-            b'\\' | b'%' => ESCAPE,
             _ => 0,
         };
         if byte == u8::MAX {
@@ -107,7 +167,7 @@ fn pieces(
     for at in (begin..bytes.len()).step_by(take) {
         let (decoded, length) = decode(&bytes[at..bytes.len().min(at + take)]);
         for (n, &byte) in decoded[..length].iter().enumerate() {
-            if matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t') {
+            if is_text(byte) {
                 if piece.is_empty() {
                     (group, offset) = (at, n);
                 }
@@ -231,5 +291,91 @@ impl Escapes {
             end: places[span.end],
             ..span
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The same byte by byte, each run decoded from each place.
+    fn find_plainly(text: &str) -> Vec<Span> {
+        let (bytes, mut found) = (text.as_bytes(), Vec::new());
+        let (mut escapes, mut at) = (Escapes::default(), 0);
+        while at < bytes.len() {
+            if let Some((_, length)) = escape(&bytes[at..]) {
+                escapes.note(text, at, at + length, &mut found);
+                at += length;
+                continue;
+            }
+            let of = |class: u8| {
+                bytes[at..].iter().take_while(move |&&byte| CLASS[usize::from(byte)] & class != 0)
+            };
+            let (digits, hex) = (of(DIGIT).count(), of(HEX_DIGIT).count());
+            let run = &bytes[..at + digits];
+            if hex == digits && digits >= HEX {
+                (at..at + 2).for_each(|begin| pieces(run, begin, 2, 1, unhex, &mut found));
+            }
+            if digits >= BASE64 {
+                let begins = if digits <= WHOLE { 4 } else { 1 };
+                (at..at + begins).for_each(|begin| pieces(run, begin, 4, 3, unbase64, &mut found));
+            }
+            at += digits.max(1);
+        }
+        escapes.end(text, &mut found);
+        found
+    }
+
+    fn sorted(mut spans: Vec<Span>) -> Vec<(usize, usize, &'static str)> {
+        spans.sort_by_key(|span| (span.start, span.end, span.family));
+        spans.iter().map(|span| (span.start, span.end, span.family)).collect()
+    }
+
+    fn check(text: &str) -> usize {
+        let mut found = Vec::new();
+        find(text, &mut found);
+        let plainly = find_plainly(text);
+        assert_eq!(sorted(found.clone()), sorted(plainly), "{text}");
+        found.len()
+    }
+
+    #[test]
+    fn long_runs_and_many_backslashes_are_looked_through_once() {
+        let token = format!("gh{}_{}", "p", "a1B2c3D4e5F6g7H8i9J0");
+        let encoded = crate::agent::redact::base64_core(format!("{token}\n\n\n").as_bytes(), 0, *b"+/");
+        assert!(check(&format!("{encoded} {}", "A".repeat(WHOLE))) > 0);
+        let many = "\\".repeat(4 << 20);
+        let began = std::time::Instant::now();
+        let mut found = Vec::new();
+        find(&many, &mut found);
+        find(&format!("{many}u0041 and \\u0042{many}"), &mut found);
+        assert!(found.is_empty() && began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_is_what_is_there_looked_at_byte_by_byte(
+            before in r"([ -~é]|\\u00[0-9a-f]{2}|%[0-9A-F]{2}|\\\\/|[A-Za-z0-9+/]{14,18}){0,12}",
+            after in r"([ -~]|\\u00[0-9a-f]{2}|%[0-9A-F]{2}|[0-9a-f]{22,26}){0,12}",
+            way in 0_usize..6, index in any::<prop::sample::Index>(), seed in any::<u32>(),
+        ) {
+            let mut state = u64::from(seed);
+            let mut random = |below: usize| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                usize::try_from(state >> 33).unwrap() % below
+            };
+            let examples = crate::agent::Redactor::examples(&mut random);
+            let (_, _, example) = &examples[index.index(examples.len())];
+            let each = |write: &dyn Fn(u8) -> String| example.bytes().map(write).collect::<String>();
+            let base64 = |offset| crate::agent::redact::base64_core(example.as_bytes(), offset, *b"+/");
+            let middle = match way {
+                0 => each(&|byte| format!("\\u{byte:04x}")),
+                1 => each(&|byte| format!("%{byte:02X}")),
+                2 => each(&|byte| format!("{byte:02x}")),
+                way => base64(way - 3),
+            };
+            check(&format!("{before}{middle}{after}"));
+        }
     }
 }

@@ -30,7 +30,23 @@ pub(super) enum Form {
         guess: bool,
         /// A text of the family, as a shape.
         sample: &'static str,
+        /// What must stand at the start for the expression to be worth trying.
+        hint: Hint,
     },
+}
+
+/// What a look at a few bytes tells of a place where an expression may match. It may let too much through and never too
+/// little.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Hint {
+    /// A text that begins with this shape.
+    Shape(&'static str),
+    /// A word, then a blank.
+    Blank,
+    /// A word, perhaps the end of a quote and blanks, then `:` or `=`.
+    Sign,
+    /// `://`, and a `:` before anything that ends a name.
+    Userinfo,
 }
 
 const fn token(name: &'static str, shape: &'static str) -> Family {
@@ -431,6 +447,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: true,
             guess: false,
             sample: "sk-proj-{an:10}{d:1}{an:30}",
+            hint: Hint::Shape("sk-{w:13}"),
         },
     },
     Family {
@@ -441,6 +458,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: true,
             guess: false,
             sample: "eyJ{w:20}.eyJ{w:30}.{w:40}",
+            hint: Hint::Shape("eyJ{w:8}"),
         },
     },
     Family {
@@ -452,6 +470,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: false,
             guess: false,
             sample: "-----BEGIN RSA{sp:1}PRIVATE{sp:1}KEY-----\n{an:64}\n{an:40}\n-----END RSA{sp:1}PRIVATE{sp:1}KEY-----",
+            hint: Hint::Shape("-----BEGIN "),
         },
     },
     Family {
@@ -462,6 +481,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: true,
             guess: true,
             sample: "Bearer {an:40}",
+            hint: Hint::Blank,
         },
     },
     Family {
@@ -472,6 +492,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: true,
             guess: true,
             sample: "Authorization: Token {an:40}",
+            hint: Hint::Sign,
         },
     },
     Family {
@@ -482,6 +503,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: false,
             guess: true,
             sample: "postgres://app:{an:24}@db",
+            hint: Hint::Userinfo,
         },
     },
     Family {
@@ -516,6 +538,7 @@ pub(super) const FAMILIES: &[Family] = &[
             whole_word: false,
             guess: true,
             sample: "PASSWORD={an:24}",
+            hint: Hint::Sign,
         },
     },
 ];

@@ -49,6 +49,25 @@ impl<'s> Shape<'s> {
         }
     }
 
+    /// What its beginning must be, to be looked at before the expression is tried.
+    pub(super) fn beginning(&self) -> Beginning {
+        let mut steps = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => steps.push(Step::Literal(literal.as_bytes().into())),
+                Part::Uuid => steps.push(Step::Run(bits("a-fA-F0-9"), 8)),
+                Part::Run(class, min, _) => steps.push(Step::Run(bits(class), *min as usize)),
+            }
+            // How far a run without a fixed length goes is the expression's to say.
+            if !matches!(part, Part::Literal(_))
+                && !matches!(part, Part::Run(_, min, Some(max)) if min == max)
+            {
+                break;
+            }
+        }
+        Beginning(steps)
+    }
+
     /// The expression for it.
     pub(super) fn expression(&self) -> String {
         let mut text = String::new();
@@ -92,6 +111,39 @@ impl<'s> Shape<'s> {
         }
         text
     }
+}
+
+/// What texts of a shape begin with.
+#[derive(Debug)]
+pub(super) struct Beginning(Vec<Step>);
+
+#[derive(Debug)]
+enum Step {
+    Literal(Box<[u8]>),
+    /// So many bytes of a class of ASCII characters, a bit each.
+    Run(u128, usize),
+}
+
+impl Beginning {
+    /// Whether `text` begins so.
+    pub(super) fn is_of(&self, text: &[u8]) -> bool {
+        let mut rest = text;
+        self.0.iter().all(|step| match step {
+            Step::Literal(literal) => rest.strip_prefix(&**literal).map(|after| rest = after).is_some(),
+            Step::Run(class, length) => match rest.split_at_checked(*length) {
+                Some((run, after)) => {
+                    rest = after;
+                    run.iter().all(|&byte| byte < 128 && class >> byte & 1 == 1)
+                }
+                None => false,
+            },
+        })
+    }
+}
+
+/// The characters of a class, a bit each.
+fn bits(class: &str) -> u128 {
+    (0..128_u8).filter(|&byte| holds(class, char::from(byte))).fold(0, |bits, byte| bits | 1 << byte)
 }
 
 /// Letters and digits at both ends, so that what stands around it never matters.
