@@ -10,6 +10,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+/// A line as text. Looked at as a whole first: what repairs texts looks at each character.
+pub(super) fn text(line: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed)
+}
+
 /// A JSON scalar; arrays and objects read as absent.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) enum Scalar<'a> {

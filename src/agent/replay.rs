@@ -18,7 +18,7 @@ use super::claude::ClaudeDecoder;
 use super::codex::CodexDecoder;
 use super::command::{PROMPT_VARIABLE, whole_prompt};
 use super::gemini::GeminiDecoder;
-use super::lenient::Scalar;
+use super::lenient::{self, Scalar};
 use super::sink::MAX_RAW;
 use super::tool::{self, few_lines};
 use super::{Adapter, Decoder, Launch, LaunchRequest, transcript};
@@ -65,7 +65,7 @@ pub struct ReplayDecoder {
 
 impl Decoder for ReplayDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() {
             return;
         }

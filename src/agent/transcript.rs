@@ -1,7 +1,8 @@
 //! Events without secrets, and as the lines of a transcript. The lines' frame (sequence, CRC) is the journal's.
 
 use super::{AgentError, Redactor};
-use crate::model::{Event, EventKind, ToolTarget};
+use crate::model::{Event, EventKind, Timestamp, ToolTarget};
+use serde::Deserialize;
 use std::borrow::Cow;
 
 /// `event` as one line of JSON without its newline, every text in it redacted.
@@ -82,14 +83,47 @@ fn clean(text: &mut String, redactor: &Redactor) {
 
 /// The event that a line holds.
 pub fn decode(line: &str) -> Result<Event, AgentError> {
-    serde_json::from_str(line).map_err(AgentError::Transcript)
+    match decode_usual(line) {
+        Some(event) => Ok(event),
+        None => serde_json::from_str(line).map_err(AgentError::Transcript),
+    }
+}
+
+/// What nearly all lines hold, in one pass: an event of any kind is gathered field by field before its kind is known.
+fn decode_usual(line: &str) -> Option<Event> {
+    #[derive(Deserialize)]
+    struct Usual<'a> {
+        at: Timestamp,
+        parent: Option<String>,
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        text: Option<String>,
+        #[serde(default)]
+        partial: bool,
+        call: Option<String>,
+        tool: Option<String>,
+        summary: Option<String>,
+        target: Option<ToolTarget>,
+        ok: Option<bool>,
+        output: Option<String>,
+    }
+    let Usual { at, parent, kind, text, partial, call, tool, summary, target, ok, output } =
+        serde_json::from_str(line).ok()?;
+    let kind = match &*kind {
+        "text" => EventKind::Text { text: text?, partial },
+        "thinking" => EventKind::Thinking { text: text?, partial },
+        "tool-call" => EventKind::ToolCall { call: call?, tool: tool?, summary: summary?, target },
+        "tool-result" => EventKind::ToolResult { call: call?, ok: ok?, output: output? },
+        _ => return None,
+    };
+    Some(Event { at, parent, kind })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Asked, AskedOption};
-    use crate::model::{Cost, CostSource, Timestamp, Usage};
+    use crate::model::{Cost, CostSource, Usage};
     use serde_json::Value;
 
     fn kinds() -> Vec<EventKind> {
@@ -147,6 +181,19 @@ mod tests {
                 let line = encode(&event, &redactor);
                 assert!(!line.contains('\n'), "{line}");
                 assert_eq!(decode(&line).unwrap(), event);
+                // With a field gone, or of another type, it is read as by the derived reader, or not at all.
+                let whole: serde_json::Map<String, Value> = serde_json::from_str(&line).unwrap();
+                for name in whole.keys() {
+                    for other in [None, Some(Value::Null), Some(Value::from(7)), Some(Value::from("x"))] {
+                        let mut bent = whole.clone();
+                        match other {
+                            Some(value) => drop(bent.insert(name.clone(), value)),
+                            None => drop(bent.remove(name)),
+                        }
+                        let bent = Value::Object(bent).to_string();
+                        assert_eq!(decode(&bent).ok(), serde_json::from_str(&bent).ok(), "{bent}");
+                    }
+                }
             }
         }
         assert_eq!(decode("{").unwrap_err().to_string(), "read a transcript line");

@@ -3,7 +3,7 @@
 use super::permit::{Verdict, judge, option};
 use super::scene::{Scene, described};
 use crate::agent::bridge::{Begin, Wish};
-use crate::agent::lenient::without_lone_surrogates;
+use crate::agent::lenient::{self, without_lone_surrogates};
 use crate::agent::sink::MAX_RAW;
 use crate::agent::tool::{one_line, start};
 use crate::agent::{PermissionReply, Permissions};
@@ -132,7 +132,7 @@ impl Client {
 
     /// Takes a line of the agent.
     pub(super) fn heard(&mut self, line: &[u8], at: Timestamp, out: &mut Out) {
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() || self.phase == Phase::Over {
             return;
         }

@@ -3,7 +3,7 @@
 use crate::agent::partial::Partial;
 use crate::agent::sink::Sink;
 use crate::agent::tool::one_line;
-use crate::agent::{Decoder, transcript};
+use crate::agent::{Decoder, lenient, transcript};
 use crate::model::{Event, EventKind, Measure, Timestamp, Usage};
 
 /// Decodes the standard output of a program of our own. It prints events: what it says of tokens is of the whole
@@ -22,7 +22,7 @@ pub struct BridgeDecoder {
 impl Decoder for BridgeDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
         self.piece = false;
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() {
             return;
         }

@@ -3,7 +3,7 @@
 use super::tally::{self, Tally};
 use super::wire::{self, Block, Delta, Line, Message, RateLimit, StreamEvent, TokenCounts};
 use crate::agent::Decoder;
-use crate::agent::lenient::{Object, Scalar, Shape, string_start, without_lone_surrogates};
+use crate::agent::lenient::{self, Object, Scalar, Shape, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
 use crate::agent::price;
 use crate::agent::sink::{MAX_OUTPUT, Sink};
@@ -47,7 +47,7 @@ struct Stream {
 impl Decoder for ClaudeDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
         self.piece = false;
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() {
             return;
         }

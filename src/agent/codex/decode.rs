@@ -2,7 +2,7 @@
 
 use super::wire::{Item, Line, Todo, TokenCounts};
 use crate::agent::Decoder;
-use crate::agent::lenient::{Object, Shape, string_start, without_lone_surrogates};
+use crate::agent::lenient::{self, Object, Shape, string_start, without_lone_surrogates};
 use crate::agent::refusal::{named_status, pause_ms};
 use crate::agent::sink::{MAX_OUTPUT, Sink};
 use crate::agent::tool::{self, one_line, relative};
@@ -30,7 +30,7 @@ pub struct CodexDecoder {
 
 impl Decoder for CodexDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() {
             return;
         }

@@ -3,7 +3,7 @@
 use super::complaints::Complaints;
 use super::wire::{Failure, Line, Stats};
 use crate::agent::Decoder;
-use crate::agent::lenient::{Object, Scalar, string_start, without_lone_surrogates};
+use crate::agent::lenient::{self, Object, Scalar, string_start, without_lone_surrogates};
 use crate::agent::partial::{Partial, Voice};
 use crate::agent::sink::{MAX_OUTPUT, Sink};
 use crate::agent::tool::{self, one_line, start};
@@ -41,7 +41,7 @@ pub struct GeminiDecoder {
 impl Decoder for GeminiDecoder {
     fn line(&mut self, line: &[u8], at: Timestamp, events: &mut Vec<Event>) {
         self.piece = false;
-        let text = String::from_utf8_lossy(line.trim_ascii());
+        let text = lenient::text(line.trim_ascii());
         if text.is_empty() {
             return;
         }
