@@ -10,7 +10,7 @@ use crate::model::{Event, Id, ObjectId};
 use bstr::ByteSlice;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// The most bytes of one immutable segment, unless a single line is longer.
@@ -32,6 +32,31 @@ pub enum Entry {
     },
     /// What we made of it.
     Event(Event),
+}
+
+/// One line of a journal that is written, as an [`Entry`] that belongs to somebody else.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum EntryRef<'e> {
+    /// As [`Entry::Raw`].
+    Raw {
+        /// The line.
+        raw: &'e str,
+        /// Whether it came from standard error.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        stderr: bool,
+    },
+    /// As [`Entry::Event`].
+    Event(&'e Event),
+}
+
+impl<'e> From<&'e Entry> for EntryRef<'e> {
+    fn from(entry: &'e Entry) -> Self {
+        match entry {
+            Entry::Raw { raw, stderr } => Self::Raw { raw, stderr: *stderr },
+            Entry::Event(event) => Self::Event(event),
+        }
+    }
 }
 
 /// The file of a run's journal.
@@ -59,15 +84,19 @@ impl Writer {
         local::create_private(path.parent().expect("a journal lies in a directory"))?;
         let file = File::options().append(true).create_new(true).open(&path);
         let file = file.map_err(|e| Error::local("create", &path, e))?;
-        Ok(Self { file, path, buffer: Vec::with_capacity(BUFFER * 2), next: 1, written: 0 })
+        Ok(Self { file, path, buffer: Vec::new(), next: 1, written: 0 })
     }
 
     /// Adds an entry, and returns its number. It is in the file after [`Writer::flush`] at the latest.
-    pub fn append(&mut self, entry: &Entry) -> Result<u64, Error> {
-        let entry = serde_json::to_vec(entry).expect("entries are plain data");
-        let (number, crc) = (self.next, crc32fast::hash(&entry));
-        write!(self.buffer, "{{\"n\":{number},\"c\":\"{crc:08x}\",\"e\":").expect("writing to memory");
-        self.buffer.extend_from_slice(&entry);
+    pub fn append<'e>(&mut self, entry: impl Into<EntryRef<'e>>) -> Result<u64, Error> {
+        let number = self.next;
+        write!(self.buffer, "{{\"n\":{number},\"c\":\"00000000\",\"e\":").expect("writing to memory");
+        let start = self.buffer.len();
+        serde_json::to_writer(&mut self.buffer, &entry.into()).expect("entries are plain data");
+        let crc = crc32fast::hash(&self.buffer[start..]);
+        // Its place was held: it stands before what it is of.
+        let place = start - "00000000\",\"e\":".len();
+        write!(&mut self.buffer[place..place + 8], "{crc:08x}").expect("eight digits fit their place");
         self.buffer.extend_from_slice(b"}\n");
         self.next += 1;
         if self.buffer.len() >= BUFFER {
@@ -83,9 +112,13 @@ impl Writer {
 
     /// Hands everything to the system, so that followers see it.
     pub fn flush(&mut self) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
         self.file.write_all(&self.buffer).map_err(|e| Error::local("append to", &self.path, e))?;
         self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        // Given back: there may be hundreds of journals, and most of them wait.
+        self.buffer = Vec::new();
         Ok(())
     }
 
@@ -253,24 +286,67 @@ pub fn whole(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-/// Cuts a journal at line ends into segments of at most 1 MiB.
-pub(super) fn segments(journal: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = journal;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let limit = rest.len().min(SEGMENT);
-        let end = if limit == rest.len() {
-            limit
-        } else {
-            let before = rest[..limit].rfind_byte(b'\n').map(|at| at + 1);
-            before.or_else(|| rest.find_byte(b'\n').map(|at| at + 1)).unwrap_or(rest.len())
+/// The journal of a run that is over, up to its torn tail: as a file, of which little is in memory at a time.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    path: PathBuf,
+    len: u64,
+}
+
+impl Closed {
+    /// The journal at `path`; empty if there is none.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        let failed = |e| Error::local("read", &path, e);
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self { path, len: 0 }),
+            file => file.map_err(failed)?,
         };
-        let (segment, after) = rest.split_at(end);
-        rest = after;
-        Some(segment)
-    })
+        let (mut reader, mut line, mut len) = (BufReader::with_capacity(BUFFER, file), Vec::new(), 0);
+        loop {
+            line.clear();
+            let read = std::io::BufRead::read_until(&mut reader, b'\n', &mut line).map_err(failed)?;
+            if read == 0 || whole(&line).is_empty() {
+                return Ok(Self { path, len });
+            }
+            len += read as u64;
+        }
+    }
+
+    /// Whether nothing whole is in it.
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Its bytes, from the beginning.
+    pub fn open(&self) -> Result<impl Read + use<>, Error> {
+        let file = File::open(&self.path).map_err(|e| Error::local("open", &self.path, e))?;
+        Ok(file.take(self.len))
+    }
+}
+
+/// Cuts a journal at line ends into segments of at most 1 MiB, of which one is in memory at a time.
+pub(super) fn segments(mut journal: impl Read) -> impl Iterator<Item = std::io::Result<Vec<u8>>> {
+    let mut rest = Vec::new();
+    let mut next = move || {
+        let mut wanted = SEGMENT;
+        let end = loop {
+            let more = (wanted + 1).saturating_sub(rest.len()) as u64;
+            let read = journal.by_ref().take(more).read_to_end(&mut rest)? as u64;
+            if rest.len() <= SEGMENT {
+                break rest.len();
+            }
+            match rest[..SEGMENT].rfind_byte(b'\n').or_else(|| rest.find_byte(b'\n')) {
+                Some(at) => break at + 1,
+                None if read < more => break rest.len(),
+                // A line that is longer.
+                None => wanted += SEGMENT,
+            }
+        };
+        let after = rest.split_off(end);
+        Ok(std::mem::replace(&mut rest, after))
+    };
+    std::iter::from_fn(move || Some(next()).filter(|segment| !segment.as_ref().is_ok_and(Vec::is_empty)))
 }
 
 impl State {
@@ -385,10 +461,16 @@ mod tests {
     fn segments_are_bounded_and_whole() {
         let line = format!("{}\n", "x".repeat(1000));
         let journal = line.repeat(3000).into_bytes();
-        let parts: Vec<_> = segments(&journal).collect();
+        let segments = |bytes: &[u8]| super::segments(bytes).collect::<Result<Vec<_>, _>>().unwrap();
+        let parts = segments(&journal);
         assert!(parts.len() > 2 && parts.iter().all(|part| part.len() <= SEGMENT && part.ends_with(b"\n")));
         assert_eq!(parts.concat(), journal);
         let long = vec![b'y'; SEGMENT * 2];
-        assert_eq!(segments(&long).count(), 1, "one line is never cut");
+        assert_eq!(segments(&long).len(), 1, "one line is never cut");
+        let several = [&long[..], b"\nshort\n", &journal].concat();
+        let parts = segments(&several);
+        assert_eq!((parts[0].len(), &parts[1][..8]), (long.len() + 1, &b"short\nxx"[..]));
+        assert_eq!(parts.concat(), several);
+        assert!(segments(b"").is_empty());
     }
 }

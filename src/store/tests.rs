@@ -177,7 +177,7 @@ fn notes_and_other_refs_move_with_the_state() {
             new: Some(head.clone()),
             expected: None.into(),
         });
-        tx.keep_transcript(&agent, 1, journal)
+        tx.keep_transcript(&agent, 1, &journal[..])
     });
     let tree = kept.unwrap().value;
     assert_eq!(sandbox.git(&["log", "-1", "--format=%N", "--notes=orchestra/*"]), "high: mind the gap");

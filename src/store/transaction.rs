@@ -13,6 +13,7 @@ use crate::git::{
 };
 use crate::model::{Id, Kind, ObjectId, Timestamp};
 use std::collections::BTreeMap;
+use std::io::Read;
 
 /// How often a transaction is tried again when others that do not take our lock (a fetch, a person) moved a ref.
 const ATTEMPTS: u32 = 16;
@@ -198,10 +199,12 @@ impl Transaction<'_> {
     }
 
     /// Keeps a run's journal as immutable segments under the machine's log ref. Returns the tree that holds them.
-    pub fn keep_transcript(&mut self, agent: &Id, run: u32, journal: &[u8]) -> Result<ObjectId, Error> {
+    pub fn keep_transcript(&mut self, agent: &Id, run: u32, journal: impl Read) -> Result<ObjectId, Error> {
         let mut files = Vec::<TreeEdit>::new();
         for (number, segment) in journal::segments(journal).enumerate() {
-            let blob = self.repo.write_blob(segment)?;
+            let segment =
+                segment.map_err(|e| Error::local("read", journal::path(self.repo, agent, run), e))?;
+            let blob = self.repo.write_blob(&segment)?;
             self.written.push(blob.clone());
             files.push((format!("{:04}.jsonl", number + 1), Some((EntryMode::Blob, blob))));
         }

@@ -226,7 +226,8 @@ fn settle(store: &Store, lease: &Lease, locks: &mut Vec<Recovered>) -> Result<Op
 
 /// What is known of a run whose watcher died: its commits, and what its journal says of it.
 fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Error> {
-    let journal = std::fs::read(journal::path(repo, &agent.id, number)).unwrap_or_default();
+    let file = journal::path(repo, &agent.id, number);
+    let journal = std::fs::read(&file).unwrap_or_default();
     let journal = journal::whole(&journal);
     let mut run = agent.runs.get(&number).cloned().unwrap_or_default();
     run.outcome = Some(Outcome::Lost);
@@ -260,7 +261,7 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
         run,
         session: named.filter(|session| Some(session) != agent.session.as_ref()),
         commits,
-        journal: journal.to_vec(),
+        journal: journal::Closed::new(file).ok(),
     })
 }
 

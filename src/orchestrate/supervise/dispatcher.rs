@@ -14,9 +14,12 @@ use crate::store::Store;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
+
+/// How many runs that ended are saved at once.
+const SAVING: usize = 8;
 
 /// What all runs of one session have in common.
 #[derive(Debug, Clone)]
@@ -108,6 +111,7 @@ impl Supervisor {
             grace: self.options.grace,
             interactive: self.options.interactive,
             answer_timeout: self.options.answer_timeout,
+            saving: Arc::new(Semaphore::new(SAVING)),
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };
         let (saw, mut sightings) = mpsc::unbounded_channel();

@@ -3,7 +3,7 @@
 use super::record::chain;
 use crate::model::{Event, EventKind};
 use crate::process::Clock;
-use crate::store::journal::{Entry, Writer};
+use crate::store::journal::{EntryRef, Writer};
 
 /// The most bytes of a journal, but for the gist of what follows: it becomes objects of the repository.
 const LIMIT: u64 = 64 << 20;
@@ -28,14 +28,14 @@ impl Notebook {
 
     /// Adds an entry, and returns its number if it is kept. A journal that cannot be written (the disk is full) does
     /// not end the run; the next flush says so.
-    pub(super) fn write(&mut self, clock: &dyn Clock, entry: &Entry) -> Option<u64> {
+    pub(super) fn write(&mut self, clock: &dyn Clock, entry: EntryRef<'_>) -> Option<u64> {
         let journal = self.writer.as_mut()?;
         let full = journal.size() > LIMIT;
         if full && !self.full {
             let text =
                 format!("it says too much: of what follows only the gist is kept ({} MiB are)", LIMIT >> 20);
             let notice = Event { at: clock.now(), parent: None, kind: EventKind::Notice { text } };
-            let _ = kept(journal.append(&Entry::Event(notice)));
+            let _ = kept(journal.append(EntryRef::Event(&notice)));
         }
         self.full = full;
         if full && !is_gist(entry) {
@@ -61,8 +61,8 @@ fn kept<T>(written: Result<T, crate::store::Error>) -> Option<T> {
 }
 
 /// What is kept of a run that floods its journal: how it goes, not what it says.
-const fn is_gist(entry: &Entry) -> bool {
-    let Entry::Event(event) = entry else { return false };
+const fn is_gist(entry: EntryRef<'_>) -> bool {
+    let EntryRef::Event(event) = entry else { return false };
     matches!(
         event.kind,
         EventKind::Ready { .. }

@@ -4,6 +4,7 @@ use super::{Finished, Plan};
 use crate::git::NoteEdit;
 use crate::model::{Agent, Id, ObjectId, Run, Usage};
 use crate::orchestrate::lease::Lease;
+use crate::store::journal::Closed;
 use crate::store::{Error, PROVENANCE_NOTES, RefMove, Store};
 
 /// What one run amounts to.
@@ -16,8 +17,8 @@ pub(crate) struct RunRecord {
     pub(crate) session: Option<String>,
     /// The commits that it made, newest first.
     pub(crate) commits: Vec<ObjectId>,
-    /// Its journal, whole lines only.
-    pub(crate) journal: Vec<u8>,
+    /// Its journal, if it is to be kept.
+    pub(crate) journal: Option<Closed>,
 }
 
 /// A run that is over in everything but its record.
@@ -103,8 +104,9 @@ pub(crate) fn write_run(
 ) -> Result<Option<String>, Error> {
     let Some(mut agent) = transaction.get::<Agent>(&record.agent)? else { return Ok(None) };
     let mut run = record.run.clone();
-    if !record.journal.is_empty() {
-        run.transcript = Some(transaction.keep_transcript(&record.agent, record.number, &record.journal)?);
+    if let Some(journal) = record.journal.as_ref().filter(|journal| !journal.is_empty()) {
+        let bytes = journal.open()?;
+        run.transcript = Some(transaction.keep_transcript(&record.agent, record.number, bytes)?);
     }
     let line = provenance(&agent, record.number, &run);
     for commit in &record.commits {

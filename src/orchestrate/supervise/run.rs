@@ -19,10 +19,11 @@ use crate::process::{
     Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source, free_space, memory_kills,
 };
 use crate::store::Store;
-use crate::store::journal::{self, Entry};
+use crate::store::journal::{self, EntryRef};
+use bstr::ByteSlice;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 /// At which attempt in vain a model that does not know who we are is given up. The first one may only have made a
@@ -44,6 +45,8 @@ pub(super) struct RunContext {
     pub(super) grace: Duration,
     pub(super) interactive: bool,
     pub(super) answer_timeout: Duration,
+    /// How many may be saved at once: each takes a thread and several processes of git.
+    pub(super) saving: Arc<Semaphore>,
     /// What the main checkout looked like when somebody looked last.
     pub(super) seen: Arc<Mutex<Option<Fingerprint>>>,
 }
@@ -249,7 +252,7 @@ impl Live {
         if let Some(output) = output {
             // To be looked up; whoever waited for it was told that it went well.
             let kind = EventKind::Notice { text: format!("setup said:\n{output}") };
-            self.write(&Entry::Event(Event { at: self.context.clock.now(), parent: None, kind }));
+            self.write(EntryRef::Event(&Event { at: self.context.clock.now(), parent: None, kind }));
         }
         for said in said {
             let said = self.context.redactor.redact(&said).0.into_owned();
@@ -310,7 +313,7 @@ impl Live {
         let (mut events, mut numbers) = (Vec::new(), Vec::new());
         for line in lines {
             let at = self.context.clock.now();
-            let text = String::from_utf8_lossy(&line.bytes);
+            let text = line.bytes.to_str_lossy();
             let before = events.len();
             match source {
                 Source::Stdout => self.decoder.line(&line.bytes, at, &mut events),
@@ -323,8 +326,9 @@ impl Live {
             let stderr = source == Source::Stderr;
             // The whole text follows, and is redacted as a whole.
             if stderr || !self.decoder.was_piece() {
-                let raw = self.context.redactor.redact(&text).0.into_owned();
-                self.write(&Entry::Raw { raw, stderr });
+                let redactor = Arc::clone(&self.context.redactor);
+                let raw = redactor.redact(&text).0;
+                self.write(EntryRef::Raw { raw: &raw, stderr });
             }
             if stderr && says_full(&text) {
                 self.full += 1;
@@ -369,14 +373,16 @@ impl Live {
         child.stop();
     }
 
-    /// Writes an event to the journal, and returns its number there; what is only a piece of a whole has none.
-    fn keep(&mut self, event: &Event) -> Option<u64> {
-        if is_partial(&event.kind) {
-            return None;
+    /// Takes secrets out of an event, writes it to the journal, and returns its number there; what is only a piece of
+    /// a whole has none. A question stays as it was asked: that is what it is answered with.
+    fn keep(&mut self, event: &mut Event) -> Option<u64> {
+        if let EventKind::PermissionAsked { .. } = event.kind {
+            let mut kept = event.clone();
+            transcript::redact(&mut kept, &self.context.redactor);
+            return self.write(EntryRef::Event(&kept));
         }
-        let mut kept = event.clone();
-        transcript::redact(&mut kept, &self.context.redactor);
-        self.write(&Entry::Event(kept))
+        transcript::redact(event, &self.context.redactor);
+        if is_partial(&event.kind) { None } else { self.write(EntryRef::Event(event)) }
     }
 
     /// What an event says that the record needs. Nothing that decides about success.
@@ -410,11 +416,14 @@ impl Live {
         }
     }
 
+    /// Tells an event that was [kept](Self::keep).
     async fn show(&mut self, child: &Child, mut event: Event, number: Option<u64>) {
         let (mut opened, mut answered) = (false, None);
         // As the program said it: that is what it is answered with.
         let asked = matches!(event.kind, EventKind::PermissionAsked { .. }).then(|| event.kind.clone());
-        transcript::redact_shown(&mut event, &self.context.redactor);
+        if asked.is_some() {
+            transcript::redact_shown(&mut event, &self.context.redactor);
+        }
         if let Some(EventKind::PermissionAsked { request, tool, input, questions: asks, .. }) = asked
             && let EventKind::PermissionAsked { summary, questions: shown, .. } = &event.kind
         {
@@ -464,8 +473,10 @@ impl Live {
         let mut events = Vec::new();
         self.decoder.end(at, &mut events);
         for mut event in events {
-            let number = self.keep(&event);
-            transcript::redact_shown(&mut event, &self.context.redactor);
+            let number = self.keep(&mut event);
+            if let EventKind::PermissionAsked { .. } = event.kind {
+                transcript::redact_shown(&mut event, &self.context.redactor);
+            }
             self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
         }
         self.tell_event(Event { at, parent: None, kind }).await;
@@ -499,14 +510,17 @@ impl Live {
         if let Outcome::Failed { reason } = &outcome {
             let at = self.context.clock.now();
             let kind = EventKind::Notice { text: format!("failed: {reason}") };
-            self.write(&Entry::Event(Event { at, parent: None, kind }));
+            self.write(EntryRef::Event(&Event { at, parent: None, kind }));
         }
         let journal = self.journal.take();
         let usage = self.usage();
         let sandbox = Some(self.plan.sandbox());
         let (context, plan) = (self.context.clone(), self.plan);
+        // Closed only with the session, which outlives its runs.
+        let turn = Arc::clone(&context.saving).acquire_owned().await;
         let saved = tokio::task::spawn_blocking(move || {
             let saved = save(&context, &plan, journal);
+            drop(turn);
             (plan, saved)
         });
         let Ok((plan, saved)) = saved.await else {
@@ -574,12 +588,12 @@ impl Live {
 
     /// Writes an event of ours down, and tells it.
     pub(super) async fn tell_event(&mut self, event: Event) {
-        let number = self.write(&Entry::Event(event.clone()));
+        let number = self.write(EntryRef::Event(&event));
         self.journal.flush();
         self.tell(number, Progress::Event { agent: self.plan.agent.id, event }).await;
     }
 
-    fn write(&mut self, entry: &Entry) -> Option<u64> {
+    fn write(&mut self, entry: EntryRef<'_>) -> Option<u64> {
         self.journal.write(&*self.context.clock, entry)
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Saved {
     pub(super) tip: Option<ObjectId>,
     pub(super) commits: Vec<ObjectId>,
     pub(super) leftovers: bool,
-    pub(super) journal: Vec<u8>,
+    pub(super) journal: Option<journal::Closed>,
     pub(super) notices: Vec<String>,
     /// What of its work could not be saved.
     pub(super) error: Option<String>,
@@ -84,9 +84,9 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         if let Err(e) = journal.flush() {
             saved.notices.push(format!("failed to finish its journal: {}", chain(&e)));
         }
-        // Not copied: it may be large.
-        saved.journal = std::fs::read(journal::path(repo, &plan.agent.id, plan.run)).unwrap_or_default();
-        saved.journal.truncate(journal::whole(&saved.journal).len());
+        // Closed here: many that end at once wait for one another to be recorded.
+        drop(journal);
+        saved.journal = journal::Closed::new(journal::path(repo, &plan.agent.id, plan.run)).ok();
     }
     saved
 }
