@@ -6,15 +6,24 @@ use super::identity::Identity;
 use super::lines::{Line, LineSplitter};
 use super::tree::Tree;
 use nix::sys::signal::Signal;
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::Pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::process::ChildStdin;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+/// How much is read at once, and how many such pieces may wait for whoever looks at them: of hundreds of children that
+/// all talk, each has its turn soon, and little lies about.
+const READ: usize = 16 << 10;
+const PIECES: usize = 2;
 
 /// How a child is watched.
 #[derive(Debug, Clone)]
@@ -162,7 +171,7 @@ impl Command {
         // A child that was just started and not waited for has a number, and is at least a zombie.
         let pid = child.id().unwrap_or_default();
         let identity = Identity::of(pid).unwrap_or(Identity { pid, ..Identity::default() });
-        let (sender, events) = mpsc::channel(16);
+        let (sender, events) = mpsc::channel(PIECES);
         let (ask, asked) = watch::channel(Ask::Run);
         let (ending, ended) = watch::channel(false);
         let mut readers = Vec::new();
@@ -280,17 +289,15 @@ impl Reader {
     }
 
     async fn read(mut self, mut pipe: impl AsyncRead + Unpin) -> bool {
-        let mut buffer = vec![0; 64 << 10];
         let mut lines = Vec::new();
         let held = loop {
             let read = tokio::select! {
                 biased;
-                read = pipe.read(&mut buffer) => read,
+                read = read_into(&mut pipe, &mut self.splitter, &mut lines) => read,
                 () = given_up(&mut self.ending, self.drain) => break true,
             };
-            match read {
-                Ok(0) | Err(_) => break false,
-                Ok(count) => self.splitter.push(&buffer[..count], &mut lines),
+            if matches!(read, Ok(0) | Err(_)) {
+                break false;
             }
             if !lines.is_empty() {
                 self.deliver(std::mem::take(&mut lines)).await;
@@ -308,6 +315,27 @@ impl Reader {
         // With nobody listening the pipe is still emptied, so that the child can end.
         let _ = self.events.send(ChildEvent::Lines { source: self.source, lines, budget }).await;
     }
+}
+
+/// Reads once, and returns how many bytes that were. All readers of a thread share what they read into: most of
+/// hundreds of pipes have nothing to say at a time.
+async fn read_into(
+    pipe: &mut (impl AsyncRead + Unpin),
+    splitter: &mut LineSplitter,
+    lines: &mut Vec<Line>,
+) -> std::io::Result<usize> {
+    thread_local! {
+        static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into());
+    }
+    poll_fn(|cx| {
+        BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            std::task::ready!(Pin::new(&mut *pipe).poll_read(cx, &mut read))?;
+            splitter.push(read.filled(), lines);
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    })
+    .await
 }
 
 /// Resolves when the child's whole tree is gone and nothing more came for `drain`.
