@@ -15,7 +15,7 @@ use crate::config::{self, Edits, Settings};
 use crate::model::{Agent, Budget, Id, Outcome, Sandbox};
 use crate::orchestrate::control::Refusal;
 use crate::orchestrate::outgoing::Guard;
-use crate::orchestrate::supervise::{Finished, Request, SuperviseOptions, Supervisor};
+use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
 use crate::orchestrate::{
     Claim, Hook, Outfit, Provision, Sandboxing, Surroundings, default_worktree_root, run_claims,
@@ -34,6 +34,9 @@ use tokio::task::JoinSet;
 
 /// How long an agent waits for `decide` whose end nobody waits for, unless the settings say otherwise.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// How much of what was told is taken in before anything else is looked at.
+const AT_ONCE: usize = 32;
 
 /// How a session is run and shown.
 #[derive(Debug, Clone, Copy)]
@@ -387,14 +390,18 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     loop {
         tokio::select! {
             next = told.recv() => {
-                let Some(next) = next else { break };
-                match &mut console {
-                    Some(console) => console.take(&next),
-                    None if options.inner => {}
-                    None => ctx.ui().print(&json::line("agent-event", &next)?)?,
+                let Some(mut next) = next else { break };
+                // A few at once: what else is waited for costs more than most of what is told.
+                for left in (0..AT_ONCE).rev() {
+                    show(ctx, console.as_mut(), options, &next)?;
+                    notifier.take(&next, ctx.ui())?;
+                    // What is taken out is shown: none is taken after the last.
+                    match if left > 0 { told.try_recv().ok() } else { None } {
+                        Some(more) => next = more,
+                        None => break,
+                    }
                 }
-                notifier.take(&next, ctx.ui())?;
-            }
+            },
             wish = next_wish(&mut console) => if let Wish::Ask(request) = wish {
                 let (agent, asks) = (request.agent().copied(), asks.clone());
                 asked.spawn(async move { (agent, asks.ask(request).await) });
@@ -445,6 +452,21 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     }
     ended?;
     Ok(session)
+}
+
+/// Shows what happened, where it is shown.
+fn show(
+    ctx: &Context,
+    console: Option<&mut Console>,
+    options: SessionOptions,
+    told: &Progress,
+) -> Result<(), CliError> {
+    match console {
+        Some(console) => console.take(told),
+        None if options.inner => {}
+        None => ctx.ui().print(&json::line("agent-event", told)?)?,
+    }
+    Ok(())
 }
 
 /// One line an agent.

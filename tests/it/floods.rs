@@ -151,6 +151,34 @@ fn a_flood_is_bounded_and_everybody_else_goes_on() {
 }
 
 #[test]
+fn each_line_of_agents_that_talk_at_once_is_told_in_order() {
+    const LINES: usize = 3_000;
+    let sandbox = sandbox(&["command"], &format!("seq -f 'line %.0f of many' {LINES}"));
+    let tasks = ["One", "Other"].map(|title| sandbox.ok(&["task", "add", title]));
+    let out = sandbox.ok(&["spawn", "--profile", "command", "--json", &tasks[0], &tasks[1]]);
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for line in out.lines() {
+        let document: Value = serde_json::from_str(line).unwrap();
+        let Some(text) = find_text(&document["data"]).filter(|text| text.ends_with("of many")) else {
+            continue;
+        };
+        told.entry(document["data"]["agent"].as_str().unwrap().to_owned()).or_default().push(text);
+    }
+    let expected: Vec<String> = (1..=LINES).map(|number| format!("line {number} of many")).collect();
+    assert_eq!(told.len(), 2);
+    assert!(
+        told.values().all(|told| *told == expected),
+        "{:?}",
+        told.values().map(Vec::len).collect::<Vec<_>>()
+    );
+    for name in ["one", "other"] {
+        let kept: Vec<String> =
+            texts(&sandbox, name).into_iter().filter(|text| text.ends_with("of many")).collect();
+        assert!(kept == expected, "{name}: {}", kept.len());
+    }
+}
+
+#[test]
 fn a_character_that_comes_in_pieces_is_whole() {
     let text = "aä€😀é漢";
     let mut script = String::from(

@@ -19,7 +19,7 @@ pub(crate) use live::{Actor, Live, commits};
 pub(crate) use prompt::Reply;
 pub(crate) use style::{Label, Painter, printable};
 pub(crate) use table::{Align, Table};
-pub(crate) use wrap::wrap;
+pub(crate) use wrap::{cut, width, wrap};
 
 use super::env::Env;
 use super::error::CliError;

@@ -2,7 +2,7 @@
 
 use super::{cost, count};
 use crate::agent::{sanitise_line, sanitise_text};
-use crate::cli::ui::{Label, Painter, wrap};
+use crate::cli::ui::{Label, Painter, cut, width as width_of, wrap};
 use crate::model::{Event, EventKind};
 use console::truncate_str;
 use std::fmt::Write as _;
@@ -41,15 +41,16 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
         EventKind::Thinking { text, .. } => many(Label::Dim, text),
         EventKind::ToolCall { tool, summary, .. } => {
             let (tool, summary) = (sanitise_line(tool), sanitise_line(summary));
+            let room = width_of(&tool) + 1 + width_of(&summary);
             let line = format!("{} {}", paint.paint(Label::Title, tool), paint.paint(Label::Path, summary));
-            vec![truncate_str(&line, width, "…").into_owned()]
+            vec![if room <= width { line } else { truncate_str(&line, width, "…").into_owned() }]
         }
         EventKind::ToolResult { ok, output, .. } => {
             let label = if *ok { Label::Dim } else { Label::Bad };
             let text = sanitise_text(output);
             let all: Vec<&str> = text.trim().lines().collect();
             let more = all.len().saturating_sub(OUTPUT_LINES);
-            let line = |line: &&str| truncate_str(&format!("  {line}"), width, "…").into_owned();
+            let line = |line: &&str| format!("  {}", cut(line, width.saturating_sub(2)));
             let mut shown: Vec<String> =
                 all.iter().take(OUTPUT_LINES).map(line).map(|line| paint.paint(label, line)).collect();
             if more > 0 {

@@ -31,8 +31,8 @@ const ALONE: Allowance = Allowance { burst: 1_000.0, rate: 100.0, again: 100.0 }
 /// One thing to be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Item {
-    /// A line.
-    Line(String),
+    /// A line of an agent, or of nobody.
+    Line(Option<Id>, String),
     /// So many lines of an agent (or of several) are left out here.
     Folded(Option<Id>, u64),
 }
@@ -41,6 +41,8 @@ pub(super) enum Item {
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     sources: HashMap<Option<Id>, Source>,
+    /// How many of them are agents.
+    agents: usize,
     waiting: VecDeque<Item>,
     /// How many lines were dropped because too many wait.
     dropped: u64,
@@ -73,27 +75,35 @@ impl Source {
 
 impl Feed {
     fn allowance(&self) -> Allowance {
-        let agents = self.sources.keys().flatten().count();
-        if self.focus.is_some() || agents < 2 { ALONE } else { SHARED }
+        if self.focus.is_some() || self.agents < 2 { ALONE } else { SHARED }
+    }
+
+    /// What is known of an agent, or of nobody.
+    fn source(&mut self, agent: Option<Id>, now: Instant) -> &mut Source {
+        self.sources.entry(agent).or_insert_with(|| {
+            self.agents += usize::from(agent.is_some());
+            Source::new(now, SHARED)
+        })
     }
 
     /// Takes a line; a `free` one costs nothing: there are few of its kind, and all matter.
     pub(super) fn push(&mut self, agent: Option<Id>, line: String, free: bool, now: Instant) {
-        self.sources.entry(agent).or_insert_with(|| Source::new(now, SHARED));
+        self.source(agent, now);
         let allowance = self.allowance();
-        let source = self.sources.get_mut(&agent).expect("it was entered above");
+        let elsewhere = self.focus.is_some() && agent.is_some() && agent != self.focus;
+        let source = self.source(agent, now);
         source.recent.push_back(line.clone());
         if source.recent.len() > RECENT {
             source.recent.pop_front();
         }
-        if self.focus.is_some() && agent.is_some() && agent != self.focus {
+        if elsewhere {
             return;
         }
         source.earn(now, allowance);
         if source.shut && (free || source.credit >= allowance.again) {
             self.open(agent);
         }
-        let source = self.sources.get_mut(&agent).expect("it was entered above");
+        let source = self.source(agent, now);
         if !free && (source.shut || source.credit < 1.0) {
             source.shut = true;
             source.tail.push_back(line);
@@ -106,13 +116,13 @@ impl Feed {
         if !free {
             source.credit -= 1.0;
         }
-        self.wait(Item::Line(line));
+        self.wait(Item::Line(agent, line));
     }
 
     /// Counts lines of an agent that nobody will see.
     pub(super) fn skip(&mut self, agent: Id, lines: u64, now: Instant) {
         if lines > 0 && self.focus.is_none_or(|focus| focus == agent) {
-            let source = self.sources.entry(Some(agent)).or_insert_with(|| Source::new(now, SHARED));
+            let source = self.source(Some(agent), now);
             source.folded += lines;
             source.shut = true;
         }
@@ -139,7 +149,7 @@ impl Feed {
             self.wait(Item::Folded(agent, folded));
         }
         for line in tail {
-            self.wait(Item::Line(line));
+            self.wait(Item::Line(agent, line));
         }
     }
 
@@ -230,7 +240,7 @@ mod tests {
     }
 
     fn lines(items: &[Item], word: &str) -> usize {
-        items.iter().filter(|item| matches!(item, Item::Line(line) if line.contains(word))).count()
+        items.iter().filter(|item| matches!(item, Item::Line(_, line) if line.contains(word))).count()
     }
 
     #[test]
@@ -275,7 +285,7 @@ mod tests {
         }
         assert_eq!(lines(&feed.take(start), "line"), 40);
         let later = feed.take(start + Duration::from_secs(3));
-        let last = ["line 997", "line 998", "line 999"].map(|line| Item::Line(line.to_owned()));
+        let last = ["line 997", "line 998", "line 999"].map(|line| Item::Line(agent(1), line.to_owned()));
         assert_eq!(later[0], Item::Folded(agent(1), 957));
         assert_eq!(later[1..], last);
         // What matters comes at once, behind what was before it.
@@ -284,7 +294,7 @@ mod tests {
         }
         feed.push(agent(1), "done".to_owned(), true, start + Duration::from_secs(3));
         let shown = feed.take(start + Duration::from_secs(3));
-        assert_eq!(shown.last(), Some(&Item::Line("done".to_owned())));
+        assert_eq!(shown.last(), Some(&Item::Line(agent(1), "done".to_owned())));
         assert!(matches!(shown[shown.len() - 5], Item::Folded(..)), "{shown:?}");
     }
 

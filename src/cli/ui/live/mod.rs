@@ -61,6 +61,8 @@ pub(crate) struct Live {
     rows: Vec<Row>,
     places: HashMap<Id, usize>,
     width: usize,
+    /// The terminal's columns, looked up with each tick: a look for each line would cost more than most lines.
+    columns: Option<usize>,
     feed: Feed,
     /// What is redrawn; nothing unless both streams are terminals.
     screen: Option<Screen>,
@@ -85,6 +87,7 @@ impl Live {
             rows: Vec::new(),
             places: HashMap::new(),
             width: 0,
+            columns: ui.columns(),
             feed: Feed::default(),
             screen: redraws.then(Screen::default),
             footer: Vec::new(),
@@ -316,7 +319,7 @@ impl Live {
             None => "── all agents ──".to_owned(),
         };
         let mut lines = vec![self.ui.painter().paint(Label::Dim, text)];
-        lines.extend(recent);
+        lines.extend(recent.iter().map(|line| self.named(agent.as_ref(), line)));
         self.print(&lines);
         self.draw();
     }
@@ -334,6 +337,7 @@ impl Live {
 
     /// Redraws what moves by itself, and writes what was said since.
     pub(crate) fn tick(&mut self) {
+        self.columns = self.ui.columns();
         if self.screen.is_some() {
             let items = self.feed.take(Instant::now());
             self.write(items);
@@ -368,6 +372,7 @@ impl Live {
 
     /// Draws everything anew: the terminal has another size.
     pub(crate) fn resized(&mut self) {
+        self.columns = self.ui.columns();
         let (columns, rows) = Screen::size();
         let Some(screen) = &mut self.screen else { return };
         screen.wipe();
@@ -397,7 +402,7 @@ impl Live {
             Some(_) => truncate_str(&text, self.room(), "…").into_owned(),
             None => text,
         };
-        self.line(agent, &text, true);
+        self.line(agent, text, true);
     }
 
     /// So many things that an agent said are left out.
@@ -409,21 +414,22 @@ impl Live {
         let (lines, more) = words::lines(self.ui.painter(), event, self.room(), self.ui.is_terminal());
         let free = free || matches!(event.kind, EventKind::PermissionAsked { .. } | EventKind::Result { .. });
         for line in lines {
-            self.line(Some(agent), &line, free);
+            self.line(Some(agent), line, free);
         }
         if self.screen.is_some() {
             self.feed.skip(*agent, more, Instant::now());
         }
     }
 
-    fn line(&mut self, agent: Option<&Id>, text: &str, free: bool) {
+    fn line(&mut self, agent: Option<&Id>, text: String, free: bool) {
         if self.ui.is_quiet() || self.out_is_gone {
             return;
         }
-        let line = self.named(agent, text);
         if self.screen.is_some() {
-            self.feed.push(agent.copied(), line, free, Instant::now());
+            // Most lines of many agents are never shown: names are put before those that are.
+            self.feed.push(agent.copied(), text, free, Instant::now());
         } else {
+            let line = self.named(agent, &text);
             // Whoever read us went away; the agents work on.
             self.out_is_gone = writeln!(std::io::stdout().lock(), "{line}").is_err();
         }
@@ -442,7 +448,7 @@ impl Live {
 
     fn write(&mut self, items: Vec<Item>) {
         let line = |item| match item {
-            Item::Line(line) => line,
+            Item::Line(agent, line) => self.named(agent.as_ref(), &line),
             Item::Folded(agent, lines) => {
                 let lines = if lines == 1 { "1 line".to_owned() } else { format!("{lines} lines") };
                 let text = self.ui.painter().paint(Label::Dim, format!("… {lines} left out"));
@@ -563,11 +569,8 @@ impl Live {
     }
 
     fn name_width(&self) -> usize {
-        let most = if self.ui.columns().is_some_and(|columns| columns < WIDE) {
-            SHORT_NAME_WIDTH
-        } else {
-            NAME_WIDTH
-        };
+        let most =
+            if self.columns.is_some_and(|columns| columns < WIDE) { SHORT_NAME_WIDTH } else { NAME_WIDTH };
         self.width.min(most)
     }
 
@@ -577,7 +580,7 @@ impl Live {
     }
 
     fn columns(&self) -> usize {
-        self.ui.columns().unwrap_or(COLUMNS).max(40)
+        self.columns.unwrap_or(COLUMNS).max(40)
     }
 }
 

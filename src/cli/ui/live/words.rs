@@ -1,10 +1,10 @@
 //! What agents say, as lines of a feed.
 
 use crate::agent::sanitise_text;
-use crate::cli::ui::{Label, Painter};
+use crate::cli::ui::{Label, Painter, width};
 use crate::cli::view::event;
 use crate::model::{Event, EventKind};
-use console::{measure_text_width, truncate_str};
+use console::truncate_str;
 
 /// Of a longer text only the beginning is shown on a terminal.
 const LONG: usize = 16 << 10;
@@ -13,6 +13,7 @@ const LONG: usize = 16 << 10;
 /// or cut, and what is very long is not shown whole.
 pub(super) fn lines(paint: Painter, event: &Event, room: usize, terminal: bool) -> (Vec<String>, u64) {
     let mut more = 0;
+    let indent = if event.parent.is_some() { "│ " } else { "" };
     let lines = match &event.kind {
         EventKind::Text { text, partial: false } => {
             let mut shown = text.as_str();
@@ -27,9 +28,13 @@ pub(super) fn lines(paint: Painter, event: &Event, room: usize, terminal: bool) 
         }
         // How it ended is said when the run is recorded.
         EventKind::Exited { .. } => Vec::new(),
+        // Cut before they are painted, which is cheaper by far.
+        EventKind::ToolCall { .. } | EventKind::ToolResult { .. } if terminal => {
+            let lines = event::lines(paint, event, Some(room - width(indent))).into_iter();
+            return (lines.map(|line| format!("{indent}{line}")).collect(), more);
+        }
         _ => event::lines(paint, event, None),
     };
-    let indent = if event.parent.is_some() { "│ " } else { "" };
     let fit = |line: String| {
         let line = format!("{indent}{line}");
         // Into a file or another program lines go whole.
@@ -44,24 +49,30 @@ pub(super) fn wrap(text: &str, room: usize) -> Vec<String> {
     for line in text.trim_end().lines() {
         let indent: String = line.chars().take_while(|c| *c == ' ').take(room / 2).collect();
         let mut current = indent.clone();
+        let mut used = indent.len();
         let mut empty = true;
         for word in line.split(' ').filter(|word| !word.is_empty()) {
             let mut word = word.to_owned();
-            if !empty && measure_text_width(&current) + 1 + measure_text_width(&word) > room {
+            let mut wide = width(&word);
+            if !empty && used + 1 + wide > room {
                 lines.push(std::mem::replace(&mut current, indent.clone()));
-                empty = true;
+                (used, empty) = (indent.len(), true);
             }
-            while empty && measure_text_width(&current) + measure_text_width(&word) > room {
-                let fits = truncate_str(&word, room - measure_text_width(&current), "").into_owned();
+            while empty && used + wide > room {
+                let fits = truncate_str(&word, room - used, "").into_owned();
                 let rest = word.split_off(fits.len().max(word.chars().next().map_or(1, char::len_utf8)));
                 lines.push(format!("{current}{word}"));
                 current.clone_from(&indent);
+                used = indent.len();
                 word = rest;
+                wide = width(&word);
             }
             if !empty {
                 current.push(' ');
+                used += 1;
             }
             current.push_str(&word);
+            used += wide;
             empty = false;
         }
         lines.push(current);
