@@ -33,6 +33,7 @@ mod remote;
 mod repository;
 mod run;
 mod scratch;
+mod signature;
 mod sparse;
 mod sync;
 #[cfg(test)]
@@ -61,5 +62,6 @@ pub use path::{few_paths, path_text, text_path};
 pub use reference::{Expected, Mover, RefEdit};
 pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, SwapOptions, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};
+pub use signature::Signature;
 pub use three_way::{ThreeWay, ThreeWays};
 pub use worktree::{Checkout, Mended, NewWorktree, Worktree};

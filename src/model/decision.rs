@@ -239,6 +239,9 @@ pub struct Answer {
     pub text: Option<String>,
     /// Who answered, as `Name <email>`; of an answer that needed nobody, the rule that gave it.
     pub by: String,
+    /// Made by whoever answered, if he signs commits: a signed commit without files that says what was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// The decision whose answer this one repeats.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub like: Option<Id>,

@@ -86,7 +86,8 @@ fn samples() -> Vec<(&'static str, Record)> {
         {"path": "src/dates.sh", "place": 2, "lines": {"start": 9, "len": 0}},
         {"path": "logo.png", "place": 0, "lines": {"start": 0, "len": 0}}]);
     placed["places"] = json!({
-        "src/dates.sh:1": {"key": "union", "by": "Ada", "at": 1_795_000_000_000_u64},
+        "src/dates.sh:1": {"key": "union", "by": "Ada", "at": 1_795_000_000_000_u64,
+            "signature": "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor Ada\n\ngit-orchestra answer\n"},
         "src/dates.sh:2": {"key": "edit", "text": "both", "by": "Bob", "at": 1_795_000_000_001_u64}});
     let mut told = decision.clone();
     told["told"] = json!(2);

@@ -105,3 +105,55 @@ fn another_clone_answers_without_having_the_branches() {
     ada.ok(&["merge", "--continue"]);
     assert_eq!(ada.read("src/f"), "1\nboth 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n");
 }
+
+/// Ada signs commits with an SSH key, and this user knows whose it is.
+fn knows_adas_key(sandbox: &Sandbox, public: &str) {
+    let known = sandbox.home().join("known");
+    std::fs::write(&known, format!("ada@example.org {public}\n")).unwrap();
+    sandbox.git(&["config", "--global", "gpg.ssh.allowedSignersFile", known.to_str().unwrap()]);
+    sandbox.git(&["config", "--global", "gpg.format", "ssh"]);
+}
+
+#[test]
+fn an_answer_is_signed_where_commits_are_and_verified_anywhere() {
+    let ada = clashing_twice();
+    let key = ada.home().join("key");
+    let mut keygen = ada.command("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(&key);
+    assert!(keygen.status().unwrap().success());
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    knows_adas_key(&ada, &public);
+    let remote = ada.root().join("remote.git");
+    ada.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
+    ada.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    assert_eq!(ada.orchestra(&["merge"]).code, 3);
+    let id = open_decision(&ada);
+    ada.ok(&["decide", &id, "ours", "--place", "1"]);
+
+    ada.git(&["config", "commit.gpgSign", "true"]);
+    let failed = ada.orchestra(&["decide", &id, "theirs", "--place", "2"]);
+    assert!(failed.code == 1 && failed.stderr.contains("sign the answer"), "no key yet: {failed}");
+    ada.git(&["config", "user.signingKey", key.to_str().unwrap()]);
+    ada.ok(&["decide", &id, "theirs", "--place", "2"]);
+    let proofs = ada.json(&["show", &id])["data"]["proofs"].clone();
+    let is = |proofs: &serde_json::Value, on: &str| {
+        let found = proofs.as_array().unwrap().iter().find(|proof| proof["on"] == on).unwrap();
+        found["is"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(
+        (is(&proofs, "place src/f:1"), is(&proofs, "place src/f:2")),
+        ("unsigned".into(), "verified".into())
+    );
+    ada.ok(&["merge", "--continue"]);
+    ada.ok(&["sync"]);
+
+    let bob = Sandbox::new();
+    bob.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    bob.ok(&["sync"]);
+    let proofs = bob.json(&["show", &id])["data"]["proofs"].clone();
+    assert_ne!(is(&proofs, "place src/f:2"), "verified", "whose key it is nobody has told Bob: {proofs}");
+    knows_adas_key(&bob, &public);
+    let shown = bob.ok(&["show", &id]);
+    assert!(shown.contains("src/f:1: unverified, not signed"), "{shown}");
+    assert!(shown.contains("src/f:2: verified, signed by ada@example.org with SHA256:"), "{shown}");
+}

@@ -7,6 +7,7 @@ use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::cli::view::task::Tasks;
 use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Task};
+use crate::orchestrate::merge::proofs;
 use crate::orchestrate::pipeline;
 use crate::orchestrate::touched::Touched;
 use crate::store::{Entity, Error, Found, Record, State};
@@ -79,7 +80,11 @@ fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
             json::print(ctx, "agent", &view::agent::Shown::new(&agent, &files, ids()?))
         }
         Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids()?)),
-        Kind::Decision => json::print(ctx, "decision", &view::decision::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Decision => {
+            let decision: Decision = state.require(id)?;
+            let proofs = proofs(ctx.store()?.repo(), &decision)?;
+            json::print(ctx, "decision", &view::decision::Shown::new(&decision, ids()?).with(proofs))
+        }
         Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids()?)),
         Kind::Pipeline => {
             json::print(ctx, "pipeline", &view::pipeline::Shown::new(&state.require(id)?, ids()?))
@@ -103,7 +108,11 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
             view::agent::page(&agent, &files, paint, state.short_ids()?, now)
         }
         Kind::Finding => view::finding::page(&read(state, &id)?, paint, state.short_ids()?, now),
-        Kind::Decision => view::decision::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Decision => {
+            let decision: Decision = read(state, &id)?;
+            let proofs = proofs(ctx.store()?.repo(), &decision)?;
+            view::decision::page(&decision, &proofs, paint, state.short_ids()?, now)
+        }
         Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Pipeline => {
             let pipeline: Pipeline = read(state, &id)?;

@@ -3,6 +3,7 @@
 use super::{Page, when};
 use crate::cli::ui::{Label, Painter};
 use crate::model::{Decision, DecisionKind, DecisionStatus, Timestamp};
+use crate::orchestrate::merge::{Proof, Proven};
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -13,12 +14,46 @@ pub(crate) struct Shown<'a> {
     #[serde(flatten)]
     decision: &'a Decision,
     short: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    proofs: Vec<ShownProof>,
+}
+
+/// How sure it is who gave an answer.
+#[derive(Debug, Serialize)]
+struct ShownProof {
+    on: String,
+    by: String,
+    is: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl ShownProof {
+    fn new(proven: Proven) -> Self {
+        let (is, who) = match proven.proof {
+            Proof::Unsigned => ("unsigned", None),
+            Proof::Verified { signer, key } => ("verified", Some((signer, key))),
+            Proof::Untrusted { signer, key } => ("untrusted", Some((signer, key))),
+            Proof::Unknown => ("unknown", None),
+            Proof::Bad => ("bad", None),
+        };
+        let (signer, key) = who.unzip();
+        let signer = signer.filter(|signer| !signer.is_empty());
+        Self { on: proven.on, by: proven.by, is, signer, key }
+    }
 }
 
 impl<'a> Shown<'a> {
     /// The record and the shortest unique prefix of its id.
     pub(crate) fn new(decision: &'a Decision, ids: &ShortIds) -> Self {
-        Self { decision, short: ids.shorten(&decision.id) }
+        Self { decision, short: ids.shorten(&decision.id), proofs: Vec::new() }
+    }
+
+    /// With what is known of who answered.
+    pub(crate) fn with(self, proofs: Vec<Proven>) -> Self {
+        Self { proofs: proofs.into_iter().map(ShownProof::new).collect(), ..self }
     }
 }
 
@@ -47,8 +82,35 @@ pub(crate) fn losses(
     words.collect()
 }
 
+/// `verified, signed by ada@example.org with SHA256:…`
+fn proof(proof: &Proof) -> (Label, String) {
+    match proof {
+        Proof::Unsigned => (Label::Dim, "unverified, not signed".to_owned()),
+        Proof::Verified { signer, key } => (Label::Good, format!("verified, signed by {signer} with {key}")),
+        Proof::Untrusted { signer, key } => {
+            let whose = if signer.is_empty() { "a key".to_owned() } else { format!("{signer}'s key") };
+            (
+                Label::Attention,
+                format!("unverified, signed with {whose} {key}, which you do not trust as theirs"),
+            )
+        }
+        Proof::Unknown => {
+            (Label::Attention, "unverified, signed with a key that is not known here".to_owned())
+        }
+        Proof::Bad => {
+            (Label::Bad, "unverified, what is there as a signature is none of this answer".to_owned())
+        }
+    }
+}
+
 /// One for people.
-pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
+pub(crate) fn page(
+    decision: &Decision,
+    proofs: &[Proven],
+    painter: Painter,
+    ids: &ShortIds,
+    now: Timestamp,
+) -> String {
     let mut page = Page::new(painter, ids, "decision", &decision.id);
     page.field("question", Label::Title, &decision.question);
     let (label, word) = match decision.status {
@@ -72,6 +134,14 @@ pub(crate) fn page(decision: &Decision, painter: Painter, ids: &ShortIds, now: T
     }
     for (place, answer) in &decision.places {
         page.field("answer", Label::Path, format!("{place}: {} by {}", answer.key, answer.by));
+    }
+    for proven in proofs {
+        let on = match proven.on.split_once(' ') {
+            None => String::new(),
+            Some((_, on)) => format!("{on}: "),
+        };
+        let (label, words) = proof(&proven.proof);
+        page.field("signature", label, format!("{on}{words}"));
     }
     page.text(&decision.detail);
     if decision.status == DecisionStatus::Open {

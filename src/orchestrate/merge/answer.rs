@@ -2,6 +2,7 @@
 
 use super::conflict::{ConflictStep, Part, Party, names};
 use super::places::clashes;
+use super::proof::sign;
 use super::resolve::{ACCEPT, markers_left};
 use super::step::{Attempt, attempt};
 use super::{Error, short_branch};
@@ -61,7 +62,8 @@ impl<'a> On<'a> {
 ///
 /// # Errors
 /// [`Error::Answer`] if the decision is not open, does not offer `key`, does not ask about that path or place, or an
-/// edited file still holds conflict markers; nothing is recorded then.
+/// edited file still holds conflict markers; [`Error::Sign`] if the user signs commits and it cannot be signed. Nothing is
+/// recorded then.
 pub fn answer(
     store: &Store,
     decision: &Id,
@@ -75,34 +77,24 @@ pub fn answer(
     if key == "edit" {
         check_edit(store, &state, &asked, on.path(), text)?;
     }
+    let on = match on {
+        On::Everything if key == "edit" => asked.paths.first().map_or(on, |path| On::Path(path)),
+        on => on,
+    };
+    check(&asked, on, key, text).map_err(refuse)?;
+    let signature = sign(store, &asked, on, key, text)?;
     let by = store.author().to_string();
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
         let mut asked: Decision = tx.require(decision)?;
-        if asked.status != DecisionStatus::Open {
-            return Err(refuse("it is not open any more".to_owned()));
-        }
-        if !asked.choices.iter().any(|choice| choice.key == key) {
-            let keys: Vec<_> = asked.choices.iter().map(|choice| choice.key.as_str()).collect();
-            return Err(refuse(format!("`{key}` is no answer to it; {} are", keys.join(", "))));
-        }
-        if asked.kind == DecisionKind::Question
-            && key == Choice::ANSWER
-            && text.is_none_or(|text| text.trim().is_empty())
-        {
-            return Err(refuse("say the answer with `-m TEXT`".to_owned()));
-        }
+        check(&asked, on, key, text).map_err(refuse)?;
         let given = Answer {
             key: key.to_owned(),
             text: text.map(str::to_owned),
             by: by.clone(),
             at: tx.now(),
+            signature: signature.clone(),
             like: None,
         };
-        let on = match on {
-            On::Everything if key == "edit" => asked.paths.first().map_or(on, |path| On::Path(path)),
-            on => on,
-        };
-        check_place(&asked, on, key).map_err(refuse)?;
         let about = match on {
             On::Everything => {
                 asked.answer = Some(given);
@@ -133,8 +125,19 @@ pub fn answer(
     Ok(Answered { open: decision.open_places(), decision })
 }
 
-/// Whether an answer can be given for a path or a place, or why not.
-fn check_place(asked: &Decision, on: On<'_>, key: &str) -> Result<(), String> {
+/// Whether an answer can be given, for a path or a place, or why not.
+fn check(asked: &Decision, on: On<'_>, key: &str, text: Option<&str>) -> Result<(), String> {
+    if asked.status != DecisionStatus::Open {
+        return Err("it is not open any more".to_owned());
+    }
+    if !asked.choices.iter().any(|choice| choice.key == key) {
+        let keys: Vec<_> = asked.choices.iter().map(|choice| choice.key.as_str()).collect();
+        return Err(format!("`{key}` is no answer to it; {} are", keys.join(", ")));
+    }
+    let says_nothing = text.is_none_or(|text| text.trim().is_empty());
+    if asked.kind == DecisionKind::Question && key == Choice::ANSWER && says_nothing {
+        return Err("say the answer with `-m TEXT`".to_owned());
+    }
     let Some(path) = on.path() else {
         let whole =
             asked.paths.iter().find(|path| !asked.answers.contains_key(*path) && !asked.has_lines(path));
@@ -223,6 +226,7 @@ pub(super) fn record_agent(
                 text: text.clone(),
                 by: agent.to_string(),
                 at: tx.now(),
+                signature: None,
                 like: None,
             });
         }

@@ -91,6 +91,9 @@ pub enum Error {
         /// The target.
         target: String,
     },
+    /// Neither git nor the program that signs made a signature.
+    #[error("sign the answer")]
+    Sign(#[source] crate::git::Error),
     /// An answer that does not fit its question.
     #[error("answer {id}: {why}")]
     Answer {

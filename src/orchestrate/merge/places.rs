@@ -152,6 +152,7 @@ fn put_together(file: &ConflictFile, decision: &Decision) -> Option<Answer> {
         key: PLACES.to_owned(),
         text: Some(String::from_utf8(text).ok()?),
         by: by.join(", "),
+        signature: None,
         like: None,
         at: last?.at,
     })

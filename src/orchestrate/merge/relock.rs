@@ -11,7 +11,7 @@ use super::ladder::{LockTools, Locked, NotLocked};
 use super::places::fold;
 use super::resolve::{ACCEPT, RULE, entry, side};
 use crate::git::{EntryMode, Repository};
-use crate::model::{Answer, Decision, DecisionStatus, ObjectId};
+use crate::model::{Answer, Decision, DecisionStatus, ObjectId, Timestamp};
 use crate::store::{Store, Transaction};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -84,7 +84,7 @@ impl Run<'_> {
                 Locked::Unwanted => return Err(Error::Interrupted(self.merge.id)),
                 Locked::Done { text, by } => {
                     let at = self.store.clock().now();
-                    let answer = Answer { key: RULE.to_owned(), text: Some(text), by, at, like: None };
+                    let answer = by_rule(text, by, at);
                     // One program may read what another one wrote: `Cargo.lock` of a package beside `uv.lock`.
                     instead.insert(
                         path.clone(),
@@ -213,4 +213,8 @@ fn record(store: &Store, decision: &Decision, written: &BTreeMap<String, Answer>
         Ok(stored)
     };
     Ok(store.transact(change)?.value)
+}
+
+fn by_rule(text: String, by: String, at: Timestamp) -> Answer {
+    Answer { key: RULE.to_owned(), text: Some(text), by, at, signature: None, like: None }
 }

@@ -268,7 +268,14 @@ pub(super) fn settle_question(
             let (key, text) = said.key();
             if decision.choices.iter().any(|choice| choice.key == key) {
                 let at = transaction.now();
-                decision.answer = Some(Answer { key: key.to_owned(), text, by: by.clone(), at, like: None });
+                decision.answer = Some(Answer {
+                    key: key.to_owned(),
+                    text,
+                    by: by.clone(),
+                    at,
+                    signature: None,
+                    like: None,
+                });
                 decision.status = DecisionStatus::Answered;
             } else {
                 // Not to answer is none of the answers.

@@ -82,6 +82,7 @@ pub(super) fn climb(
                 text: Some(recalled.text),
                 by: recalled.by,
                 at,
+                signature: None,
                 like: Some(recalled.decision),
             }),
             None => by_rule(repo, rules, file)?.map(|(rule, text)| Answer {
@@ -89,6 +90,7 @@ pub(super) fn climb(
                 text: Some(text),
                 by: rule.to_owned(),
                 at,
+                signature: None,
                 like: None,
             }),
         };
