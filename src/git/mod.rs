@@ -16,6 +16,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
+mod grep;
 mod include;
 mod inventory;
 mod leftover;

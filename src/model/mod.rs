@@ -31,7 +31,7 @@ pub use merge::{
     Conflict, GateOutcome, GateRun, Merge, MergeStatus, PlanScore, Resolution, Side, Step, StepStatus,
 };
 pub use object_id::{ObjectId, ObjectIdError};
-pub use overlap::{FileOverlap, Forecast, LineRange, Pair};
+pub use overlap::{FileOverlap, Forecast, LineRange, Pair, Suspect};
 pub use pipeline::{Pipeline, PipelineStatus};
 pub use receipt::{Account, Brought, By, Fates, Loss, Receipt};
 pub use sandbox::Sandbox;

@@ -64,4 +64,38 @@ pub struct Pair {
     pub files: Vec<FileOverlap>,
     /// What merging would do.
     pub forecast: Forecast,
+    /// Why it may not work all the same, of a pair that merges cleanly; only where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspects: Vec<Suspect>,
+}
+
+/// Why what git merges may not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "kebab-case")]
+pub enum Suspect {
+    /// One took a definition away, or renamed it, and the other uses it in a line that it added.
+    Gone {
+        /// What is defined no more.
+        name: String,
+        /// Where it was, at the base.
+        path: String,
+        /// Who took it away; absent for the target.
+        by: Option<Id>,
+        /// The file that uses it, as the other has it.
+        used_in: String,
+        /// The line, from 1.
+        line: u32,
+    },
+    /// Both edited lines of one function.
+    SameFunction {
+        /// The file, at the base.
+        path: String,
+        /// The line that begins it.
+        function: String,
+    },
+    /// Both changed what says what the project is made of.
+    Manifest {
+        /// The file, at the base.
+        path: String,
+    },
 }

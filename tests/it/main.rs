@@ -59,6 +59,7 @@ mod replay;
 mod review;
 mod spawn;
 mod streams;
+mod suspects;
 mod sync;
 mod take;
 mod teams;

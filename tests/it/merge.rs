@@ -104,7 +104,7 @@ fn overlap_is_readable_at_eighty_columns() {
     assert_eq!(between["files"], serde_json::json!([{"path": "src/f", "lines": 1}]));
     assert_eq!(json["data"]["branches"][0]["added"], 2);
     let lines = sandbox.ok(&["overlap", "--porcelain", "grey-fox", "blue-heron"]);
-    assert_eq!(lines.lines().next(), Some("conflict\t1\t1\tgrey-fox\tblue-heron"), "{lines}");
+    assert_eq!(lines.lines().next(), Some("conflict\t1\t1\tgrey-fox\tblue-heron\t0"), "{lines}");
     assert_eq!(sandbox.fingerprint(), before);
     assert_eq!(sandbox.orchestra(&["overlap", "nobody"]).code, 1);
 }

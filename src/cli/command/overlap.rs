@@ -6,19 +6,21 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
-use crate::model::{Forecast, Id, Pair};
+use crate::model::{Forecast, Id, Pair, Suspect};
 use crate::orchestrate::merge::{Request, Selection, select, short_branch, with_uncommitted};
-use crate::orchestrate::overlap::{Overlap, overlap};
+use crate::orchestrate::overlap::{Overlap, overlap, suspect};
 use serde::Serialize;
 use std::fmt::Write as _;
 
 /// Show what agents change together, and what of it conflicts
 ///
 /// Compares every two agents, and each with the branch it would be merged into; what they have not committed yet
-/// counts. The verdict is git's own: every pair that could conflict is merged, without touching any checkout.
+/// counts. The verdict is git's own: every pair that could conflict is merged, without touching any checkout. Of what
+/// merges cleanly it names what may not work together: a definition that one took away and the other uses, a function
+/// that both edited, a manifest that both changed.
 ///
 /// With --porcelain each pair has a line: verdict (clean, conflict), files in common, conflicting paths, an agent,
-/// the other agent or the full name of the target's ref.
+/// the other agent or the full name of the target's ref, reasons for a look.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra overlap\n  git orchestra overlap blue-heron grey-fox --into release"
@@ -72,7 +74,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let _busy = ctx.ui().busy("comparing branches");
         let mut selection = select(store, &request)?;
         with_uncommitted(store, &mut selection)?;
-        let overlap = overlap(store.repo(), &selection.branches(), &selection.target_tip)?;
+        let branches = selection.branches();
+        let mut overlap = overlap(store.repo(), &branches, &selection.target_tip)?;
+        suspect(store.repo(), &branches, &selection.target_tip, &mut overlap)?;
         (selection, overlap)
     };
     if args.format.is_porcelain() {
@@ -134,7 +138,8 @@ fn porcelain(
             Forecast::Conflict { paths } => ("conflict", paths.len()),
         };
         let other = pair.b.as_ref().map_or_else(|| selection.target.clone(), name);
-        [verdict.to_owned(), pair.files.len().to_string(), paths.to_string(), name(&pair.a), other]
+        let suspects = pair.suspects.len().to_string();
+        [verdict.to_owned(), pair.files.len().to_string(), paths.to_string(), name(&pair.a), other, suspects]
     });
     format.print(ctx, records)?;
     Ok(Exit::Done)
@@ -172,8 +177,8 @@ fn standings(overlap: &Overlap, paint: Painter, target: &str, columns: usize) ->
     format!("{} {into}\n\n{}", paint.paint(Label::Heading, "into"), table.render(Some(columns)))
 }
 
-/// A triangle of cells: `·` nothing in common, `3` files that git merges, `2!` paths that conflict. `None` if it
-/// does not fit.
+/// A triangle of cells: `·` nothing in common, `3` files that git merges, `3?` and worth a look, `2!` paths that
+/// conflict. `None` if it does not fit.
 fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Option<String> {
     let widest = overlap.pairs.iter().map(|pair| cell(Some(pair), Painter::new(false)).chars().count()).max();
     // As wide as it has to be: the terminal is not.
@@ -203,7 +208,11 @@ fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Op
         }
         text.push('\n');
     }
-    let legend = "· nothing in common   3 files in common, git merges them   2! paths conflict";
+    let legend = if overlap.pairs.iter().any(|pair| !pair.suspects.is_empty()) {
+        "· nothing in common   3 git merges 3 files   3? worth a look   2! paths conflict"
+    } else {
+        "· nothing in common   3 files in common, git merges them   2! paths conflict"
+    };
     let _ = writeln!(text, "\n{}", paint.paint(Label::Dim, legend));
     Some(text)
 }
@@ -212,6 +221,9 @@ fn cell(pair: Option<&Pair>, paint: Painter) -> String {
     match pair {
         Some(Pair { forecast: Forecast::Conflict { paths }, .. }) => {
             paint.paint(Label::Bad, format!("{}!", paths.len().max(1)))
+        }
+        Some(pair) if !pair.suspects.is_empty() => {
+            paint.paint(Label::Attention, format!("{}?", pair.files.len()))
         }
         Some(pair) if !pair.files.is_empty() => paint.paint(Label::Attention, pair.files.len().to_string()),
         _ => paint.paint(Label::Dim, "·"),
@@ -224,9 +236,11 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
         let found = overlap.branches.iter().find(|standing| standing.branch.agent == *id);
         found.map_or("", |standing| standing.branch.name.as_str())
     };
-    let mut common: Vec<&Pair> =
-        overlap.pairs.iter().filter(|pair| pair.forecast.is_conflict() || !pair.files.is_empty()).collect();
-    common.sort_by_key(|pair| !pair.forecast.is_conflict());
+    let counts = |pair: &&Pair| {
+        pair.forecast.is_conflict() || !pair.files.is_empty() || !pair.suspects.is_empty()
+    };
+    let mut common: Vec<&Pair> = overlap.pairs.iter().filter(counts).collect();
+    common.sort_by_key(|pair| (!pair.forecast.is_conflict(), pair.suspects.is_empty()));
     let mut text = String::new();
     for pair in common {
         let other = match &pair.b {
@@ -235,7 +249,8 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
         };
         let (label, word) = match pair.forecast {
             Forecast::Conflict { .. } => (Label::Bad, "conflict"),
-            Forecast::Clean => (Label::Good, "git merges them"),
+            Forecast::Clean if pair.suspects.is_empty() => (Label::Good, "git merges them"),
+            Forecast::Clean => (Label::Attention, "git merges them, and they are worth a look"),
         };
         let _ = writeln!(
             text,
@@ -243,6 +258,17 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
             paint.paint(Label::Agent, name(&pair.a)),
             paint.paint(label, word)
         );
+        for reason in &pair.suspects {
+            let words = match reason {
+                Suspect::Gone { name: gone, path, by, used_in, line } => {
+                    let by = by.as_ref().map_or(target, name);
+                    format!("{by} takes {gone} out of {path}, and it is used in {used_in}:{line}")
+                }
+                Suspect::SameFunction { path, function } => format!("both edit `{function}` in {path}"),
+                Suspect::Manifest { path } => format!("both change {path}"),
+            };
+            let _ = writeln!(text, "    {}", paint.paint(Label::Attention, words));
+        }
         let lines = file_lines(pair, paint);
         let shown = if all || lines.len() <= FEW + 1 { lines.len() } else { FEW };
         for line in &lines[..shown] {

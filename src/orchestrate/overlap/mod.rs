@@ -3,6 +3,9 @@
 //! Reads only. A handful of git processes answer for any number of branches (see `compare`); the verdict is always git's.
 
 mod compare;
+mod suspect;
+
+pub use self::suspect::suspect;
 
 use self::compare::{Compared, compare, judge};
 use crate::git::{Ancestry, DiffStat, Error, Repository};
@@ -90,6 +93,7 @@ pub(super) fn overlap_within(
         b: branches.get(b).map(|branch| branch.agent),
         files,
         forecast,
+        suspects: Vec::new(),
     };
     let pairs = sides.iter().zip(compared).map(pair).collect();
     Ok(Overlap { branches: standings(repo, branches, target, ancestry)?, pairs })
