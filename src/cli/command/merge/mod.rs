@@ -79,6 +79,7 @@ impl From<Error> for CliError {
             Error::AtWork(_) => "wait for it, or end it with Ctrl-C where it runs",
             Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
             Error::Leftover { .. } => "finish what is going on in its worktree; its work is kept in a rescue ref",
+            Error::Sign(_) => "answers are signed because `commit.gpgSign` is on; without it they are recorded as they are",
             Error::Store(_) | Error::Git(_) | Error::Before(_) => "",
             _ => return Self::layer(error),
         };
