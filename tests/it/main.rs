@@ -20,6 +20,7 @@ mod answers;
 mod apply;
 mod archive;
 mod budgets;
+mod canary;
 mod check;
 mod claims;
 mod cli;
