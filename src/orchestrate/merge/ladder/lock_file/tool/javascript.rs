@@ -237,6 +237,32 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_locked_without_code_of_others_is_refused() {
+        let refused = |tool: &Tool, version: &str, start: &str, manifest: &str| {
+            let shown = [("a/package.json".to_owned(), manifest.as_bytes().to_vec())];
+            (tool.lines)(&Case { version, start, manifest: "{}", shown: &shown }).err()
+        };
+        let (first, newer) = ("# yarn lockfile v1\n", "__metadata:\n  version: 8\n");
+        assert_eq!(refused(&YARN, "4.18.1", newer, "{}"), None);
+        for (version, start, manifest, why) in [
+            ("4.18.1", first, "{}", "it is of Yarn 1, which cannot lock without installing"),
+            ("1.22.22", newer, "{}", "it is of Yarn 2 or newer, and the `yarn` that is found is 1.22.22"),
+            (
+                "4.18.1",
+                newer,
+                r#"{ "dependencies": { "b": "x/y" } }"#,
+                "Yarn would run code of `b`, which comes from `x/y`",
+            ),
+        ] {
+            assert_eq!(refused(&YARN, version, start, manifest).as_deref(), Some(why));
+        }
+        assert_eq!(refused(&PNPM, "10.0.0", "lockfileVersion: '9.0'\n", "{}"), None);
+        assert!(refused(&PNPM, "10.0.0", "pnpmfileChecksum: x\n", "{}").is_some());
+        let asks = r#"{ "pnpm": { "configDependencies": { "evil": "1" } } }"#;
+        assert!(refused(&PNPM, "10.0.0", "", asks).is_some());
+    }
+
+    #[test]
     fn what_yarn_would_build_is_seen() {
         let of = |range: &str| built(&serde_json::json!({ "devDependencies": { "a": "^1", "b": range } }));
         for range in
