@@ -30,8 +30,21 @@ const PINNED: &[(&str, &str)] = &[
     ("advice.detachedHead", "false"),
 ];
 
-/// How many they are: more can be added behind them.
-pub(super) const PINNED_COUNT: usize = PINNED.len();
+/// Gives a git command settings behind the pinned ones, in place of any that it was given there before. In the environment and
+/// not as arguments: an error that quotes the command line stays readable, and a list of processes tells nothing.
+pub(super) fn with_settings<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+    mut command: Command,
+    settings: impl IntoIterator<Item = (K, V)>,
+) -> Command {
+    let mut count = PINNED.len();
+    for (key, value) in settings {
+        command = command
+            .env(format!("GIT_CONFIG_KEY_{count}"), key)
+            .env(format!("GIT_CONFIG_VALUE_{count}"), value);
+        count += 1;
+    }
+    command.env("GIT_CONFIG_COUNT", count.to_string())
+}
 
 /// What is not worth a process of its own.
 const FEW: usize = 8;
@@ -89,21 +102,12 @@ impl Repository {
             command = command.env("GIT_OBJECT_DIRECTORY", &**scratch);
             command = command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", self.common_dir().join("objects"));
         }
-        // In the environment and not as arguments: an error that quotes the command line stays readable.
-        command = command.env("GIT_CONFIG_COUNT", PINNED.len().to_string());
         for (at, (key, value)) in PINNED.iter().enumerate() {
             command =
                 command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
         }
-        if git_dir != self.common_dir() && sparse::is_sparse(git_dir) {
-            command = command.env("GIT_CONFIG_COUNT", (PINNED_COUNT + sparse::CONFIG.len()).to_string());
-            for (at, (key, value)) in (PINNED_COUNT..).zip(sparse::CONFIG) {
-                command = command
-                    .env(format!("GIT_CONFIG_KEY_{at}"), key)
-                    .env(format!("GIT_CONFIG_VALUE_{at}"), value);
-            }
-        }
-        command.args(args)
+        let is_sparse = git_dir != self.common_dir() && sparse::is_sparse(git_dir);
+        with_settings(command, sparse::CONFIG.iter().copied().filter(|_| is_sparse)).args(args)
     }
 
     /// Puts one question about each of `items`, in as many processes at once as there are processors; the answers come in the

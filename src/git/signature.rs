@@ -4,7 +4,7 @@
 //! own that is thrown away, so that no configuration of the user's repository, which agents and setup scripts can write to, names
 //! a program or says whom to believe: that comes from the user's own and the system's configuration alone.
 
-use super::run::PINNED_COUNT;
+use super::run::with_settings;
 use super::{Error, Identity, Repository};
 use crate::process::Command;
 use bstr::ByteSlice;
@@ -49,15 +49,9 @@ impl Repository {
     /// [`Error::Command`] with what git and the signing program said.
     pub fn sign(&self, words: &str, by: &Identity) -> Result<String, Error> {
         let aside = Aside::new()?;
-        let mut command = self.aside(&aside, ["commit-tree", "-S", EMPTY_TREE, "-F", "-"]);
-        let said = SAID_BY_REPOSITORY.iter().filter_map(|key| self.config(key).map(|value| (*key, value)));
-        let mut count = PINNED_COUNT;
-        for (key, value) in said {
-            command = command.env(format!("GIT_CONFIG_KEY_{count}"), key);
-            command = command.env(format!("GIT_CONFIG_VALUE_{count}"), value);
-            count += 1;
-        }
-        command = command.env("GIT_CONFIG_COUNT", count.to_string());
+        let said = SAID_BY_REPOSITORY.iter().filter_map(|key| Some((key, self.config(key)?)));
+        let mut command =
+            with_settings(self.aside(&aside, ["commit-tree", "-S", EMPTY_TREE, "-F", "-"]), said);
         for who in ["AUTHOR", "COMMITTER"] {
             command =
                 command.env(format!("GIT_{who}_NAME"), &by.name).env(format!("GIT_{who}_EMAIL"), &by.email);

@@ -13,7 +13,7 @@ pub use leased::{Lease, LeasedSpec, SwapOptions};
 pub use push::{PushAnswer, PushSpec};
 pub use trouble::Trouble;
 
-use super::run::PINNED_COUNT;
+use super::run::with_settings;
 use super::{Error, Repository};
 use crate::model::ObjectId;
 use crate::process::Command;
@@ -157,7 +157,7 @@ impl Repository {
         let passed = PASSED.iter().filter_map(|key| Some((*key, self.env(key)?.clone())));
         let proxy = self.env("GIT_PROXY_COMMAND").cloned().unwrap_or_default();
         // Ours come last, so that no variable of the user's brings a window or a question back.
-        let mut command = self
+        let command = self
             .git(args)
             .envs(passed)
             // Even empty it outranks `core.gitProxy`.
@@ -167,13 +167,6 @@ impl Repository {
             .env("SSH_ASKPASS", "")
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env("GCM_INTERACTIVE", "never");
-        // In the environment, where neither an error nor a list of processes shows what a helper is called with.
-        command = command.env("GIT_CONFIG_COUNT", (PINNED_COUNT + all.len()).to_string());
-        for (at, (key, value)) in all.into_iter().enumerate() {
-            let at = PINNED_COUNT + at;
-            command =
-                command.env(format!("GIT_CONFIG_KEY_{at}"), key).env(format!("GIT_CONFIG_VALUE_{at}"), value);
-        }
-        command
+        with_settings(command, all)
     }
 }
