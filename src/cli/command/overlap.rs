@@ -8,7 +8,7 @@ use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::model::{Forecast, Id, Pair, Suspect};
 use crate::orchestrate::merge::{Request, Selection, select, short_branch, with_uncommitted};
-use crate::orchestrate::overlap::{Overlap, overlap, suspect};
+use crate::orchestrate::overlap::{Overlap, overlap_and_suspects};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -74,9 +74,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let _busy = ctx.ui().busy("comparing branches");
         let mut selection = select(store, &request)?;
         with_uncommitted(store, &mut selection)?;
-        let branches = selection.branches();
-        let mut overlap = overlap(store.repo(), &branches, &selection.target_tip)?;
-        suspect(store.repo(), &branches, &selection.target_tip, &mut overlap)?;
+        let overlap = overlap_and_suspects(store.repo(), &selection.branches(), &selection.target_tip)?;
         (selection, overlap)
     };
     if args.format.is_porcelain() {

@@ -5,8 +5,6 @@
 mod compare;
 mod suspect;
 
-pub use self::suspect::suspect;
-
 use self::compare::{Compared, compare, judge};
 use crate::git::{Ancestry, DiffStat, Error, Repository};
 use crate::model::{Forecast, Id, Name, ObjectId, Pair};
@@ -69,7 +67,22 @@ pub fn overlap(repo: &Repository, branches: &[Branch], target: &ObjectId) -> Res
     overlap_within(repo, &repo.ancestry(&tips(branches, target))?, branches, target)
 }
 
-/// The same, where it is known how all of them descend from each other ([`tips`]).
+/// The same, and of every clean pair why it may not work all the same.
+///
+/// # Errors
+/// As [`overlap`].
+pub fn overlap_and_suspects(
+    repo: &Repository,
+    branches: &[Branch],
+    target: &ObjectId,
+) -> Result<Overlap, Error> {
+    let ancestry = repo.ancestry(&tips(branches, target))?;
+    let mut overlap = overlap_within(repo, &ancestry, branches, target)?;
+    suspect::name(repo, &ancestry, branches, target, &mut overlap)?;
+    Ok(overlap)
+}
+
+/// The same as [`overlap`], where it is known how all of them descend from each other ([`tips`]).
 pub(super) fn overlap_within(
     repo: &Repository,
     ancestry: &Ancestry,

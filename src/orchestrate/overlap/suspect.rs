@@ -4,7 +4,7 @@
 //! and another uses anew, a function that both edited, a manifest that both changed. These are hints, not verdicts, so only
 //! what can be named is said, and only of pairs that are clean.
 
-use super::{Branch, Overlap, tips};
+use super::{Branch, Overlap};
 use crate::git::{Ancestry, ChangeStatus, EntryMode, Error, FileChange, Repository, path_text};
 use crate::model::{Id, ObjectId, Suspect};
 use bstr::ByteSlice;
@@ -60,17 +60,14 @@ const CONTROL: [&str; 14] = [
 ];
 
 /// Names for every clean pair of `overlap` what may be wrong with it all the same.
-///
-/// # Errors
-/// If git cannot read one of the commits.
-pub fn suspect(
+pub(super) fn name(
     repo: &Repository,
+    ancestry: &Ancestry,
     branches: &[Branch],
     target: &ObjectId,
     overlap: &mut Overlap,
 ) -> Result<(), Error> {
-    let ancestry = repo.ancestry(&tips(branches, target))?;
-    let sides = Sides::read(repo, &ancestry, branches, target)?;
+    let sides = Sides::read(repo, ancestry, branches, target)?;
     let work: HashMap<Id, &ObjectId> = branches.iter().map(|branch| (branch.agent, &branch.work)).collect();
     let mut defined = Defined { repo, known: HashMap::new() };
     for pair in overlap.pairs.iter_mut().filter(|pair| !pair.forecast.is_conflict()) {
