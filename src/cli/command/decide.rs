@@ -169,8 +169,7 @@ fn edit(ctx: &Context, decision: &Decision, on: On<'_>) -> Result<String, CliErr
     let file = file.ok_or_else(|| {
         CliError::usage(format!("say which file with `--path`: {}", decision.paths.join(", ")))
     })?;
-    let place = if let On::Place(_, place) = on { Some(place) } else { None };
-    edited(ctx, &conflict, file, place)
+    edited(ctx, &conflict, file, on.place())
 }
 
 fn list(ctx: &Context, format: ListFormat) -> Result<Exit, CliError> {

@@ -3,7 +3,7 @@
 use super::{Page, when};
 use crate::cli::ui::{Label, Painter};
 use crate::model::{Decision, DecisionKind, DecisionStatus, Timestamp};
-use crate::orchestrate::merge::{Proof, Proven};
+use crate::orchestrate::merge::{On, Proof, Proven};
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -70,14 +70,8 @@ pub(crate) const fn kind_word(kind: DecisionKind) -> &'static str {
 }
 
 /// What an answer leaves out, behind its label: `, leaves out 3 lines of grey-fox`.
-pub(crate) fn losses(
-    decision: &Decision,
-    key: &str,
-    path: Option<&str>,
-    place: Option<usize>,
-    painter: Painter,
-) -> String {
-    let losses = decision.losses(key, path, place);
+pub(crate) fn losses(decision: &Decision, key: &str, on: On<'_>, painter: Painter) -> String {
+    let losses = decision.losses(key, on.path(), on.place());
     let words = losses.iter().map(|loss| format!(", {}", painter.paint(Label::Attention, loss.words())));
     words.collect()
 }
@@ -149,7 +143,7 @@ pub(crate) fn page(
         let mut choices = String::from("\n");
         for choice in &decision.choices {
             let command = painter.paint(Label::Title, format!("git orchestra decide {short} {}", choice.key));
-            let losses = losses(decision, &choice.key, None, None, painter);
+            let losses = losses(decision, &choice.key, On::Everything, painter);
             let _ = writeln!(choices, "{command}  {}{losses}", painter.paint(Label::Plain, &choice.label));
         }
         page.raw(&choices);

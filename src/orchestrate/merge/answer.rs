@@ -53,6 +53,14 @@ impl<'a> On<'a> {
             On::Path(path) | On::Place(path, _) => Some(path),
         }
     }
+
+    /// The place, if it is for one.
+    pub const fn place(self) -> Option<usize> {
+        match self {
+            On::Place(_, place) => Some(place),
+            On::Everything | On::Path(_) => None,
+        }
+    }
 }
 
 /// Records an answer to an open decision.

@@ -116,8 +116,7 @@ fn ask_for(
     loop {
         if help {
             for (key, word, label) in &choices {
-                let (path, place) = part.named();
-                let losses = view::decision::losses(decision, word, path, place, paint);
+                let losses = view::decision::losses(decision, word, part.on(), paint);
                 let key = paint.paint(Label::Title, key.to_string());
                 ctx.ui().note(format!("  {key}  {}{losses}", paint.paint(Label::Plain, label)));
             }
@@ -136,8 +135,9 @@ fn ask_for(
             _ => {}
         }
         let text = match (*word, part) {
-            ("edit", Part::File(file)) => Some(edited(ctx, conflict, file, None)),
-            ("edit", Part::Place(file, place)) => Some(edited(ctx, conflict, file, Some(place))),
+            ("edit", Part::File(file) | Part::Place(file, _)) => {
+                Some(edited(ctx, conflict, file, part.on().place()))
+            }
             _ => None,
         };
         let text = match text.transpose() {
@@ -147,12 +147,8 @@ fn ask_for(
                 continue;
             }
         };
-        let on = match part {
-            _ if matches!(*word, "agent" | "skip" | "abort" | "accept") => On::Everything,
-            Part::Step => On::Everything,
-            Part::File(file) => On::Path(&file.conflict.path),
-            Part::Place(file, place) => On::Place(&file.conflict.path, place),
-        };
+        let whole = matches!(*word, "agent" | "skip" | "abort" | "accept");
+        let on = if whole { On::Everything } else { part.on() };
         match merge::answer(store, &decision.id, on, word, text.as_deref()) {
             Ok(_) => return Ok(Said::Answer),
             Err(error @ merge::Error::Answer { .. }) => {
@@ -164,12 +160,12 @@ fn ask_for(
 }
 
 impl<'a> Part<'a> {
-    /// The path and the place that an answer is for; none for the whole step.
-    fn named(self) -> (Option<&'a str>, Option<usize>) {
+    /// What an answer is for that is not for the whole step.
+    fn on(self) -> On<'a> {
         match self {
-            Part::Step => (None, None),
-            Part::File(file) => (Some(&file.conflict.path), None),
-            Part::Place(file, place) => (Some(&file.conflict.path), Some(place)),
+            Part::Step => On::Everything,
+            Part::File(file) => On::Path(&file.conflict.path),
+            Part::Place(file, place) => On::Place(&file.conflict.path, place),
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::ui::{Label, Painter, printable};
 use crate::cli::view;
 use crate::git::few_paths;
 use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus};
-use crate::orchestrate::merge::{Blocked, NotLocked, Plan, Remark, short_branch};
+use crate::orchestrate::merge::{Blocked, NotLocked, On, Plan, Remark, short_branch};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -257,7 +257,7 @@ pub(crate) fn waiting_for(ctx: &Context, decision: &Decision, then: &str) -> Res
     let width = decision.choices.iter().map(|choice| choice.key.len()).max().unwrap_or(0);
     for choice in &decision.choices {
         let label = paint.paint(Label::Dim, &choice.label);
-        let losses = view::decision::losses(decision, &choice.key, None, None, paint);
+        let losses = view::decision::losses(decision, &choice.key, On::Everything, paint);
         ctx.ui().note(format!("  git orchestra decide {short} {:width$}  {label}{losses}", choice.key));
     }
     if decision.paths.len() > 1 {

@@ -9,6 +9,7 @@ use crate::orchestrate::lease::LeaseInfo;
 use crate::orchestrate::merge::Error;
 use crate::orchestrate::merge::conflict::{ConflictFile, ConflictStep};
 use crate::orchestrate::prepare::Ended;
+use crate::orchestrate::supervise::chain;
 use crate::orchestrate::{Hook, Surroundings, environment, trust};
 use crate::process::Watch;
 use std::collections::{BTreeMap, BTreeSet};
@@ -271,16 +272,6 @@ fn find_version(output: &str) -> Option<String> {
             && word.chars().all(|c| c.is_ascii_alphanumeric() || "._+-".contains(c))
     };
     words.find(is_version).map(str::to_owned)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
