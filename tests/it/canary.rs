@@ -142,17 +142,21 @@ impl Canaries {
     }
 }
 
-/// A repository with a remote and the work of two agents; the second one planted everything at the end of its run.
-fn hostile() -> (Sandbox, Canaries) {
+/// A repository with a file, and a remote that has it too.
+fn with_remote() -> (Sandbox, Canaries) {
     let sandbox = Sandbox::new();
     let canaries = Canaries::new(&sandbox);
-    let remote = sandbox.root().join("remote.git");
-    sandbox.git(&["init", "-q", "--bare", remote.to_str().unwrap()]);
-    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    sandbox.add_remote();
     sandbox.write("file", "1\n2\n3\n");
     sandbox.git(&["add", "--all"]);
     sandbox.commit("file");
     sandbox.git(&["push", "-q", "origin", "main"]);
+    (sandbox, canaries)
+}
+
+/// A repository with a remote and the work of two agents; the second one planted everything at the end of its run.
+fn hostile() -> (Sandbox, Canaries) {
+    let (sandbox, canaries) = with_remote();
     let plant = canaries.plant(&sandbox.git_dir());
     let work = "echo $1 >file; echo '* filter=evil diff=evil merge=evil' >.gitattributes; \
                 printf '[submodule \"sub\"]\\n\\tpath = sub\\n\\turl = ext::sh -c true\\n' >.gitmodules; \
@@ -335,13 +339,9 @@ fn no_command_runs_what_an_agent_planted() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 
     let used: BTreeSet<&str> = commands.iter().map(|args| args[0].as_str()).collect();
-    let help = sandbox.ok(&["--help"]);
-    let all = help.lines().take_while(|line| *line != "Options:");
-    let all =
-        all.filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.starts_with("  -"));
-    let all: BTreeSet<&str> = all.filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(all.len() > 35, "{all:?}");
-    let missing: Vec<_> = all.iter().filter(|name| !used.contains(**name) && !OURS.contains(name)).collect();
+    let all = sandbox.listed_commands();
+    let missing: Vec<_> =
+        all.iter().map(String::as_str).filter(|name| !used.contains(name) && !OURS.contains(name)).collect();
     assert!(missing.is_empty(), "commands that are not tried: {missing:?}");
 
     // All of it was there to be run: plain git does.
@@ -359,15 +359,7 @@ fn no_command_runs_what_an_agent_planted() {
 /// Here everything goes all the way: agents run, their work is committed for them, merged, gated, pushed and undone.
 #[test]
 fn what_is_never_followed_is_not_followed_from_the_start_either() {
-    let sandbox = Sandbox::new();
-    let canaries = Canaries::new(&sandbox);
-    let remote = sandbox.root().join("remote.git");
-    sandbox.git(&["init", "-q", "--bare", remote.to_str().unwrap()]);
-    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
-    sandbox.write("file", "1\n2\n3\n");
-    sandbox.git(&["add", "--all"]);
-    sandbox.commit("file");
-    sandbox.git(&["push", "-q", "origin", "main"]);
+    let (sandbox, canaries) = with_remote();
     let root = sandbox.root();
     let settings = "[profile.works]\nprogram = 'command'\ncommand = ['/bin/sh', '-c', 'pwd >$$.txt']\n\
                     [gate.test]\nrun = 'true'\n";

@@ -85,9 +85,7 @@ fn on_a_terminal_each_place_is_shown_and_asked_about() {
 #[test]
 fn another_clone_answers_without_having_the_branches() {
     let ada = clashing_twice();
-    let remote = ada.root().join("remote.git");
-    ada.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
-    ada.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    let remote = ada.add_remote();
     ada.git(&["push", "--quiet", "origin", "main"]);
     assert_eq!(ada.orchestra(&["merge"]).code, 3);
     let id = open_decision(&ada);
@@ -123,9 +121,7 @@ fn an_answer_is_signed_where_commits_are_and_verified_anywhere() {
     assert!(keygen.status().unwrap().success());
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
     knows_adas_key(&ada, &public);
-    let remote = ada.root().join("remote.git");
-    ada.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
-    ada.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    let remote = ada.add_remote();
     assert_eq!(ada.orchestra(&["merge"]).code, 3);
     let id = open_decision(&ada);
     ada.ok(&["decide", &id, "ours", "--place", "1"]);

@@ -167,6 +167,28 @@ impl Sandbox {
             .unwrap_or_else(|error| panic!("git orchestra {args:?} --json: {error}\n{text}"))
     }
 
+    /// Makes a bare repository beside this one, and a remote `origin` of it.
+    pub(crate) fn add_remote(&self) -> PathBuf {
+        let remote = self.root().join("remote.git");
+        let path = remote.to_str().expect("UTF-8");
+        self.git(&["init", "--quiet", "--bare", path]);
+        self.git(&["remote", "add", "origin", path]);
+        remote
+    }
+
+    /// Every command that `--help` lists.
+    pub(crate) fn listed_commands(&self) -> Vec<String> {
+        let help = self.ok(&["--help"]);
+        let commands: Vec<String> = help
+            .lines()
+            .take_while(|line| *line != "Options:")
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.starts_with("  -"))
+            .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+            .collect();
+        assert!(commands.len() > 35, "{commands:?}");
+        commands
+    }
+
     /// A command with the sandbox's environment and nothing else, in the repository.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
