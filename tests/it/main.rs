@@ -55,6 +55,7 @@ mod planted;
 mod prune;
 mod radar;
 mod readme;
+mod real;
 mod recover;
 mod replay;
 mod review;

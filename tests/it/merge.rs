@@ -34,13 +34,20 @@ fn fleet_in(layout: Layout, agents: &[(&str, &[(&str, &str)])]) -> Sandbox {
 /// Agents with a commit on top of `main` each, without any program having run.
 pub(crate) fn add_agents(sandbox: &Sandbox, agents: &[(&str, &[(&str, &str)])]) {
     let base = sandbox.git(&["rev-parse", "main"]);
-    let env = sandbox.command("git").get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
-    let repo = Repository::discover(sandbox.repo(), Arc::new(env)).unwrap();
-    let store = Store::open(repo, Arc::new(SystemClock), Identity::new("Ada Example", "ada@example.org"));
     for (name, files) in agents {
         let branch = format!("refs/heads/orchestra/{name}");
         sandbox.git(&["update-ref", &branch, &base]);
         sandbox.plumb_commit(&branch, "work", files);
+    }
+    record_agents(sandbox, agents.iter().map(|(name, _)| (*name, base.as_str())));
+}
+
+/// Records agents and their tasks, each with the commit that it started from: their branches are there already.
+pub(crate) fn record_agents<'a>(sandbox: &Sandbox, agents: impl Iterator<Item = (&'a str, &'a str)>) {
+    let env = sandbox.command("git").get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
+    let repo = Repository::discover(sandbox.repo(), Arc::new(env)).unwrap();
+    let store = Store::open(repo, Arc::new(SystemClock), Identity::new("Ada Example", "ada@example.org"));
+    for (name, base) in agents {
         let (agent, task) = (store.new_id().unwrap(), store.new_id().unwrap());
         let written = store.transact(|tx| {
             let task: Task = serde_json::from_value(serde_json::json!({
@@ -49,7 +56,8 @@ pub(crate) fn add_agents(sandbox: &Sandbox, agents: &[(&str, &[(&str, &str)])]) 
             .unwrap();
             let agent: Agent = serde_json::from_value(serde_json::json!({
                 "id": agent, "name": name, "profile": "p", "program": "replay", "task": task.id,
-                "branch": branch, "base": base, "target": "refs/heads/main", "created": tx.now(),
+                "branch": format!("refs/heads/orchestra/{name}"), "base": base,
+                "target": "refs/heads/main", "created": tx.now(),
             }))
             .unwrap();
             tx.put(&task)?;
