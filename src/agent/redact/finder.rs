@@ -2,7 +2,7 @@
 //! stands behind a beginning, and the family's expression only where that may be one.
 
 use super::families::{FAMILIES, Family, Form, Hint};
-use super::shape::{Beginning, Shape, holds};
+use super::shape::{Beginning, Class, Shape};
 use regex::Regex;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -19,7 +19,8 @@ pub(super) struct Span {
     pub(super) guess: bool,
 }
 
-/// All families, ready to be looked for. Made once a process; expressions are compiled when they are first needed.
+/// All families, ready to be looked for. Made once a process, by every one that stores a text: what a rule looks at, and its
+/// expression, are made when they are first needed.
 pub(super) struct Finder {
     starts: Starts,
     /// For each of `starts`, the rules to try there, in this order.
@@ -30,8 +31,8 @@ pub(super) struct Finder {
 struct Rule {
     family: &'static Family,
     /// What must stand before the start that was found.
-    behind: Option<(&'static str, u32, u32)>,
-    look: Look,
+    behind: Option<(Class, u32, u32)>,
+    look: OnceLock<Look>,
     pattern: OnceLock<Regex>,
 }
 
@@ -61,28 +62,22 @@ impl Finder {
                 Form::Near { service, .. } => (vec![service], None),
                 Form::Expression { starts, .. } => (starts.to_vec(), None),
             };
-            let look = match &family.form {
-                Form::Token(shape) | Form::Expression { hint: Hint::Shape(shape), .. } => {
-                    Look::Beginning(Shape::new(shape).beginning())
-                }
-                Form::Near { service, .. } => Look::Near(service.len()),
-                Form::Expression { hint: Hint::Blank, starts, .. } => {
-                    Look::Blank(starts.iter().map(|start| start.len()).min().unwrap_or(0))
-                }
-                Form::Expression { hint: Hint::Sign, .. } => Look::Sign,
-                Form::Expression { hint: Hint::Userinfo, .. } => Look::Userinfo,
-            };
             for start in starts {
                 by_start.entry(start.to_ascii_lowercase()).or_default().push(rules.len());
             }
-            rules.push(Rule { family, behind, look, pattern: OnceLock::new() });
+            rules.push(Rule { family, behind, look: OnceLock::new(), pattern: OnceLock::new() });
         }
-        // Where one beginning is that of another, the longer one is found, and both are tried.
-        let rules_of = by_start.keys().map(|start| {
-            let of = |start: &str| by_start.get(start).into_iter().flatten().copied();
-            (1..=start.len()).rev().filter_map(|len| start.get(..len)).flat_map(of).collect()
-        });
-        let rules_of = rules_of.collect();
+        // Where one beginning is that of another, the longer one is found, and both are tried. In order the shorter ones
+        // come first.
+        let mut rules_of = Vec::new();
+        let mut shorter: Vec<(&str, &[usize])> = Vec::new();
+        for (start, rules) in &by_start {
+            while shorter.last().is_some_and(|(last, _)| !start.starts_with(last)) {
+                shorter.pop();
+            }
+            shorter.push((start, rules));
+            rules_of.push(shorter.iter().rev().flat_map(|(_, rules)| *rules).copied().collect::<Vec<_>>());
+        }
         let starts = Starts::new(by_start.into_keys());
         Self { starts, rules_of, rules }
     }
@@ -181,14 +176,14 @@ impl Rule {
         let mut at = at;
         if let Some((class, min, max)) = self.behind {
             let before = text[done..at].bytes().rev();
-            let length = before.take(max as usize).take_while(|&b| holds(class, char::from(b))).count();
+            let length = before.take(max as usize).take_while(|&byte| class.holds(byte)).count();
             if length < min as usize {
                 return None;
             }
             at -= length;
         }
         let inside_word = at > 0 && text.as_bytes()[at - 1].is_ascii_alphanumeric();
-        if self.whole_word() && inside_word || !self.look.is_worth_it(&text.as_bytes()[at..]) {
+        if self.whole_word() && inside_word || !self.look().is_worth_it(&text.as_bytes()[at..]) {
             return None;
         }
         let found = self.pattern().captures(&text[at..])?;
@@ -207,6 +202,20 @@ impl Rule {
             Form::Near { .. } => false,
             Form::Expression { whole_word, .. } => whole_word,
         }
+    }
+
+    fn look(&self) -> &Look {
+        self.look.get_or_init(|| match &self.family.form {
+            Form::Token(shape) | Form::Expression { hint: Hint::Shape(shape), .. } => {
+                Look::Beginning(Shape::new(shape).beginning())
+            }
+            Form::Near { service, .. } => Look::Near(service.len()),
+            Form::Expression { hint: Hint::Blank, starts, .. } => {
+                Look::Blank(starts.iter().map(|start| start.len()).min().unwrap_or(0))
+            }
+            Form::Expression { hint: Hint::Sign, .. } => Look::Sign,
+            Form::Expression { hint: Hint::Userinfo, .. } => Look::Userinfo,
+        })
     }
 
     fn pattern(&self) -> &Regex {
@@ -360,7 +369,7 @@ mod tests {
                     text.insert_str(at.unwrap_or(0), BITS[random(BITS.len())]);
                 }
                 for at in (0..text.len()).filter(|&at| text.is_char_boundary(at)) {
-                    let worth_it = rule.look.is_worth_it(&text.as_bytes()[at..]);
+                    let worth_it = rule.look().is_worth_it(&text.as_bytes()[at..]);
                     // Where an expression is tried a beginning of its stands; `Near` says it by itself.
                     if rule.pattern().is_match(&text[at..]) && starts_there(rule, &text[at..]) {
                         assert!(worth_it, "{} at {at}: {text}", rule.family.name);

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 enum Part<'s> {
     Literal(&'s str),
     /// So many characters of a class; without an end to it, if the second number is none.
-    Run(&'static str, u32, Option<u32>),
+    Run(Class, u32, Option<u32>),
     Uuid,
 }
 
@@ -39,11 +39,11 @@ impl<'s> Shape<'s> {
     }
 
     /// The literal that is looked for, and how many characters of which class must stand before it.
-    pub(super) fn start(&self) -> (&'s str, Option<(&'static str, u32, u32)>) {
+    pub(super) fn start(&self) -> (&'s str, Option<(Class, u32, u32)>) {
         match &self.parts[..] {
             [Part::Literal(start), ..] => (start, None),
             [Part::Run(class, min, max), Part::Literal(start), ..] => {
-                (start, Some((class, *min, max.unwrap_or(*min))))
+                (start, Some((*class, *min, max.unwrap_or(*min))))
             }
             _ => ("", None),
         }
@@ -55,8 +55,8 @@ impl<'s> Shape<'s> {
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => steps.push(Step::Literal(literal.as_bytes().into())),
-                Part::Uuid => steps.push(Step::Run(bits("a-fA-F0-9"), 8)),
-                Part::Run(class, min, _) => steps.push(Step::Run(bits(class), *min as usize)),
+                Part::Uuid => steps.push(Step::Run(ANY_HEX, 8)),
+                Part::Run(class, min, _) => steps.push(Step::Run(*class, *min as usize)),
             }
             // How far a run without a fixed length goes is the expression's to say.
             if !matches!(part, Part::Literal(_))
@@ -76,11 +76,11 @@ impl<'s> Shape<'s> {
                 Part::Literal(literal) => text.push_str(&regex::escape(literal)),
                 Part::Uuid => text.push_str(UUID),
                 Part::Run(class, min, Some(max)) if min == max => {
-                    let _ = write!(text, "[{class}]{{{min}}}");
+                    let _ = write!(text, "[{}]{{{min}}}", class.text);
                 }
                 Part::Run(class, min, max) => {
                     let max = max.map(|max| max.to_string()).unwrap_or_default();
-                    let _ = write!(text, "[{class}]{{{min},{max}}}");
+                    let _ = write!(text, "[{}]{{{min},{max}}}", class.text);
                 }
             }
         }
@@ -103,10 +103,10 @@ impl<'s> Shape<'s> {
                         if n > 0 {
                             text.push('-');
                         }
-                        fill(&mut text, "a-f0-9", length, random);
+                        fill(&mut text, LOWER_HEX, length, random);
                     }
                 }
-                Part::Run(class, min, _) => fill(&mut text, class, *min, random),
+                Part::Run(class, min, _) => fill(&mut text, *class, *min, random),
             }
         }
         text
@@ -120,8 +120,8 @@ pub(super) struct Beginning(Vec<Step>);
 #[derive(Debug)]
 enum Step {
     Literal(Box<[u8]>),
-    /// So many bytes of a class of ASCII characters, a bit each.
-    Run(u128, usize),
+    /// So many bytes of a class.
+    Run(Class, usize),
 }
 
 impl Beginning {
@@ -133,7 +133,7 @@ impl Beginning {
             Step::Run(class, length) => match rest.split_at_checked(*length) {
                 Some((run, after)) => {
                     rest = after;
-                    run.iter().all(|&byte| byte < 128 && class >> byte & 1 == 1)
+                    run.iter().all(|&byte| class.holds(byte))
                 }
                 None => false,
             },
@@ -141,38 +141,49 @@ impl Beginning {
     }
 }
 
-/// The characters of a class, a bit each.
-fn bits(class: &str) -> u128 {
-    (0..128_u8).filter(|&byte| holds(class, char::from(byte))).fold(0, |bits, byte| bits | 1 << byte)
+/// A class of ASCII characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Class {
+    /// As it stands between the brackets of an expression.
+    text: &'static str,
+    /// A bit for each character. Worked out when this is compiled: every process that stores a text needs them all.
+    bits: u128,
+}
+
+const LOWER_HEX: Class = Class::new("a-f0-9");
+const ANY_HEX: Class = Class::new("A-Fa-f0-9");
+
+impl Class {
+    /// Single characters, and ranges with `-` in between; `-` itself stands last.
+    const fn new(text: &'static str) -> Self {
+        let letters = text.as_bytes();
+        let (mut bits, mut at) = (0_u128, 0);
+        while at < letters.len() {
+            let is_range = at + 2 < letters.len() && letters[at + 1] == b'-';
+            let last = if is_range { letters[at + 2] } else { letters[at] };
+            let mut letter = letters[at];
+            while letter <= last {
+                bits |= 1 << letter;
+                letter += 1;
+            }
+            at += if is_range { 3 } else { 1 };
+        }
+        Self { text, bits }
+    }
+
+    pub(super) const fn holds(self, byte: u8) -> bool {
+        byte < 128 && self.bits >> byte & 1 == 1
+    }
 }
 
 /// Letters and digits at both ends, so that what stands around it never matters.
-fn fill(text: &mut String, class: &str, length: u32, random: &mut dyn FnMut(usize) -> usize) {
-    let all: Vec<char> = (' '..='~').filter(|c| holds(class, *c)).collect();
+fn fill(text: &mut String, class: Class, length: u32, random: &mut dyn FnMut(usize) -> usize) {
+    let all: Vec<char> = (b' '..=b'~').filter(|&byte| class.holds(byte)).map(char::from).collect();
     let plain: Vec<char> = all.iter().copied().filter(char::is_ascii_alphanumeric).collect();
     for at in 0..length {
         let from = if (at == 0 || at + 1 == length) && !plain.is_empty() { &plain } else { &all };
         text.push(from[random(from.len())]);
     }
-}
-
-/// Whether a character is of a class: single ones, and ranges with `-` in between; `-` itself stands last.
-pub(super) fn holds(class: &str, c: char) -> bool {
-    let letters: Vec<char> = class.chars().filter(|&c| c != '\\').collect();
-    let mut at = 0;
-    while at < letters.len() {
-        if at + 2 < letters.len() && letters[at + 1] == '-' {
-            if (letters[at]..=letters[at + 2]).contains(&c) {
-                return true;
-            }
-            at += 3;
-        } else if letters[at] == c {
-            return true;
-        } else {
-            at += 1;
-        }
-    }
-    false
 }
 
 fn run(text: &str) -> Part<'_> {
@@ -181,17 +192,17 @@ fn run(text: &str) -> Part<'_> {
     }
     let (class, length) = text.split_once(':').unwrap_or((text, "1"));
     let class = match class {
-        "d" => "0-9",
-        "hx" => "a-f0-9",
-        "Hx" => "A-Fa-f0-9",
-        "ln" => "a-z0-9",
-        "AN" => "A-Z0-9",
-        "an" => "A-Za-z0-9",
-        "w" => "A-Za-z0-9_-",
-        "wd" => "A-Za-z0-9_=-",
-        "b" => "A-Za-z0-9+/",
-        "t" => "A-Za-z0-9_.~-",
-        "sp" => " ",
+        "d" => const { Class::new("0-9") },
+        "hx" => LOWER_HEX,
+        "Hx" => ANY_HEX,
+        "ln" => const { Class::new("a-z0-9") },
+        "AN" => const { Class::new("A-Z0-9") },
+        "an" => const { Class::new("A-Za-z0-9") },
+        "w" => const { Class::new("A-Za-z0-9_-") },
+        "wd" => const { Class::new("A-Za-z0-9_=-") },
+        "b" => const { Class::new("A-Za-z0-9+/") },
+        "t" => const { Class::new("A-Za-z0-9_.~-") },
+        "sp" => const { Class::new(" ") },
         _ => return Part::Literal(text),
     };
     let number = |text: &str| text.parse().unwrap_or(1);
