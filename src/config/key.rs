@@ -145,6 +145,12 @@ const KEYS: &[Key] = &[
         "`ask` or `put-aside`",
         "what becomes of a branch with which a gate fails: a person is asked, or it is left out",
     ),
+    key(
+        "gate-mends",
+        Type::Integer { min: 0, max: 9 },
+        "a number from 0 to 9",
+        "how many agents are asked first, one after the other, to mend a branch with which a gate fails",
+    ),
     restricted("gate.*.run", Type::Command, A_COMMAND, "what must succeed before a merge lands"),
     key("gate.*.timeout", Type::Duration, A_SPAN, "how long it may take"),
     key(
@@ -170,6 +176,12 @@ const KEYS: &[Key] = &[
         Type::List,
         A_LIST,
         "the gates that it must pass, in order, instead of all",
+    ),
+    key(
+        "pipeline.*.mends",
+        Type::Integer { min: 0, max: 9 },
+        "a number from 0 to 9",
+        "how many agents are asked first to mend a branch with which one of them fails, instead of gate-mends",
     ),
     restricted("pipeline.*.push", Type::Text, "a remote's name", "the remote that is sent what landed"),
     restricted(

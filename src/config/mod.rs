@@ -627,6 +627,14 @@ impl Settings {
         self.text("gate-failure") == Some("put-aside")
     }
 
+    /// How many agents are asked to mend a branch with which a gate fails, before anything else becomes of it.
+    pub fn gate_mends(&self) -> u32 {
+        match self.setting("gate-mends").map(|setting| &setting.value) {
+            Some(Value::Integer(mends)) => u32::try_from(*mends).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// A pipeline by its name. Fails if any part of it needs an approval that is not there.
     pub fn pipeline(&self, name: &str) -> Result<Pipeline, Error> {
         pipeline::settle(self, name)

@@ -22,6 +22,8 @@ pub struct Pipeline {
     pub into: Option<String>,
     /// The gates that it must pass; without any, all that there are.
     pub gates: Vec<String>,
+    /// How many agents are asked to mend a branch with which a gate fails, if it says so.
+    pub mends: Option<u32>,
     /// The remote that is sent what landed.
     pub push: Option<String>,
     /// Whether a person on the terminal is asked about problems alone.
@@ -50,8 +52,8 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Pipeline, Error>
         Some(Value::List(words)) => words.clone(),
         _ => Vec::new(),
     };
-    let jobs = match mine.get("jobs").map(|setting| &setting.value) {
-        Some(Value::Integer(jobs)) => u32::try_from(*jobs).ok(),
+    let number = |key: &str| match mine.get(key).map(|setting| &setting.value) {
+        Some(Value::Integer(number)) => u32::try_from(*number).ok(),
         _ => None,
     };
     Ok(Pipeline {
@@ -60,9 +62,10 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Pipeline, Error>
         labels: list("labels"),
         profile: text("profile"),
         team: text("team"),
-        jobs,
+        jobs: number("jobs"),
         into: text("into"),
         gates: list("gates"),
+        mends: number("mends"),
         push: text("push"),
         asks_less: text("approve").as_deref() == Some("problems"),
     })
@@ -81,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_the_sum_of_its_keys_and_waits_for_approval() {
-        let text = "[pipeline.nightly]\nlabels = ['auto']\nteam = 'docs'\njobs = 3\ngates = ['test']\n\
+        let text = "[pipeline.nightly]\nlabels = ['auto']\nteam = 'docs'\njobs = 3\ngates = ['test']\nmends = 2\n\
                     push = 'origin'\napprove = 'problems'\n[pipeline.plain]\nlabels = ['x']";
         let load = |repository: bool| {
             let file = Some(("f".to_owned(), text.to_owned()));
@@ -98,7 +101,7 @@ mod tests {
             (nightly.jobs, nightly.push.as_deref(), nightly.asks_less),
             (Some(3), Some("origin"), true)
         );
-        assert_eq!(nightly.gates, ["test"]);
+        assert_eq!((nightly.gates, nightly.mends), (vec!["test".to_owned()], Some(2)));
         let error = load(false).pipeline("x").unwrap_err().to_string();
         assert_eq!(error, "find the pipeline `x`; there are nightly, plain");
         assert!(matches!(load(true).pipeline("nightly"), Err(Error::NotApproved { .. })));

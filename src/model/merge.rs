@@ -28,6 +28,9 @@ pub struct Merge {
     /// What its gates said, in the order in which they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateRun>,
+    /// Which agents were asked to mend a branch with which a gate failed, in the order in which they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mends: Vec<Mend>,
     /// What became of everybody's lines; of merges of older builds it is worked out when it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Box<Receipt>>,
@@ -109,6 +112,58 @@ impl GateRun {
     }
 }
 
+/// An agent's attempt to change what another one made so that a gate passes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mend {
+    /// The agent with whose branch the gate failed.
+    pub of: Id,
+    /// The gate.
+    pub gate: String,
+    /// The commit on which it failed.
+    pub commit: ObjectId,
+    /// The agent that was asked.
+    pub agent: Id,
+    /// Its name, for people.
+    pub name: Name,
+    /// The decision that asked it.
+    pub decision: Id,
+    /// What came of it.
+    pub outcome: MendOutcome,
+    /// Why it is not taken: `its run failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// When its run was over.
+    #[serde(default)]
+    pub at: Timestamp,
+}
+
+/// What came of an agent's attempt to mend a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MendOutcome {
+    /// It is a step of the merge, and lands if the gates pass.
+    Taken,
+    /// It is not part of the merge, or not any more.
+    Refused,
+}
+
+impl MendOutcome {
+    /// The word that listings show.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Refused => "not taken",
+        }
+    }
+}
+
+impl Merge {
+    /// How many agents were asked to mend what an agent made, for a gate.
+    pub fn mends_of(&self, agent: &Id, gate: &str) -> usize {
+        self.mends.iter().filter(|mend| mend.of == *agent && mend.gate == gate).count()
+    }
+}
+
 /// Where a merge stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -136,6 +191,9 @@ pub struct Step {
     /// Agents of this merge whose steps come before, because of their tasks or because this branch contains theirs.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub after: BTreeSet<Id>,
+    /// The agent whose branch this one mends: it is no merge, but a commit right after that of its step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mends: Option<Id>,
     /// The commit that is merged.
     pub tip: ObjectId,
     /// What became of it.

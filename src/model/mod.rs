@@ -28,7 +28,8 @@ pub use event::{Event, EventKind, ToolTarget};
 pub use finding::{Anchor, Finding, FindingStatus, Severity};
 pub use id::{Id, IdError, Kind, Name, NameError};
 pub use merge::{
-    Conflict, GateOutcome, GateRun, Merge, MergeStatus, PlanScore, Resolution, Side, Step, StepStatus,
+    Conflict, GateOutcome, GateRun, Mend, MendOutcome, Merge, MergeStatus, PlanScore, Resolution, Side, Step,
+    StepStatus,
 };
 pub use object_id::{ObjectId, ObjectIdError};
 pub use overlap::{FileOverlap, Forecast, LineRange, Pair, Suspect};

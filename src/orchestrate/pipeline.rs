@@ -259,7 +259,7 @@ pub fn open_merge(
     agents: &BTreeSet<Id>,
 ) -> Result<Option<Merge>, Error> {
     let open = find_open_merge(&store.state()?, target).map_err(unmerged)?;
-    Ok(open.filter(|merge| merge.steps.iter().all(|step| agents.contains(&step.agent))))
+    Ok(open.filter(|merge| merge.steps.iter().all(|step| agents.contains(&step.mends.unwrap_or(step.agent)))))
 }
 
 /// The newest merge with one of these agents that began after the pipeline.

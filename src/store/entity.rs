@@ -157,6 +157,7 @@ impl Entity for Merge {
         Scalar("head"),
         Scalar("landed"),
         Scalar("gates"),
+        Scalar("mends"),
         Scalar("receipt"),
         Scalar("created"),
     ];

@@ -8,26 +8,26 @@ use nix::sys::signal::Signal;
 use std::process::Stdio;
 
 /// The user's own settings.
-fn settings(sandbox: &Sandbox, text: &str) {
+pub(crate) fn settings(sandbox: &Sandbox, text: &str) {
     let dir = sandbox.home().join(".config/git-orchestra");
     std::fs::create_dir_all(&dir).unwrap();
     std::fs::write(dir.join("config.toml"), text).unwrap();
 }
 
 /// A gate that notes on which commit it runs, and then does what `script` says.
-fn gate(name: &str, script: &str) -> String {
+pub(crate) fn gate(name: &str, script: &str) -> String {
     let script = format!("echo {name} $GIT_ORCHESTRA_COMMIT >>\"$HOME/ran\"; {script}");
     format!("[gate.{name}]\nrun = ['sh', '-c', '''{script}''']\n")
 }
 
 /// Which gates were run.
-fn ran(sandbox: &Sandbox) -> Vec<String> {
+pub(crate) fn ran(sandbox: &Sandbox) -> Vec<String> {
     let text = std::fs::read_to_string(sandbox.home().join("ran")).unwrap_or_default();
     text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 /// Four branches, of which the third makes a file `broken`, and a gate that wants none.
-fn four() -> Sandbox {
+pub(crate) fn four() -> Sandbox {
     let sandbox = fleet(&[
         ("ash", &[("a", "a\n")]),
         ("birch", &[("b", "b\n")]),
@@ -41,7 +41,7 @@ fn four() -> Sandbox {
     sandbox
 }
 
-fn files(sandbox: &Sandbox) -> String {
+pub(crate) fn files(sandbox: &Sandbox) -> String {
     sandbox.git(&["ls-tree", "--name-only", "main"]).replace('\n', " ").replace("README.md ", "")
 }
 
@@ -275,7 +275,7 @@ fn ctrl_c_ends_a_gate_and_the_merge_goes_on_later() {
 fn on_a_terminal_it_is_asked() {
     let sandbox = four();
     let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes"], 40, 100);
-    terminal.wait_for("[p/r/l/q/?]");
+    terminal.wait_for("[p/a/r/l/q/?]");
     let screen = terminal.screen();
     assert!(screen.contains("leave cedar out of this merge") && screen.contains("it is broken"), "{screen}");
     terminal.type_in("p\r");
@@ -283,7 +283,7 @@ fn on_a_terminal_it_is_asked() {
     assert_eq!(files(&sandbox), "a b d src");
     // At a question a signal ends it as ever.
     let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--yes", "cedar"], 40, 100);
-    terminal.wait_for("[p/r/l/q/?]");
+    terminal.wait_for("[p/a/r/l/q/?]");
     terminal.signal(Signal::SIGTERM);
     assert_eq!(terminal.end(), 143);
 }

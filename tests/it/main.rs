@@ -46,6 +46,7 @@ mod layers;
 mod life;
 mod limits;
 mod lock_files;
+mod mends;
 mod merge;
 mod outgoing;
 mod pipeline;

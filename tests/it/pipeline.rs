@@ -110,6 +110,27 @@ fn an_agent_that_failed_is_asked_about_and_can_be_left_or_try_again() {
 }
 
 #[test]
+fn what_a_gate_fails_with_is_mended_on_the_way_where_that_is_set() {
+    let script = "n=$GIT_ORCHESTRA_AGENT_NAME; case $n in mend-*) rm broken;; broken*) echo work >broken; echo more >with-$n;; *) echo work >$n; echo more >with-$n;; esac";
+    let settings = "[pipeline.night]\nlabels = ['night']\nmends = 1\n[pipeline.day]\nlabels = ['day']\n";
+    let sandbox = scripted(script, settings);
+    for (title, label) in [("One", "night"), ("Broken", "night"), ("Two", "day")] {
+        sandbox.ok(&["task", "add", title, "--label", label]);
+    }
+    let out = sandbox.orchestra(&["run", "night"]);
+    assert_eq!((out.code, files(&sandbox)), (0, "one with-broken with-one".to_owned()), "{out}");
+    assert_eq!(pipeline(&sandbox)["result"], "2 of 2 tasks landed");
+    let out = sandbox.orchestra(&["run", "day"]);
+    assert_eq!(out.code, 0, "{out}");
+    sandbox.ok(&["task", "add", "Broken", "--label", "day"]);
+    assert_eq!(sandbox.orchestra(&["run", "day"]).code, 3, "nobody is asked where nothing says so");
+    let out = sandbox.orchestra(&["run", "--continue", "--mend"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(files(&sandbox).starts_with("one two with-broken"), "{}", files(&sandbox));
+    sandbox.assert_sound();
+}
+
+#[test]
 fn a_gate_that_fails_stops_it_and_an_answer_goes_on() {
     let sandbox = sandbox("[pipeline.night]\nlabels = ['night']\ngates = ['test']\napprove = 'problems'\n");
     for title in ["One", "Broken"] {

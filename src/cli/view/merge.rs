@@ -3,7 +3,9 @@
 use super::agent::branch_name;
 use super::{Page, span, when};
 use crate::cli::ui::{Label, Painter};
-use crate::model::{GateOutcome, GateRun, Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp};
+use crate::model::{
+    GateOutcome, GateRun, Mend, MendOutcome, Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp,
+};
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -64,6 +66,11 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
             painter.paint(Label::Commit, commit.short()),
             painter.paint(label, word)
         );
+        let mended = step.mends.and_then(|of| merge.steps.iter().find(|other| other.agent == of));
+        if let Some(mended) = mended {
+            let name = painter.paint(Label::Agent, mended.name.as_str());
+            let _ = writeln!(steps, "     {} {name}", painter.paint(Label::Dim, "mends"));
+        }
         if let Some(reason) = &step.reason {
             let _ = writeln!(steps, "     {}", painter.paint(Label::Dim, reason));
         }
@@ -102,7 +109,32 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
     for run in &merge.gates {
         page.raw(&gate(merge, run, painter));
     }
+    for (number, mend) in merge.mends.iter().enumerate() {
+        if number == 0 {
+            page.raw(&format!("\n{}\n", painter.paint(Label::Heading, "asked to mend")));
+        }
+        page.raw(&asked(merge, mend, painter));
+    }
     page.into_text()
+}
+
+/// `  mend-cedar for test of cedar: not taken: its run failed`
+fn asked(merge: &Merge, mend: &Mend, painter: Painter) -> String {
+    let of = merge.steps.iter().find(|step| step.agent == mend.of);
+    let of = of.map_or_else(|| mend.of.to_string(), |step| step.name.to_string());
+    let label = match mend.outcome {
+        MendOutcome::Taken => Label::Good,
+        MendOutcome::Refused => Label::Attention,
+    };
+    let why = mend.why.as_ref().map(|why| format!(": {}", painter.paint(Label::Plain, why)));
+    format!(
+        "  {} for {} of {}: {}{}\n",
+        painter.paint(Label::Agent, mend.name.as_str()),
+        painter.paint(Label::Title, &mend.gate),
+        painter.paint(Label::Agent, of),
+        painter.paint(label, mend.outcome.word()),
+        why.unwrap_or_default()
+    )
 }
 
 /// `  test failed on the first 2 branches at 1f2e3d4c, 2 runs in 8s: exit code 1`

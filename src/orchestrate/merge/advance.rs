@@ -55,6 +55,13 @@ pub enum Progress {
         /// How it failed.
         failure: Box<GateFailure>,
     },
+    /// An agent was chosen to mend what a gate fails with; its answer is not there yet.
+    NeedsMender {
+        /// The merge.
+        merge: Merge,
+        /// The question, answered with `agent`.
+        decision: Decision,
+    },
     /// A decision is open that is answered for a whole branch.
     Asks {
         /// The merge.
@@ -89,6 +96,13 @@ pub enum Remark {
     },
     /// What an agent made of a conflict is not taken: what it left out.
     Refused(String),
+    /// What an agent changed so that a gate passes is not taken.
+    NotMended {
+        /// The agent.
+        name: Name,
+        /// Why: `it left out src/a.rs:4 of grey-fox`.
+        why: String,
+    },
     /// The accumulated commit is not in this repository; it is made again.
     Rebuilt,
     /// The lock file at this path is written again by its own program.
@@ -133,6 +147,7 @@ pub fn start(store: &Store, plan: &Plan) -> Result<Merge, Error> {
         head: plan.head.clone(),
         landed: None,
         gates: Vec::new(),
+        mends: Vec::new(),
         receipt: None,
         created: store.clock().now(),
     };
@@ -234,6 +249,19 @@ pub fn abort(store: &Store, id: &Id) -> Result<Merge, Error> {
     Ok(store.transact(change)?.value)
 }
 
+/// Makes the steps from `at` on pending again, except those that were left out.
+pub(super) fn redo_from(merge: &mut Merge, at: usize) {
+    let (before, after) = merge.steps.split_at_mut(at);
+    for step in after.iter_mut().filter(|step| step.status != StepStatus::Skipped) {
+        step.status = StepStatus::Pending;
+        step.commit = None;
+        step.resolutions.clear();
+    }
+    let last = before.iter().rev().find_map(|step| step.commit.clone());
+    merge.head = last.unwrap_or_else(|| merge.target_tip.clone());
+    merge.status = MergeStatus::Running;
+}
+
 fn keep(merge: &Merge) -> RefEdit {
     RefEdit { name: keep_ref(&merge.id), new: Some(merge.head.clone()), expected: Expected::Anything }
 }
@@ -281,6 +309,7 @@ impl Run<'_> {
             let tip = branch.map(|branch| repo.find_ref(&branch)).transpose()?.flatten();
             if let Some(tip) = tip
                 && tip != step.tip
+                && step.mends.is_none()
                 && step.status != StepStatus::Skipped
             {
                 (self.say)(Remark::TipMoved(step.name.clone()));
@@ -303,7 +332,11 @@ impl Run<'_> {
                 return Ok(false);
             }
             let commit = repo.read_commit(id)?;
-            if commit.parents != [head.clone(), step.tip.clone()] {
+            let is_its_own = match step.mends {
+                Some(_) => *id == step.tip && commit.parents == [head.clone()],
+                None => commit.parents == [head.clone(), step.tip.clone()],
+            };
+            if !is_its_own {
                 return Ok(false);
             }
             if step.status == StepStatus::Clean {
@@ -325,15 +358,7 @@ impl Run<'_> {
 
     /// Makes the steps from `at` on pending again, except those that were left out.
     pub(super) fn redo_from(&mut self, at: usize) {
-        let (before, after) = self.merge.steps.split_at_mut(at);
-        for step in after.iter_mut().filter(|step| step.status != StepStatus::Skipped) {
-            step.status = StepStatus::Pending;
-            step.commit = None;
-            step.resolutions.clear();
-        }
-        let last = before.iter().rev().find_map(|step| step.commit.clone());
-        self.merge.head = last.unwrap_or_else(|| self.merge.target_tip.clone());
-        self.merge.status = MergeStatus::Running;
+        redo_from(&mut self.merge, at);
     }
 
     /// Merges step after step. `None` when none is pending any more and that is recorded.
@@ -342,6 +367,10 @@ impl Run<'_> {
             let step = self.merge.steps[at].clone();
             if let Some(skipped) = self.skipped_need(&step) {
                 self.skip(at, Some(format!("it builds on {skipped}, which was left out")));
+                continue;
+            }
+            if step.mends.is_some() {
+                self.apply_mend(at)?;
                 continue;
             }
             match attempt(self.store.repo(), &self.merge.head, &step.tip)? {
@@ -461,7 +490,7 @@ impl Run<'_> {
         self.done(at, StepStatus::Skipped, None);
     }
 
-    fn done(&mut self, at: usize, status: StepStatus, commit: Option<ObjectId>) {
+    pub(super) fn done(&mut self, at: usize, status: StepStatus, commit: Option<ObjectId>) {
         let step = &mut self.merge.steps[at];
         step.status = status;
         if let Some(commit) = commit {

@@ -280,6 +280,7 @@ impl Walk<'_> {
             name: candidate.agent.name.clone(),
             task: candidate.task.as_ref().map(|task| task.id),
             after: self.graph.needs[i].iter().map(agent).collect(),
+            mends: None,
             tip: candidate.tip.clone(),
             status,
             commit,

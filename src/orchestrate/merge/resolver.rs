@@ -40,15 +40,7 @@ pub fn claim_resolver(
     outfit: Outfit,
     teardown: Option<&Surroundings>,
 ) -> Result<Claim, Error> {
-    // One that was left by a killed process is not asked twice.
-    for agent in store.state()?.all::<Agent>()? {
-        if agent.removed.is_none()
-            && resolves(store.repo(), &agent).as_deref() == Some(decision.id.as_str())
-            && lease::find_live(store.repo(), &agent.id).is_none()
-        {
-            remove(store, &agent.id, RemoveOptions { discard_ignored: true }, teardown)?;
-        }
-    }
+    sweep(store, &decision.id, teardown)?;
     let base = conflicted_commit(store, decision, conflict)?;
     let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
     let request = SpawnRequest {
@@ -94,13 +86,27 @@ fn conflicted_commit(store: &Store, decision: &Decision, conflict: &ConflictStep
     })?)
 }
 
-/// The decision that an agent was made to resolve; its branch starts from conflict markers and is never merged.
+/// The decision that an agent was made to resolve, or to mend what a gate fails with: its branch starts from a commit of
+/// ours, such as one with conflict markers, and is never merged.
 pub(super) fn resolves(repo: &Repository, agent: &Agent) -> Option<String> {
     let base = repo.read_commit(&agent.base).ok()?;
     base.trailers(RESOLVES).next().map(str::to_owned)
 }
 
-const RESOLVES: &str = "Orchestra-Resolves";
+pub(super) const RESOLVES: &str = "Orchestra-Resolves";
+
+/// Removes what a killed process left of an agent for this decision: nobody is asked twice at once.
+pub(super) fn sweep(store: &Store, decision: &Id, teardown: Option<&Surroundings>) -> Result<(), Error> {
+    for agent in store.state()?.all::<Agent>()? {
+        if agent.removed.is_none()
+            && resolves(store.repo(), &agent).as_deref() == Some(decision.as_str())
+            && lease::find_live(store.repo(), &agent.id).is_none()
+        {
+            remove(store, &agent.id, RemoveOptions { discard_ignored: true }, teardown)?;
+        }
+    }
+    Ok(())
+}
 
 fn brief(conflict: &ConflictStep, asked: &[String], words: Option<&str>) -> String {
     let (ours, theirs) = (conflict.ours(), &conflict.theirs);

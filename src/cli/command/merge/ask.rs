@@ -1,14 +1,16 @@
 //! A conflict, asked about on the terminal.
 
+use super::gates::Gates;
 use crate::cli::context::Context;
 use crate::cli::editor;
 use crate::cli::error::{CliError, ErrorKind};
 use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::{Label, Reply, diff};
 use crate::cli::view;
-use crate::model::{Agent, Decision, DecisionStatus};
+use crate::model::{Agent, Decision, DecisionStatus, Id, Merge};
 use crate::orchestrate::Outfit;
-use crate::orchestrate::merge::{self, AgentAnswer, ConflictFile, ConflictStep, On};
+use crate::orchestrate::merge::{self, AgentAnswer, ConflictFile, ConflictStep, MendAnswer, On};
+use crate::orchestrate::supervise::Finished;
 
 /// What came of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,7 +241,7 @@ pub(super) fn resolve_by_agent(
     as_json: bool,
 ) -> Result<Option<i32>, CliError> {
     let store = ctx.store()?;
-    let claimed = outfit(ctx, conflict).and_then(|outfit| {
+    let claimed = outfit(ctx, &conflict.step.agent).and_then(|outfit| {
         let surroundings = session::surroundings(ctx)?;
         Ok((merge::claim_resolver(store, decision, conflict, outfit, Some(&surroundings))?, surroundings))
     });
@@ -263,19 +265,66 @@ pub(super) fn resolve_by_agent(
                 ctx.ui().warn(format!("{} also changed {}; that is not taken", finished.name, ignored.join(", ")));
             }
             AgentAnswer::Taken { .. } => {}
-            AgentAnswer::Refused(why) => {
-                ctx.ui().warn(format!("{} gave no answer: {why}", finished.name));
-                let log = format!("`git orchestra log {}` shows what it did", finished.name);
-                ctx.ui().hint(log);
+            AgentAnswer::Refused(why) => refused(ctx, finished, &why),
+        }
+    }
+    Ok(session.signal)
+}
+
+/// Lets an agent mend what a gate fails with in this console. What it could not do opens the question again. Returns the
+/// signal that ended it, if one did.
+pub(super) fn mend_by_agent(
+    ctx: &Context,
+    merge: &Merge,
+    decision: &Decision,
+    gates: &Gates,
+    as_json: bool,
+) -> Result<Option<i32>, CliError> {
+    let store = ctx.store()?;
+    let mended = merge.steps.iter().find(|step| Some(step.agent) == decision.agent);
+    let gate = decision.subject.split('/').nth(1).unwrap_or_default();
+    let claimed = outfit(ctx, &mended.map_or(merge.id, |step| step.agent)).and_then(|outfit| {
+        let surroundings = session::surroundings(ctx)?;
+        let command = gates.command(gate);
+        let claim = merge::claim_mender(store, decision, command.as_deref(), outfit, Some(&surroundings))?;
+        Ok((claim, surroundings))
+    });
+    let (claim, surroundings) = match claimed {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            merge::reopen(store, &decision.id, "An agent was asked to mend it, and could not be started.")?;
+            return Err(error);
+        }
+    };
+    let paint = ctx.ui().err_painter();
+    let name = paint.paint(Label::Agent, claim.agent.name.as_str());
+    if !as_json {
+        let whose = paint.paint(Label::Agent, mended.map_or("", |step| step.name.as_str()));
+        ctx.ui().note(format!("{name} mends what {whose} made"));
+    }
+    let options = SessionOptions { jobs: Some(1), json: as_json, inner: true, hints: true };
+    let session = session::run(ctx, vec![claim], options)?;
+    // What a signal ended was not asked in vain: going on asks again.
+    if session.signal.is_none() {
+        for finished in &session.finished {
+            if let MendAnswer::Refused(why) =
+                merge::take_mend(store, &decision.id, finished, Some(&surroundings))?
+            {
+                refused(ctx, finished, &why);
             }
         }
     }
     Ok(session.signal)
 }
 
+fn refused(ctx: &Context, finished: &Finished, why: &str) {
+    ctx.ui().warn(format!("{} gave no answer: {why}", finished.name));
+    ctx.ui().hint(format!("`git orchestra log {}` shows what it did", finished.name));
+}
+
 /// The profile of the agent whose work is being merged; the default one where that is not configured.
-fn outfit(ctx: &Context, conflict: &ConflictStep) -> Result<Outfit, CliError> {
-    let agent: Option<Agent> = ctx.state()?.get(&conflict.step.agent)?;
+fn outfit(ctx: &Context, agent: &Id) -> Result<Outfit, CliError> {
+    let agent: Option<Agent> = ctx.state()?.get(agent)?;
     let profile = agent.map(|agent| agent.profile).filter(|name| {
         ctx.settings().is_ok_and(|settings| settings.profile(name).is_ok())
     });

@@ -9,7 +9,7 @@ use crate::cli::session;
 use crate::cli::ui::{Busy, Label, Reply, printable};
 use crate::cli::view;
 use crate::config;
-use crate::model::{Decision, GateOutcome, GateRun, Id};
+use crate::model::{Decision, GateOutcome, GateRun, Id, Merge};
 use crate::orchestrate::merge::{
     self, Error, Gate, GateFailure, Gating, LockTools, On, Progress, Remark, Rules, Trial,
 };
@@ -28,6 +28,7 @@ const SHOWN: usize = 20;
 pub(super) struct Gates {
     run: Vec<Gate>,
     left_out: Vec<String>,
+    mends: u32,
     puts_aside: bool,
     tools: LockTools,
     /// Only where there is something to run.
@@ -69,7 +70,25 @@ impl Gates {
             Ok(Gate { name: gate.name, hook: Hook { words, deadline, grace, pass_env }, retries: gate.retries })
         };
         let run = said.into_iter().map(gate).collect::<Result<_, _>>()?;
-        Self { run, puts_aside: settings.puts_aside(), tools, ..Self::default() }.with_surroundings(ctx)
+        // Said here, one at least.
+        let mends = args.mends.unwrap_or_else(|| settings.gate_mends()).max(u32::from(args.mend));
+        Self { run, mends, puts_aside: settings.puts_aside(), tools, ..Self::default() }.with_surroundings(ctx)
+    }
+
+    /// Whether an agent is asked to mend what a gate fails with before anybody else is asked.
+    pub(super) fn mends(&self, merge: &Merge, decision: &Decision, failure: &GateFailure) -> bool {
+        let asked = decision.agent.map_or(0, |agent| merge.mends_of(&agent, &failure.run.gate));
+        asked < self.mends as usize && decision.choices.iter().any(|choice| choice.key == "agent")
+    }
+
+    /// What a gate runs, for people and agents to read.
+    pub(super) fn command(&self, gate: &str) -> Option<String> {
+        let words = &self.run.iter().find(|one| one.name == gate)?.hook.words;
+        let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+        match &words[..] {
+            [shell, flag, line] if shell == SHELL && flag == "-c" => Some(line.to_string()),
+            words => Some(words.join(" ")),
+        }
     }
 
     /// With what those find around them that are run, if any are.
@@ -118,7 +137,8 @@ impl Gates {
             return Ok(Some(merge::advance(store, id, rules, &gating, &mut say)?));
         };
         let wanted = || watch.signal().is_none();
-        let trial = Trial { gates: &self.run, puts_aside: self.puts_aside, surroundings, wanted: &wanted };
+        let Self { mends, puts_aside, .. } = *self;
+        let trial = Trial { gates: &self.run, mends, puts_aside, surroundings, wanted: &wanted };
         let gating = if self.run.is_empty() { Gating::LeftOut(&self.left_out) } else { Gating::Trial(trial) };
         let heed = watch.heed();
         let progress = merge::advance(store, id, rules, &gating, &mut say);
@@ -267,6 +287,7 @@ pub(super) fn ask(ctx: &Context, decision: &Decision) -> Result<Asked, CliError>
 fn letter(key: &str) -> Option<char> {
     match key {
         "put-aside" => Some('p'),
+        "agent" => Some('a'),
         "retry" => Some('r'),
         "land-anyway" => Some('l'),
         "abort" => Some('q'),

@@ -57,6 +57,12 @@ pub(crate) struct Args {
     /// Let an agent resolve each conflict first; what it cannot is asked as always
     #[arg(long, conflicts_with = "abort")]
     agent: bool,
+    /// Let an agent mend a branch with which a gate fails; what it cannot is asked
+    #[arg(long, conflicts_with_all = ["no_gates", "abort"])]
+    mend: bool,
+    /// How many agents are asked to, as a pipeline says
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=9))]
+    mends: Option<u32>,
     /// Ask about every conflict, also those that were answered before or that a rule settles
     #[arg(long, conflicts_with = "abort")]
     ask: bool,
@@ -349,6 +355,10 @@ fn go_on_held(
                 if !as_json {
                     gates::show(ctx, &failure);
                 }
+                if gates.mends(&merge, &decision, &failure) {
+                    merge::answer(ctx.store()?, &decision.id, merge::On::Everything, "agent", None)?;
+                    continue;
+                }
                 let is_asked = ctx.ui().is_interactive() && !as_json;
                 if !is_asked || gates::ask(ctx, &decision)? == Asked::Left {
                     return report::waiting(ctx, &merge, &decision, as_json).map(End::Exit);
@@ -373,6 +383,11 @@ fn go_on_held(
             Progress::NeedsAgent { decision, conflict, .. } => {
                 let signal = ask::resolve_by_agent(ctx, &decision, &conflict, as_json)?;
                 if let Some(signal) = signal {
+                    return Ok(End::Exit(Exit::Signal(u8::try_from(signal).unwrap_or(0))));
+                }
+            }
+            Progress::NeedsMender { decision, merge } => {
+                if let Some(signal) = ask::mend_by_agent(ctx, &merge, &decision, gates, as_json)? {
                     return Ok(End::Exit(Exit::Signal(u8::try_from(signal).unwrap_or(0))));
                 }
             }

@@ -129,6 +129,7 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
                 (StepStatus::Empty, _) => format!("{agent} has nothing new"),
                 (StepStatus::Skipped, Some(reason)) => format!("left {agent} out: {reason}"),
                 (StepStatus::Skipped, None) => format!("left {agent} out"),
+                _ if step.mends.is_some() => format!("put in what {agent} mended"),
                 _ => format!("merged {agent}"),
             }
         }
@@ -149,6 +150,12 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
         Remark::Refused(lost) => {
             format!("what the agent made of it is {}: it {}", paint.paint(Label::Attention, "not taken"), paint.paint(Label::Plain, lost))
         }
+        Remark::NotMended { name: who, why } => format!(
+            "what {} made is {}: {}",
+            name(who.as_str()),
+            paint.paint(Label::Attention, "not taken"),
+            paint.paint(Label::Plain, why)
+        ),
         Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
     };
     ctx.ui().note(text);

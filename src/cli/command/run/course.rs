@@ -297,6 +297,8 @@ impl Course<'_> {
             words.push("--no-gates".to_owned());
         } else {
             words.extend(gates.iter().map(|gate| format!("--gate={gate}")));
+            words.extend(self.settings.mends.map(|mends| format!("--mends={mends}")));
+            words.extend(self.args.mend.then(|| "--mend".to_owned()));
         }
         words.extend(self.args.json.then(|| "--json".to_owned()));
         if open.is_none() {

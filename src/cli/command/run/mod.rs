@@ -49,6 +49,9 @@ pub(crate) struct Args {
     /// Land without running any gate
     #[arg(long)]
     no_gates: bool,
+    /// Let an agent mend a branch with which a gate fails; what it cannot is asked
+    #[arg(long, conflicts_with = "no_gates")]
+    mend: bool,
     /// Push the branch to this remote when it has landed
     #[arg(long, value_name = "REMOTE")]
     push: Option<String>,

@@ -13,7 +13,7 @@ mod stage;
 
 pub use bench::{are_at_work, mend, remove};
 pub use stage::GateFailure;
-pub(super) use stage::{Gated, fenced, still_asks};
+pub(super) use stage::{AGENT, Gated, about, fenced, still_asks};
 
 use crate::model::Id;
 use crate::orchestrate::{Hook, Surroundings};
@@ -46,7 +46,9 @@ pub enum Gating<'a> {
 pub struct Trial<'a> {
     /// The gates, in order.
     pub gates: &'a [Gate],
-    /// Whether a branch with which one fails is left out without asking.
+    /// How many agents are asked to mend a branch with which one fails, one after the other, before anything else.
+    pub mends: u32,
+    /// Whether a branch with which one fails is left out without asking a person.
     pub puts_aside: bool,
     /// What they find around them.
     pub surroundings: &'a Surroundings,

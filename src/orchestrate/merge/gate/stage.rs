@@ -5,7 +5,7 @@ use super::super::{Error, abort, short_branch};
 use super::bisect::{Found, Pace, search};
 use super::judge::Judge;
 use super::kept::{Judged, Kept};
-use super::{Gate, Gating};
+use super::{Gate, Gating, Trial};
 use crate::model::{
     Choice, Decision, DecisionKind, DecisionStatus, Finding, FindingStatus, GateOutcome, GateRun, Id, Merge,
     Name, ObjectId, Severity, StepStatus, Task,
@@ -15,8 +15,9 @@ use crate::store::{Store, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// What may be answered: leave the branch out, run the gate again, land all the same, give the merge up.
+/// What may be answered: leave the branch out, let an agent change it, run the gate again, land all the same, give the merge up.
 const PUT_ASIDE: &str = "put-aside";
+pub(in super::super) const AGENT: &str = "agent";
 const RETRY: &str = "retry";
 const LAND_ANYWAY: &str = "land-anyway";
 const ABORT: &str = "abort";
@@ -105,6 +106,12 @@ impl Run<'_> {
                     self.put_aside(chain.steps[at - 1], &gate, &why, &decision.detail);
                     return Ok(Gated::Again);
                 }
+                Some(AGENT) if at > 0 => {
+                    self.merge.status = crate::model::MergeStatus::Waiting;
+                    self.record(Some(&decision))?;
+                    let merge = self.merge.clone();
+                    return Ok(Gated::Stopped(Box::new(Progress::NeedsMender { merge, decision })));
+                }
                 _ => {}
             }
         }
@@ -124,7 +131,7 @@ impl Run<'_> {
                 self.record(None)?;
                 Ok(Gated::Passed)
             }
-            Some((step, judged)) => self.failed(trial.puts_aside, step, judged),
+            Some((step, judged)) => self.failed(trial, step, judged),
         }
     }
 
@@ -166,15 +173,22 @@ impl Run<'_> {
         Ok(Some((step, failing.remove(&at).expect("it failed there"))))
     }
 
-    /// Puts the branch aside, or asks.
-    fn failed(&mut self, puts_aside: bool, step: Option<usize>, judged: Judged) -> Result<Gated, Error> {
+    /// Takes back what an agent mended in vain, puts the branch aside, or asks.
+    fn failed(&mut self, trial: &Trial<'_>, step: Option<usize>, judged: Judged) -> Result<Gated, Error> {
         let failure = GateFailure {
             agent: step.map(|at| self.merge.steps[at].name.clone()),
             run: judged.run,
             tail: judged.tail,
         };
         let why = failure.run.why.clone().unwrap_or_default();
-        if let (Some(at), true) = (step, puts_aside) {
+        if let Some(mender) = step.and_then(|at| mender(&self.merge, at)) {
+            let how = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            self.unmend(mender, format!("the gate {} fails with it{how}", failure.run.gate))?;
+            return Ok(Gated::Again);
+        }
+        let tried = |at: usize| self.merge.mends_of(&self.merge.steps[at].agent, &failure.run.gate);
+        let (Trial { puts_aside, mends, .. }, asked) = (*trial, step.map_or(0, tried));
+        if let (Some(at), true) = (step, puts_aside && asked >= mends as usize) {
             self.put_aside(at, &failure.run.gate, &why, &fenced(&failure.tail));
             return Ok(Gated::Again);
         }
@@ -269,6 +283,7 @@ impl Run<'_> {
         let mut add = |key: &str, label: String| choices.push(Choice { key: key.to_owned(), label });
         if let Some(step) = step {
             add(PUT_ASIDE, format!("leave {} out of this merge, and go on with the rest", step.name));
+            add(AGENT, format!("let an agent change what {} made so that {gate} passes", step.name));
         }
         add(RETRY, format!("run {gate} again"));
         add(LAND_ANYWAY, format!("land all the same, though {gate} fails"));
@@ -328,6 +343,8 @@ impl Run<'_> {
 }
 
 /// The commits after each step that made one, with the target before them.
+///
+/// What was mended counts with what mends it: it is never tried without.
 struct Chain {
     /// The steps, by their places in the merge.
     steps: Vec<usize>,
@@ -337,9 +354,18 @@ struct Chain {
 
 impl Chain {
     fn of(merge: &Merge) -> Self {
-        let made = merge.steps.iter().enumerate().filter_map(|(at, step)| Some((at, step.commit.clone()?)));
-        let (steps, commits): (Vec<usize>, Vec<ObjectId>) = made.unzip();
-        Self { steps, commits: std::iter::once(merge.target_tip.clone()).chain(commits).collect() }
+        let mut chain = Self { steps: Vec::new(), commits: vec![merge.target_tip.clone()] };
+        for (at, step) in merge.steps.iter().enumerate() {
+            let Some(commit) = &step.commit else { continue };
+            let before = chain.steps.last().map(|at| merge.steps[*at].agent);
+            if step.mends.is_some() && step.mends == before {
+                *chain.commits.last_mut().expect("there is one of that step") = commit.clone();
+            } else {
+                chain.steps.push(at);
+                chain.commits.push(commit.clone());
+            }
+        }
+        chain
     }
 
     fn position(&self, commit: &str) -> Option<usize> {
@@ -352,7 +378,8 @@ fn subject(gate: &str, commit: &ObjectId) -> String {
     format!("gate/{gate}/{commit}")
 }
 
-fn about(decision: &Decision) -> Option<(String, String)> {
+/// The gate and the commit that a question is about.
+pub(in super::super) fn about(decision: &Decision) -> Option<(String, String)> {
     let (gate, commit) = decision.subject.strip_prefix("gate/")?.split_once('/')?;
     Some((gate.to_owned(), commit.to_owned()))
 }
@@ -367,6 +394,13 @@ pub(in super::super) fn still_asks(merge: &Merge, decision: &Decision) -> bool {
         }
         _ => false,
     }
+}
+
+/// The step that mends that at `at`, if there is one.
+fn mender(merge: &Merge, at: usize) -> Option<usize> {
+    let (of, after) = (merge.steps[at].agent, &merge.steps[at + 1..]);
+    let mends = |step: &crate::model::Step| step.mends == Some(of) && step.commit.is_some();
+    after.iter().position(mends).map(|found| at + 1 + found)
 }
 
 /// Adds what a gate said to the record, unless it is there.

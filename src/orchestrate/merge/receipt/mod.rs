@@ -22,7 +22,9 @@ use super::conflict::{ConflictStep, names};
 use super::resolve::Resolved;
 use super::{Error, short_branch};
 use crate::git::Repository;
-use crate::model::{Answer, Brought, Decision, Id, Merge, Name, ObjectId, Receipt, Resolution, Side};
+use crate::model::{
+    Answer, Brought, Decision, Id, Loss, Merge, Name, ObjectId, Receipt, Resolution, Side, Step,
+};
 use crate::store::{State, Store};
 
 /// One who brought lines: an agent's branch, or any.
@@ -69,21 +71,7 @@ pub(super) fn judge(repo: &Repository, case: &Case<'_>) -> Result<Receipt, Error
 /// The receipt of a merge whose accumulated commit is `merge.head`, landed or about to.
 pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, Error> {
     let repo = store.repo();
-    let merged: Vec<_> = merge.steps.iter().filter(|step| step.status.is_merged()).collect();
-    let brings = merged.iter().map(|step| Brings {
-        agent: Some((step.agent, step.name.clone())),
-        name: step.name.to_string(),
-        tip: step.tip.clone(),
-    });
-    let brings: Vec<Brings> = brings.collect();
-    let mut settled = Vec::new();
-    for (who, step) in merged.iter().enumerate() {
-        for resolution in &step.resolutions {
-            let decision = resolution.decision.map(|id| state.get::<Decision>(&id)).transpose()?.flatten();
-            let answer = decision.and_then(|decision| decision.answer_for(&resolution.path).cloned());
-            settled.push(Settled { who, resolution: resolution.clone(), answer });
-        }
-    }
+    let (brings, settled) = brought(state, &merge.steps)?;
     let tips = brings.iter().map(|one| &one.tip);
     let head = merge.landed.as_ref().unwrap_or(&merge.head);
     if !tips.chain([&merge.target_tip, head]).all(|commit| repo.has_object(commit)) {
@@ -100,6 +88,55 @@ pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, E
             settled: &settled,
         },
     )
+}
+
+/// Who brought what by the steps that are merged, and what was answered there.
+fn brought(state: &State, steps: &[Step]) -> Result<(Vec<Brings>, Vec<Settled>), Error> {
+    let (mut brings, mut settled) = (Vec::new(), Vec::new());
+    for (who, step) in steps.iter().filter(|step| step.status.is_merged()).enumerate() {
+        brings.push(Brings {
+            agent: Some((step.agent, step.name.clone())),
+            name: step.name.to_string(),
+            tip: step.tip.clone(),
+        });
+        for resolution in &step.resolutions {
+            let decision = resolution.decision.map(|id| state.get::<Decision>(&id)).transpose()?.flatten();
+            let answer = decision.and_then(|decision| decision.answer_for(&resolution.path).cloned());
+            settled.push(Settled { who, resolution: resolution.clone(), answer });
+        }
+    }
+    Ok((brings, settled))
+}
+
+/// Why a tree that an agent made of what the first steps of a merge brought, to mend what the last of them did, is not
+/// taken: it lacks lines of another than that one, or all of that one's. `None` if it is taken.
+pub(super) fn mend_refusal(
+    repo: &Repository,
+    state: &State,
+    merge: &Merge,
+    steps: &[Step],
+    tree: &ObjectId,
+) -> Result<Option<String>, Error> {
+    let (brings, settled) = brought(state, steps)?;
+    let target = short_branch(&merge.target);
+    let receipt = judge(
+        repo,
+        &Case { target, before: &merge.target_tip, brings: &brings, landed: tree, settled: &settled },
+    )?;
+    let Some(own) = brings.last().map(|one| one.name.as_str()) else { return Ok(None) };
+    let of_others = receipt.losses.iter().filter(|loss| loss.by.is_none() && loss.name != own);
+    if let Some(lost) = left_out_words(of_others) {
+        return Ok(Some(lost));
+    }
+    let nothing_left =
+        receipt.accounts.iter().filter(|account| account.agent.is_some() && account.name == own).any(
+            |account| {
+                let (added, removed) = (&account.added, &account.removed);
+                let dropped = added.dropped + removed.dropped;
+                dropped > 0 && dropped == added.total() + removed.total()
+            },
+        );
+    Ok(nothing_left.then(|| format!("left nothing of what {own} did")))
 }
 
 /// Why what an agent made of a conflict is not taken: lines that it left out, of either side. `None` if it is taken,
@@ -133,17 +170,22 @@ pub(super) fn refusal(
     let lost = receipt.losses.iter().filter(|loss| loss.by.is_none());
     let lost =
         lost.filter(|loss| resolved.resolutions.iter().any(|r| r.side == Side::Agent && r.path == loss.path));
+    Ok(left_out_words(lost))
+}
+
+/// `left out src/a.rs:4 of grey-fox and 2 more`; `None` if nothing is lost.
+fn left_out_words<'a>(lost: impl Iterator<Item = &'a Loss>) -> Option<String> {
     let lost: Vec<String> = lost
         .map(|loss| match loss.change {
             Brought::Added => format!("left out {} of {}", loss.place(), loss.name),
             Brought::Removed => format!("brought back {}, removed by {}", loss.place(), loss.name),
         })
         .collect();
-    Ok((!lost.is_empty()).then(|| {
+    (!lost.is_empty()).then(|| {
         let more = lost.len().saturating_sub(SAID);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{more}", lost[..lost.len().min(SAID)].join(", "))
-    }))
+    })
 }
 
 /// How many places a refusal names.
