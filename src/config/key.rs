@@ -183,6 +183,12 @@ const KEYS: &[Key] = &[
         "a number from 0 to 9",
         "how many agents are asked first to mend a branch with which one of them fails, instead of gate-mends",
     ),
+    key(
+        "pipeline.*.landing",
+        Type::Choice(&["whole", "prefixes"]),
+        "`whole` or `prefixes`",
+        "the same as merge.landing, for this pipeline",
+    ),
     restricted("pipeline.*.push", Type::Text, "a remote's name", "the remote that is sent what landed"),
     restricted(
         "pipeline.*.approve",
@@ -289,6 +295,12 @@ const KEYS: &[Key] = &[
         Type::Choice(&["ask", "land"]),
         "`ask` or `land`",
         "whether a branch that changes CI, hooks, attributes, or settings of agents and editors is asked about",
+    ),
+    key(
+        "merge.landing",
+        Type::Choice(&["whole", "prefixes"]),
+        "`whole` or `prefixes`",
+        "whether a merge lands at its end, or what comes before a branch that is asked about lands at once",
     ),
     key(
         "merge.union",

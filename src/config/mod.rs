@@ -627,6 +627,11 @@ impl Settings {
         self.text("gate-failure") == Some("put-aside")
     }
 
+    /// Whether what comes before a branch that somebody is asked about lands at once.
+    pub fn lands_prefixes(&self) -> bool {
+        self.text("merge.landing") == Some("prefixes")
+    }
+
     /// How many agents are asked to mend a branch with which a gate fails, before anything else becomes of it.
     pub fn gate_mends(&self) -> u32 {
         match self.setting("gate-mends").map(|setting| &setting.value) {

@@ -24,6 +24,8 @@ pub struct Pipeline {
     pub gates: Vec<String>,
     /// How many agents are asked to mend a branch with which a gate fails, if it says so.
     pub mends: Option<u32>,
+    /// Whether what comes before a branch that somebody is asked about lands at once.
+    pub lands_prefixes: bool,
     /// The remote that is sent what landed.
     pub push: Option<String>,
     /// Whether a person on the terminal is asked about problems alone.
@@ -66,6 +68,7 @@ pub(super) fn settle(settings: &Settings, name: &str) -> Result<Pipeline, Error>
         into: text("into"),
         gates: list("gates"),
         mends: number("mends"),
+        lands_prefixes: text("landing").as_deref() == Some("prefixes"),
         push: text("push"),
         asks_less: text("approve").as_deref() == Some("problems"),
     })

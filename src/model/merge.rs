@@ -25,6 +25,9 @@ pub struct Merge {
     /// The commit that the target was moved to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub landed: Option<ObjectId>,
+    /// The merge of which this one is the rest: what came before it there has landed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<Id>,
     /// What its gates said, in the order in which they did.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateRun>,

@@ -272,6 +272,19 @@ pub fn last_merge(store: &Store, pipeline: &Pipeline, agents: &BTreeSet<Id>) -> 
     Ok(merges.pop())
 }
 
+/// The first merge that landed the work of a pipeline: the target was there before any of it.
+pub fn first_landed(store: &Store, pipeline: &Pipeline) -> Result<Option<Merge>, Error> {
+    let mut merges: Vec<Merge> = store.state()?.all()?;
+    merges.retain(|merge| {
+        merge.status == MergeStatus::Landed
+            && merge.created >= pipeline.created
+            && Some(&merge.target) == pipeline.target.as_ref()
+            && merge.steps.iter().any(|step| step.task.is_some_and(|task| pipeline.tasks.contains(&task)))
+    });
+    merges.sort_by_key(|merge| std::cmp::Reverse((merge.created, merge.id)));
+    Ok(merges.pop())
+}
+
 fn unmerged(error: merge::Error) -> Error {
     match error {
         merge::Error::Before(error) => *error,

@@ -156,6 +156,7 @@ impl Entity for Merge {
         Scalar("score"),
         Scalar("head"),
         Scalar("landed"),
+        Scalar("follows"),
         Scalar("gates"),
         Scalar("mends"),
         Scalar("receipt"),

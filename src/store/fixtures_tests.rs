@@ -110,6 +110,8 @@ fn samples() -> Vec<(&'static str, Record)> {
     mended["steps"][0]["mends"] = json!(id(2));
     mended["mends"] = json!([{"of": id(2), "gate": "test", "commit": oid("1"), "agent": id(12), "name": "mend-dates",
         "decision": id(4), "outcome": "refused", "why": "its run failed", "at": 1_795_000_000_000_u64}]);
+    let mut rest = gated.clone();
+    rest["follows"] = json!(id(9));
     let pipeline = json!({"id": id(7), "name": "nightly", "status": "waiting", "tasks": [id(1), id(11)],
         "profile": "careful", "team": "feature", "target": "refs/heads/main", "push": "origin",
         "settled": [id(2)], "merge": id(5), "result": "1 agent failed", "created": 1_795_000_000_000_u64});
@@ -174,6 +176,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("merge-mended", written::<Merge>(&mended)),
+        ("merge-rest", written::<Merge>(&rest)),
         ("decision-gate", written::<Decision>(&asked)),
         ("decision-executable", written::<Decision>(&executable)),
         ("decision-pipeline", written::<Decision>(&of_pipeline)),

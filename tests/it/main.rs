@@ -53,6 +53,7 @@ mod pipeline;
 mod places;
 mod plan;
 mod planted;
+mod prefixes;
 mod prune;
 mod radar;
 mod readme;

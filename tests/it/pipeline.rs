@@ -131,6 +131,25 @@ fn what_a_gate_fails_with_is_mended_on_the_way_where_that_is_set() {
 }
 
 #[test]
+fn what_passed_lands_before_the_pipeline_waits_where_that_is_set() {
+    let sandbox = sandbox("[pipeline.night]\nlabels = ['night']\nlanding = 'prefixes'\n");
+    for title in ["One", "Broken", "Two"] {
+        sandbox.ok(&["task", "add", title, "--label", "night"]);
+    }
+    let out = sandbox.orchestra(&["run", "night"]);
+    assert_eq!(out.code, 3, "{out}");
+    let landed = files(&sandbox);
+    assert!(landed.contains("one") && !landed.contains("broken"), "{landed}\n{out}");
+    assert_eq!(pipeline(&sandbox)["result"], "the merge waits");
+    assert_eq!(sandbox.orchestra(&["run", "--continue"]).code, 3, "and goes on to wait");
+    sandbox.ok(&["decide", &open_decision(&sandbox), "put-aside"]);
+    let out = sandbox.orchestra(&["run", "--continue"]);
+    assert_eq!((out.code, files(&sandbox)), (0, "one two".to_owned()), "{out}");
+    assert_eq!(pipeline(&sandbox)["result"], "2 of 3 tasks landed; left out: broken");
+    sandbox.assert_sound();
+}
+
+#[test]
 fn a_gate_that_fails_stops_it_and_an_answer_goes_on() {
     let sandbox = sandbox("[pipeline.night]\nlabels = ['night']\ngates = ['test']\napprove = 'problems'\n");
     for title in ["One", "Broken"] {

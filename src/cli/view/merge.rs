@@ -53,6 +53,9 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
     page.field("into", Label::Branch, branch_name(&merge.target));
     page.field("state", label, word);
     page.field("landed", Label::Commit, merge.landed.as_ref().map_or("", ObjectId::as_str));
+    if let Some(first) = &merge.follows {
+        page.field("the rest of", Label::Id, ids.shorten(first));
+    }
     page.field("planned", Label::Dim, when(merge.created, now));
     let mut steps = String::from("\n");
     for (number, step) in merge.steps.iter().enumerate() {

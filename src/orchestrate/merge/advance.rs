@@ -14,17 +14,18 @@ use super::places::fold;
 use super::receipt::refusal;
 use super::resolve::{PLACES, resolve};
 use super::step::{Attempt, Maker, Words, attempt};
+use super::unfinished::Hold;
 use super::{Error, Plan, keep_ref, new_objects, short_branch};
 use crate::git::{Expected, NoteEdit, RefEdit};
 use crate::model::{
-    Agent, Decision, DecisionStatus, Finding, GateRun, Id, Merge, MergeStatus, Name, ObjectId, Step,
-    StepStatus, Task,
+    Agent, Decision, DecisionKind, DecisionStatus, Finding, GateRun, Id, Merge, MergeStatus, Name, ObjectId,
+    Step, StepStatus, Task,
 };
 use crate::orchestrate::trust;
 use crate::store::{FINDINGS_NOTES, State, Store, Transaction};
 
 /// How far a merge came.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Progress {
     /// The target has moved.
     Landed(Merge),
@@ -76,8 +77,27 @@ pub enum Progress {
         /// By what.
         blocked: Blocked,
     },
+    /// What comes before a branch that somebody is needed for has landed; the rest is a merge of its own.
+    Prefix {
+        /// What landed.
+        landed: Merge,
+        /// What is left, to go on with.
+        rest: Merge,
+        /// Holds the rest.
+        hold: Hold,
+    },
     /// A decision gave the merge up.
     Aborted(Merge),
+}
+
+/// How far merging branch after branch came.
+enum Merged {
+    /// No branch is left.
+    All,
+    /// A branch needs somebody, and what comes before it may land first.
+    Before,
+    /// Somebody is needed, or the merge is over.
+    Stopped(Box<Progress>),
 }
 
 /// What is worth saying while a merge goes on.
@@ -146,6 +166,7 @@ pub fn start(store: &Store, plan: &Plan) -> Result<Merge, Error> {
         score: plan.score,
         head: plan.head.clone(),
         landed: None,
+        follows: None,
         gates: Vec::new(),
         mends: Vec::new(),
         receipt: None,
@@ -209,20 +230,32 @@ pub fn advance(
             noticed: Vec::new(),
             say: &mut *say,
         };
-        run.look_around()?;
-        loop {
-            if let Some(progress) = run.merge_pending()? {
-                return Ok(progress);
-            }
-            // Everything is merged. The commit that is gated is the one that lands.
-            match run.pass_gates(gating)? {
-                Gated::Passed => break,
-                Gated::Again => {}
-                Gated::Stopped(progress) => return Ok(*progress),
+        let mut prefix = run.find_landed_prefix()?;
+        if prefix.is_none() {
+            run.look_around()?;
+            prefix = loop {
+                let merged = run.merge_pending()?;
+                if let Merged::Stopped(progress) = merged {
+                    return Ok(*progress);
+                }
+                // The commit that is gated is the one that lands.
+                match run.pass_gates(gating)? {
+                    Gated::Passed if matches!(merged, Merged::Before) => break Some(run.merge.head.clone()),
+                    Gated::Passed => break None,
+                    Gated::Prefix(commit) => break Some(commit),
+                    Gated::Again => {}
+                    Gated::Stopped(progress) => return Ok(*progress),
+                }
+            };
+        }
+        if let Some(commit) = prefix {
+            match run.land_prefix(&commit)? {
+                Some(progress) => return Ok(progress),
+                None => continue,
             }
         }
         let merge = run.merge;
-        match land(store, &merge)? {
+        match land(store, &merge, None)? {
             Landing::Landed(merge) => return Ok(Progress::Landed(merge)),
             Landing::Blocked(blocked) => return Ok(Progress::Blocked { merge, blocked }),
             Landing::Moved => {}
@@ -322,7 +355,7 @@ impl Run<'_> {
 
     /// Whether the accumulated commit is what the steps say: the target, and each branch merged onto what came before,
     /// as git merges it where nobody had to decide. A record may come from elsewhere and name any commit.
-    fn is_sound(&self) -> Result<bool, Error> {
+    pub(super) fn is_sound(&self) -> Result<bool, Error> {
         let repo = self.store.repo();
         let mut head = self.merge.target_tip.clone();
         let (mut pairs, mut trees) = (Vec::new(), Vec::new());
@@ -361,8 +394,8 @@ impl Run<'_> {
         redo_from(&mut self.merge, at);
     }
 
-    /// Merges step after step. `None` when none is pending any more and that is recorded.
-    fn merge_pending(&mut self) -> Result<Option<Progress>, Error> {
+    /// Merges step after step. When none is pending any more that is recorded.
+    fn merge_pending(&mut self) -> Result<Merged, Error> {
         while let Some(at) = self.merge.steps.iter().position(|step| step.status == StepStatus::Pending) {
             let step = self.merge.steps[at].clone();
             if let Some(skipped) = self.skipped_need(&step) {
@@ -386,19 +419,24 @@ impl Run<'_> {
                 Some(Attempt::Conflict(result)) => {
                     let conflict =
                         ConflictStep::new(self.store.repo(), self.state, &self.merge, &step, result)?;
-                    if let Some(progress) = self.decide(at, conflict)? {
-                        return Ok(Some(progress));
+                    if let Some(stopped) = self.decide(at, conflict)? {
+                        return Ok(stopped);
                     }
                 }
             }
         }
         self.merge.status = MergeStatus::Running;
         self.record(None)?;
-        Ok(None)
+        Ok(Merged::All)
+    }
+
+    /// Whether what was merged so far lands before anybody is asked about what comes after it.
+    fn lands_first(&self) -> bool {
+        self.rules.lands_prefixes && self.merge.head != self.merge.target_tip
     }
 
     /// Does with a conflict what was decided, or asks. `None` if the step is over.
-    fn decide(&mut self, at: usize, conflict: ConflictStep) -> Result<Option<Progress>, Error> {
+    fn decide(&mut self, at: usize, conflict: ConflictStep) -> Result<Option<Merged>, Error> {
         let earlier = self.state.all::<Decision>()?;
         let asked = earlier.iter().filter(|d| {
             d.merge == Some(self.merge.id)
@@ -419,7 +457,10 @@ impl Run<'_> {
                 self.skip(at, None);
                 Ok(None)
             }
-            Some("abort") => abort(self.store, &self.merge.id).map(|merge| Some(Progress::Aborted(merge))),
+            Some("abort") => {
+                let merge = abort(self.store, &self.merge.id)?;
+                Ok(Some(Merged::Stopped(Box::new(Progress::Aborted(merge)))))
+            }
             _ => {
                 let Some(decision) = fold(&decision, &conflict) else {
                     let decision = forget_places(self.store, &decision.id)?;
@@ -439,10 +480,13 @@ impl Run<'_> {
                     self.done(at, StepStatus::Resolved, Some(commit));
                     return Ok(None);
                 }
+                if self.lands_first() {
+                    return Ok(Some(Merged::Before));
+                }
                 self.merge.status = MergeStatus::Waiting;
                 self.record(None)?;
                 let (merge, conflict) = (self.merge.clone(), Box::new(conflict));
-                Ok(Some(Progress::NeedsAgent { merge, decision, conflict }))
+                Ok(Some(Merged::Stopped(Box::new(Progress::NeedsAgent { merge, decision, conflict }))))
             }
         }
     }
@@ -458,10 +502,14 @@ impl Run<'_> {
         Ok(decision)
     }
 
-    fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Progress, Error> {
+    fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Merged, Error> {
+        if self.lands_first() {
+            return Ok(Merged::Before);
+        }
         self.merge.status = MergeStatus::Waiting;
         self.record(Some(&decision))?;
-        Ok(Progress::Waiting { merge: self.merge.clone(), decision, conflict: Box::new(conflict) })
+        let (merge, conflict) = (self.merge.clone(), Box::new(conflict));
+        Ok(Merged::Stopped(Box::new(Progress::Waiting { merge, decision, conflict })))
     }
 
     fn commit(&self, step: &Step, tree: &ObjectId, resolved: &[String]) -> Result<ObjectId, Error> {
@@ -513,8 +561,11 @@ impl Run<'_> {
             for mut other in tx.all::<Decision>()? {
                 let open = other.merge == Some(merge.id) && other.status == DecisionStatus::Open;
                 let stands = match decision {
-                    Some(decision) => decision.id == other.id,
-                    None => still_asks(merge, &other),
+                    Some(decision) => {
+                        decision.id == other.id
+                            || decision.kind != DecisionKind::Conflict && conflicts_yet(merge, &other)
+                    }
+                    None => still_asks(merge, &other) || conflicts_yet(merge, &other),
                 };
                 if open && !stands {
                     other.status = DecisionStatus::Withdrawn;
@@ -555,6 +606,12 @@ impl Run<'_> {
         self.noticed.clear();
         Ok(())
     }
+}
+
+/// Whether a question is about a conflict of a branch that is not merged yet: what comes before it is tried first.
+fn conflicts_yet(merge: &Merge, decision: &Decision) -> bool {
+    let pending = |step: &Step| decision.agent == Some(step.agent) && step.status == StepStatus::Pending;
+    decision.kind == DecisionKind::Conflict && merge.steps.iter().any(pending)
 }
 
 /// What changed between two records, for the log of the state.

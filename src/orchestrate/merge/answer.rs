@@ -5,7 +5,7 @@ use super::places::clashes;
 use super::proof::sign;
 use super::resolve::{ACCEPT, markers_left};
 use super::step::{Attempt, attempt};
-use super::{Error, short_branch};
+use super::{Error, abort_label, short_branch};
 use crate::git::Repository;
 use crate::model::{
     Answer, Choice, ChoiceLoss, Decision, DecisionKind, DecisionStatus, Id, Merge, Name, StepStatus,
@@ -312,7 +312,7 @@ pub(super) fn question(
     };
     let question = format!("{theirs} conflicts with {ours}{place}");
     let mut asked = Decision {
-        choices: choices(conflict, &ours),
+        choices: choices(merge, conflict, &ours),
         merge: Some(merge.id),
         agent: Some(conflict.step.agent),
         subject: conflict.subject.clone(),
@@ -324,7 +324,7 @@ pub(super) fn question(
     Ok(asked)
 }
 
-fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
+fn choices(merge: &Merge, conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
     let theirs = &conflict.theirs.name;
     let mut choices = Vec::new();
     let mut add = |key: &str, label: String| choices.push(Choice { key: key.to_owned(), label });
@@ -342,7 +342,7 @@ fn choices(conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
         }
     }
     add("skip", format!("leave {theirs} out of this merge"));
-    add("abort", "give up the merge; nothing has moved".to_owned());
+    add("abort", abort_label(merge).to_owned());
     choices
 }
 

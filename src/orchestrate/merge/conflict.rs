@@ -1,7 +1,7 @@
 //! A conflict, taken apart so that a person or an agent can see and answer it.
 
 use super::digest::Digest;
-use super::{Error, short_branch};
+use super::{Error, prefix, short_branch};
 use crate::git::{EntryMode, Favour, FileMerge, MergeMessage, MergeTree, Repository, text_path};
 use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
 use crate::store::State;
@@ -89,7 +89,9 @@ impl ConflictStep {
             let task = step.task.map(|id| state.get::<Task>(&id)).transpose()?.flatten();
             Ok(Party { name: step.name.to_string(), agent: Some(step.agent), task })
         };
-        let landed: Vec<&Step> = merge.steps.iter().filter(|before| before.commit.is_some()).collect();
+        let before = prefix::before(state, merge)?;
+        let landed = before.iter().chain(&merge.steps).filter(|before| before.commit.is_some());
+        let landed: Vec<&Step> = landed.collect();
         let alone: Vec<_> = landed.iter().map(|before| (before.tip.clone(), step.tip.clone())).collect();
         let alone = repo.merge_trees(&alone)?;
         let mut files = Vec::new();

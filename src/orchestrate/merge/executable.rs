@@ -7,7 +7,7 @@
 use super::advance::{Progress, Run};
 use super::digest::Digest;
 use super::gate::Gated;
-use super::{Error, abort, short_branch};
+use super::{Error, abort, abort_label, short_branch};
 use crate::git::{FileChange, Repository};
 use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, MergeStatus, ObjectId, Step};
 use bstr::ByteSlice;
@@ -137,7 +137,7 @@ impl Run<'_> {
             choices: vec![
                 choice(APPROVE, "let it land; you have looked at it".to_owned()),
                 choice(PUT_ASIDE, format!("leave {} out of this merge, and go on with the rest", step.name)),
-                choice(ABORT, "give up the merge; nothing has moved".to_owned()),
+                choice(ABORT, abort_label(&self.merge).to_owned()),
             ],
             merge: Some(self.merge.id),
             agent: Some(step.agent),

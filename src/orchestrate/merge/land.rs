@@ -1,6 +1,6 @@
 //! Moving the target: once, and with the files of whoever has it checked out, or not at all.
 
-use super::{Error, keep_ref, new_objects, receipt, short_branch};
+use super::{Error, keep_ref, new_objects, prefix, receipt, short_branch};
 use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
@@ -33,8 +33,8 @@ pub(super) enum Landing {
     Blocked(Blocked),
 }
 
-/// Lands a merge in which no step is pending.
-pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
+/// Lands a merge in which no step is pending; `rest` is recorded with it, as what is left of what it was.
+pub(super) fn land(store: &Store, merge: &Merge, rest: Option<&Merge>) -> Result<Landing, Error> {
     let repo = store.repo();
     if !merge.target.starts_with("refs/heads/") {
         return Err(Error::NoTarget(merge.target.clone()));
@@ -43,7 +43,7 @@ pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
     let now = now.ok_or_else(|| Error::NoTarget(short_branch(&merge.target).to_owned()))?;
     // Also when a process died between the move and its record, or a person ran the command we named.
     if now == merge.head || repo.merge_base(&now, &merge.head)?.as_ref() == Some(&merge.head) {
-        return Ok(Landing::Landed(record(store, merge, None)?));
+        return Ok(Landing::Landed(record(store, merge, rest, None)?));
     }
     if now != merge.target_tip {
         return Ok(Landing::Moved);
@@ -61,7 +61,7 @@ pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
             new: Some(merge.head.clone()),
             expected: Expected::At(merge.target_tip.clone()),
         };
-        return match record(store, merge, Some(&edit)) {
+        return match record(store, merge, rest, Some(&edit)) {
             Ok(landed) => Ok(Landing::Landed(landed)),
             Err(Error::Store(crate::store::Error::Git(git::Error::RefMoved { name })))
                 if name == merge.target =>
@@ -93,7 +93,7 @@ pub(super) fn land(store: &Store, merge: &Merge) -> Result<Landing, Error> {
             _ => Landing::Blocked(blocked(&holders[0], merge, Vec::new(), words)),
         });
     }
-    Ok(Landing::Landed(record(store, merge, None)?))
+    Ok(Landing::Landed(record(store, merge, rest, None)?))
 }
 
 fn blocked(checkout: &Checkout, merge: &Merge, dirty: Vec<String>, words: String) -> Blocked {
@@ -119,7 +119,12 @@ pub(super) fn known(merge: &Merge) -> Vec<&ObjectId> {
 
 /// Writes down that the merge has landed: itself, its agents, their tasks, provenance, and what nobody needs to
 /// decide any more. `target` moves in the same instant, if it has not moved before.
-fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merge, Error> {
+fn record(
+    store: &Store,
+    merge: &Merge,
+    rest: Option<&Merge>,
+    target: Option<&RefEdit>,
+) -> Result<Merge, Error> {
     let objects = new_objects(store.repo(), &merge.head, &known(merge))?;
     // What lands has landed, or will: a receipt that cannot be made now is worked out when somebody asks for it.
     let receipt =
@@ -144,6 +149,9 @@ fn record(store: &Store, merge: &Merge, target: Option<&RefEdit>) -> Result<Merg
         for step in landed.steps.iter().filter(|step| step.status.is_merged()) {
             settle(tx, &landed, step)?;
             settle_team(tx, store.repo(), &landed, step)?;
+        }
+        if let Some(rest) = rest {
+            prefix::begin(tx, &landed, rest)?;
         }
         withdraw_decisions(tx, &landed)?;
         let merged = landed.steps.iter().filter(|step| step.status.is_merged()).map(|step| step.agent);

@@ -21,6 +21,7 @@ mod land;
 mod mend;
 mod places;
 mod plan;
+mod prefix;
 mod proof;
 mod receipt;
 mod relock;
@@ -49,7 +50,7 @@ pub use select::{Candidate, LeftOut, Request, Selection, commit_uncommitted, sel
 pub use unfinished::{Hold, Unfinished, find_unfinished, hold};
 
 use crate::git::Repository;
-use crate::model::{Id, ObjectId};
+use crate::model::{Id, Merge, ObjectId};
 
 /// The ref that keeps a merge's accumulated commit from being pruned until it has landed.
 fn keep_ref(merge: &Id) -> String {
@@ -59,6 +60,14 @@ fn keep_ref(merge: &Id) -> String {
 /// A branch as people write it.
 pub fn short_branch(full: &str) -> &str {
     full.strip_prefix("refs/heads/").unwrap_or(full)
+}
+
+/// What giving a merge up means, for whoever is asked.
+const fn abort_label(merge: &Merge) -> &'static str {
+    match merge.follows {
+        Some(_) => "give up the rest of the merge; what has landed stays",
+        None => "give up the merge; nothing has moved",
+    }
 }
 
 /// The objects that `head` brings beside what `known` commits have: to be synced before a ref names it.

@@ -34,6 +34,7 @@ pub(super) const NAMES: &[&str] = &[
     "merge-continue",
     "merge-abort",
     "merge-gated",
+    "merge-prefixes",
     "apply",
     "fetch",
     "push",
@@ -78,6 +79,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "merge-continue" => merge_continue(name),
         "merge-abort" => merge_abort(name),
         "merge-gated" => merge_gated(name),
+        "merge-prefixes" => merge_prefixes(name),
         "apply" => apply(name),
         "fetch" | "push" | "sync" => exchange(name),
         "task-reopen" => task_reopen(name),
@@ -571,6 +573,40 @@ fn merge_gated(name: &'static str) -> Case {
         assert!(!sandbox.git(&["ls-tree", "-r", "--name-only", "main"]).contains("broken"));
         assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
         sandbox.ok(&["verify"]);
+    });
+    case.moves = true;
+    case
+}
+
+/// Two branches that land at once, one that a gate fails with, and one that lands after it was put aside.
+fn merge_prefixes(name: &'static str) -> Case {
+    let sandbox = fleet(&[
+        ("ash-crow", &[("a", "a\n")]),
+        ("blue-heron", &[("b", "b\n")]),
+        ("grey-fox", &[("broken", "b\n")]),
+        ("red-owl", &[("d", "d\n")]),
+    ]);
+    let settings = "gate-failure = 'put-aside'\nmerge.landing = 'prefixes'\n\
+                    [gate.test]\nrun = ['sh', '-c', 'test ! -e broken']\nretries = 0\n";
+    sandbox.write("../home/.config/git-orchestra/config.toml", settings);
+    let mut case = case(name, sandbox, &["merge"], &["status"], |sandbox, acknowledged| {
+        let files = || sandbox.git(&["ls-tree", "-r", "--name-only", "main"]).replace('\n', " ");
+        let all = "README.md a b d src/f src/g";
+        assert!(files() == all || !acknowledged, "{}", files());
+        for _ in 0..4 {
+            if files() == all && open_merges(sandbox).is_empty() {
+                break;
+            }
+            let open = !open_merges(sandbox).is_empty();
+            let out = sandbox.orchestra(if open { &["merge", "--continue"] } else { &["merge"] });
+            assert_eq!(out.code, 0, "{out}");
+        }
+        assert!(files() == all && open_merges(sandbox).is_empty(), "{}", files());
+        sandbox.ok(&["task", "add", "next"]);
+        let here = ["a", "b", "d"].map(|path| sandbox.read(path));
+        assert_eq!(here, ["a\n", "b\n", "d\n"], "the files of the checkout moved with it");
+        assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+        sandbox.ok(&["verify", "--all"]);
     });
     case.moves = true;
     case

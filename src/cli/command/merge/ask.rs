@@ -206,7 +206,8 @@ fn choices(
         Part::Step => choices.push(('y', "accept", "go on with what git made of it".to_owned())),
     }
     choices.push(('s', "skip", format!("leave {theirs} out of this merge")));
-    choices.push(('q', "abort", "give up the merge; nothing has moved".to_owned()));
+    let abort = decision.choices.iter().find(|choice| choice.key == "abort");
+    choices.extend(abort.map(|choice| ('q', "abort", choice.label.clone())));
     choices
 }
 

@@ -54,6 +54,9 @@ pub(crate) struct Args {
     /// Land without running any gate
     #[arg(long, conflicts_with = "abort")]
     no_gates: bool,
+    /// Land what comes before a branch that you are asked about at once
+    #[arg(long, conflicts_with = "abort")]
+    land_prefixes: bool,
     /// Let an agent resolve each conflict first; what it cannot is asked as always
     #[arg(long, conflicts_with = "abort")]
     agent: bool,
@@ -188,7 +191,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
 enum Next {
     Merge(Box<Plan>),
     /// First what an earlier process left.
-    Finish(Unfinished),
+    Finish(Box<Unfinished>),
     /// Nothing, which has been said.
     Nothing,
 }
@@ -262,7 +265,7 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
     if !args.dry_run
         && let Some(unfinished) = merge::find_unfinished(store, &selection.target)?
     {
-        return Ok(Next::Finish(unfinished));
+        return Ok(Next::Finish(Box::new(unfinished)));
     }
     let paint = ctx.ui().err_painter();
     for left_out in &selection.left_out {
@@ -304,12 +307,14 @@ fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {
 /// Which conflicts need nobody.
 fn rules(ctx: &Context, args: &Args, gates: &Gates) -> Result<Rules, CliError> {
     let settings = ctx.settings()?;
-    let lands_unseen = settings.lands_executables();
+    let (lands_unseen, lands_prefixes) =
+        (settings.lands_executables(), args.land_prefixes || settings.lands_prefixes());
     if args.ask {
-        return Ok(Rules { lands_unseen, ..Rules::ask() });
+        return Ok(Rules { lands_unseen, lands_prefixes, ..Rules::ask() });
     }
     let rules = Rules {
         lands_unseen,
+        lands_prefixes,
         remembered: !settings.asks_again(),
         lock_files: settings.merges_lock_files(),
         tools: gates.lock_tools().clone(),
@@ -331,14 +336,16 @@ fn go_on_held(
     ctx: &Context,
     merge: &Merge,
     gates: &Gates,
-    hold: Hold,
+    mut hold: Hold,
     args: &Args,
 ) -> Result<End, CliError> {
     let (rules, as_json) = (rules(ctx, args, gates)?, args.json);
     let mut left_to_agent = BTreeSet::new();
+    let mut merge = merge.clone();
     loop {
         let Some(progress) = gates.advance(ctx, &merge.id, &rules, as_json)? else {
-            ctx.ui().note(format!("interrupted; nothing has moved yet, and `{CONTINUE}` goes on"));
+            let moved = report::moved(&merge);
+            ctx.ui().note(format!("interrupted; {moved}, and `{CONTINUE}` goes on"));
             return Ok(End::Exit(gates.signalled()));
         };
         match progress {
@@ -374,7 +381,7 @@ fn go_on_held(
             Progress::Waiting { decision, conflict, .. } if ctx.ui().is_interactive() && !as_json => {
                 match ask::ask(ctx, &decision, &conflict)? {
                     Asked::Answered => {}
-                    Asked::Left => return report::waiting(ctx, merge, &decision, false).map(End::Exit),
+                    Asked::Left => return report::waiting(ctx, &merge, &decision, false).map(End::Exit),
                 }
             }
             Progress::Waiting { decision, merge, .. } => {
@@ -390,6 +397,11 @@ fn go_on_held(
                 if let Some(signal) = ask::mend_by_agent(ctx, &merge, &decision, gates, as_json)? {
                     return Ok(End::Exit(Exit::Signal(u8::try_from(signal).unwrap_or(0))));
                 }
+            }
+            Progress::Prefix { landed, rest, hold: next } => {
+                std::mem::replace(&mut hold, next).finish();
+                report::prefix(ctx, &landed, as_json)?;
+                merge = rest;
             }
             Progress::Landed(merge) => {
                 hold.finish();

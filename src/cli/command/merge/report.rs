@@ -190,7 +190,8 @@ fn resolved(step: &Step) -> String {
 pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
     let is_new = |step: &Step| matches!(step.status, StepStatus::Clean | StepStatus::Resolved);
     let failed = merge.gates.iter().any(|run| run.is_failure() && run.decision.is_none());
-    let exit = if failed && !merge.steps.iter().any(is_new) { Exit::GateFailed } else { Exit::Done };
+    let nothing = merge.follows.is_none() && !merge.steps.iter().any(is_new);
+    let exit = if failed && nothing { Exit::GateFailed } else { Exit::Done };
     if as_json {
         json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None })?;
         return Ok(exit);
@@ -228,12 +229,28 @@ pub(super) fn landed(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit
     Ok(exit)
 }
 
+/// What landed before somebody is asked about the rest.
+pub(super) fn prefix(ctx: &Context, merge: &Merge, as_json: bool) -> Result<(), CliError> {
+    if as_json {
+        return json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None });
+    }
+    landed(ctx, merge, false).map(|_| ctx.ui().note("going on with the rest"))
+}
+
+/// What is to be said of the target before a merge is over.
+pub(super) const fn moved(merge: &Merge) -> &'static str {
+    if merge.follows.is_some() { "what comes before it has landed" } else { "nothing has moved yet" }
+}
+
 pub(super) fn aborted(ctx: &Context, merge: &Merge, as_json: bool) -> Result<Exit, CliError> {
     if as_json {
         json::print(ctx, "merge-result", &Ended { merge, decision: None, blocked: None })?;
     } else {
         let target = ctx.ui().painter().paint(Label::Branch, short_branch(&merge.target));
-        ctx.ui().print(&format!("gave the merge up; {target} and every branch are as they were\n"))?;
+        ctx.ui().print(&match merge.follows {
+            Some(_) => format!("gave the rest of the merge up; what has landed on {target} stays\n"),
+            None => format!("gave the merge up; {target} and every branch are as they were\n"),
+        })?;
     }
     Ok(Exit::Done)
 }
@@ -258,7 +275,8 @@ pub(crate) fn waiting_for(ctx: &Context, decision: &Decision, then: &str) -> Res
     let state = ctx.state()?;
     let short = view::short(&state, &decision.id)?;
     let paint = ctx.ui().err_painter();
-    let moved = if decision.merge.is_some() { "; nothing has moved yet" } else { "" };
+    let merge = decision.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
+    let moved = merge.map(|merge| format!("; {}", moved(&merge))).unwrap_or_default();
     ctx.ui().note(format!("{}{moved}", paint.paint(Label::Title, &decision.question)));
     ctx.ui().note(format!("  git orchestra show {short}"));
     let width = decision.choices.iter().map(|choice| choice.key.len()).max().unwrap_or(0);

@@ -300,6 +300,8 @@ impl Course<'_> {
             words.extend(self.settings.mends.map(|mends| format!("--mends={mends}")));
             words.extend(self.args.mend.then(|| "--mend".to_owned()));
         }
+        let lands_prefixes = self.args.land_prefixes || self.settings.lands_prefixes;
+        words.extend(lands_prefixes.then(|| "--land-prefixes".to_owned()));
         words.extend(self.args.json.then(|| "--json".to_owned()));
         if open.is_none() {
             words.extend(ready.iter().map(|agent| agent.name.to_string()));
@@ -337,8 +339,7 @@ impl Course<'_> {
         let store = self.ctx.store()?;
         if let (Some(name), Some(target), Some(_)) = (&pipeline.push, &pipeline.target, &pipeline.merge) {
             let remote = sync::remote(self.ctx, Some(name))?;
-            let merge = pipeline.merge.map(|id| self.ctx.state()?.get::<crate::model::Merge>(&id).map_err(CliError::from));
-            let from = merge.transpose()?.flatten().map(|merge| merge.target_tip);
+            let from = pipeline::first_landed(store, pipeline)?.map(|merge| merge.target_tip);
             let guard = session::guard(self.ctx)?;
             let pushed = {
                 let _busy = self.ctx.ui().busy(format!("pushing to {}", printable(name)));

@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Let an agent mend a branch with which a gate fails; what it cannot is asked
     #[arg(long, conflicts_with = "no_gates")]
     mend: bool,
+    /// Land what comes before a branch that you are asked about at once
+    #[arg(long)]
+    land_prefixes: bool,
     /// Push the branch to this remote when it has landed
     #[arg(long, value_name = "REMOTE")]
     push: Option<String>,

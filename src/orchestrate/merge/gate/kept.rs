@@ -52,6 +52,12 @@ impl Kept {
         Ok(Self { dir, name: format!("gates/{merge}"), judged })
     }
 
+    /// Hands what was said for one merge on to another one, which goes on with its commits.
+    pub(super) fn hand_on(store: &Store, from: &Id, to: &Id) -> Result<(), Error> {
+        let judged = Self::open(store, from)?.judged;
+        Self { judged, ..Self::open(store, to)? }.write()
+    }
+
     /// What `gate` said to `commit`, if it was what it is now.
     pub(super) fn find(&self, gate: &Gate, commit: &ObjectId) -> Option<&Judged> {
         let what = hash(gate);

@@ -67,6 +67,11 @@ fn directory(store: &Store) -> PathBuf {
     store.repo().local_dir().join("gates")
 }
 
+/// Hands what gates said for one merge on to the one that goes on with its commits.
+pub(super) fn hand_on(store: &Store, from: &Id, to: &Id) -> Result<(), super::Error> {
+    kept::Kept::hand_on(store, from, to)
+}
+
 /// What was kept of gates, by the merge.
 pub fn kept(store: &Store) -> Vec<(Id, PathBuf)> {
     let entries = std::fs::read_dir(directory(store)).into_iter().flatten().flatten();

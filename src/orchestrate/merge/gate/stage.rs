@@ -1,7 +1,7 @@
 //! The stage of a merge between its last step and its landing.
 
 use super::super::advance::{Progress, Run};
-use super::super::{Error, abort, short_branch};
+use super::super::{Error, abort, abort_label, short_branch};
 use super::bisect::{Found, Pace, search};
 use super::judge::Judge;
 use super::kept::{Judged, Kept};
@@ -45,6 +45,8 @@ pub struct GateFailure {
 pub(in super::super) enum Gated {
     /// What was merged may land.
     Passed,
+    /// What was merged up to this commit may land, and a gate fails with what comes after it.
+    Prefix(ObjectId),
     /// A branch was put aside; what comes after it is to be merged again.
     Again,
     /// Somebody is needed, or the merge is over.
@@ -131,7 +133,14 @@ impl Run<'_> {
                 self.record(None)?;
                 Ok(Gated::Passed)
             }
-            Some((step, judged)) => self.failed(trial, step, judged),
+            Some((step, judged)) => {
+                let after = step.and_then(|at| chain.steps.iter().position(|other| *other == at));
+                match after.filter(|after| self.rules.lands_prefixes && *after > 0) {
+                    // It passed there, or its failure would be this one's.
+                    Some(after) => Ok(Gated::Prefix(chain.commits[after].clone())),
+                    None => self.failed(trial, step, judged),
+                }
+            }
         }
     }
 
@@ -287,7 +296,7 @@ impl Run<'_> {
         }
         add(RETRY, format!("run {gate} again"));
         add(LAND_ANYWAY, format!("land all the same, though {gate} fails"));
-        add(ABORT, "give up the merge; nothing has moved".to_owned());
+        add(ABORT, abort_label(&self.merge).to_owned());
         Ok(Decision {
             detail: self.detail(step, failure)?,
             choices,

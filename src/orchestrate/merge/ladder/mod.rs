@@ -20,8 +20,9 @@ use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
 use std::collections::BTreeMap;
 
-/// Which rungs there are: what the user's settings say.
+/// Which rungs there are, and what waits for a person: what the user's settings say.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of settings and of a command line")]
 pub struct Rules {
     /// Whether a clash that was answered before is answered the same way.
     pub remembered: bool,
@@ -33,6 +34,8 @@ pub struct Rules {
     pub union: GlobSet,
     /// Whether work that changes what is run by itself lands without a question.
     pub lands_unseen: bool,
+    /// Whether what comes before a branch that somebody is needed for lands without waiting for it.
+    pub lands_prefixes: bool,
 }
 
 impl Default for Rules {
@@ -43,6 +46,7 @@ impl Default for Rules {
             tools: LockTools::default(),
             union: GlobSet::empty(),
             lands_unseen: false,
+            lands_prefixes: false,
         }
     }
 }
