@@ -103,33 +103,15 @@ impl Repository {
 
     /// Reads a commit.
     pub fn read_commit(&self, id: &ObjectId) -> Result<Commit, Error> {
-        let raw = self.read_raw_commit(id)?;
-        let broken = |what: &str| Error::read("commit", id, format!("it has no readable {what}"));
-        let (headers, message) = raw.split_once_str("\n\n").unwrap_or((&raw[..], &b""[..]));
-        let (mut tree, mut parents, mut author, mut committer) = (None, Vec::new(), None, "");
-        for line in headers.lines() {
-            match line.split_once_str(" ") {
-                Some((b"tree", value)) => tree = value.to_str().ok().and_then(|v| v.parse().ok()),
-                Some((b"parent", value)) => {
-                    let parent = value.to_str().ok().and_then(|v| v.parse().ok());
-                    parents.push(parent.ok_or_else(|| broken("parent"))?);
-                }
-                Some((b"author", value)) => author = Some(value.to_str_lossy().into_owned()),
-                Some((b"committer", value)) => committer = value.to_str().unwrap_or_default(),
-                _ => {}
-            }
-        }
-        let author = author.ok_or_else(|| broken("author"))?;
-        let (who, when) = author.rsplit_once("> ").ok_or_else(|| broken("author"))?;
-        let seconds = when.split(' ').next().and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
-        Ok(Commit {
-            tree: tree.ok_or_else(|| broken("tree"))?,
-            parents,
-            author: format!("{who}>"),
-            committer: committer.rsplit_once("> ").map(|(who, _)| format!("{who}>")).unwrap_or_default(),
-            at: Timestamp(seconds.saturating_mul(1_000)),
-            message: message.to_str_lossy().into_owned(),
-        })
+        parse(id, &self.read_raw_commit(id)?)
+    }
+
+    /// Reads what may be a commit; `None` if there is no such object, or it is no commit that can be understood.
+    ///
+    /// # Errors
+    /// If it is there and could not be read.
+    pub fn find_commit(&self, id: &ObjectId) -> Result<Option<Commit>, Error> {
+        Ok(if self.is_commit(id)? { parse(id, &self.read_raw_commit(id)?).ok() } else { None })
     }
 
     /// The commit that a revision names: a branch, a tag, `HEAD~2`.
@@ -139,4 +121,33 @@ impl Repository {
         let text = output.stdout.trim().to_str_lossy().into_owned();
         text.parse().map_err(|_| Error::NoSuchRevision { revision: revision.to_owned() })
     }
+}
+
+fn parse(id: &ObjectId, raw: &[u8]) -> Result<Commit, Error> {
+    let broken = |what: &str| Error::read("commit", id, format!("it has no readable {what}"));
+    let (headers, message) = raw.split_once_str("\n\n").unwrap_or((raw, &b""[..]));
+    let (mut tree, mut parents, mut author, mut committer) = (None, Vec::new(), None, "");
+    for line in headers.lines() {
+        match line.split_once_str(" ") {
+            Some((b"tree", value)) => tree = value.to_str().ok().and_then(|v| v.parse().ok()),
+            Some((b"parent", value)) => {
+                let parent = value.to_str().ok().and_then(|v| v.parse().ok());
+                parents.push(parent.ok_or_else(|| broken("parent"))?);
+            }
+            Some((b"author", value)) => author = Some(value.to_str_lossy().into_owned()),
+            Some((b"committer", value)) => committer = value.to_str().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    let author = author.ok_or_else(|| broken("author"))?;
+    let (who, when) = author.rsplit_once("> ").ok_or_else(|| broken("author"))?;
+    let seconds = when.split(' ').next().and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+    Ok(Commit {
+        tree: tree.ok_or_else(|| broken("tree"))?,
+        parents,
+        author: format!("{who}>"),
+        committer: committer.rsplit_once("> ").map(|(who, _)| format!("{who}>")).unwrap_or_default(),
+        at: Timestamp(seconds.saturating_mul(1_000)),
+        message: message.to_str_lossy().into_owned(),
+    })
 }

@@ -82,6 +82,12 @@ pub enum Error {
         /// What git, or the remote, said.
         words: String,
     },
+    /// A ref that was to be fetched is not on the remote.
+    #[error("fetch from {remote}: a ref that was asked for is not there")]
+    RemoteLacks {
+        /// Its name.
+        remote: String,
+    },
     /// A ref was not what it was expected to be: somebody else moved it.
     #[error("move {name}: somebody else moved it meanwhile")]
     RefMoved {

@@ -29,6 +29,7 @@ mod outgoing;
 mod pack;
 mod path;
 mod power;
+mod ref_files;
 mod reference;
 mod remote;
 mod repository;

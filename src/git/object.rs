@@ -169,6 +169,16 @@ impl Repository {
         self.gix.has_object(to_gix(id))
     }
 
+    /// Whether an object is in the database and a commit.
+    ///
+    /// # Errors
+    /// If that cannot be known: [`Repository::has_object`] says no then.
+    pub(super) fn is_commit(&self, id: &ObjectId) -> Result<bool, Error> {
+        let header = again(|| self.gix.try_find_header(to_gix(id)));
+        let header = header.map_err(|e| Error::read("commit", id, e))?;
+        Ok(header.is_some_and(|header| header.kind() == Kind::Commit))
+    }
+
     /// Writes a blob. It is not on disk for good until [`Repository::sync_objects`].
     pub fn write_blob(&self, content: &[u8]) -> Result<ObjectId, Error> {
         persist(|| self.write_object(Kind::Blob, content))

@@ -2,6 +2,7 @@
 
 use super::mend::{MovingFile, MovingMark};
 use super::object::from_gix;
+use super::ref_files::is_ref_name;
 use super::repository::RefFormat;
 use super::sync::sync_all;
 use super::{Error, Head, Repository};
@@ -50,10 +51,31 @@ impl Repository {
         {
             return Ok(Some(from_gix(&id)));
         }
-        // Absence is asked of git too: gix reads loose refs and `packed-refs` one after the other, and a `git
-        // pack-refs` between the two hides a ref that was there all the time.
-        let output = self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name]).output()?;
-        Ok(output.stdout.trim().to_str_lossy().parse().ok())
+        // gix reads `packed-refs` and then loose refs: a `git pack-refs` between the two hides a ref that was there all
+        // the time. And what could not be read is no absence.
+        if self.refs == RefFormat::Files && is_ref_name(name) {
+            return Ok(self.read_refs(&[name])?.pop().flatten());
+        }
+        let command = self.git(["rev-parse", "--verify", "--quiet", "--end-of-options", name]);
+        let output = command.output()?;
+        match output.status.code() {
+            Some(0) => Ok(output.stdout.trim().to_str_lossy().parse().ok()),
+            Some(1) if self.refs == RefFormat::Files || self.is_absent(name)? => Ok(None),
+            _ => Err(command.failed(&output).into()),
+        }
+    }
+
+    /// Whether git knows for sure that there is no ref of this name, or that it leads to none.
+    fn is_absent(&self, name: &str) -> Result<bool, Error> {
+        const MISSING: i32 = 2;
+        // Every git that knows reftables knows this; only with it an error is told from absence.
+        let command = self.git(["show-ref", "--exists", name]);
+        let output = command.output()?;
+        match output.status.code() {
+            Some(0) => Ok(self.git(["symbolic-ref", "--quiet", name]).output()?.status.success()),
+            Some(MISSING) => Ok(true),
+            _ => Err(command.failed(&output).into()),
+        }
     }
 
     /// Where refs (full names) point, as [`Repository::find_ref`] tells it, in the order of `names`; all that seem
@@ -70,9 +92,19 @@ impl Repository {
         if found.iter().all(Option::is_some) {
             return Ok(found);
         }
-        let missing = names.iter().zip(&found).filter(|(_, id)| id.is_none()).map(|(name, _)| *name);
+        let absent = |found: &[Option<ObjectId>]| -> Vec<usize> {
+            found.iter().enumerate().filter(|(_, id)| id.is_none()).map(|(at, _)| at).collect()
+        };
+        if self.refs == RefFormat::Files {
+            let places = absent(&found);
+            let names: Vec<&str> = places.iter().map(|at| names[*at]).collect();
+            for (at, id) in places.into_iter().zip(self.read_refs(&names)?) {
+                found[at] = id;
+            }
+            return Ok(found);
+        }
         let format = ["for-each-ref", "--format=%(objectname) %(refname)", "--"];
-        let out = self.git(format).args(missing).read()?;
+        let out = self.git(format).args(names).read()?;
         for line in out.lines() {
             let line = line.to_str_lossy();
             let Some((id, name)) = line.split_once(' ') else { continue };
@@ -81,23 +113,16 @@ impl Repository {
                 found[at] = id.parse().ok();
             }
         }
+        for at in absent(&found) {
+            found[at] = self.find_ref(names[at])?;
+        }
         Ok(found)
     }
 
     /// All refs whose full names start with `prefix` (which ends with `/`), sorted by name.
     pub fn list_refs(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, Error> {
-        if self.refs == RefFormat::Files
-            && let Ok(platform) = self.gix.references()
-            && let Ok(refs) = platform.prefixed(prefix)
-        {
-            let mut found = Vec::new();
-            for mut reference in refs.filter_map(Result::ok) {
-                let name = reference.name().as_bstr().to_string();
-                if let Ok(id) = reference.peel_to_id() {
-                    found.push((name, from_gix(&id)));
-                }
-            }
-            return Ok(found);
+        if self.refs == RefFormat::Files {
+            return self.read_refs_below(prefix);
         }
         let out = self.git(["for-each-ref", "--format=%(objectname) %(refname)", prefix]).read()?;
         out.lines()
@@ -123,12 +148,26 @@ impl Repository {
             && let Ok(head) = self.gix.head()
         {
             let branch = head.referent_name().map(|name| name.as_bstr().to_string());
-            let commit = head.id().map(|id| from_gix(&id));
+            let commit = match (head.id(), &branch) {
+                (Some(id), _) => Some(from_gix(&id)),
+                (None, Some(branch)) => self.find_ref(branch)?,
+                (None, None) => self.find_ref("HEAD")?,
+            };
             return Ok(Head { branch, commit });
         }
-        let branch = self.git(["symbolic-ref", "--quiet", "HEAD"]).output()?.stdout;
-        let branch = branch.trim().to_str_lossy().into_owned();
-        Ok(Head { branch: Some(branch).filter(|b| !b.is_empty()), commit: self.find_ref("HEAD")? })
+        if self.refs == RefFormat::Files {
+            let branch = self.read_head()?;
+            let commit = self.find_ref(branch.as_deref().unwrap_or("HEAD"))?;
+            return Ok(Head { branch, commit });
+        }
+        let command = self.git(["symbolic-ref", "--quiet", "HEAD"]);
+        let output = command.output()?;
+        let branch = match output.status.code() {
+            Some(0) => Some(output.stdout.trim().to_str_lossy().into_owned()),
+            Some(1) => None,
+            _ => return Err(command.failed(&output).into()),
+        };
+        Ok(Head { branch, commit: self.find_ref("HEAD")? })
     }
 
     /// Moves refs, all or none, each only from where it is expected to be. Synced to disk when it returns.

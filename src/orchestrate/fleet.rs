@@ -58,7 +58,7 @@ impl Presence {
 /// Every machine that the state or the remote names; this one first. Asks the remote, if the queue has one.
 pub fn machines(queue: &Queue) -> Result<Vec<Machine>, Error> {
     let view = queue.look()?;
-    let heartbeats = queue.read_machines(&view);
+    let heartbeats = queue.read_machines(&view)?;
     let store = queue.store();
     let own = store.machine()?;
     let state = store.state()?;

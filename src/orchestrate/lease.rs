@@ -155,6 +155,25 @@ pub fn live(repo: &Repository) -> Vec<LeaseInfo> {
 }
 
 /// The lease of one agent, if somebody alive holds it.
+///
+/// # Errors
+/// If that cannot be told: a file that cannot be read is no lease that nobody holds.
+pub(super) fn look_for(repo: &Repository, agent: &Id) -> Result<Option<LeaseInfo>, Error> {
+    let dir = directory(repo);
+    let path = lock_path(&dir, agent);
+    if !FileLock::find_holder(&path).map_err(|e| Error::file("read", &path, e))? {
+        return Ok(None);
+    }
+    let path = json_path(&dir, agent);
+    match std::fs::read(&path) {
+        // Its holder has not written it yet, or is about to be over.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) => Err(Error::file("read", &path, e)),
+    }
+}
+
+/// The lease of one agent, if somebody alive holds it, as far as that can be told.
 pub fn find_live(repo: &Repository, agent: &Id) -> Option<LeaseInfo> {
     let dir = directory(repo);
     FileLock::is_held(&lock_path(&dir, agent)).then(|| read(&dir, agent)).flatten()
@@ -246,8 +265,17 @@ mod tests {
         assert!(Lease::take(&repo, info()).unwrap().is_none(), "one holder");
         lease.started(Some(Identity::own()), Timestamp(2)).unwrap();
         let seen = find_live(&repo, &info().agent).expect("we hold it");
+        assert_eq!(look_for(&repo, &info().agent).unwrap().as_ref(), Some(&seen));
         assert_eq!((seen.state, seen.since), (LeaseState::Running, Timestamp(2)));
         assert!(take_dead(&repo).unwrap().is_empty());
+        // A link to itself cannot be opened by anybody, whoever runs the tests.
+        let path = lock_path(&directory(&repo), &Id::from_random(6));
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        assert!(
+            look_for(&repo, &Id::from_random(6)).is_err()
+                && look_for(&repo, &Id::from_random(7)).unwrap().is_none()
+        );
+        std::fs::remove_file(path).unwrap();
         drop(lease);
         // A child that another test forks right now holds our files until it runs its program.
         let limit = std::time::Instant::now() + Duration::from_secs(10);

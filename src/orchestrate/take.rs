@@ -134,7 +134,7 @@ fn require_free(queue: &Queue, view: &View, agent: &Agent) -> Result<(), Error> 
     let lost = "--force takes it all the same: what it did since it was last heard of is lost, and so is what it still does";
     let refused = |why: String| Err(Error::refused(format!("take {}: {why}", agent.name), lost.to_owned()));
     let of = agent.task.unwrap_or(agent.id);
-    if let Some(claim) = queue.read_claims(view, &[of]).remove(&of) {
+    if let Some(claim) = queue.read_claims(view, &[of])?.remove(&of) {
         // Its claim says who has it, whatever else is known. Ours already: a take that was cut short.
         if claim.machine == queue.store().machine()?
             || claim.over.is_some()
@@ -144,7 +144,7 @@ fn require_free(queue: &Queue, view: &View, agent: &Agent) -> Result<(), Error> 
         }
         return refused(format!("{} holds it", queue.evidence(view, &of, &claim)));
     }
-    let heartbeat = queue.read_machines(view).remove(&agent.machine);
+    let heartbeat = queue.read_machines(view)?.remove(&agent.machine);
     let over = agent.last_run().is_none_or(|(_, run)| run.outcome.is_some());
     match heartbeat {
         Some(heartbeat) => {

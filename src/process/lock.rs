@@ -59,6 +59,19 @@ impl FileLock {
         File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
+    /// Whether somebody holds `path` now, or that this cannot be told. Otherwise as [`FileLock::is_held`].
+    pub fn find_holder(path: &Path) -> io::Result<bool> {
+        match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+            Ok(file) => match file.try_lock_shared() {
+                Ok(()) => Ok(false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
+            },
+        }
+    }
+
     /// Removes the file while it is held, then lets go.
     pub fn remove(self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)

@@ -131,11 +131,16 @@ impl Store {
         self.write_bare(&claim.machine, claim.at, &message, before)
     }
 
-    /// The claim of `of` that a commit holds; `None` if it is none.
-    pub fn read_claim(&self, commit: &ObjectId, of: &Id) -> Option<ClaimRecord> {
-        let claim: ClaimRecord = self.read_line(commit, CLAIM)?;
-        let good = claim.of == *of && local::is_machine(&claim.machine) && claim.fence < u64::from(u32::MAX);
-        good.then(|| ClaimRecord { ttl: claim.ttl.map(|ttl| ttl.min(MAX_TTL)), ..claim })
+    /// The claim of `of` that a commit holds; `None` if it is none, or is not here.
+    ///
+    /// # Errors
+    /// If it is here and could not be read.
+    pub fn read_claim(&self, commit: &ObjectId, of: &Id) -> Result<Option<ClaimRecord>, Error> {
+        let claim: Option<ClaimRecord> = self.read_line(commit, CLAIM)?;
+        let claim = claim.filter(|claim| {
+            claim.of == *of && local::is_machine(&claim.machine) && claim.fence < u64::from(u32::MAX)
+        });
+        Ok(claim.map(|claim| ClaimRecord { ttl: claim.ttl.map(|ttl| ttl.min(MAX_TTL)), ..claim }))
     }
 
     /// Writes a heartbeat. Returns every object that was written, the commit last.
@@ -149,11 +154,14 @@ impl Store {
         self.write_bare(&heartbeat.machine, heartbeat.at, &message, before)
     }
 
-    /// The heartbeat of `machine` that a commit holds; `None` if it is none.
-    pub fn read_heartbeat(&self, commit: &ObjectId, machine: &str) -> Option<Heartbeat> {
-        let heartbeat: Heartbeat = self.read_line(commit, MACHINE)?;
-        let good = heartbeat.machine == machine && local::is_machine(machine);
-        good.then(|| Heartbeat { ttl: heartbeat.ttl.min(MAX_TTL), ..heartbeat })
+    /// The heartbeat of `machine` that a commit holds; `None` if it is none, or is not here.
+    ///
+    /// # Errors
+    /// If it is here and could not be read.
+    pub fn read_heartbeat(&self, commit: &ObjectId, machine: &str) -> Result<Option<Heartbeat>, Error> {
+        let heartbeat: Option<Heartbeat> = self.read_line(commit, MACHINE)?;
+        let heartbeat = heartbeat.filter(|said| said.machine == machine && local::is_machine(machine));
+        Ok(heartbeat.map(|said| Heartbeat { ttl: said.ttl.min(MAX_TTL), ..said }))
     }
 
     /// Whether a text can be a machine's name.
@@ -183,10 +191,14 @@ impl Store {
         Ok(written)
     }
 
-    fn read_line<T: serde::de::DeserializeOwned>(&self, commit: &ObjectId, key: &str) -> Option<T> {
-        let commit = self.repo().read_commit(commit).ok()?;
-        let line = commit.trailers(key).next().filter(|line| line.len() <= MAX_LINE)?;
-        serde_json::from_str(line).ok()
+    fn read_line<T: serde::de::DeserializeOwned>(
+        &self,
+        commit: &ObjectId,
+        key: &str,
+    ) -> Result<Option<T>, Error> {
+        let Some(commit) = self.repo().find_commit(commit)? else { return Ok(None) };
+        let line = commit.trailers(key).next().filter(|line| line.len() <= MAX_LINE);
+        Ok(line.and_then(|line| serde_json::from_str(line).ok()))
     }
 }
 
@@ -206,18 +218,23 @@ mod tests {
         let make = |machine: &str| ClaimRecord::new(one, machine.to_owned(), 3, Timestamp(5)).unwrap();
         let claim = ClaimRecord { ttl: Some(u64::MAX), ..make("k3v8w0") };
         let commit = store.write_claim(&claim, None).unwrap().pop().unwrap();
-        let read = store.read_claim(&commit, &one).unwrap();
+        let claim_in = |commit: &ObjectId, of: &Id| store.read_claim(commit, of).unwrap();
+        let read = claim_in(&commit, &one).unwrap();
         assert_eq!(read, ClaimRecord { ttl: Some(MAX_TTL), ..claim.clone() });
-        assert_eq!(store.read_claim(&commit, &other), None, "it is of another task");
-        assert_eq!(store.read_heartbeat(&commit, "k3v8w0"), None, "it is no heartbeat");
+        assert_eq!(claim_in(&commit, &other), None, "it is of another task");
+        assert_eq!(store.read_heartbeat(&commit, "k3v8w0").unwrap(), None, "it is no heartbeat");
+        let away = "1".repeat(commit.as_str().len()).parse().unwrap();
+        assert_eq!(claim_in(&away, &one), None, "it is not here");
+        let tree = store.repo().read_commit(&commit).unwrap().tree;
+        assert_eq!(claim_in(&tree, &one), None, "it is no commit");
         let again = store.write_claim(&ClaimRecord { ttl: Some(u64::MAX), ..make("k3v8w0") }, None).unwrap();
         assert_ne!(again.last(), Some(&commit), "equal claims are different commits");
         let hostile = store.write_claim(&make("../../x"), None).unwrap().pop().unwrap();
-        assert_eq!(store.read_claim(&hostile, &one), None);
+        assert_eq!(claim_in(&hostile, &one), None);
         let over = Over { outcome: OverOutcome::Closed, result: Some("done".to_owned()) };
         let over = ClaimRecord { over: Some(over), ..claim };
         let next = store.write_claim(&over, Some(&commit)).unwrap().pop().unwrap();
         assert_eq!(store.repo().read_commit(&next).unwrap().parents, [commit]);
-        assert_eq!(store.read_claim(&next, &one).unwrap().over, over.over);
+        assert_eq!(claim_in(&next, &one).unwrap().over, over.over);
     }
 }

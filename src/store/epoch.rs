@@ -110,7 +110,7 @@ impl Store {
         }
         for begins in begins {
             // On a machine that was away, what it replaces was never seen.
-            if let Ok(replaced) = repo.read_commit(&begins.replaces)
+            if let Some(replaced) = repo.find_commit(&begins.replaces)?
                 && !covers(repo, after, &replaced.tree)?
             {
                 return Ok(false);

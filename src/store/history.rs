@@ -138,7 +138,7 @@ impl State {
             let fields: Vec<&[u8]> = now.split(|&byte| byte == 0).collect();
             let mut commits: Vec<&[&[u8]]> = fields.chunks_exact(FORMAT_FIELDS).collect();
             let cut = commits.len();
-            let mut log = collect(self, &commits, cut);
+            let mut log = collect(self, &commits, cut)?;
             if enough(&log) {
                 return Ok(log);
             }
@@ -149,7 +149,7 @@ impl State {
             let fields: Vec<&[u8]> = old.split(|&byte| byte == 0).collect();
             commits.extend(fields.chunks_exact(FORMAT_FIELDS));
             if commits.len() > cut {
-                log = collect(self, &commits, cut);
+                log = collect(self, &commits, cut)?;
             }
             if cut < count && commits.len() - cut < count || enough(&log) {
                 return Ok(log);
@@ -234,7 +234,7 @@ const fn is_whole(logged: &Logged) -> bool {
 }
 
 /// The operations of commits, which come newest first; those from `cut` on are of before a cut.
-fn collect(state: &State, commits: &[&[&[u8]]], cut: usize) -> Vec<Logged> {
+fn collect(state: &State, commits: &[&[&[u8]]], cut: usize) -> Result<Vec<Logged>, Error> {
     let mut log = Vec::<Logged>::new();
     let mut known = HashMap::<Id, usize>::new();
     for (number, commit) in commits.iter().enumerate() {
@@ -264,7 +264,10 @@ fn collect(state: &State, commits: &[&[&[u8]]], cut: usize) -> Vec<Logged> {
             logged.first = logged.first.min(part.number);
             continue;
         }
-        let here = part.as_ref().is_some_and(|part| local::knows_operation(state.repo(), part.id.as_str()));
+        let here = match &part {
+            Some(part) => local::knows_operation(state.repo(), part.id.as_str())?,
+            None => false,
+        };
         if let Some(part) = &part {
             known.insert(part.id, log.len());
         }
@@ -300,7 +303,7 @@ fn collect(state: &State, commits: &[&[&[u8]]], cut: usize) -> Vec<Logged> {
             undone.insert(other.clone());
         }
     }
-    log
+    Ok(log)
 }
 
 /// The trailers of one key that are what they should be, in order. Only the last paragraph has any.

@@ -88,9 +88,13 @@ pub(super) fn remember_operation(repo: &Repository, id: &crate::model::Id) -> Re
 }
 
 /// Whether an operation moved refs in this clone.
-pub(super) fn knows_operation(repo: &Repository, id: &str) -> bool {
-    let known = std::fs::read_to_string(repo.local_dir().join("operations")).unwrap_or_default();
-    known.lines().any(|line| line == id)
+pub(super) fn knows_operation(repo: &Repository, id: &str) -> Result<bool, Error> {
+    let path = repo.local_dir().join("operations");
+    match std::fs::read_to_string(&path) {
+        Ok(known) => Ok(known.lines().any(|line| line == id)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::local("read", &path, e)),
+    }
 }
 
 /// This clone's name: six characters, made once.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -96,6 +97,41 @@ fn two_workers_share_one_queue() {
     assert!(claims(&remote).is_empty());
     let beats = remote.git(&["for-each-ref", "refs/orchestra/machines"]);
     assert_eq!(beats.lines().count(), 2, "{beats}");
+}
+
+/// git's own children hit the limit first, and what they leave out looks like an answer.
+#[test]
+fn a_git_that_may_open_too_few_files_is_no_empty_queue() {
+    let remote = remote();
+    let bob = workshop(&remote, "true");
+    let id = task(&bob, "Wanted");
+    bob.ok(&["sync"]);
+    let bin = bob.root().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let path =
+        bob.command("git").get_envs().find_map(|(key, value)| (key == "PATH").then_some(value?.to_owned()));
+    let path = path.unwrap();
+    let git = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|git| git.exists()).unwrap();
+    let mut searched = vec![bin.clone()];
+    searched.extend(std::env::split_paths(&path));
+    let searched = std::env::join_paths(searched).unwrap();
+    let mut failed = 0;
+    for files in 5..64 {
+        let script = format!("#!/bin/sh\nulimit -n {files}\nexec {} \"$@\"\n", git.display());
+        fs::write(bin.join("git"), script).unwrap();
+        fs::set_permissions(bin.join("git"), fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = bob.command(sandbox::ORCHESTRA);
+        command.args(["worker", "--once"]).env("PATH", &searched);
+        let out = sandbox::run(command, b"");
+        if field(&bob, &id, "status") == "closed" {
+            assert!(failed > 0, "{files} files were enough");
+            return;
+        }
+        assert!(!out.stderr.contains("no task was ready"), "with {files} files\n{out}");
+        assert!(out.code != 0 && out.stderr.contains("Too many open files"), "with {files} files\n{out}");
+        failed += 1;
+    }
+    panic!("never enough files");
 }
 
 #[test]

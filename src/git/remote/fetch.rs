@@ -2,6 +2,7 @@
 
 use super::super::{Error, Expected, RefEdit, Repository};
 use super::intake::{Intake, Limits};
+use super::leased::LACKS;
 use super::quarantine::MAX_INCOMING;
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
@@ -150,7 +151,7 @@ impl Repository {
         let limits = Limits { incoming: MAX_INCOMING, records: true };
         let Intake { command, output, quarantine } =
             self.intake(remote, &options, refspecs, limits, deadline)?;
-        if output.stderr.contains_str("couldn't find remote ref") {
+        if output.stderr.contains_str(LACKS) {
             return Ok(None);
         }
         if output.status.code() == Some(USAGE) && output.stderr.contains_str("unknown option") {
@@ -170,7 +171,7 @@ impl Repository {
         let mut answers = Vec::new();
         for spec in specs {
             let answer = found.remove(&spec.tracking).ok_or_else(|| command.failed(&output))?;
-            answers.push(self.only_commits(answer));
+            answers.push(self.only_commits(answer)?);
         }
         let moves = specs.iter().zip(&answers).filter_map(|(spec, answer)| match answer {
             FetchAnswer::Moved { old, new } => Some(RefEdit {
@@ -188,14 +189,14 @@ impl Repository {
     }
 
     /// git lets a ref of ours move to what is no commit without asking whether that follows.
-    fn only_commits(&self, answer: FetchAnswer) -> FetchAnswer {
-        match answer {
-            FetchAnswer::Moved { old, new } if self.read_commit(&new).is_err() => match old {
+    fn only_commits(&self, answer: FetchAnswer) -> Result<FetchAnswer, Error> {
+        Ok(match answer {
+            FetchAnswer::Moved { old, new } if self.find_commit(&new)?.is_none() => match old {
                 Some(old) => FetchAnswer::Rewritten { old, new },
                 None => FetchAnswer::Refused(format!("{new} is no commit")),
             },
             answer => answer,
-        }
+        })
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How much a fetch of claims and heartbeats may bring: each is one small commit.
 const MAX_INCOMING: u64 = 16 << 20;
+/// What git says when a ref that it is to fetch is not there.
+pub(super) const LACKS: &str = "couldn't find remote ref";
 /// The most refs that one listing may hold: more is no queue but a flood.
 const MAX_LISTED: usize = 200_000;
 
@@ -83,7 +85,8 @@ impl Repository {
     /// Brings what the named refs of a remote hold into the object database, and moves no ref. One connection.
     ///
     /// # Errors
-    /// If one of them is not there, or what came is not sound or more than claims and heartbeats ever are.
+    /// [`Error::RemoteLacks`] if one of them is not there; also if what came is not sound, or more than claims and
+    /// heartbeats ever are.
     pub fn fetch_objects(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
         self.fetch_into(remote, names, deadline, Limits { incoming: MAX_INCOMING, records: true })
     }
@@ -107,6 +110,9 @@ impl Repository {
         let names = names.iter().map(|name| (*name).to_owned());
         let Intake { command, output, quarantine } =
             self.intake(remote, &["--quiet"], names, limits, deadline)?;
+        if output.stderr.contains_str(LACKS) {
+            return Err(Error::RemoteLacks { remote: remote.to_owned() });
+        }
         if !output.status.success() {
             return Err(trouble::of_words(remote, &command, &output));
         }

@@ -128,6 +128,8 @@ impl Repository {
 
 /// `<flag> TAB <from>:<to> TAB <summary>`, among other lines.
 pub(super) fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
+    // A remote whose system fails says of a ref what it says when two push at once.
+    let broken = trouble::of_system(&output.stderr);
     let mut found = BTreeMap::new();
     for line in output.stdout.lines() {
         let Ok(line) = line.to_str() else { continue };
@@ -139,7 +141,10 @@ pub(super) fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
         let answer = match flag {
             " " | "*" | "+" | "-" => PushAnswer::Landed,
             "=" => PushAnswer::Same,
-            "!" => rejected(summary),
+            "!" => match (rejected(summary), &broken) {
+                (PushAnswer::Behind, Some(words)) if is_vague(summary) => PushAnswer::Refused(words.clone()),
+                (answer, _) => answer,
+            },
             _ => continue,
         };
         found.insert(name.to_owned(), answer);
@@ -175,9 +180,16 @@ fn rejected(summary: &str) -> PushAnswer {
     PushAnswer::Refused(reason.to_owned())
 }
 
+/// Whether a remote only says that it did not work.
+fn is_vague(summary: &str) -> bool {
+    ["failed to update ref", "failed to lock", "cannot lock ref"].iter().any(|words| summary.contains(words))
+}
+
 /// Whether a push failed before the remote was told anything.
 pub(super) fn never_began(output: &Output) -> bool {
-    matches!(trouble::kind(&output.stderr), Some(Trouble::Reach | Trouble::SignIn))
+    // Then there is no program to tell it anything.
+    output.stderr.contains_str("fatal: unable to fork")
+        || matches!(trouble::kind(&output.stderr), Some(Trouble::Reach | Trouble::SignIn))
 }
 
 #[cfg(test)]

@@ -80,8 +80,31 @@ const WORDS: &[(Trouble, &[&str])] = &[
     ),
 ];
 
-/// The kind of trouble that git tells of, if it is one that we know.
+/// What the system says when it has nothing left, or something is broken: of whichever side's git, it is no race and
+/// nothing about what was sent.
+const SYSTEM: &[&str] = &[
+    "Too many open files",
+    "No space left on device",
+    "Disk quota exceeded",
+    "Input/output error",
+    "Read-only file system",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+];
+
+/// The line of git's, or of the remote's, that tells of a failure of the system.
+pub(super) fn of_system(stderr: &[u8]) -> Option<String> {
+    let line = stderr.lines().find(|line| SYSTEM.iter().any(|words| line.contains_str(words)))?;
+    Some(essence(line.strip_prefix(b"remote: ").unwrap_or(line)))
+}
+
+/// The kind of trouble that git tells of, if it is one that we know. What our own side's system does not give is none:
+/// git's words about what came of it are those about a remote.
 pub(super) fn kind(stderr: &[u8]) -> Option<Trouble> {
+    let ours = stderr.lines().filter(|line| !line.starts_with(b"remote: "));
+    if ours.into_iter().any(|line| of_system(line).is_some()) {
+        return None;
+    }
     WORDS
         .iter()
         .find(|(_, words)| words.iter().any(|words| stderr.contains_str(words)))

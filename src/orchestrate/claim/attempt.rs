@@ -14,6 +14,8 @@ use std::time::Duration;
 const ATTEMPTS: u32 = 12;
 /// How often a search lets machines go first that draw every task higher which it could try.
 const WAYS: u32 = 3;
+/// How often one claim is tried that nobody has and that the remote does not make: its holder may just have let go.
+const MAKES: u32 = 3;
 /// How long at most, each time.
 const WAY: Duration = Duration::from_secs(1);
 
@@ -66,6 +68,14 @@ pub enum Claimed {
     },
 }
 
+/// What became of a push of a claim.
+enum Tried {
+    /// It is known.
+    Known(Claimed),
+    /// It is not on the remote, nor is anybody else's: why, as far as it was said.
+    Unmade(String),
+}
+
 /// A claim that was pushed, or is about to be.
 struct Attempt {
     candidate: Candidate,
@@ -90,13 +100,23 @@ impl Queue {
                 Err(answer) => drop(answers.insert(*id, answer)),
             }
         }
-        answers.extend(self.attempt(candidates, &view, terms)?);
+        for (id, tried) in self.attempt(candidates, &view, terms)? {
+            let answer = match tried {
+                Tried::Known(answer) => answer,
+                Tried::Unmade(why) => Claimed::Unready { why: unmade(&why) },
+            };
+            answers.insert(id, answer);
+        }
         Ok(ids.iter().filter_map(|id| Some((*id, answers.remove(id)?))).collect())
     }
 
     /// Claims up to `count` ready tasks, in this machine's own order; fewer if there are no more. Then takes over
     /// what machines hold that were silent for their time. In a crowd, a machine whose turn it is not at any task waits a
     /// moment, so that few pushes are for nothing.
+    ///
+    /// # Errors
+    /// If the remote cannot be reached, refuses, or makes no claim of what nobody has: an empty answer means that there is
+    /// nothing to claim.
     pub fn claim_next(
         &self,
         count: usize,
@@ -106,6 +126,7 @@ impl Queue {
         let _lock = self.lock()?;
         let mut view = self.begin()?;
         let (mut held, mut tried) = (Vec::new(), BTreeSet::new());
+        let mut unmade = BTreeMap::<Id, (u32, String)>::new();
         let (mut attempt, mut ways) = (0, 0);
         while attempt < ATTEMPTS {
             let candidates = self.choose(&view, count - held.len(), zone, &tried)?;
@@ -123,14 +144,23 @@ impl Queue {
                 std::thread::sleep(jittered(&self.store, attempt.min(4))?);
             }
             for (id, answer) in self.attempt(candidates, &view, terms)? {
+                let answer = match answer {
+                    Tried::Known(answer) => answer,
+                    Tried::Unmade(why) => {
+                        let (times, last) = unmade.entry(id).or_default();
+                        (*times, *last) = (*times + 1, why);
+                        if *times >= MAKES {
+                            tried.insert(id);
+                        }
+                        continue;
+                    }
+                };
+                unmade.remove(&id);
                 tried.insert(id);
                 if let Claimed::Refused { why } = &answer {
-                    let hint =
-                        "the remote must let this clone make refs; `orchestra.remotePrefix` names others"
-                            .to_owned();
                     return Err(Error::refused(
                         format!("claim {}: the remote refused: {why}", &id.as_str()[..6]),
-                        hint,
+                        MUST_TAKE.to_owned(),
                     ));
                 }
                 if matches!(answer, Claimed::Held { .. }) {
@@ -143,13 +173,18 @@ impl Queue {
             attempt += 1;
             view = self.look()?;
         }
+        // What is there and could not be had is not nothing.
+        if let (true, Some((id, (_, why)))) = (held.is_empty(), unmade.iter().next()) {
+            let what = format!("claim {}: {}", &id.as_str()[..6], self::unmade(why));
+            return Err(Error::refused(what, MUST_TAKE.to_owned()));
+        }
         Ok(held)
     }
 
     /// Looks, and gives back what a process that died had claimed and not written down.
     fn begin(&self) -> Result<View, Error> {
         let mut view = self.look()?;
-        let pending = self.read_pending();
+        let pending = self.read_pending()?;
         if pending.is_empty() {
             return Ok(view);
         }
@@ -181,7 +216,7 @@ impl Queue {
         candidates: Vec<Candidate>,
         view: &View,
         terms: &Terms,
-    ) -> Result<Vec<(Id, Claimed)>, Error> {
+    ) -> Result<Vec<(Id, Tried)>, Error> {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
@@ -232,13 +267,17 @@ impl Queue {
             if self.remote.is_none() || view_after.claims.get(&id) == Some(&attempt.commit) {
                 won.push(attempt);
             } else if let PushAnswer::Refused(why) = answer {
-                claimed.push((id, Claimed::Refused { why }));
+                claimed.push((id, Tried::Known(Claimed::Refused { why })));
             } else if !view_after.claims.contains_key(&id) {
-                // Nobody has it, and yet it could not be made: another ref is in its way, or the holder let go.
-                claimed
-                    .push((id, Claimed::Unready { why: "the remote could not make its claim".to_owned() }));
+                // Another ref is in its way, the holder let go, or it did not get there at all.
+                let why = match answer {
+                    PushAnswer::Unknown(words) => words,
+                    _ => String::new(),
+                };
+                claimed.push((id, Tried::Unmade(why)));
             } else {
-                claimed.push((id, Claimed::Taken { by: "another machine, which was faster".to_owned() }));
+                let by = "another machine, which was faster".to_owned();
+                claimed.push((id, Tried::Known(Claimed::Taken { by })));
             }
         }
         let void = self.write_down(&won, &machine, terms)?;
@@ -256,7 +295,7 @@ impl Queue {
                 Some(why) => Claimed::Unready { why: why.clone() },
                 None => Claimed::Held { fence: one.claim.fence, from: one.candidate.from },
             };
-            claimed.push((one.candidate.id, answer));
+            claimed.push((one.candidate.id, Tried::Known(answer)));
         }
         Ok(claimed)
     }
@@ -291,6 +330,15 @@ impl Queue {
         })?;
         Ok(committed.value)
     }
+}
+
+/// What is to be done about a remote that makes no claims.
+const MUST_TAKE: &str = "the remote must let this clone make refs; `orchestra.remotePrefix` names others";
+
+/// Why a claim could not be made that nobody has.
+fn unmade(why: &str) -> String {
+    let words = if why.is_empty() { String::new() } else { format!(": {why}") };
+    format!("the remote could not make its claim{words}")
 }
 
 /// Writes one claim into the state; returns why not, if it is not worth it.

@@ -68,7 +68,7 @@ impl Queue {
             }
             return Ok(Ok(Candidate::new(*id, fence)));
         };
-        let before = self.read_claims(view, &[*id]).remove(id);
+        let before = self.read_claims(view, &[*id])?.remove(id);
         let Some(claim) = &before else {
             if terms.force {
                 return Ok(Ok(Candidate { old: Some(old), ..Candidate::new(*id, fence) }));
@@ -153,7 +153,7 @@ impl Queue {
         });
         let others: Vec<&Task> = taken.into_iter().map(|(task, _)| task).chain(begun).collect();
         let ids: Vec<Id> = others.iter().map(|task| task.id).collect();
-        let mut claims = self.read_claims(view, &ids);
+        let mut claims = self.read_claims(view, &ids)?;
         for task in others {
             let Some(claim) = claims.remove(&task.id) else { continue };
             let left = claim.over.as_ref().is_some_and(|over| {

@@ -64,7 +64,7 @@ impl Queue {
     }
 
     fn finish_one(&self, work: &Finish, commit: &ObjectId) -> Result<Published, Error> {
-        let claim = self.store.read_claim(commit, &work.of);
+        let claim = self.store.read_claim(commit, &work.of)?;
         let claim = claim.ok_or_else(|| Error::refused(format!("read our claim of {}", work.of), None))?;
         if claim.over.is_some() {
             return Ok(Published::Done);
@@ -142,7 +142,7 @@ impl Queue {
         let Some(remote) = &self.remote else { return Ok(None) };
         let machine = self.store.machine()?;
         let old = view.machines.get(&machine);
-        let last = old.and_then(|old| self.store.read_heartbeat(old, &machine));
+        let last = old.map(|old| self.store.read_heartbeat(old, &machine)).transpose()?.flatten();
         let state = self.store.state()?;
         let heartbeat = heartbeat::own(&self.store, &state, last.as_ref(), self.ttl)?;
         let before = old.filter(|old| self.chained.get() && self.store.repo().has_object(old));

@@ -1,6 +1,7 @@
 //! What a remote has of the queue: its claims and heartbeats, in one round trip, and its state where that moved.
 
 use super::Queue;
+use crate::git::{self, Trouble};
 use crate::model::{Id, ObjectId};
 use crate::orchestrate::heartbeat::Watch;
 use crate::orchestrate::sync::{self, Remote};
@@ -69,6 +70,21 @@ fn log_name(remote: &Remote, name: &str) -> Option<String> {
     (Store::is_machine(machine) && plain).then(|| format!("{LOG_REFS}{rest}"))
 }
 
+/// Whether a fetch brought what it was to bring, or what it did not bring is nothing to wait for: it went meanwhile, or
+/// no machine of ours wrote it.
+fn left_out(fetched: Result<(), git::Error>) -> Result<(), Error> {
+    match fetched {
+        Err(
+            error @ (git::Error::RemoteLacks { .. }
+            | git::Error::Remote { trouble: Trouble::Flood | Trouble::Unsound, .. }),
+        ) => {
+            tracing::debug!("left out: {error}");
+            Ok(())
+        }
+        fetched => Ok(fetched?),
+    }
+}
+
 impl Queue {
     /// Asks the remote what it has, and merges its state where that is not merged yet.
     ///
@@ -110,10 +126,13 @@ impl Queue {
         Ok(view)
     }
 
-    /// Brings the commits of claims and heartbeats here that are not here yet. What cannot be had is left out: then
-    /// nothing is known of it.
-    pub(in crate::orchestrate) fn fetch_missing(&self, wanted: &[(String, &ObjectId)]) {
-        let Some(remote) = &self.remote else { return };
+    /// Brings the commits of claims and heartbeats here that are not here yet. What went meanwhile, or is not sound, is
+    /// left out: then nothing is known of it.
+    ///
+    /// # Errors
+    /// If the remote could not be asked, or what it sent could not be taken in.
+    pub(in crate::orchestrate) fn fetch_missing(&self, wanted: &[(String, &ObjectId)]) -> Result<(), Error> {
+        let Some(remote) = &self.remote else { return Ok(()) };
         let repo = self.store.repo();
         let names: Vec<String> = wanted
             .iter()
@@ -122,41 +141,50 @@ impl Queue {
             .collect();
         for some in names.chunks(200) {
             let some: Vec<&str> = some.iter().map(String::as_str).collect();
-            match repo.fetch_objects(&remote.name, &some, remote.deadline) {
+            let fetch = |names: &[&str]| repo.fetch_objects(&remote.name, names, remote.deadline);
+            match fetch(&some) {
                 // One that went meanwhile fails all of them.
                 Err(error) if some.len() > 1 => {
                     tracing::debug!("one by one: {error}");
-                    for one in some {
-                        repo.fetch_objects(&remote.name, &[one], remote.deadline).ok();
-                    }
+                    some.iter().try_for_each(|one| left_out(fetch(&[one])))?;
                 }
-                Err(error) => tracing::debug!("{error}"),
-                Ok(()) => {}
+                fetched => left_out(fetched)?,
             }
         }
+        Ok(())
     }
 
     /// What the claims of `ids` say, as far as it can be known.
-    pub fn read_claims(&self, view: &View, ids: &[Id]) -> BTreeMap<Id, ClaimRecord> {
+    ///
+    /// # Errors
+    /// As [`Queue::look`]: what could not be asked is no answer.
+    pub fn read_claims(&self, view: &View, ids: &[Id]) -> Result<BTreeMap<Id, ClaimRecord>, Error> {
         let listed: Vec<(&Id, &ObjectId)> =
             ids.iter().filter_map(|id| Some((id, view.claims.get(id)?))).collect();
         let names: Vec<_> =
             listed.iter().map(|(id, commit)| (format!("{CLAIM_REFS}{id}"), *commit)).collect();
-        self.fetch_missing(&names);
-        let read =
-            listed.into_iter().filter_map(|(id, commit)| Some((*id, self.store.read_claim(commit, id)?)));
-        read.collect()
+        self.fetch_missing(&names)?;
+        let mut claims = BTreeMap::new();
+        for (id, commit) in listed {
+            claims.extend(self.store.read_claim(commit, id)?.map(|claim| (*id, claim)));
+        }
+        Ok(claims)
     }
 
     /// What the machines say of themselves, as far as it can be known.
-    pub fn read_machines(&self, view: &View) -> BTreeMap<String, Heartbeat> {
+    ///
+    /// # Errors
+    /// As [`Queue::look`]: what could not be asked is no answer.
+    pub fn read_machines(&self, view: &View) -> Result<BTreeMap<String, Heartbeat>, Error> {
         let names: Vec<_> =
             view.machines.iter().map(|(machine, id)| (format!("{MACHINE_REFS}{machine}"), id)).collect();
-        self.fetch_missing(&names);
-        let read = view.machines.iter().filter_map(|(machine, commit)| {
-            Some((machine.clone(), self.store.read_heartbeat(commit, machine)?))
-        });
-        read.collect()
+        self.fetch_missing(&names)?;
+        let mut machines = BTreeMap::new();
+        for (machine, commit) in &view.machines {
+            let heartbeat = self.store.read_heartbeat(commit, machine)?;
+            machines.extend(heartbeat.map(|heartbeat| (machine.clone(), heartbeat)));
+        }
+        Ok(machines)
     }
 
     /// For how long this machine has seen the holder of a claim say nothing, by its own clock: neither a heartbeat

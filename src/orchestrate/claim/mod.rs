@@ -134,9 +134,14 @@ impl Queue {
         std::fs::rename(&temporary, &path).map_err(|e| Error::file("write", path, e))
     }
 
-    fn read_pending(&self) -> Vec<(Id, ObjectId)> {
-        let bytes = std::fs::read(self.pending_path()).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+    fn read_pending(&self) -> Result<Vec<(Id, ObjectId)>, Error> {
+        let path = self.pending_path();
+        match std::fs::read(&path) {
+            // What was not written whole was not pushed either.
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(Error::file("read", path, e)),
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Queue {
         let theirs = theirs.map(|commit| self.store.state_at(&commit)).transpose()?;
         for (of, commit) in held {
             let forget = |said| Move { of, spec: None, objects: Vec::new(), said };
-            let Some(claim) = self.store.read_claim(&commit, &of) else {
+            let Some(claim) = self.store.read_claim(&commit, &of)? else {
                 settling.moves.push(forget(None));
                 continue;
             };
@@ -169,8 +169,8 @@ impl Queue {
                 };
                 return Err(Error::refused(what, None));
             }
-            let lease = task.assignee.and_then(|agent| lease::find_live(self.store.repo(), &agent));
-            if let Some(lease) = lease {
+            let lease = task.assignee.map(|agent| lease::look_for(self.store.repo(), &agent)).transpose()?;
+            if let Some(lease) = lease.flatten() {
                 let hint = format!("`git orchestra stop {} --wait` ends it", lease.name);
                 return Err(Error::refused(format!("release {short}: {} runs", lease.name), hint));
             }
@@ -211,7 +211,7 @@ impl Queue {
     fn give_back(&self, notes: &[(Id, ObjectId)]) -> Result<Vec<(Id, ObjectId, Vec<ObjectId>)>, Error> {
         let (mut specs, mut released) = (Vec::new(), Vec::new());
         for (of, commit) in notes {
-            let Some(claim) = self.store.read_claim(commit, of).filter(|claim| claim.over.is_none()) else {
+            let Some(claim) = self.store.read_claim(commit, of)?.filter(|claim| claim.over.is_none()) else {
                 continue;
             };
             let objects =

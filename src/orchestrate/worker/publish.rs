@@ -198,11 +198,11 @@ pub(super) mod words {
     }
 
     /// The end of an agent's last run as the state tells it; `None` if it never ran to an end.
-    pub(in super::super) fn finished(store: &Store, agent: &Agent) -> Option<Finished> {
-        let (number, run) = agent.last_run()?;
-        let outcome = run.outcome.clone()?;
-        let tip: Option<ObjectId> = store.repo().find_ref(&agent.branch).ok().flatten();
-        Some(Finished {
+    pub(in super::super) fn finished(store: &Store, agent: &Agent) -> Result<Option<Finished>, super::Error> {
+        let Some((number, run)) = agent.last_run() else { return Ok(None) };
+        let Some(outcome) = run.outcome.clone() else { return Ok(None) };
+        let tip: Option<ObjectId> = store.repo().find_ref(&agent.branch)?;
+        Ok(Some(Finished {
             agent: agent.id,
             name: agent.name.clone(),
             run: number,
@@ -213,6 +213,6 @@ pub(super) mod words {
             usage: run.usage,
             decisions: Vec::new(),
             error: None,
-        })
+        }))
     }
 }

@@ -362,7 +362,7 @@ impl Shift {
     fn tidy(&mut self) -> Result<(), Error> {
         let state = self.store.state()?;
         for (of, commit) in self.worker.queue.held()? {
-            let Some(claim) = self.store.read_claim(&commit, &of) else { continue };
+            let Some(claim) = self.store.read_claim(&commit, &of)? else { continue };
             let Some(task) = state.get::<Task>(&of)? else { continue };
             if claim.over.is_some() || claim.ttl.is_none() || task.status != TaskStatus::Started {
                 continue;
@@ -372,11 +372,11 @@ impl Shift {
                 self.release(&of);
                 continue;
             };
-            if lease::find_live(self.store.repo(), &agent.id).is_some() {
+            if lease::look_for(self.store.repo(), &agent.id)?.is_some() {
                 continue;
             }
             let fence = claim.fence;
-            if let Some(one) = words::finished(&self.store, &agent) {
+            if let Some(one) = words::finished(&self.store, &agent)? {
                 self.say(None, format!("{} was over and not published: now it is", agent.name));
                 self.unpublished.push((one, Job { task: of, fence, agent }));
             }
