@@ -34,6 +34,19 @@ const MARK: &str = "GIT_ORCHESTRA_MOVES";
 struct Moving {
     owner: Identity,
     edits: Vec<RefEdit>,
+    /// Locks that our git held and left when it had ended, because the system did not let it remove them: whoever comes
+    /// next does. Nothing else is said then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left: Vec<LeftLock>,
+}
+
+/// A lock file that a git of ours held: that very file, and none that takes its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LeftLock {
+    /// Below the directory that all worktrees share.
+    name: String,
+    since: u64,
+    inode: (u64, u64),
 }
 
 /// A [`Moving`] on disk; the file goes when this is dropped, however git ended.
@@ -72,6 +85,10 @@ pub enum Relinked {
     Worktree(PathBuf),
 }
 
+/// A lock file of which it is known that a git of ours holds it.
+#[derive(Debug)]
+pub(super) struct HeldLock(LeftLock);
+
 /// A lock file of git's, and since when it is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockFile {
@@ -101,7 +118,8 @@ impl Repository {
         let dir = self.moving_dir();
         create_private(&dir).ok()?;
         let path = dir.join(format!("{}.json", mark.0));
-        let bytes = serde_json::to_vec(&Moving { owner: Identity::own(), edits: edits.to_vec() }).ok()?;
+        let moving = Moving { owner: Identity::own(), edits: edits.to_vec(), left: Vec::new() };
+        let bytes = serde_json::to_vec(&moving).ok()?;
         std::fs::write(&path, bytes).ok()?;
         // git moves one ref after the other: whoever comes after a power cut in between has to know the others.
         if edits.len() > 1 {
@@ -125,6 +143,14 @@ impl Repository {
                 }
                 continue;
             };
+            if !moving.left.is_empty() {
+                // Whoever held them had ended when this was written.
+                for left in &moving.left {
+                    removed.extend(self.remove_left(left)?);
+                }
+                remove_file(&file)?;
+                continue;
+            }
             if moving.owner.is_alive() {
                 continue;
             }
@@ -164,6 +190,68 @@ impl Repository {
             }
         }
         Ok(removed)
+    }
+
+    /// The locks that a git of ours holds which has prepared to move refs and was not told yet to do it: nobody else can
+    /// hold them now.
+    pub(super) fn held_by(&self, edits: &[RefEdit]) -> Vec<HeldLock> {
+        // The lock of reftables becomes the list of them, and is not removed.
+        if self.refs != RefFormat::Files {
+            return Vec::new();
+        }
+        let mut names: Vec<String> = edits.iter().map(|edit| format!("{}.lock", edit.name)).collect();
+        // git takes this one for each ref that goes, and for no other.
+        if edits.iter().any(|edit| edit.new.is_none()) {
+            names.extend(["packed-refs.lock", "packed-refs.new"].map(str::to_owned));
+        }
+        let there = |name: String| Some((LockFile::at(self.common_dir().join(&name))?, name));
+        let held = names.into_iter().filter_map(there);
+        held.map(|(lock, name)| HeldLock(LeftLock { name, since: lock.since, inode: lock.inode })).collect()
+    }
+
+    /// Removes those of `held` that are still there now that the git which held them has ended: the system may have refused
+    /// that to it, of which git says nothing. What cannot be removed now either is kept for whoever comes next.
+    pub(super) fn let_go_of(&self, held: Vec<HeldLock>, mark: &MovingMark) {
+        let mut left = Vec::new();
+        for HeldLock(lock) in held {
+            match self.remove_left(&lock) {
+                Ok(Some(path)) => tracing::warn!("removed {}, which git had left behind", path.display()),
+                Ok(None) => {}
+                Err(_) => left.push(lock),
+            }
+        }
+        if left.is_empty() || create_private(&self.moving_dir()).is_err() {
+            return;
+        }
+        let path = self.moving_dir().join(format!("{}-left.json", mark.0));
+        let moving = Moving { owner: Identity::own(), edits: Vec::new(), left };
+        let written = serde_json::to_vec(&moving).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|bytes| std::fs::write(&path, bytes)) {
+            tracing::warn!("cannot keep which locks git left: {error}");
+        }
+    }
+
+    /// Removes a lock that a git of ours left, if it is still that one.
+    fn remove_left(&self, left: &LeftLock) -> Result<Option<PathBuf>, Error> {
+        let path = self.common_dir().join(&left.name);
+        let same = |lock: LockFile| (lock.since, lock.inode) == (left.since, left.inode);
+        if !LockFile::at(path.clone()).is_some_and(same) {
+            return Ok(None);
+        }
+        remove_file(&path)?;
+        Ok(Some(path))
+    }
+
+    /// The locks that gits of ours left when they had ended, which nobody has removed yet.
+    pub fn left_locks(&self) -> Vec<PathBuf> {
+        let notes = std::fs::read_dir(self.moving_dir()).into_iter().flatten().flatten();
+        let moving =
+            notes.filter_map(|note| serde_json::from_slice::<Moving>(&std::fs::read(note.path()).ok()?).ok());
+        let left = moving.flat_map(|moving| moving.left).filter_map(|left| {
+            let lock = LockFile::at(self.common_dir().join(&left.name))?;
+            ((lock.since, lock.inode) == (left.since, left.inode)).then_some(lock.path)
+        });
+        left.collect()
     }
 
     /// What a git that was killed while it moved refs left, for us who live.

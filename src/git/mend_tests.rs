@@ -32,8 +32,11 @@ fn locks_of_the_dead_go_and_locks_of_the_living_stay() {
         std::fs::write(&lock, "").unwrap();
         let note = |owner: Identity| {
             let name = "refs/heads/orchestra/heron".to_owned();
-            let moving =
-                Moving { owner, edits: vec![RefEdit { name, new: None, expected: Expected::Anything }] };
+            let moving = Moving {
+                owner,
+                edits: vec![RefEdit { name, new: None, expected: Expected::Anything }],
+                left: Vec::new(),
+            };
             let file = repository.moving_dir().join("7-0.json");
             std::fs::write(file, serde_json::to_vec(&moving).unwrap()).unwrap();
         };
@@ -55,6 +58,56 @@ fn locks_of_the_dead_go_and_locks_of_the_living_stay() {
             0,
             "notes go when git is done"
         );
+    }
+}
+
+#[test]
+fn locks_that_git_could_not_remove_go_and_those_that_took_their_place_stay() {
+    for format in FORMATS.iter().filter(|format| !format[0].ends_with("reftable")) {
+        let sandbox = Sandbox::new(format);
+        let repository = sandbox.open();
+        create_private(&repository.moving_dir()).unwrap();
+        let tip = repository.resolve_commit("HEAD").unwrap();
+        let edit = |new| RefEdit { name: "refs/orchestra/x".into(), new, expected: Expected::Anything };
+        repository.update_refs(&[edit(Some(tip))], "test").unwrap();
+        let mut mover = repository.begin_moving("test").unwrap();
+        mover.prepare(&[edit(None)]);
+        // While git holds them, they are known to be its own.
+        let limit = Instant::now() + Duration::from_secs(30);
+        let wanted = 2;
+        let mut held = repository.held_by(&[edit(None)]);
+        while held.len() < wanted && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(5));
+            held = repository.held_by(&[edit(None)]);
+        }
+        assert!(!held.is_empty(), "{format:?}");
+        let names: Vec<String> = held.iter().map(|HeldLock(lock)| lock.name.clone()).collect();
+        let lock = repository.common_dir().join(names.last().unwrap().replace(".new", ".lock"));
+        // The system keeps git's file: a second name of it, which takes its place when git has ended.
+        let kept = sandbox.dir.path().join("kept");
+        std::fs::hard_link(&lock, &kept).unwrap();
+        mover.finish().unwrap();
+        assert!(!lock.exists() && repository.left_locks().is_empty());
+        let left: Vec<LeftLock> = held.into_iter().map(|HeldLock(lock)| lock).collect();
+        let note = || {
+            let moving = Moving { owner: Identity::own(), edits: Vec::new(), left: left.clone() };
+            let file = repository.moving_dir().join("7-0-left.json");
+            std::fs::write(file, serde_json::to_vec(&moving).unwrap()).unwrap();
+        };
+        note();
+        std::fs::write(&lock, "").unwrap();
+        assert!(repository.left_locks().is_empty(), "it is somebody else's");
+        assert!(repository.mend_locks().unwrap().is_empty() && lock.exists());
+        std::fs::remove_file(&lock).unwrap();
+        note();
+        std::fs::rename(&kept, &lock).unwrap();
+        assert_eq!(repository.left_locks(), std::slice::from_ref(&lock), "{format:?}");
+        assert_eq!(
+            repository.mend_locks().unwrap(),
+            std::slice::from_ref(&lock),
+            "its writer lives, git does not"
+        );
+        assert!(!lock.exists() && std::fs::read_dir(repository.moving_dir()).unwrap().next().is_none());
     }
 }
 
@@ -141,7 +194,7 @@ fn refs_that_were_to_move_together_do_so_after_a_kill_in_between() {
     let edits = vec![new("refs/orchestra/a"), new("refs/orchestra/b"), gone];
     let file = repository.moving_dir().join("7-0.json");
     let note = || {
-        let moving = Moving { owner: dead(), edits: edits.clone() };
+        let moving = Moving { owner: dead(), edits: edits.clone(), left: Vec::new() };
         std::fs::write(&file, serde_json::to_vec(&moving).unwrap()).unwrap();
     };
     repository.update_refs(&[new("refs/orchestra/kept")], "test").unwrap();

@@ -243,10 +243,13 @@ impl Mover<'_> {
                 break;
             }
         }
+        let mut held = Vec::new();
         if prepared {
+            held = self.repo.held_by(&self.edits);
             self.talk.say(b"commit\0");
         }
         let output = self.talk.end()?;
+        self.repo.let_go_of(held, &self.mark);
         if prepared && output.status.success() {
             return self.repo.sync_moved(&self.edits);
         }

@@ -55,8 +55,13 @@ pub(super) fn repository(store: &Store, _: &DoctorOptions) -> Result<Check, Erro
 pub(super) fn locks(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
     let repo = store.repo();
     let now = store.clock().now().as_millis();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for lock in repo.lock_files().into_iter().filter(|lock| now.saturating_sub(lock.since) > OLD_LOCK) {
+    // Those of a git of ours that has ended: known whatever their age.
+    let left = repo.left_locks();
+    let mut ours: Vec<String> = left.iter().map(|path| repo.shown(path)).collect();
+    let mut theirs = Vec::new();
+    let old =
+        |lock: &crate::git::LockFile| now.saturating_sub(lock.since) > OLD_LOCK && !left.contains(&lock.path);
+    for lock in repo.lock_files().into_iter().filter(old) {
         let shown = repo.shown(&lock.path);
         let is_ours = shown.starts_with("refs/orchestra/") || shown.starts_with("refs/notes/orchestra/");
         if is_ours { ours.push(shown) } else { theirs.push(shown) }

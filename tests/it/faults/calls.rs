@@ -29,6 +29,8 @@ pub(super) enum Calls {
     Allocating,
     /// Those that open a file descriptor.
     Opening,
+    /// Those that remove a file.
+    Removing,
 }
 
 const CREATES: [i32; 2] = [libc::O_CREAT, libc::O_TRUNC];
@@ -72,6 +74,7 @@ const ALLOCATING: &[(libc::c_long, &str)] = &[
     (libc::SYS_fsync, "sync"),
     (libc::SYS_fdatasync, "sync"),
 ];
+const REMOVING: &[(libc::c_long, &str)] = &[(libc::SYS_unlink, "unlink"), (libc::SYS_unlinkat, "unlink")];
 const MUTATING_ONLY: &[(libc::c_long, &str)] = &[
     (libc::SYS_unlink, "unlink"),
     (libc::SYS_unlinkat, "unlink"),
@@ -90,6 +93,7 @@ impl Calls {
             Self::Opening => &[OPENING],
             Self::Allocating => &[ALLOCATING],
             Self::Mutating => &[ALLOCATING, MUTATING_ONLY],
+            Self::Removing => &[REMOVING],
         };
         lists.iter().copied().flatten()
     }
@@ -143,6 +147,7 @@ impl Calls {
             Self::Mutating => "mutating",
             Self::Allocating => "allocating",
             Self::Opening => "opening",
+            Self::Removing => "removing",
         }
     }
 }
@@ -162,7 +167,7 @@ pub(super) fn launcher(sandbox: &Sandbox, args: &[&str], calls: Calls, files: Op
 fn launch() {
     let Ok(what) = std::env::var(LAUNCH) else { return };
     let (word, files, args): (String, Option<u64>, Vec<String>) = serde_json::from_str(&what).unwrap();
-    let kinds = [Calls::Mutating, Calls::Allocating, Calls::Opening];
+    let kinds = [Calls::Mutating, Calls::Allocating, Calls::Opening, Calls::Removing];
     let calls = kinds.into_iter().find(|calls| calls.word() == word).unwrap();
     let filter = calls.filter();
     // What the test harness said goes.

@@ -70,6 +70,27 @@ fn the_disk_is_broken() {
     fails_at_every_call(Errno::EIO);
 }
 
+/// git says nothing of a lock that the system did not let it remove; it stays, and stops everybody's git.
+#[test]
+fn what_git_cannot_remove_goes_later() {
+    const WHAT: &str = "what git cannot remove";
+    let mut all = Figures::default();
+    for (_, name) in wanted(&["merge-abort"]) {
+        let stage = Stage::new(cases::make(name));
+        let count = stage.count(Whose::Git, Calls::Removing);
+        let act = Act::Fail { errno: Errno::EIO, on: false };
+        let fault = |at| Fault { whose: Whose::Git, calls: Calls::Removing, at, act };
+        let chosen: Vec<Point> = (1..=count).map(|at| Point { fault: fault(at), again: None }).collect();
+        assert!(!chosen.is_empty(), "{name}: git removes nothing");
+        all.add(if only_counted() {
+            Figures::count(WHAT, name, &chosen)
+        } else {
+            strike_all(WHAT, stage, &chosen, &is_clean)
+        });
+    }
+    all.conclude(WHAT);
+}
+
 #[test]
 fn too_many_files_are_open() {
     fails_at_every_call(Errno::EMFILE);
