@@ -8,7 +8,7 @@ use crate::config::{self, AGENT_FILES, AgentFile, MAX_AGENT_FILE, Settings, Sour
 use crate::git::{Identity, Repository};
 use crate::model::{Agent, Id};
 use crate::process::{Clock, SystemClock};
-use crate::store::{Operation, STATE_REF, State, Store, Transaction};
+use crate::store::{Copied, Operation, STATE_REF, State, Store, Transaction};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -103,6 +103,14 @@ impl Context {
         let mut store = Store::open(repo.clone(), Arc::clone(&self.clock), repo.identity());
         store = store.with_operation(Operation::new(&self.words)?);
         store = store.with_cleaner(super::session::cleaner(&self.env));
+        if let Some(Copied { from, was, is }) = store.settle_home()? {
+            let from =
+                from.map_or_else(|| "one on another host".to_owned(), |from| from.display().to_string());
+            self.ui.warn(format!(
+                "this repository is a copy of {from}: it is machine {is} now, and not {was} any more"
+            ));
+            self.ui.hint("agents and claims of the other are the other's; `git orchestra take AGENT` continues one here");
+        }
         if let Some(agent) = self.env.agent()
             && let Ok(id) = agent.parse::<Id>()
             && let Some(agent) = store.state()?.get::<Agent>(&id)?

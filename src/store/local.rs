@@ -97,32 +97,59 @@ pub(super) fn knows_operation(repo: &Repository, id: &str) -> Result<bool, Error
     }
 }
 
-/// This clone's name: six characters, made once.
+/// This clone's name: six characters, made once. What cannot be read is not made anew.
 pub(super) fn machine(repo: &Repository) -> Result<String, Error> {
-    let path = repo.local_dir().join("machine");
-    let read = || std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
-    if let Ok(name) = read()
-        && is_machine(&name)
-    {
+    if let Some(name) = find_machine(repo)? {
         return Ok(name);
     }
+    let (file, path) = new_machine(repo)?;
+    // Of two processes that are the first at once, one names the clone and the other reads that name.
+    match file.persist_noclobber(&path) {
+        Ok(_) => {}
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists && find_machine(repo)?.is_some() => {}
+        Err(e) => {
+            e.file.persist(&path).map_err(|e| Error::local("write", &path, e.error))?;
+        }
+    }
+    let name = find_machine(repo)?;
+    let name = name.ok_or_else(|| Error::local("read", &path, std::io::ErrorKind::NotFound.into()))?;
+    // Whoever does not know where it is takes it for what it is, so that may fail.
+    if let Err(error) = super::home::write(repo, &name, None) {
+        tracing::debug!("cannot keep where this clone is: {error}");
+    }
+    Ok(name)
+}
+
+/// This clone's name; `None` if it has none yet, or something that is no name.
+pub(super) fn find_machine(repo: &Repository) -> Result<Option<String>, Error> {
+    let path = repo.local_dir().join("machine");
+    match std::fs::read(&path) {
+        Ok(text) => {
+            Ok(String::from_utf8(text).ok().map(|text| text.trim().to_owned()).filter(|n| is_machine(n)))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::local("read", &path, e)),
+    }
+}
+
+/// Gives this clone another name. Call it alone.
+pub(super) fn rename_machine(repo: &Repository) -> Result<String, Error> {
+    let (file, path) = new_machine(repo)?;
+    file.persist(&path).map_err(|e| Error::local("write", &path, e.error))?;
+    let name = find_machine(repo)?;
+    name.ok_or_else(|| Error::local("read", &path, std::io::ErrorKind::NotFound.into()))
+}
+
+/// A file with a new name, and where it belongs.
+fn new_machine(repo: &Repository) -> Result<(tempfile::NamedTempFile, PathBuf), Error> {
+    let path = repo.local_dir().join("machine");
     let dir = directory(repo)?;
     let id = crate::model::Id::from_random(random_u128()?);
     let mut file =
         tempfile::NamedTempFile::new_in(&dir).map_err(|e| Error::local("create a file in", &dir, e))?;
-    let failed = |e| Error::local("write", &path, e);
-    writeln!(file, "{}", &id.as_str()[..6]).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    // Of two processes that are the first at once, one names the clone and the other reads that name.
-    match file.persist_noclobber(&path) {
-        Ok(_) => {}
-        Err(e)
-            if e.error.kind() == std::io::ErrorKind::AlreadyExists
-                && read().is_ok_and(|n| is_machine(&n)) => {}
-        Err(e) => {
-            e.file.persist(&path).map_err(|e| failed(e.error))?;
-        }
-    }
-    read().map_err(|e| Error::local("read", &path, e))
+    let written = writeln!(file, "{}", &id.as_str()[..6]).and_then(|()| file.as_file().sync_all());
+    written.map_err(|e| Error::local("write", &path, e))?;
+    Ok((file, path))
 }
 
 pub(super) fn is_machine(name: &str) -> bool {

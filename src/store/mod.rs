@@ -24,6 +24,7 @@ mod fixtures_tests;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;
+mod home;
 pub mod journal;
 mod layout;
 mod local;
@@ -51,6 +52,7 @@ pub use entity::{Entity, Field};
 pub use epoch::{Cut, EPOCH_REFS};
 pub use error::Error;
 pub use history::{EntityChange, FieldChange, Logged, Side};
+pub use home::Copied;
 pub use layout::{FINDINGS_NOTES, LOG_REFS, PROVENANCE_NOTES, RESCUE_REFS, STATE_REF, log_ref};
 pub use operation::{HandedOperation, Operation, RefMove};
 pub use record::{Deleted, Record};

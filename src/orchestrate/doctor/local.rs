@@ -11,6 +11,16 @@ use std::collections::BTreeSet;
 /// How many of a kind are named.
 const NAMED: usize = 10;
 
+pub(super) fn machine(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
+    Ok(match store.named()? {
+        None => Check::ok("machine", "this clone has no name yet"),
+        Some((name, None)) => Check::ok("machine", format!("this clone is {name}")),
+        Some((name, Some(other))) => {
+            Check::ok("machine", format!("this clone is {name}; it began as a copy of {other}"))
+        }
+    })
+}
+
 pub(super) fn worktrees(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
     let repo = store.repo();
     let agents: Vec<Agent> = store.state()?.all::<Agent>()?;

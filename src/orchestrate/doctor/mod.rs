@@ -96,6 +96,7 @@ type Look = fn(&Store, &DoctorOptions) -> Result<Check, Error>;
 const LOOKS: &[(&str, Look)] = &[
     ("git", repository::git),
     ("repository", repository::repository),
+    ("machine", local::machine),
     ("state", state::state),
     ("history", state::history),
     ("notes", state::notes),
