@@ -52,8 +52,8 @@ impl Repository {
     /// configured refspecs. One answer for each of `specs`, in their order.
     ///
     /// A tracking ref only ever moves forward, and objects come into the repository only when they are sound
-    /// and together no more than 256 MiB. Where the remote has all of the refs it is one connection; otherwise
-    /// it is asked first what it has.
+    /// and together no more than 256 MiB. Where the remote has all of the refs, or none was seen of it before, it is
+    /// one connection; otherwise it is asked first what it has.
     pub fn fetch(
         &self,
         remote: &str,
@@ -62,9 +62,11 @@ impl Repository {
     ) -> Result<Vec<FetchAnswer>, Error> {
         let old = self.find_refs(&specs.iter().map(|spec| spec.tracking.as_str()).collect::<Vec<_>>())?;
         let known = old.iter().flatten().count();
-        // Who knows none of them is new here, and the remote most likely has all or nothing.
+        let all: Vec<&FetchSpec> = specs.iter().collect();
+        // Who knows none of them is new here, and the remote may have nothing yet: a fetch by patterns does not mind.
+        let how = if known == 0 { Asked::AsPattern } else { Asked::ByName };
         if (known == specs.len() || known == 0)
-            && let Some(answers) = self.fetch_each(remote, &specs.iter().collect::<Vec<_>>(), deadline)?
+            && let Some(answers) = self.fetch_each(remote, &all, how, deadline)?
         {
             return Ok(answers);
         }
@@ -79,10 +81,12 @@ impl Repository {
             .collect();
         let mut fetched = match wanted.as_slice() {
             [] => Vec::new(),
-            wanted => self.fetch_each(remote, wanted, deadline)?.ok_or_else(|| Error::Output {
-                command: "fetch",
-                detail: "the remote named a ref that it then did not have".to_owned(),
-            })?,
+            wanted => {
+                self.fetch_each(remote, wanted, Asked::ByName, deadline)?.ok_or_else(|| Error::Output {
+                    command: "fetch",
+                    detail: "the remote named a ref that it then did not have".to_owned(),
+                })?
+            }
         }
         .into_iter();
         let answers = specs.iter().zip(old).map(|(spec, old)| match (there.get(&spec.remote), old) {
@@ -99,19 +103,20 @@ impl Repository {
         &self,
         remote: &str,
         specs: &[&FetchSpec],
+        how: Asked,
         deadline: Duration,
     ) -> Result<Option<Vec<FetchAnswer>>, Error> {
         let refused = |error: &Error| match error {
             Error::Remote { trouble: Trouble::Flood | Trouble::Unsound, words, .. } => Some(words.clone()),
             _ => None,
         };
-        match self.fetch_again(remote, specs, deadline) {
+        match self.fetch_again(remote, specs, how, deadline) {
             Err(error) if refused(&error).is_some() && specs.len() > 1 => {}
             result => return result,
         }
         let mut answers = Vec::new();
         for spec in specs {
-            match self.fetch_again(remote, &[spec], deadline) {
+            match self.fetch_again(remote, &[spec], how, deadline) {
                 Ok(Some(answer)) => answers.extend(answer),
                 Ok(None) => return Ok(None),
                 Err(error) => match refused(&error) {
@@ -128,11 +133,12 @@ impl Repository {
         &self,
         remote: &str,
         specs: &[&FetchSpec],
+        how: Asked,
         deadline: Duration,
     ) -> Result<Option<Vec<FetchAnswer>>, Error> {
         let mut attempt = 1;
         loop {
-            match self.fetch_present(remote, specs, deadline) {
+            match self.fetch_present(remote, specs, how, deadline) {
                 Err(Error::RefMoved { .. } | Error::RefLocked { .. }) if attempt < ATTEMPTS => attempt += 1,
                 result => return result,
             }
@@ -143,11 +149,15 @@ impl Repository {
         &self,
         remote: &str,
         specs: &[&FetchSpec],
+        how: Asked,
         deadline: Duration,
     ) -> Result<Option<Vec<FetchAnswer>>, Error> {
         // The objects come, and git tells where the refs would go; we move them.
         let options = ["--dry-run", "--porcelain", "--verbose"];
-        let refspecs = specs.iter().map(|spec| format!("{}:{}", spec.remote, spec.tracking));
+        let refspecs = specs.iter().map(|spec| match how {
+            Asked::ByName => format!("{}:{}", spec.remote, spec.tracking),
+            Asked::AsPattern => format!("{}:{}", pattern(&spec.remote), pattern(&spec.tracking)),
+        });
         let limits = Limits { incoming: MAX_INCOMING, records: true };
         let Intake { command, output, quarantine } =
             self.intake(remote, &options, refspecs, limits, deadline)?;
@@ -170,8 +180,11 @@ impl Repository {
         quarantine.let_in()?;
         let mut answers = Vec::new();
         for spec in specs {
-            let answer = found.remove(&spec.tracking).ok_or_else(|| command.failed(&output))?;
-            answers.push(self.only_commits(answer)?);
+            match (found.remove(&spec.tracking), how) {
+                (Some(answer), _) => answers.push(self.only_commits(answer)?),
+                (None, Asked::AsPattern) if output.status.success() => answers.push(FetchAnswer::Absent),
+                (None, _) => return Err(command.failed(&output).into()),
+            }
         }
         let moves = specs.iter().zip(&answers).filter_map(|(spec, answer)| match answer {
             FetchAnswer::Moved { old, new } => Some(RefEdit {
@@ -198,6 +211,20 @@ impl Repository {
             answer => answer,
         })
     }
+}
+
+/// How refs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// By name: one that is not there fails the fetch.
+    ByName,
+    /// By a pattern that hardly another name fits: one that is not there does not come.
+    AsPattern,
+}
+
+/// A name with its last character left open. What else comes by it goes with the quarantine, or is collected.
+fn pattern(name: &str) -> String {
+    format!("{}*", &name[..name.len() - 1])
 }
 
 /// How git ends when it does not know an option.

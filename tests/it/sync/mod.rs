@@ -4,6 +4,8 @@ mod hostile;
 mod hosts;
 mod transports;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use crate::harness::{Layout, Sandbox};
 
 /// A bare repository, and machines that have it as `origin`.
@@ -30,6 +32,43 @@ fn machine(url: &str) -> Sandbox {
     let machine = Sandbox::new();
     machine.git(&["remote", "add", "origin", url]);
     machine
+}
+
+/// Which git commands that talk to a remote a command of ours runs.
+fn connections(machine: &Sandbox, args: &[&str]) -> Vec<String> {
+    let (bin, log) = (machine.root().join("counting"), machine.root().join("connections"));
+    let _ = std::fs::remove_file(&log);
+    std::fs::create_dir_all(&bin).unwrap();
+    let envs = machine.command("git");
+    let path = envs.get_envs().find_map(|(key, value)| (key == "PATH").then_some(value?)).unwrap();
+    let git = std::env::split_paths(path).map(|dir| dir.join("git")).find(|git| git.exists()).unwrap();
+    let script = format!(
+        "#!/bin/sh\nfor word; do case $word in ls-remote|fetch|push) echo $word >>{}; break;; esac; done\nexec {} \"$@\"\n",
+        log.display(),
+        git.display()
+    );
+    std::fs::write(bin.join("git"), script).unwrap();
+    std::fs::set_permissions(bin.join("git"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let searched = std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(path))).unwrap();
+    let mut command = machine.command(crate::harness::sandbox::ORCHESTRA);
+    command.args(args).env("PATH", searched);
+    let out = crate::harness::sandbox::run(command, b"");
+    assert_eq!(out.code, 0, "{out}");
+    std::fs::read_to_string(&log).unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn two_connections_are_enough() {
+    let stage = Stage::new();
+    let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
+    ada.ok(&["task", "add", "One"]);
+    assert_eq!(connections(&ada, &["sync"]), ["fetch", "push"], "the remote is empty");
+    bob.ok(&["task", "add", "Two"]);
+    assert_eq!(connections(&bob, &["sync"]), ["fetch", "push"], "it is new here");
+    assert_eq!(connections(&ada, &["sync"]), ["fetch"], "nothing is to be sent");
+    ada.ok(&["task", "add", "Three"]);
+    assert_eq!(connections(&ada, &["sync"]), ["fetch", "push"]);
+    assert_eq!(titles(&ada), ["One", "Three", "Two"]);
 }
 
 const STATE: &str = "refs/orchestra/state";
