@@ -211,7 +211,7 @@ impl Repository {
         if !plain {
             return Ok(Leftover::Rescued(commit));
         }
-        install_index(index, &worktree.git_dir)?;
+        install_index(&index, &worktree.git_dir)?;
         Ok(Leftover::Committed(commit))
     }
 
@@ -244,7 +244,7 @@ impl Repository {
 
 /// A copy of the index of a git directory, to be changed or refreshed in its place; beside it, if a rename is to put it
 /// there.
-pub(super) fn copy_index(git_dir: &Path, beside: &Path) -> Result<TempPath, Error> {
+pub(super) fn copy_index(git_dir: &Path, beside: &Path) -> Result<IndexCopy, Error> {
     let index = tempfile::Builder::new()
         .prefix("orchestra-index-")
         .tempfile_in(beside)
@@ -265,7 +265,28 @@ pub(super) fn copy_index(git_dir: &Path, beside: &Path) -> Result<TempPath, Erro
         }
         Err(e) => return Err(Error::file("copy", from, e)),
     }
-    Ok(index)
+    Ok(IndexCopy(index))
+}
+
+/// A copy of an index, which goes with what a git that was killed left beside it.
+#[derive(Debug)]
+pub(super) struct IndexCopy(TempPath);
+
+impl std::ops::Deref for IndexCopy {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for IndexCopy {
+    fn drop(&mut self) {
+        // Nobody else knows this index: whoever locked it is gone.
+        let mut lock = self.0.as_os_str().to_owned();
+        lock.push(".lock");
+        let _ = std::fs::remove_file(lock);
+    }
 }
 
 /// Takes copies that nobody touched out of a list of ignored paths. A directory that holds one is named by what else is
@@ -320,19 +341,18 @@ fn size(path: &Path, limit: u64) -> u64 {
 }
 
 /// Makes `index` the index of `git_dir`, the way git does: through `index.lock`.
-fn install_index(index: TempPath, git_dir: &Path) -> Result<(), Error> {
+fn install_index(index: &IndexCopy, git_dir: &Path) -> Result<(), Error> {
     let lock: PathBuf = git_dir.join("index.lock");
     let failed = |e| Error::file("replace", git_dir.join("index"), e);
-    if let Err(e) = std::fs::hard_link(&index, &lock) {
+    if let Err(e) = std::fs::hard_link(&**index, &lock) {
         if e.kind() != std::io::ErrorKind::AlreadyExists {
             return Err(failed(e));
         }
         // Left by a git that was killed with its agent: nobody works here any more.
         std::fs::remove_file(&lock).map_err(failed)?;
-        std::fs::hard_link(&index, &lock).map_err(failed)?;
+        std::fs::hard_link(&**index, &lock).map_err(failed)?;
     }
-    std::fs::rename(&lock, git_dir.join("index")).map_err(failed)?;
-    index.close().map_err(failed)
+    std::fs::rename(&lock, git_dir.join("index")).map_err(failed)
 }
 
 /// `git status --porcelain=v2 -z` without renames: `1 XY …8 fields… path`, `u …10 fields… path`, `? path`.

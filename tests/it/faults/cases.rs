@@ -36,6 +36,7 @@ pub(super) const NAMES: &[&str] = &[
     "merge-gated",
     "merge-prefixes",
     "apply",
+    "run",
     "fetch",
     "push",
     "sync",
@@ -81,6 +82,7 @@ pub(super) fn make(name: &'static str) -> Case {
         "merge-gated" => merge_gated(name),
         "merge-prefixes" => merge_prefixes(name),
         "apply" => apply(name),
+        "run" => run(name),
         "fetch" | "push" | "sync" => exchange(name),
         "task-reopen" => task_reopen(name),
         "finding-resolve" => finding_resolve(name),
@@ -124,6 +126,7 @@ fn case(
             | "resume"
             | "worker"
             | "take"
+            | "run"
     );
     Case { name, sandbox, args, next, done: 0, moves: false, again, check: Box::new(check) }
 }
@@ -626,6 +629,45 @@ fn apply(name: &'static str) -> Case {
         assert_eq!(status(), staged);
         assert_eq!(sandbox.read("src/g"), "mine\n", "what is the user's own");
         sandbox.git(&["reset", "--quiet", "--hard"]);
+    });
+    case.moves = true;
+    case
+}
+
+/// Two tasks from their agents over a gate to the branch that they land on.
+fn run(name: &'static str) -> Case {
+    let sandbox = with_commands();
+    let file = "../home/.config/git-orchestra/config.toml";
+    let profile = sandbox.read(file);
+    let gate = "[gate.both]\nrun = 'ls *.left'\nretries = 0\n";
+    sandbox.write(file, &format!("default-profile = 'player'\ngates = ['both']\n{profile}{gate}"));
+    for title in ["left", "right"] {
+        sandbox.ok(&["task", "add", title]);
+    }
+    let mut case = case(name, sandbox, &["run"], &["run", "--continue"], |sandbox, acknowledged| {
+        let landed = || {
+            let files = sandbox.git(&["ls-tree", "--name-only", "main"]);
+            let names = ["left.committed", "left.left", "right.committed", "right.left"];
+            names.iter().all(|name| files.lines().any(|file| file == *name))
+        };
+        assert!(!acknowledged || landed(), "acknowledged, and not landed");
+        // Whatever was cut short is gone on with; one that never began begins.
+        for round in 0.. {
+            if landed() {
+                break;
+            }
+            let words: &[&str] = if round % 2 == 0 { &["run", "--retry"] } else { &["run"] };
+            let out = sandbox.orchestra(words);
+            assert!(round < 6, "it does not come to its end\n{out}");
+        }
+        // Killed when the branch had moved and the state had not: it says so, and is over.
+        let out = sandbox.orchestra(&["run", "--continue"]);
+        assert!(out.code == 0 || out.stderr.contains("no pipeline is under way"), "{out}");
+        sandbox.ok(&["task", "add", "next"]);
+        assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+        // Of the two agents and the gates, and the checkout itself.
+        assert!(sandbox.git(&["worktree", "list"]).lines().count() <= 4);
+        sandbox.ok(&["verify"]);
     });
     case.moves = true;
     case
