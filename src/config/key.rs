@@ -271,6 +271,12 @@ const KEYS: &[Key] = &[
         "for how long nobody touched a closed task that `gc` archives",
     ),
     key(
+        "prune-epochs-after",
+        Type::Duration,
+        A_SPAN,
+        "how long ago the history was cut of which `prune` offers what was before",
+    ),
+    key(
         "merge.remembered",
         Type::Choice(&["apply", "ask"]),
         "`apply` or `ask`",

@@ -416,6 +416,14 @@ impl Settings {
         }
     }
 
+    /// How long ago the history of the state was cut of which `prune` offers what was before.
+    pub fn prune_epochs_after(&self) -> std::time::Duration {
+        match self.setting("prune-epochs-after").map(|setting| &setting.value) {
+            Some(Value::Duration(age)) => *age,
+            _ => std::time::Duration::from_secs(365 * 24 * 3600),
+        }
+    }
+
     /// The words of the command that is run when an agent waits, failed or is done; none if there is none. Fails if it
     /// needs an approval that is not there.
     pub fn notify_command(&self) -> Result<&[String], Error> {

@@ -1,6 +1,6 @@
 //! What can go, and how much room that makes: planned first, done only when somebody says so.
 //!
-//! Nothing that is saved nowhere else is ever planned; an agent goes the way that `remove` takes, with a rescue ref
+//! Nothing that is saved nowhere else is ever planned, but for history of the age that somebody said; an agent goes the way that `remove` takes, with a rescue ref
 //! for what is in no branch.
 
 use super::measure::size;
@@ -11,7 +11,7 @@ use super::{Error, RemoveOptions, lease, remove, trust};
 use crate::git::{Expected, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, Merge, MergeStatus, ObjectId, Timestamp};
 use crate::store::journal;
-use crate::store::{LOG_REFS, RESCUE_REFS, State, Store};
+use crate::store::{LOG_REFS, OldEpoch, RESCUE_REFS, State, Store};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -45,6 +45,8 @@ pub struct PruneOptions {
     pub older_than: Duration,
     /// How old transcripts are that go; without it none do.
     pub transcripts: Option<Duration>,
+    /// For how long the history has been cut of which what was before goes.
+    pub epochs: Duration,
 }
 
 /// What was seen of remotes.
@@ -67,6 +69,8 @@ pub enum Kind {
     Journal,
     /// A week of transcripts.
     Transcripts,
+    /// The history of the state from before a cut.
+    Epoch,
     /// What was seen of a remote that is not configured any more.
     Tracking,
     /// What kept a merge together that has landed.
@@ -88,6 +92,7 @@ impl Kind {
             Self::Rescue => "rescue",
             Self::Journal => "journal",
             Self::Transcripts => "transcripts",
+            Self::Epoch => "epoch",
             Self::Tracking => "tracking",
             Self::Merge => "merge",
             Self::Gate => "gate",
@@ -152,6 +157,7 @@ pub fn plan(store: &Store, options: PruneOptions, worktree_root: &Path) -> Resul
     }
     rescues(repo, options, now, &mut items)?;
     refs(repo, &state, options, now, &mut items)?;
+    epochs(store, options, now, &mut items)?;
     if live.is_empty() {
         for dir in builds::shared(worktree_root) {
             let item =
@@ -448,6 +454,19 @@ fn refs(
         if merge.is_some_and(|merge| merge.status == MergeStatus::Landed) {
             items.push(of_ref(Kind::Merge, name, tip, "that merge has landed"));
         }
+    }
+    Ok(())
+}
+
+/// The history of the state from before cuts that are long ago.
+fn epochs(store: &Store, options: PruneOptions, now: Timestamp, items: &mut Vec<Item>) -> Result<(), Error> {
+    for OldEpoch { name, tip, commits, cut } in store.old_epochs()? {
+        if now.since(cut) < options.epochs {
+            continue;
+        }
+        let changes = if commits == 1 { "1 change".to_owned() } else { format!("{commits} changes") };
+        let reason = format!("{changes} from before a cut: `oplog` and `log` will not tell of them");
+        items.push(of_ref(Kind::Epoch, name, tip, reason));
     }
     Ok(())
 }

@@ -12,9 +12,10 @@ use super::operation::OPERATION;
 use super::transaction::json;
 use super::{Error, State, Store, local};
 use crate::git::{EntryMode, Expected, NewCommit, RefEdit, Repository};
-use crate::model::ObjectId;
+use crate::model::{ObjectId, Timestamp};
 use bstr::ByteSlice;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// What was before a cut: `<epoch>-<commit>` follows. Of this clone alone.
@@ -43,6 +44,19 @@ pub struct Cut {
     pub epoch: u64,
     /// The commit that it takes the place of.
     pub replaces: ObjectId,
+}
+
+/// A chain of the state from before a cut, which this clone has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldEpoch {
+    /// Its ref.
+    pub name: String,
+    /// Its last commit.
+    pub tip: ObjectId,
+    /// How many commits it has.
+    pub commits: usize,
+    /// When it was cut; when its last commit was made, if no chain that is here tells that.
+    pub cut: Timestamp,
 }
 
 impl State {
@@ -128,9 +142,47 @@ impl Store {
     /// How many commits the chain of the state has.
     pub fn chain_length(&self) -> Result<usize, Error> {
         let Some(tip) = self.state()?.commit().cloned() else { return Ok(0) };
+        self.count_commits(&tip)
+    }
+
+    fn count_commits(&self, tip: &ObjectId) -> Result<usize, Error> {
         let args = ["rev-list", "--count", "--end-of-options", tip.as_str()];
         let out = self.repo().git(args).read().map_err(crate::git::Error::from)?;
         Ok(out.trim().to_str_lossy().parse().unwrap_or(0))
+    }
+
+    /// The chains from before cuts that are kept here.
+    pub fn old_epochs(&self) -> Result<Vec<OldEpoch>, Error> {
+        let repo = self.repo();
+        let kept = repo.list_refs(EPOCH_REFS)?;
+        if kept.is_empty() {
+            return Ok(Vec::new());
+        }
+        // When each epoch began, as far as the chains that are here say.
+        let mut began = BTreeMap::<u64, Timestamp>::new();
+        let tips = kept.iter().map(|(_, tip)| tip.clone()).chain(self.state()?.commit().cloned());
+        for tip in tips {
+            let args = ["rev-list", "--max-parents=0", "--end-of-options", tip.as_str()];
+            let out = repo.git(args).read().map_err(crate::git::Error::from)?;
+            for root in out.lines().filter_map(|line| line.to_str_lossy().parse::<ObjectId>().ok()) {
+                let commit = repo.read_commit(&root)?;
+                if let Some(begins) = trailers::<Begins>(&commit.message, EPOCH).next() {
+                    let at = began.entry(begins.epoch).or_insert(commit.at);
+                    *at = (*at).min(commit.at);
+                }
+            }
+        }
+        let mut epochs = Vec::new();
+        for (name, tip) in kept {
+            let number = name.strip_prefix(EPOCH_REFS).and_then(|rest| rest.split('-').next()?.parse().ok());
+            let next = number.and_then(|number: u64| began.range(number + 1..).next());
+            let cut = match next {
+                Some((_, at)) => *at,
+                None => repo.read_commit(&tip)?.at,
+            };
+            epochs.push(OldEpoch { commits: self.count_commits(&tip)?, name, tip, cut });
+        }
+        Ok(epochs)
     }
 
     /// Whether a change of ours is in the history of `tip`, or in that before a cut.

@@ -49,7 +49,7 @@ pub use claim::{
     CLAIM_REFS, ClaimRecord, Heartbeat, LiveAgent, MACHINE_REFS, Over, OverOutcome, SAID_REFS, SNAPSHOT_REFS,
 };
 pub use entity::{Entity, Field};
-pub use epoch::{Cut, EPOCH_REFS};
+pub use epoch::{Cut, EPOCH_REFS, OldEpoch};
 pub use error::Error;
 pub use history::{EntityChange, FieldChange, Logged, Side};
 pub use home::Copied;

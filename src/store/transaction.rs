@@ -557,7 +557,9 @@ impl Store {
         }
         let tells = |name: &str| {
             let ours = name.strip_prefix("refs/orchestra/");
-            ours.is_none_or(|name| name.starts_with("merges/") || name.starts_with("rescue/"))
+            ours.is_none_or(|name| {
+                ["epochs/", "merges/", "rescue/"].iter().any(|kept| name.starts_with(kept))
+            })
         };
         moved.retain(|moved| moved.old != moved.new && tells(&moved.name));
         Ok(moved)

@@ -120,6 +120,36 @@ fn rescue_refs_go_when_a_branch_has_all_of_them() {
 }
 
 #[test]
+fn history_from_before_an_old_cut_goes_and_comes_back() {
+    let sandbox = Sandbox::new();
+    for title in ["One", "Two"] {
+        sandbox.ok(&["task", "add", title]);
+    }
+    let old = sandbox.git(&["rev-parse", "refs/orchestra/state"]);
+    sandbox.ok(&["gc", "--cut-epoch", "--yes"]);
+    sandbox.ok(&["task", "add", "Three"]);
+    let kept = || sandbox.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/epochs/"]);
+    let name = kept();
+    assert_eq!(name, format!("refs/orchestra/epochs/0-{}", &old[..8]));
+    assert!(subjects(&prune(&sandbox, &[]), "epoch").is_empty(), "it was cut today");
+    let planned = prune(&sandbox, &["--epochs", "0s"]);
+    assert_eq!(subjects(&planned, "epoch"), [name.as_str()]);
+    let why = planned[&("epoch".to_owned(), name.clone())]["reason"].as_str().unwrap();
+    assert!(why.starts_with("3 changes from before a cut") && why.contains("oplog"), "{why}");
+    assert_eq!(kept(), name, "it was only said");
+    let commands = || sandbox.json(&["oplog"])["data"].as_array().unwrap().len();
+    let before = commands();
+    sandbox.git(&["config", "orchestra.pruneEpochsAfter", "0s"]);
+    sandbox.ok(&["prune", "--yes"]);
+    assert_eq!(kept(), "");
+    assert!(commands() < before, "what was before the cut is not told any more");
+    assert_eq!(sandbox.json(&["task", "list"])["data"].as_array().unwrap().len(), 3, "no record went");
+    sandbox.ok(&["undo", "--yes"]);
+    assert_eq!(sandbox.git(&["rev-parse", &name]), old, "it is back");
+    assert!(commands() > before);
+}
+
+#[test]
 fn leftovers_go_and_what_is_configured_stays() {
     let sandbox = stage(&["heron"]);
     let remote = sandbox.root().join("remote.git");

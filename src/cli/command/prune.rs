@@ -14,8 +14,9 @@ use std::time::Duration;
 /// Say what can go, and let it go with --yes
 ///
 /// Agents whose work has landed and whose worktrees are clean, what builds left in the worktrees of others, rescue
-/// refs whose commits a branch has, journals whose transcripts are kept, caches, temporary files. Without --yes
-/// nothing goes. What is in no other branch is kept under a rescue ref, which is named.
+/// refs whose commits a branch has, journals whose transcripts are kept, the history of the state from before a cut that
+/// is a year ago (orchestra.pruneEpochsAfter), caches, temporary files. Without --yes nothing goes. What is in no other
+/// branch is kept under a rescue ref, which is named. `undo` brings refs back until git has collected their commits.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra prune\n  git orchestra prune --yes\n  git orchestra prune --transcripts 26w --yes")]
 pub(crate) struct Args {
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// Transcripts of this age and older too, such as 26w: they are nowhere else
     #[arg(long, value_name = "AGE", value_parser = span)]
     transcripts: Option<Duration>,
+    /// History of the state from before a cut so long ago, such as 26w
+    #[arg(long, value_name = "AGE", value_parser = span)]
+    epochs: Option<Duration>,
     /// Print JSON (`git orchestra schema`)
     #[arg(long)]
     json: bool,
@@ -55,7 +59,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.recover()?;
     }
     let store = ctx.store()?;
-    let options = PruneOptions { older_than: args.older_than, transcripts: args.transcripts };
+    let epochs = match args.epochs {
+        Some(age) => age,
+        None => ctx.settings()?.prune_epochs_after(),
+    };
+    let options = PruneOptions { older_than: args.older_than, transcripts: args.transcripts, epochs };
     // Where worktrees are made is asked of a setting that may wait for approval: nothing goes by that alone.
     let root = session::worktree_root(ctx).or_else(|_| Ok::<_, CliError>(default_worktree_root(ctx.repo()?)))?;
     let items = {

@@ -7,7 +7,7 @@ use crate::cli::ui::{Label, Painter, printable};
 use crate::git::path_text;
 use crate::model::{Id, Kind, Name, ObjectId, Timestamp};
 use crate::orchestrate::{UndoPlan, UndoStep};
-use crate::store::{EntityChange, FieldChange, Logged, RESCUE_REFS, RefMove, Reverted, State};
+use crate::store::{EPOCH_REFS, EntityChange, FieldChange, Logged, RESCUE_REFS, RefMove, Reverted, State};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -352,7 +352,9 @@ fn step_words(paint: Painter, step: &UndoStep) -> String {
             });
             format!("moves {name} back from {from} to {to}{}\n", with.unwrap_or_default())
         }
-        UndoStep::Keep(moved) if moved.name.starts_with(RESCUE_REFS) => {
+        UndoStep::Keep(moved)
+            if [RESCUE_REFS, EPOCH_REFS].iter().any(|kept| moved.name.starts_with(kept)) =>
+        {
             format!("brings back {}\n", paint.paint(Label::Branch, moved.name.as_str()))
         }
         UndoStep::Keep(_) => String::new(),
