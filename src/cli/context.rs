@@ -104,10 +104,9 @@ impl Context {
         store = store.with_operation(Operation::new(&self.words)?);
         store = store.with_cleaner(super::session::cleaner(&self.env));
         if let Some(Copied { from, was, is }) = store.settle_home()? {
-            let from =
-                from.map_or_else(|| "one on another host".to_owned(), |from| from.display().to_string());
             self.ui.warn(format!(
-                "this repository is a copy of {from}: it is machine {is} now, and not {was} any more"
+                "this repository is a copy of {}: it is machine {is} now, and not {was} any more",
+                from.display()
             ));
             self.ui.hint("agents and claims of the other are the other's; `git orchestra take AGENT` continues one here");
         }

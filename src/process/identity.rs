@@ -34,18 +34,6 @@ impl Identity {
     }
 }
 
-/// What tells this host from others for good, as a digest that says nothing of it; empty if the system does not say.
-pub fn host_id() -> String {
-    use sha2::{Digest as _, Sha256};
-    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    // Images that many machines start from have none yet.
-    if id.trim().len() < 32 {
-        return String::new();
-    }
-    let digest = Sha256::digest(format!("git-orchestra {}", id.trim()));
-    digest.iter().take(8).fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
-}
-
 /// What this machine calls itself; empty if it does not say.
 pub fn host_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()

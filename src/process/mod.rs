@@ -29,7 +29,7 @@ pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};
 pub use conversation::Conversation;
 pub use disk::{clone_or_copy, free_space, open_no_link};
-pub use identity::{Identity, host_id, host_name};
+pub use identity::{Identity, host_name};
 
 pub use lines::{Line, LineSplitter};
 pub use lock::FileLock;

@@ -1,13 +1,13 @@
 //! Whose name a clone bears: a clone that was copied has the name of the one that it was copied from, and two of one
 //! name would take each other's claims and stamps for their own. The copy is given a name of its own.
 //!
-//! `orchestra/home` says where the clone of that name is. It is a copy if another one is still there, with that name; or
-//! if it came to another host as another directory. Whatever else it finds, a clone was moved, restored or is seen from
-//! a container, and keeps its name: a name never changes because nothing is known.
+//! `orchestra/home` says where the clone of that name is. It is a copy if another one is still there, with that name.
+//! Whatever else it finds, a clone was moved, restored or is seen from another host, and keeps its name: a name never changes
+//! because nothing is known. A shared directory may have another path and another inode on each host that sees it, and
+//! agents may run on one of them; so a copy that went to another host is not told from it.
 
 use super::{Error, Store, local};
 use crate::git::{Expected, RefEdit, Repository};
-use crate::process::host_id;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -24,9 +24,6 @@ struct Home {
     machine: String,
     /// Its git directory.
     path: String,
-    inode: u64,
-    /// A digest of what the host is called; empty where the system does not say.
-    host: String,
     /// What it was called before, if it is a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     copy_of: Option<String>,
@@ -35,8 +32,8 @@ struct Home {
 /// A clone that turned out to be a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
-    /// The git directory of the clone that it is a copy of; not there if that is on another host.
-    pub from: Option<PathBuf>,
+    /// The git directory of the clone that it is a copy of.
+    pub from: PathBuf,
     /// The name that both had.
     pub was: String,
     /// Its own name from here on.
@@ -49,7 +46,7 @@ enum Verdict {
     /// It is what it was, elsewhere or seen from elsewhere.
     Moved,
     Copy {
-        from: Option<PathBuf>,
+        from: PathBuf,
     },
 }
 
@@ -129,24 +126,15 @@ fn judged(repo: &Repository) -> Result<Option<(String, Verdict)>, Error> {
     let Some(home) = read(repo)?.filter(|home| home.machine == name) else {
         return Ok(Some((name, Verdict::Moved)));
     };
-    let here = here(repo, &name)?;
-    let other = (here.path != home.path).then(|| PathBuf::from(&home.path));
-    let other = other.filter(|path| is_another(repo.common_dir(), path, &name));
-    Ok(Some((name, judge(&home, &here, other))))
-}
-
-/// Judges by where a clone was, where it is, and the other one of its name that is where it was.
-fn judge(home: &Home, here: &Home, other: Option<PathBuf>) -> Verdict {
-    if other.is_some() {
-        return Verdict::Copy { from: other };
-    }
-    // The same directory is seen from many hosts and containers; another one on the same host was moved or restored.
-    let hosts = !home.host.is_empty() && !here.host.is_empty() && home.host != here.host;
-    if hosts && home.inode != here.inode {
-        return Verdict::Copy { from: None };
-    }
-    let same = (&home.path, home.inode, &home.host) == (&here.path, here.inode, &here.host);
-    if same { Verdict::Same } else { Verdict::Moved }
+    let (here, was) = (here(repo, &name), PathBuf::from(&home.path));
+    let verdict = if here.path == home.path {
+        Verdict::Same
+    } else if is_another(repo.common_dir(), &was, &name) {
+        Verdict::Copy { from: was }
+    } else {
+        Verdict::Moved
+    };
+    Ok(Some((name, verdict)))
 }
 
 /// Whether there is a clone of this name at `path`, and not ours by another way.
@@ -156,11 +144,9 @@ fn is_another(ours: &Path, path: &Path, name: &str) -> bool {
     named && path.join("HEAD").exists() && place(path).is_some() && place(path) != place(ours)
 }
 
-fn here(repo: &Repository, name: &str) -> Result<Home, Error> {
-    let dir = repo.common_dir();
-    let inode = dir.metadata().map_err(|e| Error::local("look at", dir, e))?.ino();
-    let path = dir.to_string_lossy().into_owned();
-    Ok(Home { machine: name.to_owned(), path, inode, host: host_id(), copy_of: None })
+fn here(repo: &Repository, name: &str) -> Home {
+    let path = repo.common_dir().to_string_lossy().into_owned();
+    Home { machine: name.to_owned(), path, copy_of: None }
 }
 
 fn path(repo: &Repository) -> PathBuf {
@@ -179,7 +165,7 @@ fn read(repo: &Repository) -> Result<Option<Home>, Error> {
 /// Writes down that the clone called `name` is here.
 pub(super) fn write(repo: &Repository, name: &str, copy_of: Option<String>) -> Result<(), Error> {
     let known = read(repo)?.filter(|home| home.machine == name).and_then(|home| home.copy_of);
-    let home = Home { copy_of: copy_of.or(known), ..here(repo, name)? };
+    let home = Home { copy_of: copy_of.or(known), ..here(repo, name) };
     let (dir, path) = (repo.local_dir(), path(repo));
     let bytes = serde_json::to_vec(&home).map_err(|e| Error::local("write", &path, e.into()))?;
     let written = tempfile::NamedTempFile::new_in(&dir).and_then(|mut file| {
@@ -197,7 +183,6 @@ mod tests {
     use crate::git::testing::Sandbox;
     use crate::model::Timestamp;
     use crate::process::ManualClock;
-    use std::process::Command;
     use std::sync::Arc;
 
     fn open(sandbox: &Sandbox, dir: &Path) -> Store {
@@ -205,10 +190,23 @@ mod tests {
         Store::open(sandbox.open_in(dir), clock, Identity::new("Ada", "ada@example.org"))
     }
 
-    fn run(program: &str, args: &[&Path]) {
-        #[expect(clippy::disallowed_methods, reason = "what people move and copy with")]
-        let status = Command::new(program).args(args).status().unwrap();
-        assert!(status.success());
+    /// What `cp -r` makes.
+    fn copy_all(from: &Path, to: &Path) {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy_all(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
+            }
+        }
+    }
+
+    /// What `mv` does between file systems.
+    fn move_over(from: &Path, to: &Path) {
+        copy_all(from, to);
+        std::fs::remove_dir_all(from).unwrap();
     }
 
     /// A directory on another file system than the sandbox, if the machine has one.
@@ -251,26 +249,26 @@ mod tests {
         keeps(&home, "moved back");
         if let Some(other) = elsewhere(&sandbox) {
             let there = other.path().join("repo");
-            run("mv", &[&home, &there]);
+            move_over(&home, &there);
             keeps(&there, "moved to another file system");
-            run("mv", &[&there, &home]);
+            move_over(&there, &home);
             keeps(&home, "and back");
         }
         // A backup that takes the place of what was lost.
         let backup = dir.join("backup");
-        run("cp", &[Path::new("-a"), &home, &backup]);
+        copy_all(&home, &backup);
         std::fs::remove_dir_all(&home).unwrap();
-        run("cp", &[Path::new("-a"), &backup, &home]);
+        copy_all(&backup, &home);
         std::fs::remove_dir_all(&backup).unwrap();
         keeps(&home, "restored");
 
         // Copied: the copy is another one, and says so once; what it is a copy of stays what it is.
         let copy = dir.join("copy");
-        run("cp", &[Path::new("-a"), &home, &copy]);
+        copy_all(&home, &copy);
         keeps(&home, "what was copied");
         let copied = open(&sandbox, &copy);
         let said = copied.settle_home().unwrap().expect("it is a copy");
-        let from = Some(home.join(".git").canonicalize().unwrap());
+        let from = home.join(".git").canonicalize().unwrap();
         assert_eq!((&said.from, &said.was), (&from, &name));
         assert_ne!(said.is, name);
         assert_eq!(copied.machine().unwrap(), said.is);
@@ -281,36 +279,10 @@ mod tests {
         keeps(&home, "what was copied");
         // A copy of a copy that nobody has used yet is a third one; and one whose original is gone is that.
         let (second, third) = (dir.join("second"), dir.join("third"));
-        run("cp", &[Path::new("-a"), &home, &second]);
-        run("cp", &[Path::new("-a"), &second, &third]);
+        copy_all(&home, &second);
+        copy_all(&second, &third);
         let names = [&second, &third].map(|dir| open(&sandbox, dir).settle_home().unwrap().unwrap().is);
         assert_ne!(names[0], names[1]);
         assert_eq!(open(&sandbox, &second).settle_home().unwrap(), None);
-    }
-
-    #[test]
-    fn only_another_directory_on_another_host_is_a_copy_without_the_other() {
-        let at = |path: &str, inode, host: &str| Home {
-            machine: "k3v8w0".to_owned(),
-            path: path.to_owned(),
-            inode,
-            host: host.to_owned(),
-            copy_of: None,
-        };
-        let was = at("/a/.git", 1, "one");
-        for (here, verdict) in [
-            (at("/a/.git", 1, "one"), Verdict::Same),
-            (at("/b/.git", 1, "one"), Verdict::Moved),
-            (at("/b/.git", 2, "one"), Verdict::Moved),
-            (at("/a/.git", 2, "one"), Verdict::Moved),
-            // A container with the same directory, and one that does not say where it is.
-            (at("/work/.git", 1, "two"), Verdict::Moved),
-            (at("/work/.git", 2, ""), Verdict::Moved),
-            (at("/a/.git", 2, "two"), Verdict::Copy { from: None }),
-        ] {
-            assert_eq!(judge(&was, &here, None), verdict, "{here:?}");
-            let other = Some(PathBuf::from("/a/.git"));
-            assert_eq!(judge(&was, &here, other.clone()), Verdict::Copy { from: other });
-        }
     }
 }
