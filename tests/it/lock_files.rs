@@ -511,11 +511,24 @@ fn a_kill_while_it_locks_loses_nothing_and_the_merge_goes_on() {
     assert!(locks(&sandbox));
     kill(child.id(), Signal::SIGKILL);
     child.wait().unwrap();
+    let left = || -> Vec<_> {
+        std::fs::read_dir(sandbox.root().join("repo.orchestra")).into_iter().flatten().flatten().collect()
+    };
+    let [dir] = &left()[..] else { panic!("where it was locking: {:?}", left()) };
+    let dir = dir.path().display().to_string();
+    let seen = sandbox.orchestra(&["doctor"]).stdout;
+    assert!(seen.contains("a process was killed that wrote lock files") && seen.contains(&dir), "{seen}");
+    // Settings that name another place since do not hide it.
+    sandbox.git(&["config", "--global", "orchestra.worktreeRoot", "/nowhere"]);
     let recovered = sandbox.ok(&["recover"]);
+    sandbox.git(&["config", "--global", "--unset", "orchestra.worktreeRoot"]);
     assert!(
         recovered.contains("processes that wrote lock files, which a dead process had started"),
         "{recovered}"
     );
+    assert!(recovered.contains("in which a dead process wrote lock files"), "{recovered}");
+    assert!(left().is_empty(), "{:?}", left());
+    assert!(!sandbox.orchestra(&["doctor"]).stdout.contains("wrote lock files"));
     assert!(poll(|| (!locks(&sandbox)).then_some(())).is_some());
     assert_eq!(sandbox.fingerprint(), before);
     registry.answers.store(true, Ordering::SeqCst);
@@ -526,8 +539,7 @@ fn a_kill_while_it_locks_loses_nothing_and_the_merge_goes_on() {
         ["vendor/heron", "vendor/fox", "node_modules/slow"].iter().all(|name| lock.contains(name)),
         "{lock}"
     );
-    let left = std::fs::read_dir(sandbox.root().join("repo.orchestra")).into_iter().flatten().count();
-    assert_eq!(left, 0, "what the killed one left is gone");
+    assert!(left().is_empty(), "{:?}", left());
     sandbox.assert_sound();
 }
 

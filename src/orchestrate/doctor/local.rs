@@ -2,6 +2,7 @@
 #![expect(clippy::unnecessary_wraps, reason = "every look has one shape")]
 
 use super::super::measure::{bytes, size};
+use super::super::merge::lock_files_left_behind;
 use super::super::{Error, lease, recover, trust as fingerprints};
 use super::{Check, DoctorOptions, count};
 use crate::model::{Agent, Id, Merge};
@@ -82,6 +83,11 @@ pub(super) fn merges(store: &Store, _: &DoctorOptions) -> Result<Check, Error> {
         .filter(|merge| merge.status.is_open())
         .map(|merge| format!("{} into {}: {}", merge.id, merge.target, merge.status.word()))
         .collect();
+    if let Some(dir) = lock_files_left_behind(store.repo()) {
+        let text = "a process was killed that wrote lock files, and its directory is there";
+        let details = [dir.display().to_string()];
+        return Ok(Check::warn("merges", text).details(details).way_out("git orchestra recover"));
+    }
     if open.is_empty() {
         return Ok(Check::ok("merges", "none is open"));
     }

@@ -39,7 +39,7 @@ pub use conflict::{ConflictFile, ConflictStep, Part, Party};
 pub use error::Error;
 pub use executable::EXECUTABLES;
 pub use gate::{Gate, GateFailure, Gating, Trial};
-pub use ladder::{LockTools, NotLocked, Rules, mend_lock_files};
+pub use ladder::{LockTools, NotLocked, Rules, lock_files_left_behind, mend_lock_files};
 pub use land::Blocked;
 pub use mend::{MendAnswer, claim_mender, take_mend};
 pub use plan::{Plan, plan};

@@ -139,7 +139,12 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
         let text = format!("ended {ended} processes of gates, which a dead process had started");
         found.push(Recovered::mended(Fault::LostGate, "gates", text));
     }
-    let ended = super::merge::mend_lock_files(repo)?;
+    let (ended, left) = super::merge::mend_lock_files(repo)?;
+    if let Some(dir) = left {
+        let shown = dir.display().to_string();
+        let text = format!("removed {shown}, in which a dead process wrote lock files");
+        found.push(Recovered::mended(Fault::LostGate, shown, text));
+    }
     if ended > 0 {
         let text = format!("ended {ended} processes that wrote lock files, which a dead process had started");
         found.push(Recovered::mended(Fault::LostGate, "lock files", text));

@@ -8,7 +8,7 @@ mod lock_file;
 mod remember;
 
 pub(super) use lock_file::Locked;
-pub use lock_file::{LockTools, NotLocked, mend as mend_lock_files};
+pub use lock_file::{LockTools, NotLocked, left_behind as lock_files_left_behind, mend as mend_lock_files};
 pub(super) use remember::learn;
 
 use super::Error;

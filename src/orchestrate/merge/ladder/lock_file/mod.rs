@@ -14,7 +14,7 @@ mod tool;
 
 pub(in super::super) use again::Locked;
 pub use again::{LockTools, NotLocked};
-pub use stage::mend;
+pub use stage::{left_behind, mend};
 
 /// Merges base, what has landed, and the branch's version; `None` if somebody has to look.
 pub(super) type Merge = fn(&str, &str, &str) -> Option<String>;

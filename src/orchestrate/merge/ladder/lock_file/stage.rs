@@ -14,8 +14,9 @@ use crate::orchestrate::prepare::require_room;
 use crate::orchestrate::{self, Surroundings};
 use crate::process::{FileLock, end_orphans};
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,12 +64,11 @@ impl Stage {
         let root = &surroundings.worktree_root;
         require_room(root, surroundings.provision.space_floor)?;
         std::fs::create_dir_all(root).map_err(|e| failed("create", root, e))?;
-        // Of this repository alone, where several have one place for their worktrees.
-        let mut digest = Digest::default();
-        digest.add(repo.common_dir().as_os_str().as_bytes());
-        let dir = root.join(format!(".lock-files-{}", &digest.finish()[..12]));
+        let dir = root.join(name(repo));
+        // Where whoever finds the lock without its holder looks: settings may say another place then.
+        std::fs::write(&lock_path, dir.as_os_str().as_bytes()).map_err(|e| failed("write", &lock_path, e))?;
         let stage = Self { dir, lock: Some(lock), lock_path };
-        stage.clear().map_err(|e| failed("remove", &stage.dir, e))?;
+        clear(&stage.dir).map_err(|e| failed("remove", &stage.dir, e))?;
         private.recursive(false).create(&stage.dir).map_err(|e| failed("create", &stage.dir, e))?;
         Ok(Some(stage))
     }
@@ -134,18 +134,18 @@ impl Stage {
         let text = (meta.is_file() && meta.len() <= LIMIT).then(|| std::fs::read_to_string(&at).ok())?;
         text.filter(|text| !text.is_empty())
     }
+}
 
-    fn clear(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.dir) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
+fn clear(dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        let _ = self.clear();
+        let _ = clear(&self.dir);
         // A file that stays says that its holder was killed.
         if let Some(lock) = self.lock.take() {
             let _ = lock.remove(&self.lock_path);
@@ -183,6 +183,22 @@ fn sees(tool: &Tool, path: &str) -> Option<Sees> {
     (tool.sees)(name).filter(|_| !path.split('/').any(is_odd) && !path.contains(['\0', '\\']))
 }
 
+/// What the directory is called: of this repository alone, where several have one place for their worktrees.
+fn name(repo: &Repository) -> String {
+    let mut digest = Digest::default();
+    digest.add(repo.common_dir().as_os_str().as_bytes());
+    format!(".lock-files-{}", &digest.finish()[..12])
+}
+
+/// The directory that a killed process left, if one did. Whoever locks right now is asked for nothing.
+pub fn left_behind(repo: &Repository) -> Option<PathBuf> {
+    let lock = lock_path(repo);
+    let at = PathBuf::from(OsString::from_vec(std::fs::read(&lock).ok()?));
+    let is_ours = at.is_absolute() && at.file_name() == Some(OsStr::new(&name(repo)));
+    let is_there = || at.symlink_metadata().is_ok_and(|found| found.is_dir());
+    (is_ours && is_there() && !FileLock::is_held(&lock)).then_some(at)
+}
+
 fn lock_path(repo: &Repository) -> PathBuf {
     repo.local_dir().join("lock-files/lock")
 }
@@ -196,15 +212,20 @@ fn mark(repo: &Repository) -> String {
     format!("{}={}", LeaseInfo::MARK, mark_value(repo))
 }
 
-/// Ends what a killed process left locking. Returns how many processes that were.
-pub fn mend(repo: &Repository) -> Result<usize, orchestrate::Error> {
+/// Ends what a killed process left locking, and removes the directory in which it did. Returns how many processes that
+/// were, and the directory.
+pub fn mend(repo: &Repository) -> Result<(usize, Option<PathBuf>), orchestrate::Error> {
     let path = lock_path(repo);
     if !path.exists() {
-        return Ok(0);
+        return Ok((0, None));
     }
+    let left = left_behind(repo);
     let failed = |e| orchestrate::Error::file("lock", &path, e);
-    let Some(lock) = FileLock::attempt(&path).map_err(failed)? else { return Ok(0) };
+    let Some(lock) = FileLock::attempt(&path).map_err(failed)? else { return Ok((0, None)) };
     let ended = end_orphans(None, &mark(repo), GRACE);
+    if let Some(dir) = &left {
+        clear(dir).map_err(|e| orchestrate::Error::file("remove", dir, e))?;
+    }
     lock.remove(&path).map_err(|e| orchestrate::Error::file("remove", &path, e))?;
-    Ok(ended)
+    Ok((ended, left))
 }
