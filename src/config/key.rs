@@ -277,6 +277,12 @@ const KEYS: &[Key] = &[
         "how long ago the history was cut of which `prune` offers what was before",
     ),
     key(
+        "hold",
+        Type::Choice(&["touches", "off"]),
+        "`touches` or `off`",
+        "whether worker and run begin tasks later that will probably change the same files as one at work",
+    ),
+    key(
         "merge.remembered",
         Type::Choice(&["apply", "ask"]),
         "`apply` or `ask`",

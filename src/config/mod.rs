@@ -635,6 +635,11 @@ impl Settings {
         self.text("gate-failure") == Some("put-aside")
     }
 
+    /// Whether tasks begin later that will probably change the same files as one that is worked on.
+    pub fn holds_back(&self) -> bool {
+        self.text("hold") != Some("off")
+    }
+
     /// Whether what comes before a branch that somebody is asked about lands at once.
     pub fn lands_prefixes(&self) -> bool {
         self.text("merge.landing") == Some("prefixes")

@@ -18,6 +18,7 @@ pub mod fleet;
 pub mod foresee;
 mod handover;
 mod heartbeat;
+pub mod hold;
 pub mod lease;
 pub mod maintain;
 pub mod measure;

@@ -131,6 +131,42 @@ fn what_a_gate_fails_with_is_mended_on_the_way_where_that_is_set() {
 }
 
 #[test]
+fn a_task_that_would_meet_another_begins_where_that_one_landed() {
+    let script = "n=$GIT_ORCHESTRA_AGENT_NAME; echo $n $(git rev-list --count HEAD) >>\"$HOME/began\"; \
+                  case $n in docs*) echo $n >docs;; *) sed -i \"1s/.*/$n $(head -1 menu)/\" menu;; esac";
+    let began = |sandbox: &Sandbox| -> Vec<String> {
+        let text = std::fs::read_to_string(sandbox.home().join("began")).unwrap_or_default();
+        text.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    for hold in ["touches", "off"] {
+        let sandbox = scripted(script, &format!("hold = '{hold}'\n"));
+        sandbox.write("menu", "soup\n");
+        sandbox.commit("a menu");
+        for (title, touches) in [("Fish", "menu"), ("Rice", "menu"), ("Docs", "docs")] {
+            sandbox.ok(&["task", "add", title, "--touches", touches]);
+        }
+        let out = sandbox.orchestra(&["run", "--json"]);
+        let told = "holding back “Rice” until “Fish” is done: both will probably change menu";
+        assert_eq!(out.stdout.contains(told), hold == "touches", "{out}");
+        if hold == "off" {
+            assert_eq!(out.code, 3, "they conflict, as was to be expected\n{out}");
+            continue;
+        }
+        assert_eq!((out.code, sandbox.read("menu").as_str()), (0, "rice fish soup\n"), "{out}");
+        assert_eq!(began(&sandbox).last().map(String::as_str), Some("rice"));
+        assert_eq!(pipeline(&sandbox)["result"], "3 of 3 tasks landed");
+        // On a console too, and one that nobody is at work beside is never held back.
+        for title in ["Beans", "Salad"] {
+            sandbox.ok(&["task", "add", title, "--touches", "menu"]);
+        }
+        let out = sandbox.orchestra(&["run"]);
+        assert!(out.code == 0 && out.stderr.contains("holding back “Salad” until “Beans” is done"), "{out}");
+        assert_eq!(sandbox.read("menu"), "salad beans rice fish soup\n");
+        sandbox.assert_sound();
+    }
+}
+
+#[test]
 fn what_passed_lands_before_the_pipeline_waits_where_that_is_set() {
     let sandbox = sandbox("[pipeline.night]\nlabels = ['night']\nlanding = 'prefixes'\n");
     for title in ["One", "Broken", "Two"] {

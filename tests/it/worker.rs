@@ -1,6 +1,6 @@
 //! Workers: machines that take tasks from one queue and run agents on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -299,5 +299,42 @@ fn secrets_stay_out_of_what_travels_uncommitted() {
     assert!(blobs.len() > 1, "{objects}");
     for blob in blobs {
         assert!(!remote.git(&["cat-file", "blob", blob]).contains(&key), "{blob} of the remote has it");
+    }
+}
+
+#[test]
+fn a_task_that_would_meet_one_at_work_waits_for_it() {
+    let remote = remote();
+    for (hold, together) in [("touches", false), ("off", true)] {
+        // Each says that it runs, and goes on until the test lets it.
+        let script = "touch \"$HOME/runs-$GIT_ORCHESTRA_AGENT_NAME\"; while ! test -e \"$HOME/go\"; do sleep 0.1; done; \
+                      rm \"$HOME/runs-$GIT_ORCHESTRA_AGENT_NAME\"; echo x >>\"$HOME/done\"";
+        let machine = workshop(&remote, script);
+        machine.git(&["config", "--global", "orchestra.hold", hold]);
+        for (title, touches) in [("Fish", "README.md"), ("Rice", "README.md"), ("Docs", "docs")] {
+            machine.ok(&["task", "add", title, "--touches", touches]);
+        }
+        machine.ok(&["sync"]);
+        let worker = Running::start(&machine, &["--until-empty", "--jobs", "3"]);
+        let runs = || -> BTreeSet<String> {
+            let names = fs::read_dir(machine.home()).unwrap().flatten();
+            let names = names.filter_map(|one| one.file_name().to_str().map(str::to_owned));
+            names.filter(|name| name.starts_with("runs-")).map(|name| name[5..9].to_owned()).collect()
+        };
+        let expected = if together { 3 } else { 2 };
+        wait_for("the agents", || (runs().len() == expected).then_some(()));
+        assert!(runs().contains("docs"), "whoever meets nobody is not held back: {:?}", runs());
+        if !together {
+            let listed = machine.json(&["task", "list"]);
+            let open =
+                listed["data"].as_array().unwrap().iter().filter(|task| task["status"] == "open").count();
+            assert_eq!(open, 1, "the third is nobody's yet: {listed:#}");
+        }
+        fs::write(machine.home().join("go"), "").unwrap();
+        let out = worker.end();
+        assert_eq!(out.code, 0, "{out}");
+        let done = fs::read_to_string(machine.home().join("done")).unwrap();
+        assert_eq!(done.lines().count(), 3, "it was only put off\n{out}");
+        assert_eq!(out.stdout.contains("is done: both will probably change README.md"), !together, "{out}");
     }
 }

@@ -88,7 +88,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let given = Given { claim: taken.claim, task: agent.task, fence: taken.fence };
     let (zone, until, jobs) = (None, Until::Once, 1);
     let guard = session::guard(ctx)?;
-    let worker = Worker { queue, outfit, zone, jobs, until, transcripts, ttl, guard, given: Some(given) };
+    let worker = Worker { queue, outfit, zone, jobs, holds_back: false, until, transcripts, ttl, guard, given: Some(given) };
     let options = SessionOptions { jobs: Some(1), json: args.json, inner: false, hints: true };
     Ok(session::run_worker(ctx, worker, options)?.exit())
 }

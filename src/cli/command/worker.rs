@@ -64,6 +64,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         outfit,
         zone: args.zone.clone(),
         jobs: usize::try_from(jobs).unwrap_or(usize::MAX),
+        holds_back: settings.holds_back(),
         until: match (args.once, args.until_empty) {
             (true, _) => Until::Once,
             (_, true) => Until::Empty,

@@ -122,10 +122,11 @@ impl Queue {
         count: usize,
         zone: Option<&str>,
         terms: &Terms,
+        without: &BTreeSet<Id>,
     ) -> Result<Vec<(Id, Claimed)>, Error> {
         let _lock = self.lock()?;
         let mut view = self.begin()?;
-        let (mut held, mut tried) = (Vec::new(), BTreeSet::new());
+        let (mut held, mut tried) = (Vec::new(), without.clone());
         let mut unmade = BTreeMap::<Id, (u32, String)>::new();
         let (mut attempt, mut ways) = (0, 0);
         while attempt < ATTEMPTS {

@@ -30,6 +30,8 @@ pub struct Worker {
     pub zone: Option<String>,
     /// How many agents run at once.
     pub jobs: usize,
+    /// Whether tasks wait that will probably change the same files as one at work here.
+    pub holds_back: bool,
     /// When it ends by itself.
     pub until: Until,
     /// Whether what agents said is sent to the remote.

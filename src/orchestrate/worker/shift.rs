@@ -7,11 +7,12 @@ use crate::agent::Redactor;
 use crate::model::{Agent, Id, Name, Task, TaskStatus};
 use crate::orchestrate::claim::{Claimed, Terms, View};
 use crate::orchestrate::control::Desk;
+use crate::orchestrate::hold::{self, Lookout};
 use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
 use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn, sync};
 use crate::store::Store;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -51,6 +52,10 @@ pub(super) struct Shift {
     /// When answers were looked for last, while an agent waits for one.
     asked_at: Option<Instant>,
     claim_at: Instant,
+    /// What will probably meet.
+    lookout: Lookout,
+    /// Which tasks wait for which; each is said once.
+    held: BTreeSet<(Id, Id)>,
     /// Why nothing is claimed, if a budget is used up; said once.
     used_up: Option<String>,
     idle: Duration,
@@ -93,6 +98,8 @@ impl Shift {
             heard: now,
             asked_at: None,
             claim_at: now,
+            lookout: Lookout::default(),
+            held: BTreeSet::new(),
             used_up: None,
             idle: IDLE.0,
             failures: 0,
@@ -174,8 +181,56 @@ impl Shift {
         self.asked_at = Some(Instant::now());
     }
 
-    /// Claims and starts; `None` if the remote did not say what there is, or nothing may be claimed now.
+    /// Claims and starts what may begin beside what runs here; `None` if the remote did not say what there is, or nothing
+    /// may be claimed now.
     fn claim(&mut self, free: usize) -> Result<Option<usize>, Error> {
+        if !self.worker.holds_back {
+            return self.claim_some(free, &BTreeSet::new());
+        }
+        let mut all = 0;
+        while all < free {
+            let (ready, waits) = self.look_ahead()?;
+            // Where some would meet they are claimed one by one: which one it is to be others decide too.
+            let count = if ready.is_some() { free - all } else { 1 };
+            match self.claim_some(count, &waits)? {
+                None if all == 0 => return Ok(None),
+                // They wait, so this is not the end.
+                Some(0) if all == 0 && !waits.is_empty() => return Ok(None),
+                None | Some(0) => break,
+                Some(claimed) => all += claimed,
+            }
+            if ready.is_some() {
+                break;
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// The ready tasks, if no two of them nor one and a busy one will probably meet; and those that would meet a busy one.
+    fn look_ahead(&mut self) -> Result<(Option<usize>, BTreeSet<Id>), Error> {
+        let busy = hold::busy(&self.store)?;
+        let all: Vec<Task> = self.store.state()?.all()?;
+        let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
+        let zone = self.worker.zone.as_ref();
+        let mut ready: Vec<Task> = all
+            .into_iter()
+            .filter(|task| zone.is_none_or(|zone| task.zone.as_ref() == Some(zone)))
+            .filter(|task| task.is_ready(|id| status.get(id).copied()))
+            .collect();
+        ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+        let (_, held) = self.lookout.sift(&self.store, &ready, &busy);
+        let mut waits = BTreeSet::new();
+        for one in held.iter().filter(|one| busy.iter().any(|task| task.id == one.by.id)) {
+            waits.insert(one.task.id);
+            if self.held.insert((one.task.id, one.by.id)) {
+                self.say(None, one.words());
+            }
+        }
+        Ok((held.is_empty().then_some(ready.len()), waits))
+    }
+
+    /// Claims and starts; `None` if the remote did not say what there is, or nothing may be claimed now.
+    fn claim_some(&mut self, free: usize, without: &BTreeSet<Id>) -> Result<Option<usize>, Error> {
         if let Err(error) = budget::check(&self.store, &self.surroundings.budgets, &[]) {
             let waits = self.worker.until == Until::Stopped || !self.running.is_empty();
             if !waits && self.unpublished.is_empty() {
@@ -190,7 +245,7 @@ impl Shift {
         }
         self.used_up = None;
         let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false, begun: false };
-        let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms) {
+        let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms, without) {
             Ok(held) => held,
             Err(error @ Error::Alarm { .. }) => return Err(error),
             Err(error) => {

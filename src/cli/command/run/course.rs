@@ -10,9 +10,11 @@ use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::config::{self, AUTO, Team};
 use crate::model::{Agent, Decision, DecisionStatus, Id, MergeStatus, Pipeline, PipelineStatus, StepStatus, Task};
+use crate::orchestrate::hold::Lookout;
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::short_branch;
 use crate::orchestrate::pipeline::{self, Standing};
+use crate::orchestrate::supervise::Progress;
 use crate::orchestrate::team;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -58,7 +60,16 @@ pub(super) fn run(
     let count = begun.tasks.len();
     let tasks = if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") };
     ctx.ui().note(format!("pipeline {}: {tasks}", ctx.ui().err_painter().paint(Label::Id, &short)));
-    let mut course = Course { ctx, args, settings, id: begun.id, tried: BTreeSet::new(), retried: !args.retry };
+    let mut course = Course {
+        ctx,
+        args,
+        settings,
+        id: begun.id,
+        tried: BTreeSet::new(),
+        retried: !args.retry,
+        lookout: Lookout::default(),
+        held: BTreeSet::new(),
+    };
     if begun.status == PipelineStatus::Waiting {
         pipeline::change(store, &begun.id, "go on", |one| one.status = PipelineStatus::Running)?;
     }
@@ -84,6 +95,10 @@ struct Course<'a> {
     tried: BTreeSet<Id>,
     /// Whether what failed has had its other try.
     retried: bool,
+    /// What will probably meet.
+    lookout: Lookout,
+    /// Which tasks wait for which; each is said once.
+    held: BTreeSet<(Id, Id)>,
 }
 
 /// What came of one look.
@@ -130,6 +145,7 @@ impl Course<'_> {
             let cut: Vec<Agent> = cut.into_iter().map(|(_, agent)| agent).collect();
             return self.resume(&cut);
         }
+        let begin = self.beside(&begin, &stands)?;
         if !begin.is_empty() {
             self.tried.extend(begin.iter().copied());
             return self.spawn(&pipeline, &begin);
@@ -159,6 +175,29 @@ impl Course<'_> {
             return Ok(Turn::Ended(Exit::Waiting));
         }
         self.finish(&pipeline, &stands)
+    }
+
+    /// Of the tasks that could begin, those that will probably not change what another one changes that has not landed yet,
+    /// nor one another. The others begin when that has landed: from there.
+    fn beside(&mut self, begin: &[Id], stands: &[(Task, Standing)]) -> Result<Vec<Id>, CliError> {
+        if begin.is_empty() || !self.ctx.settings()?.holds_back() {
+            return Ok(begin.to_vec());
+        }
+        let of = |wanted: &dyn Fn(&(Task, Standing)) -> bool| -> Vec<Task> {
+            stands.iter().filter(|one| wanted(one)).map(|(task, _)| task.clone()).collect()
+        };
+        let wanted = of(&|(task, _)| begin.contains(&task.id));
+        let busy = of(&|(_, at)| !matches!(at, Standing::Settled(_)) && at.agent().is_some());
+        let (free, held) = self.lookout.sift(self.ctx.store()?, &wanted, &busy);
+        for one in held.iter().filter(|one| self.held.insert((one.task.id, one.by.id))) {
+            let text = one.words();
+            if self.args.json {
+                self.ctx.ui().print(&json::line("agent-event", &Progress::Notice { agent: None, text })?)?;
+            } else {
+                self.ctx.ui().note(printable(&text));
+            }
+        }
+        Ok(free.iter().map(|task| task.id).collect())
     }
 
     /// The team of each task, where teams work on them.

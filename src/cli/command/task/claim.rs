@@ -8,6 +8,7 @@ use crate::model::{Id, Kind};
 use crate::orchestrate::claim::{Claimed, Queue, Terms};
 use crate::store::ShortIds;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Claim tasks, so that nobody else takes them, on no machine
@@ -111,7 +112,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let terms = Terms { agent: ctx.agent()?.map(|agent| agent.id), ttl: args.ttl, force: args.force, begun: false };
     let busy = queue.remote().is_some().then(|| ctx.ui().busy("asking the remote"));
     let answers = if args.next {
-        queue.claim_next(usize::from(args.count), args.zone.as_deref(), &terms)?
+        queue.claim_next(usize::from(args.count), args.zone.as_deref(), &terms, &BTreeSet::new())?
     } else {
         let mut ids = Vec::new();
         let mut state = ctx.state()?;
