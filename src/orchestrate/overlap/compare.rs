@@ -30,9 +30,11 @@ pub(super) fn compare(
 ) -> Result<Vec<Compared>, Error> {
     let sets = with_bases(ancestry, merges);
     let contended = contended(repo, &sets)?;
-    let moved = Moved::read(repo, &sets, &contended)?;
-    let lines = Lines::read(repo, &contended, &moved)?;
-    let forecasts = forecasts(repo, &sets, &contended, &lines)?;
+    let read = || {
+        let moved = Moved::read(repo, &sets, &contended)?;
+        Ok((Lines::read(repo, &contended, &moved)?, moved))
+    };
+    let (forecasts, (lines, moved)) = forecasts(repo, &sets, &contended, read, |(lines, _)| lines)?;
     let with_files = |(at, forecast): (usize, Forecast)| {
         let files = contended[at].as_deref().map(|paths| match moved.sides(&sets[at]) {
             Some((ours, theirs)) => common_files(ours, theirs, &lines),
@@ -51,8 +53,8 @@ pub(super) fn judge(
 ) -> Result<Vec<Forecast>, Error> {
     let sets = with_bases(ancestry, merges);
     let contended = contended(repo, &sets)?;
-    let lines = Lines::read(repo, &contended, &Moved::default())?;
-    forecasts(repo, &sets, &contended, &lines)
+    let read = || Lines::read(repo, &contended, &Moved::default());
+    Ok(forecasts(repo, &sets, &contended, read, |lines| lines)?.0)
 }
 
 /// Two commits that are merged, and what they have in common.
@@ -106,23 +108,41 @@ fn edited(path: &ThreeWay) -> Option<[&ObjectId; 3]> {
     plain.then_some([base, ours, theirs])
 }
 
-fn forecasts(
+/// What git makes of each merge, and what `read` read: the lines and whatever comes with them.
+///
+/// git is asked about what lines do not decide while the lines are read.
+fn forecasts<T>(
     repo: &Repository,
     merges: &[Merge<'_>],
     contended: &Contended,
-    lines: &Lines,
-) -> Result<Vec<Forecast>, Error> {
-    let clean = |at: usize| contended[at].as_ref().is_some_and(|paths| paths.iter().all(|p| lines.part(p)));
-    let asked: Vec<usize> = (0..merges.len()).filter(|&at| !clean(at)).collect();
-    let questions = asked.iter().map(|&at| &merges[at]);
-    let questions: Vec<_> = questions.map(|merge| (merge.base, merge.ours, merge.theirs)).collect();
-    let mut forecasts = vec![Forecast::Clean; merges.len()];
-    for (at, merge) in asked.into_iter().zip(repo.forecast_merges(&questions)?) {
-        if !merge.clean {
+    read: impl FnOnce() -> Result<T, Error>,
+    lines: impl FnOnce(&T) -> &Lines,
+) -> Result<(Vec<Forecast>, T), Error> {
+    let by_lines = |at: &usize| {
+        contended[*at].as_ref().is_some_and(|paths| paths.iter().all(|path| edited(path).is_some()))
+    };
+    let (by_lines, by_git): (Vec<usize>, Vec<usize>) = (0..merges.len()).partition(by_lines);
+    std::thread::scope(|scope| {
+        let beside = repo.clone();
+        let asked = scope.spawn(move || ask(&beside, merges, by_git));
+        let read = read()?;
+        let lines = lines(&read);
+        let touching = |at: &usize| !contended[*at].iter().flatten().all(|path| lines.part(path));
+        let touching = ask(repo, merges, by_lines.into_iter().filter(touching).collect())?;
+        let asked = asked.join().expect("a question does not panic")?;
+        let mut forecasts = vec![Forecast::Clean; merges.len()];
+        for (at, merge) in touching.into_iter().chain(asked).filter(|(_, merge)| !merge.clean) {
             forecasts[at] = Forecast::Conflict { paths: conflicting(merge) };
         }
-    }
-    Ok(forecasts)
+        Ok((forecasts, read))
+    })
+}
+
+/// Asks git about those of the merges.
+fn ask(repo: &Repository, merges: &[Merge<'_>], which: Vec<usize>) -> Result<Vec<(usize, MergeTree)>, Error> {
+    let questions = which.iter().map(|&at| &merges[at]);
+    let questions: Vec<_> = questions.map(|merge| (merge.base, merge.ours, merge.theirs)).collect();
+    Ok(which.into_iter().zip(repo.forecast_merges(&questions)?).collect())
 }
 
 /// The paths of a merge that is not clean.

@@ -100,7 +100,13 @@ pub(super) fn overlap_within(
     // The side that is merged into comes first, as it would in a merge.
     let merges = sides.iter().map(|&(a, b)| if b == target_at { (b, a) } else { (a, b) });
     let merges: Vec<_> = merges.map(|(ours, theirs)| (tips[ours].clone(), tips[theirs].clone())).collect();
-    let compared = compare(repo, ancestry, &merges)?;
+    let (compared, standings) = std::thread::scope(|scope| {
+        let beside = repo.clone();
+        let standings = scope.spawn(move || standings(&beside, branches, target, ancestry));
+        let compared = compare(repo, ancestry, &merges);
+        (compared, standings.join().expect("a question does not panic"))
+    });
+    let (compared, standings) = (compared?, standings?);
     let pair = |(&(a, b), Compared { files, forecast }): (&(usize, usize), Compared)| Pair {
         a: branches[a].agent,
         b: branches.get(b).map(|branch| branch.agent),
@@ -109,7 +115,7 @@ pub(super) fn overlap_within(
         suspects: Vec::new(),
     };
     let pairs = sides.iter().zip(compared).map(pair).collect();
-    Ok(Overlap { branches: standings(repo, branches, target, ancestry)?, pairs })
+    Ok(Overlap { branches: standings, pairs })
 }
 
 /// The commits that are compared: every branch's work, then the target.
