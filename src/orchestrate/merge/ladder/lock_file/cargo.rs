@@ -44,7 +44,10 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str) -> Option<String> {
         };
         merged.packages.insert(key.clone(), package);
     }
-    merged.unify();
+    merged.unify(base.as_ref(), |key| {
+        let had = base.as_ref().is_some_and(|base| base.packages.contains_key(key));
+        had && !(ours.packages.contains_key(key) && theirs.packages.contains_key(key))
+    })?;
     merged.prune()?;
     Some(merged.to_text())
 }
@@ -108,8 +111,9 @@ impl Lock {
     }
 
     /// Of versions that can stand for each other the highest stays: both sides raised one dependency, or one did while
-    /// the other began to use it. Cargo never locks two such.
-    fn unify(&mut self) {
+    /// the other began to use it. Cargo never locks two such. One of `base` that a side let go (`let_go`) gives way also
+    /// to a lower one. `None` if something new uses the higher one then.
+    fn unify(&mut self, base: Option<&Self>, let_go: impl Fn(&Key) -> bool) -> Option<()> {
         let mut highest = BTreeMap::<Key, Key>::new();
         for key in self.packages.keys() {
             let Some((class, number)) = key.1.as_ref().and_then(|(version, source)| {
@@ -120,7 +124,8 @@ impl Lock {
             };
             let best = highest.entry(class).or_insert_with(|| key.clone());
             let of_best = best.1.as_ref().and_then(|(version, _)| numbers(version));
-            if of_best < Some(number) {
+            // What one side let go gives way to what it took instead, a lower version too.
+            if (!let_go(best), of_best) < (!let_go(key), Some(number)) {
                 *best = key.clone();
             }
         }
@@ -134,12 +139,22 @@ impl Lock {
                 (best != key).then(|| (key.clone(), best.clone()))
             })
             .collect();
-        for package in self.packages.values_mut() {
+        let is_lower = |key: &Key| {
+            let number = |key: &Key| key.1.as_ref().and_then(|(version, _)| numbers(version));
+            instead.get(key).is_some_and(|best| number(best) < number(key))
+        };
+        for (key, package) in &mut self.packages {
             let dependencies = std::mem::take(&mut package.dependencies);
+            // Whether what is new here can do with less, nobody has said.
+            let is_new = !base.is_some_and(|base| base.packages.contains_key(key));
+            if is_new && dependencies.iter().any(is_lower) {
+                return None;
+            }
             package.dependencies =
                 dependencies.into_iter().map(|key| instead.get(&key).cloned().unwrap_or(key)).collect();
         }
         self.packages.retain(|key, _| !instead.contains_key(key));
+        Some(())
     }
 
     /// Leaves out what nothing needs. `None` if something that is needed is not there.
@@ -302,6 +317,22 @@ mod tests {
         let expected = lock(&[("a", "1.2.0", &[]), ("b", "1.0.0", &["a"]), ("own", "0.1.0", &["a", "b"])]);
         assert_eq!(merge(&base, &ours, &theirs), Some(expected.clone()));
         assert_eq!(merge(&base, &theirs, &ours), Some(expected));
+    }
+
+    #[test]
+    fn a_version_that_one_side_lowered_stays_low() {
+        let base = lock(&[("a", "0.1.3", &[]), ("own", "0.1.0", &["a"])]);
+        let lowered = lock(&[("a", "0.1.2", &[]), ("own", "0.1.0", &["a"])]);
+        let grown = lock(&[("a", "0.1.3", &[]), ("b", "1.0.0", &[]), ("own", "0.1.0", &["a", "b"])]);
+        let expected = lock(&[("a", "0.1.2", &[]), ("b", "1.0.0", &[]), ("own", "0.1.0", &["a", "b"])]);
+        assert_eq!(merge(&base, &lowered, &grown), Some(expected.clone()));
+        assert_eq!(merge(&base, &grown, &lowered), Some(expected));
+        let wants_more = lock(&[("a", "0.1.3", &[]), ("b", "1.0.0", &["a"]), ("own", "0.1.0", &["a", "b"])]);
+        assert_eq!(
+            merge(&base, &lowered, &wants_more),
+            None,
+            "nobody knows whether b can do with the lower one"
+        );
     }
 
     #[test]
