@@ -110,11 +110,9 @@ fn order(store: &Store, target: &ObjectId, tips: &[ObjectId]) -> Result<Value, F
     let by_files = walk.by_files()?;
     let mut by_hash = all.clone();
     by_hash.sort_by_key(|&at| &tips[at]);
-    let best = walk.best(|a, b| conflict(a, Some(b)), false)?;
-    // That what does not meet says nothing is itself looked at where that does not take long.
-    let whole = if tips.len() <= 7 { walk.best(|_, _| true, true)? } else { None };
     let empty = plan.steps.iter().filter(|step| step.status == StepStatus::Empty).count();
     let worth = plan.score;
+    let best = walk.best(worth.before_person as usize + empty, conflict)?;
     Ok(json!({
         "conflicts": true,
         "plan": [worth.before_person as usize + empty, worth.conflict_steps as usize],
@@ -123,7 +121,6 @@ fn order(store: &Store, target: &ObjectId, tips: &[ObjectId]) -> Result<Value, F
         "fewest files": walk.stop(&by_files)?,
         "random": walk.stop(&by_hash)?,
         "best": best,
-        "best of all orders": whole,
     }))
 }
 

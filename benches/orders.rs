@@ -6,7 +6,7 @@ use git_orchestra::model::{ObjectId, Timestamp};
 use std::collections::{BTreeSet, HashMap};
 
 /// The largest number of branches that depend on each other of which every order is tried.
-const TRIED: usize = 13;
+const TRIED: usize = 9;
 
 /// Branches that are merged into a target in one order or another.
 pub(crate) struct Walk<'a> {
@@ -56,18 +56,25 @@ impl<'a> Walk<'a> {
         Ok(order)
     }
 
-    /// How many branches land at most in any order. Branches that have no file in common with each other and do not
-    /// conflict (`conflict`) are taken to say nothing about each other, unless `whole`. `None` where too many do.
+    /// How many branches land at most in any order, where a plan lands `landed`.
+    ///
+    /// Two that conflict (`conflict`; with the target: `None`) are taken to conflict in company too, so no order lands more
+    /// than the largest set without a conflict. Where the plan does not reach that, every order of those that meet is tried;
+    /// branches that have no file in common and do not conflict are taken to say nothing about each other. `None` where too
+    /// many meet.
     pub(crate) fn best(
         &mut self,
-        conflict: impl Fn(usize, usize) -> bool,
-        whole: bool,
+        landed: usize,
+        conflict: impl Fn(usize, Option<usize>) -> bool,
     ) -> Result<Option<usize>, Failure> {
+        if landed >= largest(self.tips.len(), &conflict) {
+            return Ok(Some(landed));
+        }
         let files = self.files()?;
-        let meet = |a: usize, b: usize| whole || conflict(a, b) || !files[a].is_disjoint(&files[b]);
-        let mut left: BTreeSet<usize> = (0..self.tips.len()).collect();
+        let meet = |a: usize, b: usize| conflict(a, Some(b)) || !files[a].is_disjoint(&files[b]);
+        let mut left: Vec<usize> = (0..self.tips.len()).collect();
         let mut best = 0;
-        while let Some(first) = left.pop_first() {
+        while let Some(first) = left.pop() {
             let mut group = vec![first];
             let mut at = 0;
             while at < group.len() {
@@ -153,4 +160,15 @@ impl<'a> Walk<'a> {
         };
         Ok(changes.into_iter().map(paths).collect())
     }
+}
+
+/// The size of the largest set of branches that do not conflict with each other nor with the target.
+fn largest(branches: usize, conflict: impl Fn(usize, Option<usize>) -> bool) -> usize {
+    let rivals: Vec<usize> = (0..branches)
+        .map(|a| (0..branches).filter(|&b| a != b && conflict(a, Some(b))).fold(0, |set, b| set | 1 << b))
+        .collect();
+    let free = (0..branches).filter(|&a| !conflict(a, None)).fold(0_usize, |set, a| set | 1 << a);
+    let members = |set: usize| (0..branches).filter(move |at| set >> at & 1 == 1);
+    let alone = |set: &usize| set & !free == 0 && members(*set).all(|at| rivals[at] & set == 0);
+    (0..1_usize << branches).filter(alone).map(|set| set.count_ones() as usize).max().unwrap_or(0)
 }
