@@ -8,7 +8,7 @@
 use super::advance::{Remark, Run, redo_from};
 use super::gate::{AGENT, about};
 use super::receipt::mend_refusal;
-use super::resolver::{RESOLVES, sweep};
+use super::resolver::{RESOLVES, claim_on, sweep};
 use super::{Error, keep_ref, new_objects, reopen, short_branch};
 use crate::agent::prompt;
 use crate::git::{Expected, NewCommit, RefEdit};
@@ -16,7 +16,7 @@ use crate::model::{
     Decision, DecisionStatus, Id, Mend, MendOutcome, Merge, ObjectId, Outcome, Step, StepStatus, Task,
 };
 use crate::orchestrate::supervise::Finished;
-use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, Surroundings, remove, spawn};
+use crate::orchestrate::{Claim, Outfit, RemoveOptions, Surroundings, remove};
 use crate::store::{State, Store, Transaction};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -64,18 +64,7 @@ pub fn claim_mender(
             asked.gate, decision.id
         ),
     })?;
-    let request = SpawnRequest {
-        tasks: Vec::new(),
-        prompt: Some(asked.brief(&state, decision, command)?),
-        name: None,
-        base: Some(base.to_string()),
-        zone: None,
-        force: false,
-        step: None,
-        outfit,
-    };
-    let mut spawned = spawn(store, &request)?;
-    Ok(spawned.claims.pop().expect("one prompt, one agent"))
+    claim_on(store, &base, asked.brief(&state, decision, command)?, outfit)
 }
 
 /// Takes what the agent of a finished run left as a step of the merge, or opens the decision again and says why; then

@@ -43,9 +43,19 @@ pub fn claim_resolver(
     sweep(store, &decision.id, teardown)?;
     let base = conflicted_commit(store, decision, conflict)?;
     let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
+    claim_on(store, &base, brief(conflict, &decision.paths, words), outfit)
+}
+
+/// Claims a new agent that starts from a commit that was made for it.
+pub(super) fn claim_on(
+    store: &Store,
+    base: &ObjectId,
+    prompt: String,
+    outfit: Outfit,
+) -> Result<Claim, Error> {
     let request = SpawnRequest {
         tasks: Vec::new(),
-        prompt: Some(brief(conflict, &decision.paths, words)),
+        prompt: Some(prompt),
         name: None,
         base: Some(base.to_string()),
         zone: None,
