@@ -7,7 +7,7 @@ use super::foresee::{Clash, LIKELY, foresee};
 use super::{Error, lease};
 use crate::model::{Agent, Id, ObjectId, Task};
 use crate::store::Store;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// Of how many tasks it is looked at whether they meet: those at work, and the best of the others.
 const MOST: usize = 256;
@@ -78,15 +78,19 @@ impl Lookout {
 }
 
 fn sift(clashes: &[Clash], wanted: &[Task], busy: &[Task]) -> (Vec<Task>, Vec<Held>) {
-    let meet = |a: &Id, b: &Id| {
-        clashes.iter().find(|clash| {
-            clash.likelihood >= LIKELY && ((clash.a, clash.b) == (*a, *b) || (clash.b, clash.a) == (*a, *b))
-        })
-    };
+    // Nearly all tasks meet nobody, and there may be thousands: they cost one look each.
+    let mut met = HashMap::<Id, HashMap<Id, &Clash>>::new();
+    for clash in clashes.iter().filter(|clash| clash.likelihood >= LIKELY) {
+        for (one, other) in [(clash.a, clash.b), (clash.b, clash.a)] {
+            met.entry(one).or_default().entry(other).or_insert(clash);
+        }
+    }
     let (mut begin, mut held) = (Vec::<Task>::new(), Vec::new());
     for task in wanted {
-        let mut before = busy.iter().chain(&begin).filter(|other| other.id != task.id);
-        let hit = before.find_map(|other| Some((other, meet(&task.id, &other.id)?)));
+        let hit = met.get(&task.id).and_then(|met| {
+            let mut before = busy.iter().chain(&begin).filter(|other| other.id != task.id);
+            before.find_map(|other| Some((other, *met.get(&other.id)?)))
+        });
         match hit {
             Some((by, clash)) => {
                 held.push(Held { task: task.clone(), by: by.clone(), files: clash.files.clone() });
