@@ -2,6 +2,7 @@
 
 use super::{Id, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// What is wanted.
@@ -88,5 +89,10 @@ impl Task {
         self.status == TaskStatus::Open
             && self.assignee.is_none()
             && self.after.iter().all(|id| status_of(id) == Some(TaskStatus::Closed))
+    }
+
+    /// What tasks are put in order by: higher priorities first, then older ones.
+    pub const fn rank(&self) -> (Reverse<i64>, Timestamp, Id) {
+        (Reverse(self.priority), self.created, self.id)
     }
 }

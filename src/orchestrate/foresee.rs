@@ -290,7 +290,7 @@ fn waves(tasks: &[Task], clashes: &[Clash]) -> HashMap<Id, usize> {
     let meets: HashSet<(Id, Id)> =
         likely.flat_map(|clash| [(clash.a, clash.b), (clash.b, clash.a)]).collect();
     let mut order: Vec<&Task> = tasks.iter().collect();
-    order.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+    order.sort_by_key(|task| task.rank());
     let asked: BTreeSet<Id> = tasks.iter().map(|task| task.id).collect();
     let mut waves = HashMap::new();
     while waves.len() < order.len() {

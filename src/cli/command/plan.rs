@@ -85,7 +85,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let tasks: Vec<Task> = if args.tasks.is_empty() {
         let mut tasks: Vec<Task> = state.all()?;
         tasks.retain(|task| task.status == TaskStatus::Open);
-        tasks.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+        tasks.sort_by_key(Task::rank);
         tasks
     } else {
         args.tasks.iter().map(|text| state.require_named(text)).collect::<Result<_, _>>()?

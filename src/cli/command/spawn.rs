@@ -261,7 +261,7 @@ fn tasks(ctx: &Context, args: &Args) -> Result<Vec<Id>, CliError> {
         all.iter().chain(&before).map(|task| (task.id, task.status)).collect();
     let mut ready: Vec<&Task> =
         all.iter().filter(|task| task.is_ready(|id| status.get(id).copied())).collect();
-    ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+    ready.sort_by_key(|task| task.rank());
     if ready.is_empty() {
         return Err(CliError::usage("no task is ready, and none was named")
             .hint("`git orchestra task add TITLE` adds one; -m PROMPT spawns an agent without one"));

@@ -16,6 +16,7 @@ mod settle;
 pub use attempt::{Claimed, Terms};
 pub use finish::{Finish, Published};
 pub use look::View;
+pub(super) use order::ready_tasks;
 pub use reserve::Reserved;
 pub use settle::Settled;
 

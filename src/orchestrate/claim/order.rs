@@ -12,14 +12,8 @@ pub(super) fn ready<'t>(
     machine: &str,
     machines: &BTreeSet<String>,
 ) -> Vec<(&'t Task, usize)> {
-    let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
-    let wanted = |task: &&Task| {
-        zone.is_none_or(|zone| task.zone.as_deref() == Some(zone))
-            && task.is_ready(|id| status.get(id).copied())
-    };
-    let mut keyed: Vec<_> = all
-        .iter()
-        .filter(wanted)
+    let mut keyed: Vec<_> = ready_tasks(all, zone)
+        .into_iter()
         .map(|task| {
             let own = lot(machine, &task.id);
             let before = machines.iter().filter(|other| *other != machine && lot(other, &task.id) > own);
@@ -28,6 +22,16 @@ pub(super) fn ready<'t>(
         .collect();
     keyed.sort_unstable_by_key(|(key, _)| *key);
     keyed.into_iter().map(|((_, before, ..), task)| (task, before)).collect()
+}
+
+/// The ready tasks of one zone, or of all.
+pub(in crate::orchestrate) fn ready_tasks<'t>(all: &'t [Task], zone: Option<&str>) -> Vec<&'t Task> {
+    let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
+    let wanted = |task: &&Task| {
+        zone.is_none_or(|zone| task.zone.as_deref() == Some(zone))
+            && task.is_ready(|id| status.get(id).copied())
+    };
+    all.iter().filter(wanted).collect()
 }
 
 /// What a machine draws for a task. Two builds may disagree: that costs a push, not the truth.

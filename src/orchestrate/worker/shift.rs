@@ -5,7 +5,7 @@ use super::publish::{Job, words};
 use super::{Given, Until, Worker};
 use crate::agent::Redactor;
 use crate::model::{Agent, Id, Name, Task, TaskStatus};
-use crate::orchestrate::claim::{Claimed, Terms, View};
+use crate::orchestrate::claim::{Claimed, Terms, View, ready_tasks};
 use crate::orchestrate::control::Desk;
 use crate::orchestrate::hold::{self, Lookout};
 use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
@@ -189,9 +189,9 @@ impl Shift {
         }
         let mut all = 0;
         while all < free {
-            let (ready, waits) = self.look_ahead()?;
+            let (meets, waits) = self.look_ahead()?;
             // Where some would meet they are claimed one by one: which one it is to be others decide too.
-            let count = if ready.is_some() { free - all } else { 1 };
+            let count = if meets { 1 } else { free - all };
             match self.claim_some(count, &waits)? {
                 None if all == 0 => return Ok(None),
                 // They wait, so this is not the end.
@@ -199,25 +199,23 @@ impl Shift {
                 None | Some(0) => break,
                 Some(claimed) => all += claimed,
             }
-            if ready.is_some() {
+            if !meets {
                 break;
             }
         }
         Ok(Some(all))
     }
 
-    /// The ready tasks, if no two of them nor one and a busy one will probably meet; and those that would meet a busy one.
-    fn look_ahead(&mut self) -> Result<(Option<usize>, BTreeSet<Id>), Error> {
+    /// Whether two ready tasks, or one and a busy one, will probably meet; and those that would meet a busy one.
+    fn look_ahead(&mut self) -> Result<(bool, BTreeSet<Id>), Error> {
         let busy = hold::busy(&self.store)?;
-        let all: Vec<Task> = self.store.state()?.all()?;
-        let status: HashMap<Id, TaskStatus> = all.iter().map(|task| (task.id, task.status)).collect();
-        let zone = self.worker.zone.as_ref();
-        let mut ready: Vec<Task> = all
-            .into_iter()
-            .filter(|task| zone.is_none_or(|zone| task.zone.as_ref() == Some(zone)))
-            .filter(|task| task.is_ready(|id| status.get(id).copied()))
-            .collect();
-        ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+        let state = self.store.state()?;
+        let mut all: Vec<Task> = state.all()?;
+        // What is archived holds nothing back.
+        all.extend(state.archived_before(&all)?);
+        let ready = ready_tasks(&all, self.worker.zone.as_deref());
+        let mut ready: Vec<Task> = ready.into_iter().cloned().collect();
+        ready.sort_by_key(Task::rank);
         let (_, held) = self.lookout.sift(&self.store, &ready, &busy);
         let mut waits = BTreeSet::new();
         for one in held.iter().filter(|one| busy.iter().any(|task| task.id == one.by.id)) {
@@ -226,7 +224,7 @@ impl Shift {
                 self.say(None, one.words());
             }
         }
-        Ok((held.is_empty().then_some(ready.len()), waits))
+        Ok((!held.is_empty(), waits))
     }
 
     /// Claims and starts; `None` if the remote did not say what there is, or nothing may be claimed now.

@@ -160,7 +160,7 @@ fn tasks(ctx: &Context, texts: &[String], settings: &config::Pipeline) -> Result
         ready.extend(more);
         left = rest;
     }
-    ready.sort_by_key(|task| (std::cmp::Reverse(task.priority), task.created, task.id));
+    ready.sort_by_key(|task| task.rank());
     if ready.is_empty() {
         let which = if settings.labels.is_empty() { "" } else { " with one of its labels" };
         return Err(CliError::usage(format!("no task{which} is ready, and none was named"))

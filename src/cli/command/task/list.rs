@@ -7,7 +7,6 @@ use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Table};
 use crate::cli::view::task::{Standing, Tasks};
 use crate::model::{Name, Task};
-use std::cmp::Reverse;
 
 /// List tasks: started ones, ready ones, and those that wait
 ///
@@ -49,7 +48,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         .map(|task| (tasks.standing(task), task))
         .filter(|(standing, task)| wanted(task, *standing))
         .collect();
-    listed.sort_by_key(|(standing, task)| (*standing, Reverse(task.priority), task.created, task.id));
+    listed.sort_by_key(|(standing, task)| (*standing, task.rank()));
 
     if args.format.is_porcelain() {
         args.format.print(
