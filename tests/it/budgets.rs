@@ -196,8 +196,11 @@ fn those_that_wait_for_their_turn_do_not_start_on_an_empty_budget() {
     let spawned = sandbox.orchestra(&[&["spawn", "--jobs", "1"], &tasks[..]].concat());
     assert_eq!(spawned.code, 9, "{spawned}");
     let ended = ["one", "two", "three", "four"].map(|name| outcome(&sandbox, name));
-    assert_eq!(ended[..2], [Outcome::Succeeded, Outcome::Succeeded]);
-    assert!(ended[3].over().is_some_and(|over| over.scope == Scope::Fleet), "{:?}", ended[3]);
+    // Whose worktree is ready first begins first.
+    let well = ended.iter().filter(|ended| **ended == Outcome::Succeeded).count();
+    let over =
+        ended.iter().filter(|ended| ended.over().is_some_and(|over| over.scope == Scope::Fleet)).count();
+    assert_eq!((well, over), (2, 2), "{ended:?}");
     assert!(spawned.stdout.contains("it was not started"), "{spawned}");
 }
 

@@ -229,6 +229,25 @@ fn of_fifty_agents_the_most_urgent_are_shown_and_the_others_counted() {
 }
 
 #[test]
+fn runs_that_are_over_at_once_are_shown_too() {
+    let sandbox = sandbox(&[("short", "echo done; exit 9")]);
+    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "--follow"], 24, 80);
+    terminal.wait_for("? for keys");
+    // Some begin and end between two looks at who runs.
+    let names: Vec<String> = (1..=8).map(|number| format!("brief-{number}")).collect();
+    for name in &names {
+        detach(&sandbox, name, "short");
+    }
+    for name in &names {
+        shows(&terminal, name, &["exit 9"]);
+        let said = terminal.screen().lines().any(|line| line.starts_with(&format!("{name}  done")));
+        assert!(said, "{}", terminal.screen());
+    }
+    terminal.type_in("q");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
 fn one_that_floods_hides_nobody_and_is_folded() {
     let flood =
         "yes 'flood flood flood' | head -200000; echo the last word; until [ -e $GATE ]; do sleep 0.05; done";

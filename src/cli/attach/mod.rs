@@ -9,20 +9,23 @@ use super::json;
 use super::notify::Notifier;
 use super::session::{self, Session};
 use super::ui::{Actor, Label};
-use crate::model::{Agent, Id, Outcome};
+use crate::model::{Agent, Id, ObjectId, Outcome, Timestamp};
 use crate::orchestrate::control::{Ask, Refusal};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
 use crate::orchestrate::status::{self, Activity};
 use crate::orchestrate::supervise::{Finished, Progress, Request};
 use crate::process::Interrupts;
+use crate::store::journal::{self, Entry, Tail};
 use look::{How, Seen, look};
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How often somebody looks which agents run.
 const POLL: Duration = Duration::from_millis(250);
+/// How often somebody looks, where the state has changed, which runs were over before they were seen.
+const MISSED: Duration = Duration::from_secs(1);
 /// How much of what each of several agents said before is shown.
 const BEFORE: usize = 3;
 
@@ -72,6 +75,10 @@ struct Party<'a> {
     finished: Vec<Finished>,
     /// Whether one ended without a last word, and not well.
     lost: bool,
+    /// When it began to look.
+    since: Timestamp,
+    /// The state in which it was looked for runs that were missed, and when.
+    searched: (Option<ObjectId>, Instant),
 }
 
 /// One run that is looked at.
@@ -116,6 +123,8 @@ impl<'a> Party<'a> {
             teller,
             finished: Vec::new(),
             lost: false,
+            since: ctx.store()?.clock().now(),
+            searched: (ctx.state()?.commit().cloned(), Instant::now()),
         };
         for (_, lease) in agents {
             party.look_at(lease, false)?;
@@ -281,12 +290,11 @@ impl<'a> Party<'a> {
                 continue;
             }
             let Some(agent) = self.ctx.store()?.state()?.get::<Agent>(&lease.agent)? else { continue };
-            let queued = Progress::Queued { agent: agent.id, name: agent.name.clone() };
-            self.notifier.take(&queued, self.ctx.ui())?;
-            if let Some(console) = &mut self.console {
-                console.live.enter(actor(&agent));
-            }
+            self.enter(&agent)?;
             self.look_at(lease.clone(), true)?;
+        }
+        if self.everybody {
+            self.find_missed(&leases)?;
         }
         let silent: Vec<Id> =
             self.looks.iter().filter(|(_, look)| look.stage == Stage::Silent).map(|(id, _)| *id).collect();
@@ -294,6 +302,50 @@ impl<'a> Party<'a> {
             if leases.iter().all(|lease| lease.agent != id) {
                 self.silent(id)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Somebody comes who was not there before.
+    fn enter(&mut self, agent: &Agent) -> Result<(), CliError> {
+        let queued = Progress::Queued { agent: agent.id, name: agent.name.clone() };
+        self.notifier.take(&queued, self.ctx.ui())?;
+        if let Some(console) = &mut self.console {
+            console.live.enter(actor(agent));
+        }
+        Ok(())
+    }
+
+    /// Shows runs of this machine that began and ended between two looks: their leases came and went unseen.
+    fn find_missed(&mut self, leases: &[LeaseInfo]) -> Result<(), CliError> {
+        if self.searched.1.elapsed() < MISSED {
+            return Ok(());
+        }
+        let store = self.ctx.store()?;
+        let state = store.state()?;
+        if state.commit() == self.searched.0.as_ref() {
+            return Ok(());
+        }
+        self.searched = (state.commit().cloned(), Instant::now());
+        for agent in state.all::<Agent>()? {
+            let Some((run, last)) = agent.last_run() else { continue };
+            let seen = self.looks.get(&agent.id).is_some_and(|look| look.run >= run);
+            if seen || last.started < self.since || leases.iter().any(|lease| lease.agent == agent.id) {
+                continue;
+            }
+            // Another machine's has its journal there.
+            let journal = journal::path(store.repo(), &agent.id, run);
+            let Some(finished) = Finished::recorded(store.repo(), &agent).filter(|_| journal.exists()) else {
+                continue;
+            };
+            let entries = Tail::new(journal).read().unwrap_or_default();
+            let event = |entry| if let Entry::Event(event) = entry { Some(event) } else { None };
+            let events = entries.into_iter().filter_map(event).collect();
+            self.enter(&agent)?;
+            let (asks, _) = mpsc::channel(1);
+            self.looks.insert(agent.id, Looked { run, late: true, asks, stage: Stage::Runs });
+            self.take(agent.id, Seen::Before { events, skipped: 0 })?;
+            self.take(agent.id, Seen::Progress(Box::new(Progress::Finished(Box::new(finished)))))?;
         }
         Ok(())
     }

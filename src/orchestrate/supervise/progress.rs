@@ -1,6 +1,8 @@
 //! What whoever shows runs is told: the only interface between running and showing.
 
-use crate::model::{Event, Id, Name, ObjectId, Outcome, Usage};
+use super::save::own_commits;
+use crate::git::Repository;
+use crate::model::{Agent, Event, Id, Name, ObjectId, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One thing that happened to an agent. Texts are redacted, and not yet sanitised for a terminal.
@@ -89,4 +91,27 @@ pub struct Finished {
     /// What went wrong while its work was saved or recorded, if something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+impl Finished {
+    /// How an agent's last run ended, by its record; `None` while it is not over. Whether work was committed for it the
+    /// record does not say, and of commits that cannot be listed there are none.
+    pub fn recorded(repo: &Repository, agent: &Agent) -> Option<Self> {
+        let (run, last) = agent.last_run().filter(|(_, last)| last.ended.is_some())?;
+        let before = agent.runs.range(..run).next_back().and_then(|(_, run)| run.tip.as_ref());
+        let start = before.unwrap_or(&agent.base);
+        let tip = last.tip.as_ref().unwrap_or(start);
+        Some(Self {
+            agent: agent.id,
+            name: agent.name.clone(),
+            run,
+            outcome: last.outcome.clone(),
+            tip: tip.clone(),
+            commits: own_commits(repo, agent, start, tip).map_or(0, |commits| commits.len()),
+            leftovers: false,
+            usage: last.usage,
+            decisions: Vec::new(),
+            error: None,
+        })
+    }
 }
