@@ -50,10 +50,11 @@ pub fn decoder(program: &str, data: &[u8]) {
     assert_eq!(decoder.limit(), other.limit());
 
     for event in &whole {
-        let line = transcript::encode(event, no_secrets());
+        // As it is: what is taken out of it `redactor` tries.
+        let line = serde_json::to_string(event).expect("events are plain data with string keys");
         assert!(!line.contains('\n'), "{line}");
         let again = transcript::decode(&line).expect("what we wrote can be read");
-        assert_eq!(transcript::encode(&again, no_secrets()), line);
+        assert_eq!(&again, event);
     }
     for line in &lines {
         decoder.error_line(line, AT, &mut Vec::new());
@@ -90,12 +91,6 @@ pub fn redactor(data: &[u8]) {
 fn secrets() -> &'static Redactor {
     static REDACTOR: OnceLock<Redactor> = OnceLock::new();
     REDACTOR.get_or_init(|| Redactor::new([("PASSPHRASE", SECRET)]))
-}
-
-/// One that costs nothing, to write events down as they are.
-fn no_secrets() -> &'static Redactor {
-    static REDACTOR: OnceLock<Redactor> = OnceLock::new();
-    REDACTOR.get_or_init(|| Redactor::new([("", ""); 0]))
 }
 
 fn split(data: &[u8], piece: usize) -> Vec<Vec<u8>> {
