@@ -3,8 +3,10 @@
 use super::{Error, Identity};
 use crate::model::ObjectId;
 use bstr::ByteSlice;
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +18,7 @@ const OBJECT_CACHE: usize = 1 << 20;
 /// Cheap to clone; clone one for each thread (gix keeps per-thread caches in it).
 #[derive(Clone)]
 pub struct Repository {
-    pub(super) gix: gix::Repository,
+    pub(super) gix: Handle,
     pub(super) env: Arc<BTreeMap<OsString, OsString>>,
     pub(super) refs: RefFormat,
     git_dir: PathBuf,
@@ -24,6 +26,34 @@ pub struct Repository {
     work_dir: Option<PathBuf>,
     /// Where git processes put their objects, if not in the repository.
     pub(super) scratch: Option<Arc<Path>>,
+}
+
+/// gix's repository, of which copies share what they can. The rest, some 45 KiB and its cache of objects, each makes when
+/// it reads for the first time: whoever watches hundreds of runs keeps copies that hardly ever do.
+pub(super) struct Handle {
+    shared: Arc<gix::ThreadSafeRepository>,
+    local: OnceCell<gix::Repository>,
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), local: OnceCell::new() }
+    }
+}
+
+impl Deref for Handle {
+    type Target = gix::Repository;
+
+    fn deref(&self) -> &gix::Repository {
+        self.local.get_or_init(|| {
+            let mut gix = self.shared.to_thread_local();
+            // `GIT_NAMESPACE`: our git processes are not given it either.
+            gix.clear_namespace();
+            // The same few trees are read again and again, and each time a loose one would be inflated anew.
+            gix.object_cache_size(OBJECT_CACHE);
+            gix
+        })
+    }
 }
 
 /// How the repository stores refs.
@@ -104,12 +134,9 @@ impl Repository {
         options: gix::open::Options,
         env: Arc<BTreeMap<OsString, OsString>>,
     ) -> Result<Self, Error> {
-        let opened = gix::open_opts(dir, options);
-        let mut gix = opened.map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
-        // `GIT_NAMESPACE`: our git processes are not given it either.
-        gix.clear_namespace();
-        // The same few trees are read again and again, and each time a loose one would be inflated anew.
-        gix.object_cache_size(OBJECT_CACHE);
+        let opened = gix::ThreadSafeRepository::open_opts(dir, options);
+        let shared = opened.map_err(|source| Error::Open { dir: dir.to_owned(), source: source.into() })?;
+        let gix = Handle { shared: Arc::new(shared), local: OnceCell::new() };
         let absolute = |path: &Path| path.canonicalize().map_err(|e| Error::file("find", path, e));
         let git_dir = absolute(gix.git_dir())?;
         let common_dir = absolute(gix.common_dir())?;

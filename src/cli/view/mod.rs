@@ -12,6 +12,7 @@ pub(crate) mod pipeline;
 pub(crate) mod receipt;
 pub(crate) mod task;
 
+use super::context::Context;
 use super::error::CliError;
 use super::ui::{Label, Painter, printable};
 use crate::model::{Cost, CostSource, Id, Timestamp, Usage};
@@ -28,6 +29,11 @@ pub(crate) fn short(state: &State, id: &Id) -> Result<String, CliError> {
         }
     }
     Ok(id.to_string())
+}
+
+/// How a new id is handed over: short to a person, and whole to a script, for which it is to name the same for ever.
+pub(crate) fn handed(ctx: &Context, state: &State, id: &Id) -> Result<String, CliError> {
+    if ctx.ui().is_terminal() { short(state, id) } else { Ok(id.to_string()) }
 }
 
 /// A time span in one unit: `8s`, `3m`, `2h`, `5d`.

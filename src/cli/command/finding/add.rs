@@ -94,7 +94,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.json {
         json::print(ctx, "finding", &view::finding::Shown::new(&finding, state.short_ids()?))?;
     } else {
-        ctx.ui().print(&format!("{}\n", view::short(&state, &id)?))?;
+        ctx.ui().print(&format!("{}\n", view::handed(ctx, &state, &id)?))?;
     }
     Ok(Exit::Done)
 }

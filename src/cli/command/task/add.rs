@@ -74,7 +74,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let tasks = view::task::Tasks::around(&state, &task)?;
         json::print(ctx, "task", &tasks.shown(&task, &state.short_ids_of([&task.id])?))?;
     } else {
-        ctx.ui().print(&format!("{}\n", view::short(&state, &id)?))?;
+        ctx.ui().print(&format!("{}\n", view::handed(ctx, &state, &id)?))?;
     }
     Ok(Exit::Done)
 }
