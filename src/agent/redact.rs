@@ -1,16 +1,18 @@
 //! Secrets out of everything that is stored: values that are known, and tokens that are known by their shape.
 //!
-//! Works on decoded strings, before they are written anywhere, and looks through one more layer of encoding in them
+//! Works on decoded strings, before they are written anywhere, and looks through two more layers of encoding in them
 //! (`decoded`). A text without secrets is borrowed. Removing too much is a nuisance, too little a leak: in doubt it
 //! removes.
 
 mod decoded;
 mod families;
 mod finder;
+mod key;
 mod shape;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use finder::{FINDER, Span};
+pub use key::KeyLines;
 use std::borrow::Cow;
 
 /// Known values shorter than this are words (`true`, `main`), not secrets.
@@ -102,16 +104,24 @@ impl Redactor {
     }
 
     /// The secrets of a text, in order; where several overlap they are one.
-    pub fn find(&self, text: &str) -> Vec<Found<'_>> {
+    pub fn find<'r>(&'r self, text: &str) -> Vec<Found<'r>> {
         let mut spans = Vec::new();
         FINDER.find(text, &mut spans);
-        decoded::find(text, &mut spans);
+        // Base 64 of a known value at any offset is found below; that of lines, and what is encoded twice, is not.
+        let plainly = |plain: &str, found: &mut Vec<Span<'r>>| {
+            FINDER.find(plain, found);
+            found.extend(self.known(plain).map(|(family, start, end)| Span {
+                start,
+                end,
+                family,
+                guess: false,
+            }));
+        };
+        decoded::find(text, &plainly, &mut spans);
         let shaped = |Span { start, end, family, guess }| (1, Found { family, start, end, guess });
         let mut all: Vec<(u8, Found<'_>)> = spans.into_iter().map(shaped).collect();
-        for known in self.known.iter().flat_map(|known| known.find_iter(text)) {
-            let family = self.names[known.pattern().as_usize()].as_str();
-            all.push((0, Found { family, start: known.start(), end: known.end(), guess: false }));
-        }
+        let known = self.known(text);
+        all.extend(known.map(|(family, start, end)| (0, Found { family, start, end, guess: false })));
         all.sort_by_key(|(rank, found)| (found.start, *rank));
         let mut merged: Vec<(u8, Found<'_>)> = Vec::with_capacity(all.len());
         for (rank, found) in all {
@@ -127,6 +137,12 @@ impl Redactor {
             }
         }
         merged.into_iter().map(|(_, found)| found).collect()
+    }
+
+    /// The known values in a text: the name of each, and from where to where it goes.
+    fn known(&self, text: &str) -> impl Iterator<Item = (&str, usize, usize)> {
+        let found = self.known.iter().flat_map(move |known| known.find_iter(text));
+        found.map(|known| (self.names[known.pattern().as_usize()].as_str(), known.start(), known.end()))
     }
 
     /// A made-up secret of each shape that is known, for tests: its family, the secret, and a text that holds it.

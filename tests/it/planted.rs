@@ -1,4 +1,4 @@
-//! Secrets that an agent and its user let fall, of every family that is known and in five ways of writing: in the task's
+//! Secrets that an agent and its user let fall, of every family that is known and in eight ways of writing: in the task's
 //! text, in what the agent prints, in what it notes and in files that it leaves. None of them is in anything that is
 //! stored by us or arrives at a remote. All are made up here, so that no scanner of this repository finds one.
 
@@ -20,7 +20,7 @@ const CHUNK: usize = 40_000;
 
 struct Plant {
     family: &'static str,
-    /// As it is planted: one line.
+    /// As it is planted.
     line: String,
     /// What must be nowhere.
     gone: Vec<String>,
@@ -50,18 +50,35 @@ fn plants() -> Vec<Plant> {
         let mut gone = vec![secret.clone(), escaped(&secret), percent(&secret), hex(&secret)];
         gone.extend((0..3).map(|offset| core(secret.as_bytes(), offset)));
         plants.extend(ways.map(|line| Plant { family, line, gone: gone.clone() }));
+        // As `base64` writes it on lines of its own, seen in the JSON of a tool's result.
+        let mut wrapped = base64(&text);
+        (1..wrapped.len() / 76 + 1).rev().for_each(|line| wrapped.insert_str(line * 76, "\\n"));
+        for line in [base64(&base64(&text)), hex(&base64(&text)), wrapped] {
+            plants.push(Plant { family, gone: vec![line.clone()], line });
+        }
     }
+    plants.push(key(&mut random));
     plants
 }
 
+/// A private key on lines of its own, none of which has a shape but the first and the last.
+fn key(random: &mut impl FnMut(usize) -> usize) -> Plant {
+    let body: Vec<String> =
+        (0..12).map(|_| (0..64).map(|_| char::from(LETTERS[random(LETTERS.len())])).collect()).collect();
+    let edge = |which: &str| format!("-----{which} OPENSSH {} KEY-----", "PRIVATE");
+    let line = format!("{}\n{}\n{}", edge("BEGIN"), body.join("\n"), edge("END"));
+    Plant { family: "private-key", line, gone: body }
+}
+
+const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// The characters of the base 64 of any text that holds `value` at this offset, as far as `value` alone decides them.
 fn core(value: &[u8], offset: usize) -> String {
-    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bit = |index: usize| value[index / 8] >> (7 - index % 8) & 1;
     let skip = (6 - offset * 8 % 6) % 6;
     let groups = (skip..).step_by(6).take_while(|start| start + 6 <= value.len() * 8);
     let six = |start: usize| (start..start + 6).fold(0, |six, index| six << 1 | bit(index));
-    groups.map(|start| char::from(letters[usize::from(six(start))])).collect()
+    groups.map(|start| char::from(LETTERS[usize::from(six(start))])).collect()
 }
 
 /// Every object that is reached from refs of ours, or every object at all.

@@ -1,11 +1,11 @@
 //! Secrets that are written in another way: escaped as in JSON, percent-encoded, in base 64, in hexadecimal.
 //!
-//! One such layer is undone, and what comes out is looked through; two layers are not. Base 64 and hexadecimal are
+//! Two such layers are undone, and what comes out of each is looked through; a third is not. Base 64 and hexadecimal are
 //! looked for in runs of at least 16 and 24 characters; what does not decode to at least 8 bytes of plain text in a row is
 //! passed over. A run is decoded from each place at which it may begin up to 64 KiB; longer ones (pictures) from their own
-//! beginning.
+//! beginning. Lines of one length, at least 40 characters, are one run, as `base64`, `openssl` and `xxd` write it.
 
-use super::finder::{FINDER, Span};
+use super::finder::Span;
 use memchr::memchr2;
 
 /// The shortest runs that are decoded.
@@ -18,65 +18,203 @@ const PIECE: usize = 8;
 const WHOLE: usize = 64 << 10;
 /// How much plain text around an escape belongs to it.
 const AROUND: usize = 96;
+/// The shortest lines that are taken for one run.
+const LINE: usize = 40;
+/// How many layers are undone.
+const LAYERS: u8 = 2;
 
-/// Adds what is found in encoded parts of `text`.
-pub(super) fn find(text: &str, found: &mut Vec<Span>) {
-    let bytes = text.as_bytes();
-    let mut escapes = Escapes::default();
-    // Where to look for the next escape, and where the text between two of them begins.
-    let (mut at, mut from) = (0, 0);
-    while let Some(next) = memchr2(b'\\', b'%', &bytes[at..]) {
-        at += next;
-        if let Some((_, length)) = escape(&bytes[at..]) {
-            runs(bytes, from, at, found);
-            escapes.note(text, at, at + length, found);
-            at += length;
-            from = at;
-        } else {
-            // What no escape ends behind several backslashes, none ends behind the last of them.
-            let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
-            at += slashes.max(1);
-        }
-    }
-    runs(bytes, from, bytes.len(), found);
-    escapes.end(text, found);
+/// What looks through plain text and adds what it finds.
+type Look<'l, 'r> = &'l dyn Fn(&str, &mut Vec<Span<'r>>);
+
+/// Adds what is found by `look` in encoded parts of `text`.
+pub(super) fn find<'r>(text: &str, look: Look<'_, 'r>, found: &mut Vec<Span<'r>>) {
+    Layers { look, left: LAYERS }.find(text, found);
 }
 
-/// Looks through the long runs of digits in `bytes[from..to]`.
-fn runs(bytes: &[u8], from: usize, to: usize, found: &mut Vec<Span>) {
-    let is_digit = |at: usize| CLASS[usize::from(bytes[at])] != 0;
-    let mut from = from;
-    // A run that is long enough and begins here or later has its last digit here or later.
-    let mut last = from + SHORTEST - 1;
-    while last < to {
-        if !is_digit(last) {
-            from = last + 1;
+/// How what is undone is looked through.
+#[derive(Clone, Copy)]
+struct Layers<'l, 'r> {
+    look: Look<'l, 'r>,
+    left: u8,
+}
+
+impl<'r> Layers<'_, 'r> {
+    fn find(self, text: &str, found: &mut Vec<Span<'r>>) {
+        let bytes = text.as_bytes();
+        let mut escapes = Escapes::default();
+        // Where to look for the next escape, and where the text between two of them begins.
+        let (mut at, mut from) = (0, 0);
+        while let Some(next) = memchr2(b'\\', b'%', &bytes[at..]) {
+            at += next;
+            if let Some((_, length)) = escape(&bytes[at..]) {
+                self.runs(bytes, from, at, found);
+                escapes.note(self, text, at, at + length, found);
+                at += length;
+                from = at;
+            } else {
+                // What no escape ends behind several backslashes, none ends behind the last of them.
+                let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
+                at += slashes.max(1);
+            }
+        }
+        self.runs(bytes, from, bytes.len(), found);
+        escapes.end(self, text, found);
+        self.lines(bytes, found);
+    }
+
+    /// Looks through what was undone, and through the next layer of it.
+    fn through(self, plain: &str) -> Vec<Span<'r>> {
+        let mut found = Vec::new();
+        (self.look)(plain, &mut found);
+        if self.left > 1 && plain.len() >= SHORTEST {
+            Self { left: self.left - 1, ..self }.find(plain, &mut found);
+        }
+        found
+    }
+
+    /// Looks through runs that go on from line to line: an end of line, or the escape of one, behind each of several runs of
+    /// one length, of which the last may be shorter.
+    fn lines(self, bytes: &[u8], found: &mut Vec<Span<'r>>) {
+        let mut at = 0;
+        while let Some(next) = memchr2(b'\n', b'\\', &bytes[at..]) {
+            let end = at + next;
+            let Some(gap) = line_end(&bytes[end..]) else {
+                // What no end of a line follows behind several backslashes, none follows behind the last of them.
+                at = end + bytes[end..].iter().take_while(|&&byte| byte == b'\\').count();
+                continue;
+            };
+            let end = if end > at && bytes[end - 1] == b'\r' { end - 1 } else { end };
+            let width =
+                bytes[at..end].iter().rev().take_while(|&&byte| CLASS[usize::from(byte)] != 0).count();
+            if width < LINE {
+                at += next + gap;
+                continue;
+            }
+            let (mut joined, mut places) = (bytes[end - width..end].to_vec(), Vec::new());
+            places.extend(end - width..end);
+            at += next + gap;
+            // The lines that follow.
+            loop {
+                let digits = bytes[at..].iter().take(width);
+                let length = digits.take_while(|&&byte| CLASS[usize::from(byte)] != 0).count();
+                joined.extend_from_slice(&bytes[at..at + length]);
+                places.extend(at..at + length);
+                at += length;
+                if length < width {
+                    break;
+                }
+                let carriage = usize::from(bytes[at..].starts_with(b"\r"));
+                match line_end(&bytes[at + carriage..]) {
+                    Some(gap) => at += carriage + gap,
+                    None => break,
+                }
+            }
+            if joined.len() > width {
+                let mut inner = Vec::new();
+                self.run(&joined, 0, &mut inner);
+                found.extend(inner.into_iter().map(|span| Span {
+                    start: places[span.start],
+                    end: places[span.end - 1] + 1,
+                    ..span
+                }));
+            }
+        }
+    }
+
+    /// Looks through the long runs of digits in `bytes[from..to]`.
+    fn runs(self, bytes: &[u8], from: usize, to: usize, found: &mut Vec<Span<'r>>) {
+        let is_digit = |at: usize| CLASS[usize::from(bytes[at])] != 0;
+        let mut from = from;
+        // A run that is long enough and begins here or later has its last digit here or later.
+        let mut last = from + SHORTEST - 1;
+        while last < to {
+            if !is_digit(last) {
+                from = last + 1;
+                last = from + SHORTEST - 1;
+                continue;
+            }
+            let start = (from..last).rev().find(|&at| !is_digit(at)).map_or(from, |at| at + 1);
+            let end = (last + 1..to).find(|&at| !is_digit(at)).unwrap_or(to);
+            if end - start >= SHORTEST {
+                self.run(&bytes[..end], start, found);
+            }
+            from = end + 1;
             last = from + SHORTEST - 1;
-            continue;
         }
-        let start = (from..last).rev().find(|&at| !is_digit(at)).map_or(from, |at| at + 1);
-        let end = (last + 1..to).find(|&at| !is_digit(at)).unwrap_or(to);
-        if end - start >= SHORTEST {
-            run(&bytes[..end], start, found);
+    }
+
+    /// Looks through a run from `start` to the end.
+    fn run(self, bytes: &[u8], start: usize, found: &mut Vec<Span<'r>>) {
+        let digits = &bytes[start..];
+        if digits.len() >= HEX && digits.iter().all(|&byte| CLASS[usize::from(byte)] & HEX_DIGIT != 0) {
+            for begin in start..=start + 1 {
+                self.pieces(bytes, begin, (2, 1), unhex, found);
+            }
         }
-        from = end + 1;
-        last = from + SHORTEST - 1;
+        if digits.len() >= BASE64 {
+            let begins = if digits.len() <= WHOLE { 4 } else { 1 };
+            for (begin, _) in (start..).zip(plain_begins(digits)).take(begins).filter(|(_, plain)| *plain) {
+                self.pieces(bytes, begin, (4, 3), unbase64, found);
+            }
+        }
+    }
+
+    /// Decodes from `begin`, `take` characters to `give` bytes at a time, and looks through each piece of plain text.
+    fn pieces(
+        self,
+        bytes: &[u8],
+        begin: usize,
+        (take, give): (usize, usize),
+        decode: impl Fn(&[u8]) -> ([u8; 3], usize),
+        found: &mut Vec<Span<'r>>,
+    ) {
+        let mut piece = String::new();
+        // Where the group stands that the piece's first byte is of, and which byte of it that is.
+        let (mut group, mut offset) = (begin, 0);
+        let mut look = |piece: &mut String, group: usize, offset: usize| {
+            if piece.len() >= PIECE {
+                for span in self.through(piece) {
+                    let (first, last) = (offset + span.start, offset + span.end - 1);
+                    let start = group + first / give * take;
+                    let end = (group + last / give * take + take).min(bytes.len());
+                    found.push(Span { start, end, ..span });
+                }
+            }
+            piece.clear();
+        };
+        for at in (begin..bytes.len()).step_by(take) {
+            let (decoded, length) = decode(&bytes[at..bytes.len().min(at + take)]);
+            for (n, &byte) in decoded[..length].iter().enumerate() {
+                if is_text(byte) {
+                    if piece.is_empty() {
+                        (group, offset) = (at, n);
+                    }
+                    piece.push(char::from(byte));
+                } else if !piece.is_empty() {
+                    look(&mut piece, group, offset);
+                }
+            }
+        }
+        look(&mut piece, group, offset);
     }
 }
 
-/// Looks through a run from `start` to the end.
-fn run(bytes: &[u8], start: usize, found: &mut Vec<Span>) {
-    let digits = &bytes[start..];
-    if digits.len() >= HEX && digits.iter().all(|&byte| CLASS[usize::from(byte)] & HEX_DIGIT != 0) {
-        for begin in start..=start + 1 {
-            pieces(bytes, begin, 2, 1, unhex, found);
+/// How long the end of a line at the beginning of `bytes` is, written out or as JSON escapes it, carriage return or not.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [b'\n', ..] => Some(1),
+        [b'\\', ..] => {
+            let slashes = bytes.iter().take_while(|&&byte| byte == b'\\').count();
+            match bytes.get(slashes)? {
+                b'n' => Some(slashes + 1),
+                b'r' => match &bytes[slashes + 1..] {
+                    [b'\\', ..] => Some(slashes + 1 + line_end(&bytes[slashes + 1..])?),
+                    _ => None,
+                },
+                _ => None,
+            }
         }
-    }
-    if digits.len() >= BASE64 {
-        let begins = if digits.len() <= WHOLE { 4 } else { 1 };
-        for (begin, _) in (start..).zip(plain_begins(digits)).take(begins).filter(|(_, plain)| *plain) {
-            pieces(bytes, begin, 4, 3, unbase64, found);
-        }
+        _ => None,
     }
 }
 
@@ -138,47 +276,6 @@ static CLASS: [u8; 256] = {
         byte += 1;
     }
 };
-
-/// Decodes from `begin`, `take` characters to `give` bytes at a time, and looks through each piece of plain text.
-fn pieces(
-    bytes: &[u8],
-    begin: usize,
-    take: usize,
-    give: usize,
-    decode: impl Fn(&[u8]) -> ([u8; 3], usize),
-    found: &mut Vec<Span>,
-) {
-    let mut piece = String::new();
-    // Where the group stands that the piece's first byte is of, and which byte of it that is.
-    let (mut group, mut offset) = (begin, 0);
-    let mut look = |piece: &mut String, group: usize, offset: usize| {
-        if piece.len() >= PIECE {
-            let mut inner = Vec::new();
-            FINDER.find(piece, &mut inner);
-            for span in inner {
-                let (first, last) = (offset + span.start, offset + span.end - 1);
-                let start = group + first / give * take;
-                let end = (group + last / give * take + take).min(bytes.len());
-                found.push(Span { start, end, ..span });
-            }
-        }
-        piece.clear();
-    };
-    for at in (begin..bytes.len()).step_by(take) {
-        let (decoded, length) = decode(&bytes[at..bytes.len().min(at + take)]);
-        for (n, &byte) in decoded[..length].iter().enumerate() {
-            if is_text(byte) {
-                if piece.is_empty() {
-                    (group, offset) = (at, n);
-                }
-                piece.push(char::from(byte));
-            } else if !piece.is_empty() {
-                look(&mut piece, group, offset);
-            }
-        }
-    }
-    look(&mut piece, group, offset);
-}
 
 fn unhex(pair: &[u8]) -> ([u8; 3], usize) {
     match pair {
@@ -249,16 +346,23 @@ struct Escapes {
 }
 
 impl Escapes {
-    fn note(&mut self, text: &str, start: usize, end: usize, found: &mut Vec<Span>) {
+    fn note<'r>(
+        &mut self,
+        layers: Layers<'_, 'r>,
+        text: &str,
+        start: usize,
+        end: usize,
+        found: &mut Vec<Span<'r>>,
+    ) {
         if self.first.is_some() && start - self.last > AROUND {
-            self.end(text, found);
+            self.end(layers, text, found);
         }
         self.first.get_or_insert(start);
         self.last = end;
     }
 
     /// Looks through those that were noted, undone, with what stands around them.
-    fn end(&mut self, text: &str, found: &mut Vec<Span>) {
+    fn end<'r>(&mut self, layers: Layers<'_, 'r>, text: &str, found: &mut Vec<Span<'r>>) {
         let Some(first) = self.first.take() else { return };
         let (mut from, mut to) = (first.saturating_sub(AROUND), (self.last + AROUND).min(text.len()));
         while !text.is_char_boundary(from) {
@@ -283,8 +387,7 @@ impl Escapes {
             at += length;
         }
         places.push(to);
-        let mut inner = Vec::new();
-        FINDER.find(&plain, &mut inner);
+        let inner = layers.through(&plain);
         // One that runs to the end of what was undone may go on: it is taken as far as it was seen.
         found.extend(inner.into_iter().map(|span| Span {
             start: places[span.start],
@@ -296,16 +399,20 @@ impl Escapes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::finder::FINDER;
     use super::*;
     use proptest::prelude::*;
 
+    const PLAIN: Layers<'static, 'static> =
+        Layers { look: &|text, found| FINDER.find(text, found), left: LAYERS };
+
     /// The same byte by byte, each run decoded from each place.
-    fn find_plainly(text: &str) -> Vec<Span> {
+    fn find_plainly(text: &str) -> Vec<Span<'static>> {
         let (bytes, mut found) = (text.as_bytes(), Vec::new());
         let (mut escapes, mut at) = (Escapes::default(), 0);
         while at < bytes.len() {
             if let Some((_, length)) = escape(&bytes[at..]) {
-                escapes.note(text, at, at + length, &mut found);
+                escapes.note(PLAIN, text, at, at + length, &mut found);
                 at += length;
                 continue;
             }
@@ -315,26 +422,27 @@ mod tests {
             let (digits, hex) = (of(DIGIT).count(), of(HEX_DIGIT).count());
             let run = &bytes[..at + digits];
             if hex == digits && digits >= HEX {
-                (at..at + 2).for_each(|begin| pieces(run, begin, 2, 1, unhex, &mut found));
+                (at..at + 2).for_each(|begin| PLAIN.pieces(run, begin, (2, 1), unhex, &mut found));
             }
             if digits >= BASE64 {
                 let begins = if digits <= WHOLE { 4 } else { 1 };
-                (at..at + begins).for_each(|begin| pieces(run, begin, 4, 3, unbase64, &mut found));
+                (at..at + begins).for_each(|begin| PLAIN.pieces(run, begin, (4, 3), unbase64, &mut found));
             }
             at += digits.max(1);
         }
-        escapes.end(text, &mut found);
+        escapes.end(PLAIN, text, &mut found);
+        PLAIN.lines(bytes, &mut found);
         found
     }
 
-    fn sorted(mut spans: Vec<Span>) -> Vec<(usize, usize, &'static str)> {
+    fn sorted(mut spans: Vec<Span<'static>>) -> Vec<(usize, usize, &'static str)> {
         spans.sort_by_key(|span| (span.start, span.end, span.family));
         spans.iter().map(|span| (span.start, span.end, span.family)).collect()
     }
 
     fn check(text: &str) -> usize {
         let mut found = Vec::new();
-        find(text, &mut found);
+        PLAIN.find(text, &mut found);
         let plainly = find_plainly(text);
         assert_eq!(sorted(found.clone()), sorted(plainly), "{text}");
         found.len()
@@ -347,8 +455,8 @@ mod tests {
         assert!(check(&format!("{encoded} {}", "A".repeat(WHOLE))) > 0);
         let many = "\\".repeat(4 << 20);
         let mut found = Vec::new();
-        find(&many, &mut found);
-        find(&format!("{many}u0041 and \\u0042{many}"), &mut found);
+        PLAIN.find(&many, &mut found);
+        PLAIN.find(&format!("{many}u0041 and \\u0042{many}"), &mut found);
         // Looked through again from each of them it would take a quarter of an hour.
         assert!(found.is_empty());
     }

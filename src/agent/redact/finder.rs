@@ -10,11 +10,11 @@ use std::sync::{LazyLock, OnceLock};
 
 /// Where a secret stands in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct Span<'r> {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// Its family's name.
-    pub(super) family: &'static str,
+    /// Its family's name, or the name of a known value.
+    pub(super) family: &'r str,
     /// Whether only what stands around it says so.
     pub(super) guess: bool,
 }
@@ -83,7 +83,7 @@ impl Finder {
     }
 
     /// Everything that has the shape of a secret, in order.
-    pub(super) fn find(&self, text: &str, found: &mut Vec<Span>) {
+    pub(super) fn find(&self, text: &str, found: &mut Vec<Span<'_>>) {
         // Where to look on, and where the last secret ended.
         let (mut from, mut done) = (0, 0);
         while let Some((at, start)) = self.starts.next(text.as_bytes(), from) {
@@ -172,7 +172,7 @@ impl Starts {
 
 impl Rule {
     /// Looks for a secret whose beginning was found at `at`; nothing before `done` belongs to it.
-    fn find(&self, text: &str, done: usize, at: usize) -> Option<Span> {
+    fn find(&self, text: &str, done: usize, at: usize) -> Option<Span<'static>> {
         let mut at = at;
         if let Some((class, min, max)) = self.behind {
             let before = text[done..at].bytes().rev();

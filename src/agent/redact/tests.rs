@@ -132,6 +132,46 @@ fn credentials_are_known_by_what_stands_before_them() {
 }
 
 #[test]
+fn what_is_encoded_twice_or_over_several_lines_is_found() {
+    let base64 = |text: &str| base64_core(format!("{text}   ").as_bytes(), 0, *b"+/");
+    let hex = |text: &str| text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    let wrap = |text: &str, width: usize, end: &str| -> String {
+        text.as_bytes()
+            .chunks(width)
+            .map(|line| format!("{}{end}", std::str::from_utf8(line).unwrap()))
+            .collect()
+    };
+    let mut secrets = planted();
+    secrets.push(("DEPLOY_KEY", "correct horse/battery+staple".to_owned()));
+    for (family, secret) in secrets {
+        let text = format!("{} {secret} {}", "before ".repeat(9), "after ".repeat(20));
+        for twice in
+            [base64(&base64(&text)), hex(&base64(&text)), base64(&hex(&text)), base64(&hex(&text)[1..])]
+        {
+            let redacted = redact(&format!("<{twice}>"));
+            assert!(redacted.contains(&format!("[redacted:{family}]")), "{family}: {redacted}");
+        }
+        for (encoded, width) in
+            [(base64(&text), 76), (base64(&text), 64), (base64(&text), 40), (hex(&text), 60)]
+        {
+            for end in ["\n", "\r\n", "\\n", "\\r\\n", "\\\\n"] {
+                let lines = wrap(&encoded, width, end);
+                let redacted = redact(&format!("> {lines}end"));
+                assert!(
+                    redacted.contains(&format!("[redacted:{family}]")),
+                    "{family}, {width}, {end:?}: {redacted}"
+                );
+                // What stands before and behind it stays.
+                assert!(redacted.starts_with(&format!("> {}", &lines[..40])), "{redacted}");
+                assert!(redacted.ends_with("end"), "{redacted}");
+            }
+        }
+    }
+    let lines = wrap(&base64(&"nothing to see here, go on. ".repeat(20)), 76, "\n");
+    assert_eq!(redact(&lines), lines);
+}
+
+#[test]
 fn a_key_that_is_cut_is_removed_to_the_end() {
     assert_eq!(redact("x -----BEGIN OPENSSH PRIVATE KEY-----\nabc"), "x [redacted:private-key]");
 }

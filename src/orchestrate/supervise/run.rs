@@ -8,7 +8,7 @@ use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
 use super::{Finished, Plan, Progress};
-use crate::agent::{Decoder, Redactor, transcript};
+use crate::agent::{Decoder, KeyLines, Redactor, transcript};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usage};
 use crate::orchestrate::Error;
@@ -104,6 +104,8 @@ pub(super) struct Live {
     pub(super) carried: Usage,
     /// How full the window of its model is.
     pub(super) window: Window,
+    /// The private keys in what it says line by line, on its output and its error output.
+    keys: [KeyLines; 2],
     /// What is to be said when the lines at hand are through.
     pub(super) to_say: Vec<String>,
     /// The budget for which we ended it.
@@ -154,6 +156,7 @@ impl Live {
             parking: false,
             carried: Usage::default(),
             window: Window::default(),
+            keys: Default::default(),
             to_say: Vec::new(),
             used_up: None,
             memory_kills: memory_kills(),
@@ -313,11 +316,12 @@ impl Live {
         let (mut events, mut numbers) = (Vec::new(), Vec::new());
         for line in lines {
             let at = self.context.clock.now();
-            let text = line.bytes.to_str_lossy();
+            let bytes = self.keys[usize::from(source == Source::Stderr)].pass(&line.bytes);
+            let text = bytes.to_str_lossy();
             let before = events.len();
             match source {
-                Source::Stdout => self.decoder.line(&line.bytes, at, &mut events),
-                Source::Stderr => self.decoder.error_line(&line.bytes, at, &mut events),
+                Source::Stdout => self.decoder.line(&bytes, at, &mut events),
+                Source::Stderr => self.decoder.error_line(&bytes, at, &mut events),
             }
             if line.cut > 0 {
                 let text = format!("a line was cut: {} bytes more", line.cut);
