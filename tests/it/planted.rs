@@ -52,7 +52,7 @@ fn plants() -> Vec<Plant> {
         plants.extend(ways.map(|line| Plant { family, line, gone: gone.clone() }));
         // As `base64` writes it on lines of its own, seen in the JSON of a tool's result.
         let mut wrapped = base64(&text);
-        (1..wrapped.len() / 76 + 1).rev().for_each(|line| wrapped.insert_str(line * 76, "\\n"));
+        (1..=wrapped.len() / 76).rev().for_each(|line| wrapped.insert_str(line * 76, "\\n"));
         for line in [base64(&base64(&text)), hex(&base64(&text)), wrapped] {
             plants.push(Plant { family, gone: vec![line.clone()], line });
         }

@@ -135,11 +135,10 @@ fn credentials_are_known_by_what_stands_before_them() {
 fn what_is_encoded_twice_or_over_several_lines_is_found() {
     let base64 = |text: &str| base64_core(format!("{text}   ").as_bytes(), 0, *b"+/");
     let hex = |text: &str| text.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-    let wrap = |text: &str, width: usize, end: &str| -> String {
-        text.as_bytes()
-            .chunks(width)
-            .map(|line| format!("{}{end}", std::str::from_utf8(line).unwrap()))
-            .collect()
+    let wrap = |text: &str, width: usize, end: &str| {
+        let lines: Vec<&str> =
+            text.as_bytes().chunks(width).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        lines.join(end) + end
     };
     let mut secrets = planted();
     secrets.push(("DEPLOY_KEY", "correct horse/battery+staple".to_owned()));
