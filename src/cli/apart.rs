@@ -140,8 +140,10 @@ async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) ->
     let mut notifier = Notifier::new(ctx, [(agent.id, &agent.name)])?;
     let (requests, receiver) = mpsc::channel(64);
     let (progress, mut told) = mpsc::channel(1024);
+    let claims = vec![taken.claim];
+    let pulse = session::pulse(ctx, &claims, requests.clone())?;
     let running =
-        tokio::spawn(run_claims(vec![taken.claim], surroundings, store, supervisor, receiver, progress));
+        tokio::spawn(run_claims(claims, surroundings, store, supervisor, receiver, progress, pulse));
     loop {
         tokio::select! {
             next = told.recv() => {

@@ -1,6 +1,7 @@
 //! Running claimed agents in the foreground: signals, the live console, and permission questions.
 
 use super::attach::{actor, next_wish, refusal};
+use super::command::claiming;
 use super::console::{Console, Role, Wish};
 use super::context::Context;
 use super::env::Env;
@@ -18,7 +19,7 @@ use crate::orchestrate::outgoing::Guard;
 use crate::orchestrate::supervise::{Finished, Progress, Request, SuperviseOptions, Supervisor};
 use crate::orchestrate::worker::{Worker, work};
 use crate::orchestrate::{
-    Claim, Hook, Outfit, Provision, Sandboxing, Surroundings, default_worktree_root, run_claims,
+    Claim, Hook, Outfit, Provision, Pulse, Sandboxing, Surroundings, default_worktree_root, run_claims,
 };
 use crate::process::{Confiners, Interrupt, Interrupts};
 use crate::store::{Cleaner, Store};
@@ -302,6 +303,16 @@ pub(crate) fn stage(
     Ok(Staged { supervisor, surroundings, store })
 }
 
+/// What keeps the claims of these agents' tasks alive, where there are some on a remote.
+pub(crate) fn pulse(
+    ctx: &Context,
+    claims: &[Claim],
+    asks: mpsc::Sender<Request>,
+) -> Result<Option<Pulse>, CliError> {
+    let queue = claiming::queue(ctx, false)?;
+    Ok(queue.map(|queue| Pulse::of(queue, claims, asks)).transpose()?.flatten())
+}
+
 /// What agents find around them.
 pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
     Ok(Surroundings {
@@ -354,10 +365,7 @@ fn provision(ctx: &Context) -> Result<Provision, CliError> {
 async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Session, CliError> {
     let mut interrupts =
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
-    let claims: &[Claim] = match &what {
-        Work::Claims(claims) => claims,
-        Work::Worker(_) => &[],
-    };
+    let claims: &[Claim] = if let Work::Claims(claims) = &what { claims } else { &[] };
     let mut agents: HashMap<Id, Agent> =
         claims.iter().map(|claim| (claim.agent.id, claim.agent.clone())).collect();
     let mut console = if options.json {
@@ -378,7 +386,9 @@ async fn drive(ctx: &Context, what: Work, options: SessionOptions) -> Result<Ses
     let (progress, mut told) = mpsc::channel(1024);
     let running = match what {
         Work::Claims(claims) => {
-            let all = Box::pin(run_claims(claims, surroundings, store, supervisor, receiver, progress));
+            let pulse = pulse(ctx, &claims, requests.clone())?;
+            let all =
+                Box::pin(run_claims(claims, surroundings, store, supervisor, receiver, progress, pulse));
             tokio::spawn(async move { (all.await, Ok(())) })
         }
         Work::Worker(worker) => {

@@ -42,10 +42,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let begun = since_taken.map(|(_, run)| run).any(|run| run.session.is_some() || run.model.is_some());
     let ran = !agent.runs.is_empty();
     let answered = Answers::new(&state.all::<Decision>()?, id);
-    let title = match &agent.task {
-        Some(task) => state.get::<Task>(task)?.map(|task| task.title),
-        None => None,
-    };
+    let task = agent.task.map(|task| state.get::<Task>(&task)).transpose()?.flatten();
+    if let Some(task) = &task {
+        require_own(store, &agent, task)?;
+    }
+    let title = task.map(|task| task.title);
     let title = title.or_else(|| agent.prompt.lines().next().map(str::to_owned)).unwrap_or_default();
     let title: String = title.chars().take(72).collect();
     if ran && !begun {
@@ -100,6 +101,19 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
             Err(error)
         }
     }
+}
+
+/// Refuses an agent whose task another machine took over.
+fn require_own(store: &Store, agent: &Agent, task: &Task) -> Result<(), Error> {
+    let Some(holder) = task.holder.as_ref().filter(|_| task.status == TaskStatus::Started) else {
+        return Ok(());
+    };
+    if task.assignee == Some(agent.id) || *holder == store.machine()? {
+        return Ok(());
+    }
+    let short = &task.id.as_str()[..6];
+    let what = format!("resume {}: machine {holder} holds its task {short} ({})", agent.name, task.title);
+    Err(Error::refused(what, format!("`git orchestra task claim --force {short}` takes it all the same")))
 }
 
 /// A person's answers to an agent's questions.

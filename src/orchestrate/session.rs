@@ -8,7 +8,7 @@ use super::lease::Lease;
 use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
 use super::sandbox::{self, Confined, Confinement, Sandboxing};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Ruling, Supervisor};
-use super::{Error, Slot, next_rescue_ref};
+use super::{Error, Pulse, Slot, next_rescue_ref};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
 use crate::config::Profile;
 use crate::git::{Expected, Identity, NewWorktree, RefEdit, Repository, Worktree};
@@ -101,6 +101,8 @@ pub fn default_worktree_root(repo: &Repository) -> PathBuf {
 /// Makes the claimed agents' worktrees and runs each agent as soon as it has its own, until all are done and
 /// recorded.
 ///
+/// Meanwhile `pulse` keeps the claims of their tasks alive, and says when that is over.
+///
 /// An agent whose worktree cannot be made is taken back: its task is free again. After a [`Request::Stop`] of all,
 /// agents that were not started stay, and can be resumed.
 pub async fn run_claims(
@@ -110,7 +112,9 @@ pub async fn run_claims(
     supervisor: Supervisor,
     requests: mpsc::Receiver<Request>,
     progress: mpsc::Sender<Progress>,
+    pulse: Option<Pulse>,
 ) -> Vec<Finished> {
+    let pulse = pulse.map(|pulse| pulse.start(progress.clone()));
     let (server, desk) = (supervisor.listen(), supervisor.desk());
     for claim in &mut claims {
         desk.enter(claim.agent.id, &claim.agent.name, claim.run);
@@ -140,6 +144,9 @@ pub async fn run_claims(
         server.close().await;
     }
     drop(slot);
+    if let Some(pulse) = pulse {
+        pulse.end().await;
+    }
     finished
 }
 

@@ -126,6 +126,7 @@ impl Stage {
                 supervisor,
                 receiver,
                 progress,
+                None,
             ));
             let mut all = Vec::new();
             while let Some(progress) = told.recv().await {

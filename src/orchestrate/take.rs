@@ -167,7 +167,7 @@ fn require_free(queue: &Queue, view: &View, agent: &Agent) -> Result<(), Error> 
 
 fn claim_task(queue: &Queue, agent: &Agent, task: &Id, options: &TakeOptions) -> Result<(), Error> {
     // Whether it may be taken was decided before; that nobody was faster, the claim decides.
-    let terms = Terms { agent: Some(agent.id), ttl: options.ttl, force: true, begun: false };
+    let terms = Terms { agent: Some(agent.id), ttl: options.ttl, force: true, ..Terms::default() };
     for (_, answer) in queue.claim(&[*task], &terms)? {
         let why = match answer {
             Claimed::Held { .. } | Claimed::Ours => continue,

@@ -43,6 +43,10 @@ pub struct ClaimRecord {
     /// After how many seconds without a heartbeat others may take it over; absent if only a person may say so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u64>,
+    /// Set where a person had an agent begin: then only a run that is under way has a time to live, and when it is over
+    /// a person goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spawned: bool,
     /// Set when the work is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<Over>,
@@ -109,7 +113,7 @@ impl ClaimRecord {
     /// A claim of `machine`, not over, with a nonce of its own.
     pub fn new(of: Id, machine: String, fence: u64, at: Timestamp) -> Result<Self, Error> {
         let nonce = format!("{:032x}", local::random_u128()?);
-        Ok(Self { of, machine, agent: None, fence, nonce, at, ttl: None, over: None })
+        Ok(Self { of, machine, agent: None, fence, nonce, at, ttl: None, spawned: false, over: None })
     }
 }
 

@@ -46,6 +46,14 @@ pub(crate) fn cut_answers(remote: &Sandbox, when: &str) {
     hook(remote, "post-receive", &format!("cat >/dev/null\nif {when}; then kill -9 $PPID; fi"));
 }
 
+/// The remote kills whoever pushes, after the ref moved: the parent of `git push` is the program under test.
+pub(crate) fn kill_who_pushes(remote: &Sandbox) {
+    let script = "cat >/dev/null; p=$PPID; for i in 1 2 3 4 5 6; do \
+                  if grep -q '^Name:.git-orchestra' /proc/$p/status; then kill -9 $p; break; fi; \
+                  p=$(sed -n 's/^PPid:.//p' /proc/$p/status); done";
+    hook(remote, "post-receive", script);
+}
+
 fn two(remote: &Sandbox) -> (Sandbox, Sandbox, String) {
     let (ada, bob) = (machine(remote), machine(remote));
     let id = task(&ada, "Parse headers");
@@ -137,11 +145,7 @@ fn an_answer_that_is_lost_is_read_back() {
 fn what_a_killed_process_claimed_is_given_back() {
     let remote = remote();
     let (ada, bob, id) = two(&remote);
-    // The remote kills whoever pushes, after the ref moved: the parent of `git push` is the program under test.
-    let script = "cat >/dev/null; p=$PPID; for i in 1 2 3 4 5 6; do \
-                  if grep -q '^Name:.git-orchestra' /proc/$p/status; then kill -9 $p; break; fi; \
-                  p=$(sed -n 's/^PPid:.//p' /proc/$p/status); done";
-    hook(&remote, "post-receive", script);
+    kill_who_pushes(&remote);
     let out = ada.orchestra(&["task", "claim", &id]);
     assert_eq!(out.code, 137, "{out}");
     fs::remove_file(remote.repo().join("hooks/post-receive")).unwrap();

@@ -55,6 +55,7 @@ mod plan;
 mod planted;
 mod prefixes;
 mod prune;
+mod pulse;
 mod radar;
 mod readme;
 mod real;

@@ -73,6 +73,7 @@ macro_rules! noun {
     };
 }
 
+pub(crate) mod claiming;
 mod confinement;
 mod limits;
 mod teamwork;

@@ -1,5 +1,6 @@
 //! `git orchestra resume`: an agent goes on.
 
+use super::claiming::{self, ClaimArgs};
 use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
 use crate::cli::apart;
@@ -13,6 +14,9 @@ use crate::orchestrate;
 ///
 /// Continues the recorded conversation in another run, in the same worktree and on the same branch; a worktree that
 /// is gone is made again. An agent that never started begins. What was answered to its questions meanwhile holds.
+///
+/// A task that the remote knows is claimed there again first, as `spawn` does it; if another machine has it by now, that is
+/// said, and nobody goes on. A remote that does not answer keeps nobody.
 ///
 /// One whose budget is used up goes on with a greater one: --max-cost and the like count all its runs, and hold from
 /// then on. The exit code is 9 while a budget is used up.
@@ -32,6 +36,8 @@ pub(crate) struct Args {
     confined: SandboxArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    claiming: ClaimArgs,
     /// How many agents run at once
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     jobs: Option<u32>,
@@ -55,6 +61,7 @@ pub(super) fn tell(ctx: &Context, agent: &Agent, message: &str, detach: bool) ->
         profile: None,
         confined: SandboxArgs::default(),
         limits: LimitArgs::default(),
+        claiming: ClaimArgs::default(),
         jobs: None,
         detach,
         json: false,
@@ -75,8 +82,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
     }
     let budgets = budgets(ctx)?;
-    let mut claims = Vec::new();
-    for agent in wanted {
+    let mut outfits = Vec::new();
+    for agent in &wanted {
         let profile = args.profile.as_deref().unwrap_or(&agent.profile);
         let mut outfit = session::outfit(ctx, Some(profile), args.confined.sandbox)?;
         outfit.budget = args.limits.budget();
@@ -85,7 +92,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             return Err(CliError::usage(words).hint("name a profile of the same program with --profile"));
         }
         let budget = outfit.budget.or(&agent.budget).or(&outfit.profile.budget);
-        orchestrate::budget::check_agent(ctx.store()?, &budgets, &agent, &budget)?;
+        orchestrate::budget::check_agent(ctx.store()?, &budgets, agent, &budget)?;
+        outfits.push(outfit);
+    }
+    claiming::reserve_again(ctx, &args.claiming, &wanted)?;
+    let mut claims = Vec::new();
+    for (agent, outfit) in wanted.iter().zip(outfits) {
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
     }
     if args.detach {

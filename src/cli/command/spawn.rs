@@ -1,30 +1,30 @@
 //! `git orchestra spawn`: tasks become agents, and work begins.
 
 use crate::cli::apart;
+use super::claiming::{self, ClaimArgs};
 use super::confinement::SandboxArgs;
 use super::limits::{LimitArgs, budgets};
-use super::{log, sync, teamwork};
+use super::{log, teamwork};
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, ErrorKind, Exit};
+use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::{Label, printable};
 use crate::cli::view::{self, agent::branch_name};
 use crate::model::{Id, Kind, Name, Task, TaskStatus};
-use crate::orchestrate::claim::{Queue, Reserved};
-use crate::orchestrate::sync::Remote;
+use crate::orchestrate::claim::Queue;
 use crate::orchestrate::{self, Base, SpawnRequest, base, supervise};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Spawn agents: a worktree, a branch and a run for each task
 ///
 /// Without tasks and without -m, every ready task gets an agent. The agents work side by side in this console, where
 /// `?` tells about keys: to look at one alone, to pause, to tell it something, to interrupt or stop it. Ctrl-C ends them cleanly, a second one at once; what they did until then is kept, and `resume` goes on.
 ///
-/// Tasks that the remote knows are claimed there first, so that no other machine begins them too; a claim lasts until
-/// its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is
+/// Tasks that the remote knows are claimed there first, so that no other machine begins them too. As long as their agents
+/// run, it hears of this machine; one that is silent for `claim-ttl` may be taken over from. When the runs are over, a
+/// claim lasts until its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is
 /// said, and work begins without. `--no-claim` and `claim = never` ask no remote.
 ///
 /// If the branch to start from has an upstream, that is fetched first, within `base-timeout` (10 seconds), so that it can
@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(super) limits: LimitArgs,
     #[command(flatten)]
-    whether: Whether,
+    pub(super) whether: Whether,
     /// Run each in the background, in a process of its own, and return when it has begun
     ///
     /// It goes on when the terminal closes. `attach` shows what it does and takes messages, `stop` ends it. As many
@@ -94,13 +94,9 @@ pub(crate) struct Args {
 
 /// What a remote is asked for first.
 #[derive(Debug, clap::Args)]
-struct Whether {
-    /// Claim the tasks on the remote first, whatever `claim` is set to
-    #[arg(long)]
-    claim: bool,
-    /// Claim nothing on a remote
-    #[arg(long, conflicts_with = "claim")]
-    no_claim: bool,
+pub(super) struct Whether {
+    #[command(flatten)]
+    pub(super) claiming: ClaimArgs,
     /// Do not ask the remote whether the branch to start from is behind
     #[arg(long)]
     no_fetch: bool,
@@ -174,68 +170,9 @@ pub(super) fn require_places(ctx: &Context, args: &Args) -> Result<(), CliError>
     Ok(())
 }
 
-/// How long work that could begin may wait for a remote.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Claims the tasks that others may want too, and leaves out of all ready ones those that others have. Returns what
-/// was claimed, to be given back if nothing is started.
+/// Claims what is to begin, as [`claiming::reserve`] does.
 pub(super) fn reserve(ctx: &Context, args: &Args, tasks: &mut Vec<Id>) -> Result<Option<(Queue, Vec<Id>)>, CliError> {
-    let asked = if args.whether.claim { Some(true) } else { ctx.settings()?.claims().filter(|_| !args.whether.no_claim) };
-    if tasks.is_empty() || args.whether.no_claim || asked == Some(false) || asked.is_none() && ctx.repo()?.remotes()?.is_empty() {
-        return Ok(None);
-    }
-    orchestrate::check_tasks(ctx.store()?, tasks, args.force)?;
-    let remote = match sync::remote(ctx, None) {
-        Ok(remote) => Remote { deadline: remote.deadline.min(PATIENCE), ..remote },
-        Err(error) if asked.is_some() => return Err(error),
-        Err(_) => return Ok(None),
-    };
-    let queue = Queue::new(ctx.store()?.clone(), Some(remote), ctx.settings()?.claim_ttl());
-    let wanted = if asked.is_some() { tasks.clone() } else { queue.shared(tasks)? };
-    if wanted.is_empty() {
-        return Ok(None);
-    }
-    let name = queue.remote().map(|remote| remote.name.clone()).unwrap_or_default();
-    let alone = |why: &str| {
-        ctx.ui().warn(printable(&format!("nothing was claimed on {name}: {why}")));
-        ctx.ui().hint("another machine may begin the same; --no-claim asks no remote");
-    };
-    let Reserved { held, taken, refused } = match queue.reserve(&wanted, args.force) {
-        Ok(reserved) => reserved,
-        Err(error) if asked.is_none() && error.is_of_network() => {
-            // Without what every error of git begins with.
-            let cause = std::error::Error::source(&error).unwrap_or(&error);
-            alone(&format!("failed to {}", supervise::chain(cause)));
-            return Ok(None);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    for said in queue.take_said() {
-        ctx.ui().warn(said);
-    }
-    match refused {
-        Some(why) if asked.is_some() => {
-            queue.release(&held)?;
-            return Err(CliError::new(ErrorKind::Failed, format!("{name} let nothing be claimed: {}", printable(&why))));
-        }
-        Some(why) => alone(&why),
-        None => {}
-    }
-    let state = ctx.state()?;
-    let ids = state.short_ids()?;
-    let word = |(id, why): &(Id, String)| printable(&format!("{}: {why}", ids.shorten(id))).into_owned();
-    let words: Vec<String> = taken.iter().map(word).collect();
-    let named = !args.tasks.is_empty();
-    tasks.retain(|id| taken.iter().all(|(other, _)| other != id));
-    if !taken.is_empty() && (named || tasks.is_empty()) {
-        queue.release(&held)?;
-        let error = CliError::new(ErrorKind::Failed, format!("failed to claim {}", words.join("; ")));
-        return Err(error.hint("--force takes it all the same; what its holder does then does not count"));
-    }
-    for word in words {
-        ctx.ui().note(format!("left to others: {word}"));
-    }
-    Ok(Some((queue, held)))
+    claiming::reserve(ctx, &args.whether.claiming, tasks, !args.tasks.is_empty(), args.force)
 }
 
 fn not_kept(file: &Path, error: std::io::Error) -> CliError {

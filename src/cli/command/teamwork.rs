@@ -1,5 +1,6 @@
 //! `git orchestra spawn --team`: the steps of a team, one session after the other.
 
+use super::claiming;
 use super::limits::budgets;
 use super::spawn::{self, Args};
 use crate::cli::context::Context;
@@ -30,14 +31,16 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
         outfits.insert(step.profile.clone(), outfit);
     }
     spawn::require_places(ctx, args)?;
-    let mut fresh = Vec::new();
+    let (mut fresh, mut begun) = (Vec::new(), Vec::new());
     for (id, team) in &tasks {
         let course = Course::read(ctx.store()?, team, id)?;
         if let Some((step, agent)) = running(&course) {
             let error = CliError::usage(format!("{} runs already: it is {}", agent.name, step.name));
             return Err(error.hint(format!("`git orchestra wait {}` waits for its end", agent.name)));
         }
-        if !course.has_begun() {
+        if course.has_begun() {
+            begun.extend(course.stages.iter().filter_map(|(_, stage)| stage.agent().cloned()));
+        } else {
             fresh.push(*id);
         }
     }
@@ -48,6 +51,7 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
         spawn::refresh_base(ctx, args)?;
         reservation = spawn::reserve(ctx, args, &mut fresh)?;
     }
+    claiming::reserve_again(ctx, &args.whether.claiming, &begun)?;
     let options = StepOptions {
         extra: args.message.clone(),
         base: args.base.clone(),

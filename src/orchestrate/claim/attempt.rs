@@ -28,14 +28,30 @@ pub struct Terms {
     pub ttl: Option<Duration>,
     /// Whether to take what others hold, whatever they say.
     pub force: bool,
-    /// Whether to claim what a person began here or elsewhere without a claim.
-    pub begun: bool,
+    /// What it is claimed for.
+    pub purpose: Purpose,
+}
+
+/// What something is claimed for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whoever claims it.
+    #[default]
+    Claimant,
+    /// An agent that a person starts, also for what a person began without a claim: only its run has the time to live.
+    Spawn,
+    /// The same for an agent that goes on: its task is begun, and its own.
+    Resume,
 }
 
 impl Terms {
     /// Whether a task is one that a person began, and that these terms let an agent join.
     pub(super) const fn may_join(&self, task: &Task) -> bool {
-        self.begun && task.holder.is_none() && task.assignee.is_none()
+        match self.purpose {
+            Purpose::Claimant => false,
+            Purpose::Spawn => task.holder.is_none() && task.assignee.is_none(),
+            Purpose::Resume => task.holder.is_none(),
+        }
     }
 }
 
@@ -190,10 +206,17 @@ impl Queue {
             return Ok(view);
         }
         let known: BTreeMap<Id, ObjectId> = self.held()?.into_iter().collect();
-        let orphans = pending
-            .into_iter()
-            .filter(|(id, commit)| view.claims.get(id) == Some(commit) && known.get(id) != Some(commit));
-        let specs: Vec<LeasedSpec> = orphans.map(|(id, commit)| self.deletion(&id, commit)).collect();
+        let mut specs = Vec::new();
+        for (id, commit) in pending {
+            if view.claims.get(&id) != Some(&commit) || known.get(&id) == Some(&commit) {
+                continue;
+            }
+            // What was held before is held still: settling notes it.
+            let before = known.get(&id).map(|note| self.store.read_claim(note, &id)).transpose()?.flatten();
+            if before.map(|claim| self.is_ours(&claim, &commit)).transpose()? != Some(true) {
+                specs.push(self.deletion(&id, commit));
+            }
+        }
         if !specs.is_empty() {
             self.push(&specs, false)?;
             view = self.look()?;
@@ -225,11 +248,13 @@ impl Queue {
         let mut attempts = Vec::new();
         for candidate in candidates {
             let known = candidate.before.as_ref().map_or(0, |before| before.fence);
-            let fence = candidate.fence.max(known) + 1;
+            let fence = if candidate.ours { known } else { candidate.fence.max(known) + 1 };
             let at = self.store.clock().now();
+            let said = candidate.before.as_ref().filter(|_| candidate.ours).and_then(|before| before.ttl);
             let claim = ClaimRecord {
                 agent: terms.agent,
-                ttl: terms.ttl.map(|ttl| ttl.as_secs().max(1)),
+                ttl: said.or(terms.ttl.map(|ttl| ttl.as_secs().max(1))),
+                spawned: terms.purpose != Purpose::Claimant,
                 ..ClaimRecord::new(candidate.id, machine.clone(), fence, at)?
             };
             // A claim that cannot be read is not here to be followed.
@@ -251,7 +276,8 @@ impl Queue {
                     lease: one.candidate.old.clone().map_or(Lease::Absent, Lease::At),
                 })
                 .collect();
-            let settling = self.settling(view)?;
+            let mut settling = self.settling(view)?;
+            settling.leave(|of| attempts.iter().any(|one| one.candidate.id == *of));
             specs.extend(settling.specs());
             specs.extend(self.heartbeat_spec(view)?);
             specs.extend(self.extra.borrow_mut().drain(..));
@@ -294,6 +320,7 @@ impl Queue {
         for one in won {
             let answer = match void.get(&one.candidate.id) {
                 Some(why) => Claimed::Unready { why: why.clone() },
+                None if one.candidate.ours => Claimed::Ours,
                 None => Claimed::Held { fence: one.claim.fence, from: one.candidate.from },
             };
             claimed.push((one.candidate.id, Tried::Known(answer)));
@@ -320,7 +347,8 @@ impl Queue {
                     void.insert(id, why);
                     continue;
                 }
-                said.push(format!("claim {} by {machine}", &id.as_str()[..6]));
+                let word = if one.candidate.ours { "keep" } else { "claim" };
+                said.push(format!("{word} {} by {machine}", &id.as_str()[..6]));
                 if self.remote.is_some() {
                     transaction.move_ref(note_of(&id, Some(&one.commit)));
                     transaction.depend_on(one.objects.iter().cloned());
@@ -355,6 +383,10 @@ fn enter(
     if task.status == TaskStatus::Closed {
         return Ok(Some("it was closed meanwhile".to_owned()));
     }
+    if one.candidate.ours {
+        let ours = task.holder.as_deref() == Some(machine) && task.fence == one.claim.fence;
+        return Ok((!ours).then(|| format!("{} works on it since", holder_words(&task))));
+    }
     let may = task.holder.as_deref() == Some(machine)
         || one.candidate.from.is_some()
         || terms.force
@@ -366,7 +398,9 @@ fn enter(
         task.status = TaskStatus::Started;
         task.changed = transaction.now();
     }
-    task.assignee = one.claim.agent;
+    if terms.purpose != Purpose::Resume || one.candidate.from.is_some() {
+        task.assignee = one.claim.agent;
+    }
     task.holder = Some(machine.to_owned());
     task.fence = one.claim.fence;
     transaction.put(&task)?;

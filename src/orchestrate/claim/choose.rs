@@ -1,6 +1,6 @@
 //! Choosing: which tasks are tried, and whether a claim that is there may be followed by another.
 
-use super::attempt::{Claimed, Terms, holder_words};
+use super::attempt::{Claimed, Purpose, Terms, holder_words};
 use super::{Queue, View, order};
 use crate::model::{Id, ObjectId, Task, TaskStatus};
 use crate::orchestrate::Error;
@@ -22,6 +22,8 @@ pub(super) struct Candidate {
     pub(super) before: Option<ClaimRecord>,
     /// The machine that is ousted by it.
     pub(super) from: Option<String>,
+    /// Whether it is this clone's already, and only what its claim says changes.
+    pub(super) ours: bool,
     /// How many machines that are here draw it higher, where that matters: in a crowd.
     pub(super) ahead: usize,
 }
@@ -29,7 +31,7 @@ pub(super) struct Candidate {
 impl Candidate {
     /// A task without a claim.
     const fn new(id: Id, fence: u64) -> Self {
-        Self { id, fence, old: None, before: None, from: None, ahead: 0 }
+        Self { id, fence, old: None, before: None, from: None, ours: false, ahead: 0 }
     }
 }
 
@@ -50,9 +52,27 @@ impl Queue {
         let ours = task.holder.as_deref() == Some(machine.as_str());
         if ours && task.status == TaskStatus::Started {
             // Its claim is on the remote still, or there is none.
-            let note = self.held()?.into_iter().find(|(of, _)| of == id);
-            if note.map(|(_, commit)| commit).as_ref() == view.claims.get(id) {
-                return Ok(Err(Claimed::Ours));
+            let mut note = self.held()?.into_iter().find(|(of, _)| of == id).map(|(_, commit)| commit);
+            if let (Some(commit), Some(listed)) = (&note, view.claims.get(id))
+                && let Some(claim) = self.store.read_claim(commit, id)?
+                && self.is_ours(&claim, listed)?
+            {
+                // Also where whoever made it was killed before it was noted.
+                note = Some(listed.clone());
+            }
+            if note.as_ref() == view.claims.get(id) {
+                let claim =
+                    note.as_ref().map(|commit| self.store.read_claim(commit, id)).transpose()?.flatten();
+                match claim {
+                    Some(claim) if is_for_renewal(&claim, terms) => {
+                        let candidate =
+                            Candidate { old: note, ours: true, ..Candidate::new(*id, task.fence) };
+                        return Ok(Ok(Candidate { before: Some(claim), ..candidate }));
+                    }
+                    // It was begun where no remote was asked.
+                    None if terms.purpose == Purpose::Resume && note.is_none() && self.remote.is_some() => {}
+                    _ => return Ok(Err(Claimed::Ours)),
+                }
             }
         }
         let fence = task.fence;
@@ -175,4 +195,12 @@ impl Queue {
         }
         Ok(chosen)
     }
+}
+
+/// Whether a claim of ours is to say that a run is under way. What a person claimed by hand until it is given back says
+/// all that it is to say.
+const fn is_for_renewal(claim: &ClaimRecord, terms: &Terms) -> bool {
+    let by_hand = claim.ttl.is_none() && !claim.spawned && claim.over.is_none();
+    let runs = claim.ttl.is_some() && claim.spawned && claim.over.is_none();
+    !matches!(terms.purpose, Purpose::Claimant) && !by_hand && !runs
 }

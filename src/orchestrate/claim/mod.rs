@@ -13,7 +13,7 @@ mod order;
 mod reserve;
 mod settle;
 
-pub use attempt::{Claimed, Terms};
+pub use attempt::{Claimed, Purpose, Terms};
 pub use finish::{Finish, Published};
 pub use look::View;
 pub(super) use order::ready_tasks;
@@ -27,6 +27,7 @@ use crate::model::{Id, ObjectId};
 use crate::process::FileLock;
 use crate::store::{CLAIM_REFS, MACHINE_REFS, Store};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Queue {
     said: RefCell<Vec<String>>,
     /// What goes with the next push.
     extra: RefCell<Vec<LeasedSpec>>,
+    /// Tasks that agents of this process work on.
+    kept: RefCell<BTreeSet<Id>>,
 }
 
 impl Queue {
@@ -61,6 +64,7 @@ impl Queue {
             chained: Cell::new(false),
             said: RefCell::new(Vec::new()),
             extra: RefCell::new(Vec::new()),
+            kept: RefCell::new(BTreeSet::new()),
         }
     }
 
@@ -82,6 +86,11 @@ impl Queue {
     /// What the user should know of what happened since this was asked last.
     pub fn take_said(&self) -> Vec<String> {
         self.said.take()
+    }
+
+    /// Lets the claims of these tasks have a time to live: agents of this process work on them.
+    pub(in crate::orchestrate) fn keep(&self, tasks: BTreeSet<Id>) {
+        self.kept.replace(tasks);
     }
 
     /// What this clone holds or held and did not let go of yet: the task or agent, and the claim's commit.

@@ -1,7 +1,9 @@
 //! Claims for agents that a person spawns: of tasks that others can see, before anything is started here.
 //!
-//! Such a claim has no time to live, as one that a person makes: it lasts until the task is closed or given back.
+//! Such a claim has a time to live as long as the agent runs (`orchestrate::pulse` keeps it alive); then none, as one that
+//! a person makes: it lasts until the task is closed or given back.
 
+use super::attempt::Purpose;
 use super::{Claimed, Queue, Terms};
 use crate::model::{Id, Task};
 use crate::orchestrate::Error;
@@ -41,9 +43,24 @@ impl Queue {
     /// # Errors
     /// If the remote cannot be reached, or does not tell what became of it: then the next claim finds out.
     pub fn reserve(&self, ids: &[Id], force: bool) -> Result<Reserved, Error> {
-        let terms = Terms { force, begun: true, ..Terms::default() };
+        self.reserve_on(ids, &Terms { force, ..self.terms_for(Purpose::Spawn) })
+    }
+
+    /// Claims the tasks of agents that are about to go on: again where that was over, and what silent machines hold.
+    ///
+    /// # Errors
+    /// As [`Queue::reserve`].
+    pub fn reserve_again(&self, ids: &[Id]) -> Result<Reserved, Error> {
+        self.reserve_on(ids, &self.terms_for(Purpose::Resume))
+    }
+
+    fn terms_for(&self, purpose: Purpose) -> Terms {
+        Terms { ttl: Some(self.ttl), purpose, ..Terms::default() }
+    }
+
+    fn reserve_on(&self, ids: &[Id], terms: &Terms) -> Result<Reserved, Error> {
         let mut reserved = Reserved::default();
-        for (id, answer) in self.claim(ids, &terms)? {
+        for (id, answer) in self.claim(ids, terms)? {
             match answer {
                 Claimed::Held { .. } => reserved.held.push(id),
                 Claimed::Ours => {}

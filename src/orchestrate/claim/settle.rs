@@ -3,7 +3,7 @@
 
 use super::{Queue, View, attempt, note_of};
 use crate::git::{Lease, LeasedSpec};
-use crate::model::{Id, ObjectId, Task, TaskStatus};
+use crate::model::{Agent, Id, ObjectId, Task, TaskStatus};
 use crate::orchestrate::{Error, lease};
 use crate::store::{ClaimRecord, OverOutcome, STATE_REF, State};
 
@@ -27,6 +27,8 @@ struct Move {
     of: Id,
     /// What is to be done on the remote, if anything.
     spec: Option<LeasedSpec>,
+    /// Where our note goes if nothing is; it is deleted without.
+    note: Option<ObjectId>,
     objects: Vec<ObjectId>,
     said: Option<String>,
 }
@@ -34,6 +36,11 @@ struct Move {
 impl Settling {
     pub(super) const fn is_empty(&self) -> bool {
         self.moves.is_empty()
+    }
+
+    /// Leaves out what something else is done about in the same push.
+    pub(super) fn leave(&mut self, which: impl Fn(&Id) -> bool) {
+        self.moves.retain(|one| !which(&one.of));
     }
 
     pub(super) fn specs(&self) -> impl Iterator<Item = LeasedSpec> + '_ {
@@ -67,14 +74,21 @@ impl Queue {
         let state = self.store.state()?;
         let theirs = self.store.repo().find_ref(&remote.tracking(STATE_REF))?;
         let theirs = theirs.map(|commit| self.store.state_at(&commit)).transpose()?;
-        for (of, commit) in held {
-            let forget = |said| Move { of, spec: None, objects: Vec::new(), said };
-            let Some(claim) = self.store.read_claim(&commit, &of)? else {
+        for (of, mut commit) in held {
+            let forget = |said| Move { of, spec: None, note: None, objects: Vec::new(), said };
+            let Some(mut claim) = self.store.read_claim(&commit, &of)? else {
                 settling.moves.push(forget(None));
                 continue;
             };
+            let mut followed = false;
             match view.claims.get(&of) {
                 Some(listed) if *listed == commit => {}
+                Some(listed) if self.is_ours(&claim, listed)? => {
+                    // Whoever made it was killed before it was noted.
+                    followed = true;
+                    commit = listed.clone();
+                    claim = self.store.read_claim(&commit, &of)?.unwrap_or(claim);
+                }
                 Some(_) => {
                     let said = claim.over.is_none().then(|| {
                         format!(
@@ -94,35 +108,68 @@ impl Queue {
             let Some(task) = state.get::<Task>(&of)? else { continue };
             let delete = || Move { spec: Some(self.deletion(&of, commit.clone())), ..forget(None) };
             let known = is_known(theirs.as_ref(), &task, &claim)?;
-            match (&claim.over, task.status) {
-                (Some(_), _) | (None, TaskStatus::Closed) if known => settling.moves.push(delete()),
+            let next = match (&claim.over, task.status) {
+                (Some(_), _) | (None, TaskStatus::Closed) if known => {
+                    settling.moves.push(delete());
+                    continue;
+                }
                 (None, TaskStatus::Closed | TaskStatus::Open) => {
                     // Open: reopened, or released where the remote could not be reached.
                     let outcome = match task.status {
                         TaskStatus::Closed => OverOutcome::Closed,
                         _ => OverOutcome::Released,
                     };
-                    let over = attempt::over(&claim, outcome, task.result.clone());
-                    let objects = self.store.write_claim(&over, Some(&commit))?;
-                    let new = objects.last().expect("the commit is one of them");
-                    let spec = Some(self.succession(&of, &commit, new));
-                    settling.moves.push(Move { of, spec, objects, said: None });
+                    Some(attempt::over(&claim, outcome, task.result.clone()))
                 }
-                (Some(_), _) | (None, TaskStatus::Started) => {}
+                (None, TaskStatus::Started) => self.as_it_runs(&claim, &state)?,
+                (Some(_), _) => None,
+            };
+            if let Some(next) = next {
+                let objects = self.store.write_claim(&next, Some(&commit))?;
+                let new = objects.last().expect("the commit is one of them");
+                let spec = Some(self.succession(&of, &commit, new));
+                settling.moves.push(Move { spec, objects, ..forget(None) });
+            } else if followed {
+                let objects = vec![commit.clone()];
+                settling.moves.push(Move { note: Some(commit), objects, ..forget(None) });
             }
         }
         Ok(settling)
+    }
+
+    /// What the claim of a task that a person had an agent begin is to say, if that is something else: it has a time to
+    /// live as long as that agent runs. What is over and waits for a person is nobody else's by mere silence.
+    fn as_it_runs(&self, claim: &ClaimRecord, state: &State) -> Result<Option<ClaimRecord>, Error> {
+        let ttl = if !claim.spawned {
+            return Ok(None);
+        } else if claim.ttl.is_none() {
+            Some(self.ttl.as_secs().max(1)).filter(|_| self.kept.borrow().contains(&claim.of))
+        } else {
+            for agent in state.all::<Agent>()?.iter().filter(|agent| agent.task == Some(claim.of)) {
+                if lease::look_for(self.store.repo(), &agent.id)?.is_some() {
+                    return Ok(None);
+                }
+            }
+            None
+        };
+        Ok((ttl != claim.ttl).then(|| ClaimRecord { ttl, ..claim.clone() }))
+    }
+
+    /// Whether what a claim's ref has now is what this clone made of `claim`.
+    pub(super) fn is_ours(&self, claim: &ClaimRecord, now: &ObjectId) -> Result<bool, Error> {
+        let now = self.store.read_claim(now, &claim.of)?;
+        Ok(now.is_some_and(|now| now.machine == claim.machine && now.fence == claim.fence))
     }
 
     /// Takes over into our notes what the remote has now.
     pub(super) fn settled(&self, settling: Settling, view: &View) -> Result<Settled, Error> {
         let mut settled = Settled::default();
         let mut notes = Vec::new();
-        for Move { of, spec, objects, said } in settling.moves {
+        for Move { of, spec, note, objects, said } in settling.moves {
             settled.said.extend(said);
             let now = view.claims.get(&of);
             match spec {
-                None => notes.push((note_of(&of, None), objects)),
+                None => notes.push((note_of(&of, note.as_ref()), objects)),
                 Some(LeasedSpec { new: None, .. }) if now.is_none() => {
                     notes.push((note_of(&of, None), objects));
                 }

@@ -183,6 +183,7 @@ fn record(
 }
 
 fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Error> {
+    let ran = tx.get::<Agent>(&step.agent)?.map(|agent| agent.machine);
     if let Some(mut agent) = tx.get::<Agent>(&step.agent)? {
         if step.tip == agent.base && agent.step.is_none() {
             // It did nothing, and so did its merge.
@@ -193,6 +194,7 @@ fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Er
     }
     if let Some(mut task) = step.task.map(|id| tx.get::<Task>(&id)).transpose()?.flatten()
         && task.status != TaskStatus::Closed
+        && !is_ousted(&task, step, ran.as_deref())
     {
         task.status = TaskStatus::Closed;
         task.result = Some(format!("merged as {}", merge.head.short()));
@@ -211,6 +213,13 @@ fn settle(tx: &mut Transaction<'_>, merge: &Merge, step: &Step) -> Result<(), Er
         tx.note(NoteEdit { notes_ref: PROVENANCE_NOTES.to_owned(), commit: commit.clone(), line });
     }
     Ok(())
+}
+
+/// Whether another machine than the agent's took the task over: what was done here is not its result.
+fn is_ousted(task: &Task, step: &Step, ran: Option<&str>) -> bool {
+    let ran = ran.filter(|ran| !ran.is_empty());
+    task.assignee != Some(step.agent)
+        && task.holder.as_deref().zip(ran).is_some_and(|(holder, ran)| holder != ran)
 }
 
 /// The last of a team brings what those before it did: that has landed too.

@@ -242,7 +242,7 @@ impl Shift {
             return Ok(None);
         }
         self.used_up = None;
-        let terms = Terms { agent: None, ttl: Some(self.worker.ttl), force: false, begun: false };
+        let terms = Terms { ttl: Some(self.worker.ttl), ..Terms::default() };
         let held = match self.worker.queue.claim_next(free, self.worker.zone.as_deref(), &terms, without) {
             Ok(held) => held,
             Err(error @ Error::Alarm { .. }) => return Err(error),
@@ -417,7 +417,8 @@ impl Shift {
         for (of, commit) in self.worker.queue.held()? {
             let Some(claim) = self.store.read_claim(&commit, &of)? else { continue };
             let Some(task) = state.get::<Task>(&of)? else { continue };
-            if claim.over.is_some() || claim.ttl.is_none() || task.status != TaskStatus::Started {
+            let worked = claim.ttl.is_some() && !claim.spawned;
+            if claim.over.is_some() || !worked || task.status != TaskStatus::Started {
                 continue;
             }
             let agent = task.assignee.map(|id| state.get::<Agent>(&id)).transpose()?.flatten();

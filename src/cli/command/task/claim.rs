@@ -109,7 +109,7 @@ struct Row<'a> {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let queue = args.queue.open(ctx)?;
-    let terms = Terms { agent: ctx.agent()?.map(|agent| agent.id), ttl: args.ttl, force: args.force, begun: false };
+    let terms = Terms { agent: ctx.agent()?.map(|agent| agent.id), ttl: args.ttl, force: args.force, ..Terms::default() };
     let busy = queue.remote().is_some().then(|| ctx.ui().busy("asking the remote"));
     let answers = if args.next {
         queue.claim_next(usize::from(args.count), args.zone.as_deref(), &terms, &BTreeSet::new())?

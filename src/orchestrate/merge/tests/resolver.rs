@@ -61,6 +61,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             supervisor,
             receiver,
             progress,
+            None,
         ));
         while told.recv().await.is_some() {}
         running.await.unwrap().pop().unwrap()
