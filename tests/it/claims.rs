@@ -119,7 +119,17 @@ fn without_a_remote_the_state_here_is_the_queue() {
     assert_eq!(out.stdout.trim(), &second[..4], "{out}");
     assert!(out.stderr.contains("it has no remote"), "{out}");
     assert_eq!(ada.ok(&["task", "claim", "--next", "-n", "5"]), first[..4]);
-    assert_eq!(ada.orchestra(&["task", "claim", "--next"]).code, 1);
+    // A script whose claim failed after it was made learns what it has.
+    let out = ada.orchestra(&["task", "claim", "--next"]);
+    assert_eq!((out.code, out.stdout.as_str()), (1, ""), "{out}");
+    let (one, two) = (&first[..4], &second[..4]);
+    assert!(out.stderr.contains(&format!("this clone holds {two} (Two), {one} (One)")), "{out}");
+    assert!(out.stderr.contains(&format!("`git orchestra task claim {two}` goes on with it")), "{out}");
+    let out = ada.orchestra(&["task", "claim", "--next", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&out.stdout).unwrap();
+    assert_eq!((out.code, told["data"]["claimed"].as_array().unwrap().len()), (1, 0), "{out}");
+    let holds = told["data"]["holds"].as_array().unwrap();
+    assert_eq!(holds.iter().map(|one| &one["id"]).collect::<Vec<_>>(), [&second, &first]);
     ada.ok(&["task", "release", &first]);
     assert_eq!(field(&ada, &first, "status"), "open");
     assert_eq!(ada.ok(&["task", "claim", &first]), first[..4]);

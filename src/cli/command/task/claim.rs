@@ -3,8 +3,9 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
+use crate::cli::ui::printable;
 use crate::config::{Key, Value};
-use crate::model::{Id, Kind};
+use crate::model::{Id, Kind, Task, TaskStatus};
 use crate::orchestrate::claim::{Claimed, Queue, Terms};
 use crate::store::ShortIds;
 use serde::Serialize;
@@ -17,7 +18,9 @@ use std::time::Duration;
 /// them can make. It lasts until the task is closed, or given back with `release`; with --ttl only as long as this
 /// machine is heard of. Without a remote, or with --local, the state of this repository is the whole queue.
 ///
-/// Prints the ids of what was claimed. Exits with 1 if a task that was named is not to be had, or nothing is ready.
+/// Prints the ids of what was claimed. Exits with 1 if a task that was named is not to be had, or nothing is ready. Where
+/// --next finds nothing, it names what this clone holds and no agent works on: a claim whose command failed or was killed
+/// may be among it.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra task claim k3v8\n  git orchestra task claim --next --zone parser"
@@ -93,6 +96,16 @@ struct Report<'a> {
     claimed: Vec<Row<'a>>,
     /// How many pushes it took.
     pushes: u32,
+    /// What this clone holds already, where nothing was to be had.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holds: Vec<Held>,
+}
+
+#[derive(Debug, Serialize)]
+struct Held {
+    id: Id,
+    short: String,
+    title: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,11 +150,15 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     let state = ctx.state()?;
     let ids = state.short_ids()?;
+    let holds = if args.next && answers.is_empty() { holds(ctx, args, &terms)? } else { Vec::new() };
+    let names: Vec<String> = holds.iter().map(|one| format!("{} ({})", one.short, one.title)).collect();
+    let first = holds.first().map(|one| one.short.clone());
     if args.json {
         let report = Report {
             remote: queue.remote().map(|remote| remote.name.as_str()),
             claimed: answers.iter().map(|(id, answer)| row(id, answer, ids)).collect(),
             pushes: queue.pushes(),
+            holds,
         };
         json::print(ctx, "claimed", &report)?;
     }
@@ -169,11 +186,35 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     if answers.is_empty() {
         ctx.ui().note("no task is ready that nobody holds");
+        if let Some(first) = first {
+            ctx.ui().note(printable(&format!("this clone holds {}", names.join(", "))));
+            let hint = "`git orchestra task claim {}` goes on with it, `git orchestra task release {}` gives it back";
+            ctx.ui().hint(hint.replace("{}", &first));
+        }
         return Ok(Exit::Error);
     }
     let error = CliError::new(ErrorKind::Failed, refused.join("\n"));
     let taken = answers.iter().any(|(_, answer)| matches!(answer, Claimed::Taken { .. }));
     Err(if taken { error.hint("--force takes it all the same; what its holder does then does not count") } else { error })
+}
+
+/// What this clone holds and no other agent works on. It is not handed out again: another shell here may be at it.
+fn holds(ctx: &Context, args: &Args, terms: &Terms) -> Result<Vec<Held>, CliError> {
+    let (state, machine) = (ctx.state()?, ctx.store()?.machine()?);
+    let ids = state.short_ids()?;
+    let mut tasks: Vec<Task> = state.all()?;
+    tasks.retain(|task| {
+        task.status == TaskStatus::Started
+            && task.holder.as_deref() == Some(machine.as_str())
+            && (task.assignee.is_none() || task.assignee == terms.agent)
+            && (args.zone.is_none() || task.zone == args.zone)
+    });
+    tasks.sort_by_key(Task::rank);
+    let held = |task: Task| {
+        let title = task.title.lines().next().unwrap_or_default().to_owned();
+        Held { id: task.id, short: ids.shorten(&task.id), title }
+    };
+    Ok(tasks.into_iter().map(held).collect())
 }
 
 fn row<'a>(id: &Id, answer: &'a Claimed, ids: &ShortIds) -> Row<'a> {
