@@ -12,6 +12,7 @@ use crate::process::{Command, Identity, end_orphans};
 use bstr::{BStr, BString, ByteSlice};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,8 @@ impl Repository {
         if let Some(note) = &note {
             self.mend_forward(note, true)?;
         }
-        Ok(Err(output.stderr.trim().to_str_lossy().into_owned()))
+        let words = output.stderr.trim().to_str_lossy().into_owned();
+        Ok(Err(with_cause(words, &git_dir.join("index"), &self.local_dir())))
     }
 
     /// Takes back what processes of ours that are dead had begun to move. Returns the checkouts. One directory listing
@@ -231,10 +233,42 @@ impl Repository {
     }
 }
 
+/// git's words; where they say that an index could not be written, and neither which nor why, with both. Why is asked of the
+/// system: as much is written into a file without a name in `dir`, beside it.
+fn with_cause(words: String, index: &Path, dir: &Path) -> String {
+    let Some(at) = words.to_ascii_lowercase().find(UNWRITTEN) else { return words };
+    let (said, rest) = words.split_at(at + UNWRITTEN.len());
+    let len = std::fs::metadata(index).map_or(0, |found| found.len()) + ROOM;
+    let tried = tempfile::tempfile_in(dir).and_then(|mut file| {
+        std::io::copy(&mut std::io::repeat(0).take(len), &mut file)?;
+        file.sync_all()
+    });
+    let why = tried.err().map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{said} `{}`{why}{rest}", index.display())
+}
+
+/// What git says of an index that it could not write, whatever the reason.
+const UNWRITTEN: &str = "write new index file";
+/// By how much the new index may be the greater one.
+const ROOM: u64 = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::git::testing::Sandbox;
+
+    #[test]
+    fn an_index_that_could_not_be_written_is_named_with_the_reason() {
+        let sandbox = Sandbox::new(&[]);
+        let (index, away) = (sandbox.path().join(".git/index"), sandbox.path().join("away"));
+        let told = with_cause("fatal: Unable to write new index file.".to_owned(), &index, &away);
+        let named = format!("Unable to write new index file `{}`", index.display());
+        assert!(told.contains(&named) && told.contains(": No such file or directory"), "{told}");
+        let told = with_cause("fatal: unable to write new index file".to_owned(), &index, &sandbox.path());
+        assert!(told.ends_with(&format!("`{}`", index.display())), "nothing is wrong by now: {told}");
+        let other = "error: Entry 'a' not uptodate. Cannot merge.";
+        assert_eq!(with_cause(other.to_owned(), &index, &away), other);
+    }
 
     #[test]
     fn a_half_moved_checkout_goes_back_unless_somebody_edited_it() {
