@@ -135,7 +135,7 @@ impl Repository {
     }
 
     fn packed_refs(&self) -> Result<Option<gix::refs::packed::Buffer>, Error> {
-        self.gix.refs.open_packed_buffer().map_err(|e| self.unread(e))
+        self.gix.shared_refs().open_packed_buffer().map_err(|e| self.unread(e))
     }
 
     fn unread(&self, error: gix::Error) -> Error {

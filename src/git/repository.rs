@@ -41,6 +41,17 @@ impl Clone for Handle {
     }
 }
 
+impl Handle {
+    /// Its refs, for which nothing of a copy's own is needed.
+    pub(super) fn shared_refs(&self) -> &gix::RefStore {
+        &self.shared.refs
+    }
+
+    fn hash(&self) -> gix::hash::Kind {
+        self.shared.objects.object_hash()
+    }
+}
+
 impl Deref for Handle {
     type Target = gix::Repository;
 
@@ -184,7 +195,7 @@ impl Repository {
 
     /// Characters of an object id: 40 or 64.
     pub fn id_len(&self) -> usize {
-        self.gix.object_hash().len_in_hex()
+        self.gix.hash().len_in_hex()
     }
 
     /// The value of a git configuration key, last one wins.

@@ -169,25 +169,24 @@ impl Repository {
 
     /// What is checked out in a worktree.
     pub fn worktree_head(&self, worktree: &Worktree) -> Result<Head, Error> {
-        let branch = if self.refs == RefFormat::Files {
+        if self.refs == RefFormat::Files {
             let file = worktree.git_dir.join("HEAD");
             let text = std::fs::read_to_string(&file).map_err(|e| Error::file("read", file, e))?;
-            match text.trim_end().strip_prefix("ref: ") {
-                Some(branch) => Some(branch.to_owned()),
-                None => return Ok(Head { branch: None, commit: text.trim_end().parse().ok() }),
-            }
-        } else {
-            let out = self.git_at(&worktree.git_dir, None, ["symbolic-ref", "--quiet", "HEAD"]).output()?;
-            let branch = out.stdout.trim().to_str_lossy().into_owned();
-            Some(branch).filter(|branch| !branch.is_empty())
+            let Some(branch) = text.trim_end().strip_prefix("ref: ") else {
+                return Ok(Head { branch: None, commit: text.trim_end().parse().ok() });
+            };
+            // A branch leads to a commit: nothing is to be peeled.
+            let commit = self.read_refs(&[branch])?.pop().flatten();
+            return Ok(Head { branch: Some(branch.to_owned()), commit });
+        }
+        let ask = |args: &[&str]| -> Result<String, Error> {
+            let out = self.git_at(&worktree.git_dir, None, args).output()?;
+            Ok(out.stdout.trim().to_str_lossy().into_owned())
         };
-        let commit = if let Some(branch) = &branch {
-            self.find_ref(branch)?
-        } else {
-            let out = self
-                .git_at(&worktree.git_dir, None, ["rev-parse", "--verify", "--quiet", "HEAD"])
-                .output()?;
-            out.stdout.trim().to_str_lossy().parse().ok()
+        let branch = Some(ask(&["symbolic-ref", "--quiet", "HEAD"])?).filter(|branch| !branch.is_empty());
+        let commit = match &branch {
+            Some(branch) => self.find_ref(branch)?,
+            None => ask(&["rev-parse", "--verify", "--quiet", "HEAD"])?.parse().ok(),
         };
         Ok(Head { branch, commit })
     }

@@ -65,7 +65,7 @@ pub struct Budget(Arc<Semaphore>);
 
 impl Budget {
     const UNIT: usize = 1 << 10;
-    const UNITS: usize = (128 << 20) / Self::UNIT;
+    const UNITS: usize = (8 << 20) / Self::UNIT;
 
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = bytes.div_ceil(Self::UNIT).clamp(1, Self::UNITS / 2);
@@ -74,7 +74,7 @@ impl Budget {
 }
 
 impl Default for Budget {
-    /// 128 MiB.
+    /// 8 MiB.
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(Self::UNITS)))
     }

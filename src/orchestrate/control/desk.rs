@@ -4,7 +4,7 @@ use super::wire::{Answer, Question, Refusal};
 use crate::model::{Id, Name};
 use crate::orchestrate::supervise::{Progress, Request};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// How many lines a viewer may be behind before it is told to look into the journal.
@@ -128,7 +128,8 @@ impl Asks {
 pub(in crate::orchestrate) struct Feed {
     name: Name,
     run: u32,
-    said: broadcast::Sender<Arc<[u8]>>,
+    /// Made when somebody looks for the first time: its room for what they are behind takes 40 KiB.
+    said: OnceLock<broadcast::Sender<Arc<[u8]>>>,
     /// How many of those who look can answer questions.
     askers: watch::Sender<usize>,
     questions: Mutex<Vec<Question>>,
@@ -136,21 +137,15 @@ pub(in crate::orchestrate) struct Feed {
 
 impl Feed {
     fn new(name: Name, run: u32) -> Self {
-        Self {
-            name,
-            run,
-            said: broadcast::Sender::new(BACKLOG),
-            askers: watch::Sender::new(0),
-            questions: Mutex::default(),
-        }
+        Self { name, run, said: OnceLock::new(), askers: watch::Sender::new(0), questions: Mutex::default() }
     }
 
     /// Tells something, with its number in the journal.
     pub(in crate::orchestrate) fn tell(&self, n: Option<u64>, progress: &Progress) {
-        if self.said.receiver_count() > 0 {
+        if let Some(said) = self.said.get().filter(|said| said.receiver_count() > 0) {
             let line = Answer::Told { n, progress: progress.clone() }.line();
             // The last one may have gone meanwhile.
-            let _ = self.said.send(line.into());
+            let _ = said.send(line.into());
         }
     }
 
@@ -164,7 +159,9 @@ impl Feed {
         let line = Answer::Asks { questions: questions.clone() }.line();
         *self.questions.lock().unwrap_or_else(PoisonError::into_inner) = questions;
         // With nobody looking it is kept for whoever comes.
-        let _ = self.said.send(line.into());
+        if let Some(said) = self.said.get() {
+            let _ = said.send(line.into());
+        }
     }
 
     fn is_asked(&self) -> bool {
@@ -174,7 +171,7 @@ impl Feed {
     /// What is said from now on, and where things stand. Whatever the journal holds by the time that this returns is
     /// either in it or comes through the receiver, or both.
     pub(super) fn look(&self) -> (broadcast::Receiver<Arc<[u8]>>, Answer) {
-        let said = self.said.subscribe();
+        let said = self.said.get_or_init(|| broadcast::Sender::new(BACKLOG)).subscribe();
         let questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (said, Answer::Attached { name: self.name.clone(), run: self.run, questions })
     }
