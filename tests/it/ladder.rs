@@ -16,6 +16,12 @@ fn what_was_decided_for_one_branch_holds_for_the_next() {
     assert!(again.stderr.contains("merged grey-fox, 1 conflict resolved (1 as before)"), "{}", again.stderr);
     assert_eq!(again.code, 0);
     assert_eq!(sandbox.git(&["show", "release:src/f"]), sandbox.git(&["show", "main:src/f"]));
+    let merge = sandbox.json(&["verify"])["data"][0]["merge"].as_str().unwrap().to_owned();
+    let shown = sandbox.ok(&["show", &merge]);
+    let whose = "src/f: remembered by Ada Example <ada@example.org>, repeats decision ";
+    assert!(shown.contains(whose) && shown.contains(": unverified, not signed"), "{shown}");
+    let answer = sandbox.json(&["show", &merge])["data"]["answers"][0].clone();
+    assert_eq!((&answer["is"], &answer["original"]), (&"repeats".into(), &"unsigned".into()), "{answer}");
     let listed = sandbox.git(&["log", "-1", "--format=%B", "release"]);
     assert!(listed.contains("src/f: as Ada Example <ada@example.org> decided before"), "{listed}");
 

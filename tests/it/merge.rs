@@ -42,11 +42,16 @@ pub(crate) fn add_agents(sandbox: &Sandbox, agents: &[(&str, &[(&str, &str)])]) 
     record_agents(sandbox, agents.iter().map(|(name, _)| (*name, base.as_str())));
 }
 
-/// Records agents and their tasks, each with the commit that it started from: their branches are there already.
-pub(crate) fn record_agents<'a>(sandbox: &Sandbox, agents: impl Iterator<Item = (&'a str, &'a str)>) {
+/// The state, to be written without any command.
+pub(crate) fn store(sandbox: &Sandbox) -> Store {
     let env = sandbox.command("git").get_envs().map(|(k, v)| (k.to_owned(), v.unwrap().to_owned())).collect();
     let repo = Repository::discover(sandbox.repo(), Arc::new(env)).unwrap();
-    let store = Store::open(repo, Arc::new(SystemClock), Identity::new("Ada Example", "ada@example.org"));
+    Store::open(repo, Arc::new(SystemClock), Identity::new("Ada Example", "ada@example.org"))
+}
+
+/// Records agents and their tasks, each with the commit that it started from: their branches are there already.
+pub(crate) fn record_agents<'a>(sandbox: &Sandbox, agents: impl Iterator<Item = (&'a str, &'a str)>) {
+    let store = store(sandbox);
     for (name, base) in agents {
         let (agent, task) = (store.new_id().unwrap(), store.new_id().unwrap());
         let written = store.transact(|tx| {

@@ -152,4 +152,18 @@ fn an_answer_is_signed_where_commits_are_and_verified_anywhere() {
     let shown = bob.ok(&["show", &id]);
     assert!(shown.contains("src/f:1: unverified, not signed"), "{shown}");
     assert!(shown.contains("src/f:2: verified, signed by ada@example.org with SHA256:"), "{shown}");
+    // Of the merge the same is said, and that its receipt cannot be held against trees that are not here.
+    let merge = bob.json(&["show", &id])["data"]["merge"].as_str().unwrap().to_owned();
+    let shown = bob.ok(&["show", &merge]);
+    assert!(
+        shown.contains("src/f:1: ours by Ada Example <ada@example.org>, unverified, not signed"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("src/f:2: theirs by Ada Example <ada@example.org>, verified, signed by"),
+        "{shown}"
+    );
+    assert!(shown.contains("  unverified: its commits are not in this clone\n"), "{shown}");
+    assert_eq!(bob.json(&["show", &merge])["data"]["checked"]["is"], "not-checked");
+    assert!(ada.ok(&["show", &merge]).contains("  verified: the trees say the same\n"));
 }

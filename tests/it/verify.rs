@@ -1,7 +1,8 @@
 //! `verify` as a user meets it: merges of ours, merges made by hand, and those that lost something.
 
 use crate::harness::Sandbox;
-use crate::merge::{clashing, fleet, open_decision};
+use crate::merge::{clashing, fleet, open_decision, store};
+use git_orchestra::model::Merge;
 
 /// What was said, without what differs from run to run.
 fn steady(sandbox: &Sandbox, text: &str) -> String {
@@ -39,8 +40,42 @@ fn a_merge_that_lost_nothing_says_so_and_a_decision_answers_for_its_choice() {
     assert_eq!(sandbox.ok(&["verify", id]), sandbox.ok(&["verify"]));
     let shown = sandbox.ok(&["show", id]);
     assert!(shown.contains("grey-fox    +2 -2"), "{shown}");
+    assert!(shown.contains("1 gave way\n  verified: the trees say the same\n"), "{shown}");
+    let answered = "ours by Ada Example <ada@example.org>, unverified, not signed";
+    assert!(shown.contains(&format!("answers\n  {decision} {answered}")), "{shown}");
+    let json = sandbox.json(&["show", id])["data"].clone();
+    assert_eq!(json["checked"], serde_json::json!({"is": "verified", "dropped": 0}));
+    let answer = &json["answers"][0];
+    assert_eq!((&answer["about"], &answer["is"]), (&"conflict".into(), &"unsigned".into()), "{answer}");
     assert_eq!(sandbox.git(&["for-each-ref"]), refs, "looking changes nothing");
     assert_eq!(sandbox.orchestra(&["verify", "k3v8zzzz"]).code, 1);
+}
+
+#[test]
+fn a_receipt_that_the_trees_do_not_bear_out_is_told() {
+    let sandbox = clashing();
+    sandbox.orchestra(&["merge"]);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "skip"]);
+    sandbox.ok(&["merge", "--continue"]);
+    let store = store(&sandbox);
+    let [landed] = &store.state().unwrap().all::<Merge>().unwrap()[..] else { panic!() };
+    let id = landed.id.to_string();
+    let write = |receipt| {
+        let merge = Merge { receipt, ..landed.clone() };
+        store
+            .transact(|tx| tx.put(&merge))
+            .unwrap_or_else(|error: git_orchestra::store::Error| panic!("{error}"));
+        (sandbox.ok(&["show", &id]), sandbox.json(&["show", &id])["data"]["checked"].clone())
+    };
+    let mut other = landed.receipt.clone().unwrap();
+    other.accounts.pop();
+    let (shown, checked) = write(Some(other));
+    assert!(shown.contains("unverified: the trees say otherwise; `git orchestra verify"), "{shown}");
+    assert_eq!(checked, serde_json::json!({"is": "otherwise", "dropped": 0}));
+    let (shown, checked) = write(None);
+    assert!(shown.contains("receipt: 5 of 5 changed lines of 2 agents are there\n"), "{shown}");
+    assert!(shown.contains("  not recorded when it landed: this is what the trees say\n"), "{shown}");
+    assert_eq!(checked["is"], "not-recorded");
 }
 
 /// A commit of `main` with `text` as `src/f` that says it merges `branches`.

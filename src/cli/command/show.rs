@@ -6,8 +6,8 @@ use crate::cli::json;
 use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::cli::view::task::Tasks;
-use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, Pipeline, Task};
-use crate::orchestrate::merge::proofs;
+use crate::model::{Agent, Decision, Finding, Id, Kind, Merge, MergeStatus, Pipeline, Task};
+use crate::orchestrate::merge::{check, merge_proofs, proofs};
 use crate::orchestrate::pipeline;
 use crate::orchestrate::touched::Touched;
 use crate::store::{Entity, Error, Found, Record, State};
@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// Show a task, agent, finding, decision, merge or operation
+///
+/// Of a merge that has landed the receipt is worked out again from the trees, and it is said whether what is recorded
+/// holds; of each answer, of a merge or a decision, who gave it and whether a signature verifies that.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra show k3v8")]
 pub(crate) struct Args {
@@ -82,10 +85,14 @@ fn print(ctx: &Context, state: &State, found: Found) -> Result<(), CliError> {
         Kind::Finding => json::print(ctx, "finding", &view::finding::Shown::new(&state.require(id)?, ids()?)),
         Kind::Decision => {
             let decision: Decision = state.require(id)?;
-            let proofs = proofs(ctx.store()?.repo(), &decision)?;
+            let proofs = proofs(ctx.store()?.repo(), state, &decision)?;
             json::print(ctx, "decision", &view::decision::Shown::new(&decision, ids()?).with(proofs))
         }
-        Kind::Merge => json::print(ctx, "merge", &view::merge::Shown::new(&state.require(id)?, ids()?)),
+        Kind::Merge => {
+            let merge: Merge = state.require(id)?;
+            let known = known(ctx, state, &merge)?;
+            json::print(ctx, "merge", &view::merge::Shown::new(&merge, known, ids()?))
+        }
         Kind::Pipeline => {
             json::print(ctx, "pipeline", &view::pipeline::Shown::new(&state.require(id)?, ids()?))
         }
@@ -110,10 +117,14 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
         Kind::Finding => view::finding::page(&read(state, &id)?, paint, state.short_ids()?, now),
         Kind::Decision => {
             let decision: Decision = read(state, &id)?;
-            let proofs = proofs(ctx.store()?.repo(), &decision)?;
+            let proofs = proofs(ctx.store()?.repo(), state, &decision)?;
             view::decision::page(&decision, &proofs, paint, state.short_ids()?, now)
         }
-        Kind::Merge => view::merge::page(&read(state, &id)?, paint, state.short_ids()?, now),
+        Kind::Merge => {
+            let merge: Merge = read(state, &id)?;
+            let known = known(ctx, state, &merge)?;
+            view::merge::page(&merge, &known, paint, state.short_ids()?, now)
+        }
         Kind::Pipeline => {
             let pipeline: Pipeline = read(state, &id)?;
             let stands = pipeline::look(ctx.store()?, &pipeline, &BTreeMap::new())?;
@@ -141,6 +152,16 @@ fn page(ctx: &Context, state: &State, found: Found) -> Result<String, CliError> 
     }
     page.push_str(&losing_texts(state, found)?);
     Ok(page)
+}
+
+/// What can be known of a merge beside its record.
+fn known(ctx: &Context, state: &State, merge: &Merge) -> Result<view::merge::Known, CliError> {
+    let store = ctx.store()?;
+    let checked = (merge.status == MergeStatus::Landed).then(|| {
+        let _busy = ctx.ui().busy("looking for every line");
+        check(store, state, merge)
+    });
+    Ok(view::merge::Known { checked, answers: merge_proofs(store.repo(), state, merge)? })
 }
 
 /// An entity as its record has it, deleted or not.

@@ -2,7 +2,7 @@
 
 use super::{Page, when};
 use crate::cli::ui::{Label, Painter};
-use crate::model::{Decision, DecisionKind, DecisionStatus, Timestamp};
+use crate::model::{Decision, DecisionKind, DecisionStatus, Id, Timestamp};
 use crate::orchestrate::merge::{On, Proof, Proven};
 use crate::store::ShortIds;
 use serde::Serialize;
@@ -20,10 +20,16 @@ pub(crate) struct Shown<'a> {
 
 /// How sure it is who gave an answer.
 #[derive(Debug, Serialize)]
-struct ShownProof {
+pub(crate) struct ShownProof {
     on: String,
+    answer: String,
     by: String,
     is: &'static str,
+    /// Whose answer it repeats, and how sure it is who gave that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeats: Option<Id>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    original: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,17 +37,42 @@ struct ShownProof {
 }
 
 impl ShownProof {
-    fn new(proven: Proven) -> Self {
-        let (is, who) = match proven.proof {
-            Proof::Unsigned => ("unsigned", None),
-            Proof::Verified { signer, key } => ("verified", Some((signer, key))),
-            Proof::Untrusted { signer, key } => ("untrusted", Some((signer, key))),
-            Proof::Unknown => ("unknown", None),
-            Proof::Bad => ("bad", None),
+    pub(crate) fn new(proven: Proven) -> Self {
+        let (of, original) = match &proven.proof {
+            Proof::Repeats { of, proof } => (Some(*of), proof.as_deref().cloned()),
+            _ => (None, None),
         };
-        let (signer, key) = who.unzip();
+        let is = word(&proven.proof);
+        let whose = original.as_ref().map(word);
+        let (signer, key) = match original.unwrap_or(proven.proof) {
+            Proof::Verified { signer, key } | Proof::Untrusted { signer, key } => (Some(signer), Some(key)),
+            _ => (None, None),
+        };
         let signer = signer.filter(|signer| !signer.is_empty());
-        Self { on: proven.on, by: proven.by, is, signer, key }
+        Self {
+            on: proven.on,
+            answer: proven.key,
+            by: proven.by,
+            is,
+            repeats: of,
+            original: whose,
+            signer,
+            key,
+        }
+    }
+}
+
+/// What JSON says.
+const fn word(proof: &Proof) -> &'static str {
+    match proof {
+        Proof::Unsigned => "unsigned",
+        Proof::Verified { .. } => "verified",
+        Proof::Untrusted { .. } => "untrusted",
+        Proof::Unknown => "unknown",
+        Proof::Bad => "bad",
+        Proof::Repeats { .. } => "repeats",
+        Proof::Agent => "agent",
+        Proof::Rule => "rule",
     }
 }
 
@@ -77,7 +108,7 @@ pub(crate) fn losses(decision: &Decision, key: &str, on: On<'_>, painter: Painte
 }
 
 /// `verified, signed by ada@example.org with SHA256:…`
-fn proof(proof: &Proof) -> (Label, String) {
+pub(crate) fn proof(proof: &Proof, ids: &ShortIds) -> (Label, String) {
     match proof {
         Proof::Unsigned => (Label::Dim, "unverified, not signed".to_owned()),
         Proof::Verified { signer, key } => (Label::Good, format!("verified, signed by {signer} with {key}")),
@@ -94,7 +125,31 @@ fn proof(proof: &Proof) -> (Label, String) {
         Proof::Bad => {
             (Label::Bad, "unverified, what is there as a signature is none of this answer".to_owned())
         }
+        Proof::Repeats { of, proof: None } => {
+            (Label::Dim, format!("unverified, repeats decision {}, which is not known here", ids.shorten(of)))
+        }
+        Proof::Repeats { of, proof: Some(original) } => {
+            let (label, words) = self::proof(original, ids);
+            (label, format!("repeats decision {}: {words}", ids.shorten(of)))
+        }
+        Proof::Agent => (Label::Dim, "by an agent, not a person".to_owned()),
+        Proof::Rule => (Label::Dim, "by a rule, nobody was asked".to_owned()),
     }
+}
+
+/// The path or place that an answer is for; `None` if it is for everything.
+fn on(proven: &Proven) -> Option<&str> {
+    proven.on.split_once(' ').map(|(_, on)| on)
+}
+
+/// A line for an answer of one of many decisions:
+/// `k3v8 src/f: theirs by Ada <ada@example.org>, verified, signed by ada@example.org with SHA256:…`
+pub(crate) fn answered(decision: &Decision, proven: &Proven, painter: Painter, ids: &ShortIds) -> String {
+    let id = painter.paint(Label::Id, ids.shorten(&decision.id));
+    let on = on(proven).map(|on| format!("{}: ", painter.paint(Label::Path, on))).unwrap_or_default();
+    let given = painter.paint(Label::Plain, format!("{} by {}", proven.key, proven.by));
+    let (label, words) = proof(&proven.proof, ids);
+    format!("  {id} {on}{given}, {}\n", painter.paint(label, words))
 }
 
 /// One for people.
@@ -130,11 +185,8 @@ pub(crate) fn page(
         page.field("answer", Label::Path, format!("{place}: {} by {}", answer.key, answer.by));
     }
     for proven in proofs {
-        let on = match proven.on.split_once(' ') {
-            None => String::new(),
-            Some((_, on)) => format!("{on}: "),
-        };
-        let (label, words) = proof(&proven.proof);
+        let on = on(proven).map(|on| format!("{on}: ")).unwrap_or_default();
+        let (label, words) = proof(&proven.proof, ids);
         page.field("signature", label, format!("{on}{words}"));
     }
     page.text(&decision.detail);

@@ -1,11 +1,14 @@
 //! Merges.
 
 use super::agent::branch_name;
+use super::decision::{ShownProof, kind_word};
 use super::{Page, span, when};
 use crate::cli::ui::{Label, Painter};
 use crate::model::{
-    GateOutcome, GateRun, Mend, MendOutcome, Merge, MergeStatus, ObjectId, Side, StepStatus, Timestamp,
+    Decision, GateOutcome, GateRun, Id, Mend, MendOutcome, Merge, MergeStatus, ObjectId, Side, StepStatus,
+    Timestamp,
 };
+use crate::orchestrate::merge::{Check, Proven};
 use crate::store::ShortIds;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -16,12 +19,66 @@ pub(crate) struct Shown<'a> {
     #[serde(flatten)]
     merge: &'a Merge,
     short: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<ShownCheck>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    answers: Vec<ShownAnswer>,
+}
+
+/// What the trees say of the receipt.
+#[derive(Debug, Serialize)]
+struct ShownCheck {
+    is: &'static str,
+    /// By the trees, whatever is recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShownAnswer {
+    decision: Id,
+    about: &'static str,
+    #[serde(flatten)]
+    proof: ShownProof,
+}
+
+/// What is known of a merge beside its record.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// What the trees say of its receipt, if it has landed.
+    pub(crate) checked: Option<Check>,
+    /// Everything that was answered, and how sure it is by whom.
+    pub(crate) answers: Vec<(Decision, Vec<Proven>)>,
 }
 
 impl<'a> Shown<'a> {
-    /// The record and the shortest unique prefix of its id.
-    pub(crate) fn new(merge: &'a Merge, ids: &ShortIds) -> Self {
-        Self { merge, short: ids.shorten(&merge.id) }
+    /// The record, the shortest unique prefix of its id, and what else is known.
+    pub(crate) fn new(merge: &'a Merge, known: Known, ids: &ShortIds) -> Self {
+        let checked = known.checked.map(|check| ShownCheck::new(merge, check));
+        let answers = known.answers.into_iter().flat_map(|(decision, proofs)| {
+            let (id, about) = (decision.id, kind_word(decision.kind));
+            proofs.into_iter().map(move |proven| ShownAnswer {
+                decision: id,
+                about,
+                proof: ShownProof::new(proven),
+            })
+        });
+        Self { merge, short: ids.shorten(&merge.id), checked, answers: answers.collect() }
+    }
+}
+
+impl ShownCheck {
+    fn new(merge: &Merge, check: Check) -> Self {
+        let recorded = merge.receipt.as_ref().map(|receipt| receipt.dropped());
+        let (is, dropped, why) = match check {
+            Check::Holds => ("verified", recorded, None),
+            Check::Otherwise(made) if recorded.is_none() => ("not-recorded", Some(made.dropped()), None),
+            Check::Otherwise(made) => ("otherwise", Some(made.dropped()), None),
+            Check::Not(why) => ("not-checked", None, Some(why)),
+        };
+        Self { is, dropped, why }
     }
 }
 
@@ -47,7 +104,7 @@ pub(crate) const fn step_word(status: StepStatus) -> (&'static str, Label) {
 }
 
 /// One for people.
-pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
+pub(crate) fn page(merge: &Merge, known: &Known, painter: Painter, ids: &ShortIds, now: Timestamp) -> String {
     let mut page = Page::new(painter, ids, "merge", &merge.id);
     let (word, label) = status_word(merge.status);
     page.field("into", Label::Branch, branch_name(&merge.target));
@@ -97,15 +154,15 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
             let _ = writeln!(steps, "     {path}: {side}, {by}");
         }
     }
-    if let Some(receipt) = &merge.receipt {
-        let _ = write!(
-            steps,
-            "\n{}",
-            super::receipt::sentence(receipt, branch_name(&merge.target), painter, ids)
-        );
-        steps.push_str(&super::receipt::accounts(receipt, painter));
-    }
     page.raw(&steps);
+    page.raw(&receipt(merge, known.checked.as_ref(), painter, ids));
+    let answers = known.answers.iter().flat_map(|(decision, proofs)| {
+        proofs.iter().map(|proven| super::decision::answered(decision, proven, painter, ids))
+    });
+    let answers: String = answers.collect();
+    if !answers.is_empty() {
+        page.raw(&format!("\n{}\n{answers}", painter.paint(Label::Heading, "answers")));
+    }
     if !merge.gates.is_empty() {
         page.raw(&format!("\n{}\n", painter.paint(Label::Heading, "gates")));
     }
@@ -119,6 +176,39 @@ pub(crate) fn page(merge: &Merge, painter: Painter, ids: &ShortIds, now: Timesta
         page.raw(&asked(merge, mend, painter));
     }
     page.into_text()
+}
+
+/// What became of everybody's lines, and whether that is so.
+fn receipt(merge: &Merge, checked: Option<&Check>, painter: Painter, ids: &ShortIds) -> String {
+    let made = match checked {
+        Some(Check::Otherwise(made)) if merge.receipt.is_none() => Some(&**made),
+        _ => merge.receipt.as_deref(),
+    };
+    let mut text = String::new();
+    if let Some(receipt) = made {
+        let sentence = super::receipt::sentence(receipt, branch_name(&merge.target), painter, ids);
+        let _ = write!(text, "\n{sentence}{}", super::receipt::accounts(receipt, painter));
+    }
+    let command = || painter.paint(Label::Title, format!("git orchestra verify {}", ids.shorten(&merge.id)));
+    let (label, words, more) = match checked {
+        None => return text,
+        Some(Check::Holds) => {
+            let drops = made.is_some_and(|made| made.dropped() > 0);
+            let more = if drops { format!("; `{}` says which", command()) } else { String::new() };
+            (Label::Good, "verified: the trees say the same".to_owned(), more)
+        }
+        Some(Check::Otherwise(_)) if merge.receipt.is_none() => {
+            (Label::Dim, "not recorded when it landed: this is what the trees say".to_owned(), String::new())
+        }
+        Some(Check::Otherwise(_)) => {
+            let words = "unverified: the trees say otherwise".to_owned();
+            (Label::Bad, words, format!("; `{}` says what", command()))
+        }
+        Some(Check::Not(why)) => (Label::Attention, format!("unverified: {why}"), String::new()),
+    };
+    let lead = if made.is_some() { "  " } else { "\nreceipt " };
+    let _ = writeln!(text, "{lead}{}{more}", painter.paint(label, words));
+    text
 }
 
 /// `  mend-cedar for test of cedar: not taken: its run failed`

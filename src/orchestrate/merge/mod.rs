@@ -43,8 +43,8 @@ pub use ladder::{LockTools, NotLocked, Rules, lock_files_left_behind, mend_lock_
 pub use land::Blocked;
 pub use mend::{MendAnswer, claim_mender, take_mend};
 pub use plan::{Plan, plan};
-pub use proof::{Proof, Proven, proofs};
-pub use receipt::{ByHand, by_hand, receipt};
+pub use proof::{Proof, Proven, merge_proofs, proofs};
+pub use receipt::{ByHand, Check, by_hand, check, receipt};
 pub use resolver::{AgentAnswer, claim_resolver, take_answer};
 pub use select::{Candidate, LeftOut, Request, Selection, commit_uncommitted, select, with_uncommitted};
 pub use unfinished::{Hold, Unfinished, find_unfinished, hold};

@@ -3,9 +3,11 @@
 use super::Error;
 use super::answer::On;
 use super::digest::Digest;
+use super::gate::AGENT;
+use super::resolve::{PLACES, RULE};
 use crate::git::{Repository, Signature};
-use crate::model::{Answer, Decision};
-use crate::store::Store;
+use crate::model::{Answer, Decision, DecisionStatus, Id, Merge};
+use crate::store::{State, Store};
 
 /// What is known of who gave an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,40 +32,111 @@ pub enum Proof {
     Unknown,
     /// What is there as a signature is none of this answer.
     Bad,
+    /// It repeats what was answered before: nobody gave it, and nothing of its own says whose it is.
+    Repeats {
+        /// The decision whose answer it repeats.
+        of: Id,
+        /// How sure it is who answered there; none if that is not in the state.
+        proof: Option<Box<Proof>>,
+    },
+    /// An agent gave it. What it left out was looked for, and refused, before it was taken.
+    Agent,
+    /// A rule gave it.
+    Rule,
 }
 
-/// An answer that a person gave, and how sure that is.
+/// An answer, and how sure it is who gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proven {
     /// `everything`, `path src/a.rs` or `place src/a.rs:2`.
     pub on: String,
+    /// What was answered: the choice's key.
+    pub key: String,
     /// Who, as the record says.
     pub by: String,
     /// How sure.
     pub proof: Proof,
 }
 
-/// Looks at the signature of every answer of a decision that a person gave.
-pub fn proofs(repo: &Repository, decision: &Decision) -> Result<Vec<Proven>, Error> {
-    let whole = decision.answer.iter().map(|answer| ("everything".to_owned(), answer));
-    let paths = decision.answers.iter().map(|(path, answer)| (format!("path {path}"), answer));
-    let places = decision.places.iter().map(|(place, answer)| (format!("place {place}"), answer));
+/// Looks at every answer of a decision: at its signature, if it was given by a person.
+pub fn proofs(repo: &Repository, state: &State, decision: &Decision) -> Result<Vec<Proven>, Error> {
     let mut proven = Vec::new();
-    for (on, answer) in whole.chain(paths).chain(places).filter(|(_, answer)| is_a_persons(answer)) {
-        let proof = proof(repo, decision, &on, answer)?;
-        proven.push(Proven { on, by: answer.by.clone(), proof });
+    for (on, answer) in given(decision) {
+        let proof = match answer.like {
+            Some(of) => Proof::Repeats { of, proof: repeated(repo, state, &of, &answer.by)?.map(Box::new) },
+            None => proof(repo, decision, &on, answer)?,
+        };
+        proven.push(Proven { on, key: answer.key.clone(), by: answer.by.clone(), proof });
     }
     Ok(proven)
 }
 
-/// Whether a person gave it, and not an agent or a rule, or many together.
-fn is_a_persons(answer: &Answer) -> bool {
-    let names_a_person = answer.by.ends_with('>');
-    names_a_person && answer.like.is_none() && answer.key != super::resolve::PLACES
+/// Everything that was answered for a merge: of each decision, in the order in which they were asked.
+pub fn merge_proofs(
+    repo: &Repository,
+    state: &State,
+    merge: &Merge,
+) -> Result<Vec<(Decision, Vec<Proven>)>, Error> {
+    let named = merge.steps.iter().flat_map(|step| &step.resolutions).filter_map(|one| one.decision);
+    let named: Vec<Id> = named.chain(merge.gates.iter().filter_map(|run| run.decision)).collect();
+    let mut decisions: Vec<Decision> = state.all()?;
+    decisions.retain(|one| {
+        one.merge == Some(merge.id) && one.status == DecisionStatus::Answered || named.contains(&one.id)
+    });
+    decisions.sort_by_key(|one| (one.created, one.id));
+    decisions
+        .into_iter()
+        .map(|one| {
+            let proofs = proofs(repo, state, &one)?;
+            Ok((one, proofs))
+        })
+        .collect()
+}
+
+/// What was answered, and for what; not what is only put together of other answers.
+fn given(decision: &Decision) -> impl Iterator<Item = (String, &Answer)> {
+    let whole = decision.answer.iter().map(|answer| ("everything".to_owned(), answer));
+    let paths = decision.answers.iter().map(|(path, answer)| (format!("path {path}"), answer));
+    let places = decision.places.iter().map(|(place, answer)| (format!("place {place}"), answer));
+    whole.chain(paths).chain(places).filter(|(_, answer)| answer.key != PLACES)
+}
+
+/// How sure it is that `by` gave the answers of a decision that others repeat: as the least sure of them.
+fn repeated(repo: &Repository, state: &State, of: &Id, by: &str) -> Result<Option<Proof>, Error> {
+    let Some(decision) = state.get::<Decision>(of)? else { return Ok(None) };
+    let mut least = None::<Proof>;
+    for (on, answer) in given(&decision).filter(|(_, answer)| answer.by == by && answer.like.is_none()) {
+        let proof = proof(repo, &decision, &on, answer)?;
+        if least.as_ref().is_none_or(|least| proof.sureness() < least.sureness()) {
+            least = Some(proof);
+        }
+    }
+    Ok(least)
+}
+
+impl Proof {
+    const fn sureness(&self) -> u8 {
+        match self {
+            Self::Bad => 0,
+            Self::Unsigned | Self::Repeats { .. } => 1,
+            Self::Unknown => 2,
+            Self::Untrusted { .. } => 3,
+            Self::Agent | Self::Rule => 4,
+            Self::Verified { .. } => 5,
+        }
+    }
 }
 
 fn proof(repo: &Repository, decision: &Decision, on: &str, answer: &Answer) -> Result<Proof, Error> {
-    let Some(signature) = &answer.signature else { return Ok(Proof::Unsigned) };
+    let Some(signature) = &answer.signature else {
+        return Ok(match answer.key.as_str() {
+            // A person may ask an agent: that is the person's answer.
+            _ if answer.by.ends_with('>') => Proof::Unsigned,
+            RULE => Proof::Rule,
+            AGENT => Proof::Agent,
+            _ => Proof::Unsigned,
+        });
+    };
     let words = words(decision, on, &answer.key, answer.text.as_deref());
     Ok(match repo.check_signature(signature, &words, &answer.by)? {
         Signature::Bad => Proof::Bad,

@@ -25,6 +25,7 @@ use crate::git::Repository;
 use crate::model::{
     Answer, Brought, Decision, Id, Loss, Merge, Name, ObjectId, Receipt, Resolution, Side, Step,
 };
+use crate::orchestrate::supervise::chain;
 use crate::store::{State, Store};
 
 /// One who brought lines: an agent's branch, or any.
@@ -88,6 +89,28 @@ pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, E
             settled: &settled,
         },
     )
+}
+
+/// What the trees say of the receipt that is recorded of a merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// The same.
+    Holds,
+    /// This, and something else or nothing is recorded.
+    Otherwise(Box<Receipt>),
+    /// Nothing, and why.
+    Not(String),
+}
+
+/// Works a merge's receipt out again and holds what is recorded against it. Where that cannot be done, that is an answer:
+/// whoever looks at a merge sees the rest of it.
+pub fn check(store: &Store, state: &State, merge: &Merge) -> Check {
+    match receipt(store, state, merge) {
+        Ok(made) if merge.receipt.as_deref() == Some(&made) => Check::Holds,
+        Ok(made) => Check::Otherwise(Box::new(made)),
+        Err(Error::Elsewhere(_)) => Check::Not("its commits are not in this clone".to_owned()),
+        Err(error) => Check::Not(format!("failed to {}", chain(&error))),
+    }
 }
 
 /// Who brought what by the steps that are merged, and what was answered there.
