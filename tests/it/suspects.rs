@@ -129,8 +129,45 @@ fn what_merges_and_may_not_work_is_named_with_the_reason() {
     ] {
         assert!(shown.contains(words), "{words}\n{shown}");
     }
+    // The plan of a merge says so too, folded: the clearest reasons first.
+    let plan = sandbox.ok(&["merge", "--dry-run"]);
+    let at = plan.find("git merges these, and they are worth a look:\n").expect(&plan);
+    insta::assert_snapshot!(&plan[at..], @r"
+    git merges these, and they are worth a look:
+      blue-heron and grey-fox: blue-heron takes parse_date out of src/dates.rs, and it is used in src/report.rs:2
+      red-owl and shy-newt: both edit `pub fn parse_date(text: &str) -> Date` in src/dates.rs, and 1 more
+    ");
+    let plan = sandbox.json(&["merge", "--dry-run"])["data"].clone();
+    let pair = |plan: &Value, one: &str, other: &str| -> Value {
+        let steps = plan["steps"].as_array().unwrap();
+        let id = |name: &str| steps.iter().find(|step| step["name"] == name).unwrap()["agent"].clone();
+        let all = plan["suspects"].as_array().unwrap();
+        let found = all.iter().find(|pair| pair["a"] == id(one) && pair["b"] == id(other));
+        found.map(|pair| pair["reasons"].clone()).unwrap_or_default()
+    };
+    assert_eq!(pair(&plan, "blue-heron", "grey-fox")[0]["is"], "gone", "{plan:#}");
+    assert_eq!(pair(&plan, "red-owl", "shy-newt")[1]["path"], "Cargo.toml", "{plan:#}");
+    assert_eq!(pair(&plan, "tall-wren", "grey-fox"), Value::Null);
+
     let lines = sandbox.ok(&["overlap", "--porcelain"]);
     assert!(lines.contains("clean\t0\t0\tblue-heron\tgrey-fox\t1\n"), "{lines}");
+}
+
+#[test]
+fn a_branch_that_builds_on_another_knew_what_that_one_did() {
+    let sandbox = fleet();
+    let trimmed = DATES.replace("text.trim()", "text.trim_start()");
+    // On top of red-owl, in the function that red-owl edited and the manifest that it changed.
+    sandbox.git(&["update-ref", "refs/heads/orchestra/shy-newt", "orchestra/red-owl"]);
+    let checked = trimmed.replace("    check(&date);\n", "    check(&date)?;\n");
+    let manifest = CARGO.replace("serde = \"1\"", "serde = \"1\"\ntime = \"0.4\"");
+    sandbox.plumb_commit(
+        "refs/heads/orchestra/shy-newt",
+        "more",
+        &[("src/dates.rs", &checked), ("Cargo.toml", &manifest)],
+    );
+    assert_eq!(suspects(&sandbox.json(&["overlap"]), "red-owl", "shy-newt"), Vec::<Value>::new());
+    assert!(!sandbox.ok(&["merge", "--dry-run", "red-owl", "shy-newt"]).contains("worth a look"));
 }
 
 #[test]

@@ -257,14 +257,7 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
             paint.paint(label, word)
         );
         for reason in &pair.suspects {
-            let words = match reason {
-                Suspect::Gone { name: gone, path, by, used_in, line } => {
-                    let by = by.as_ref().map_or(target, name);
-                    format!("{by} takes {gone} out of {path}, and it is used in {used_in}:{line}")
-                }
-                Suspect::SameFunction { path, function } => format!("both edit `{function}` in {path}"),
-                Suspect::Manifest { path } => format!("both change {path}"),
-            };
+            let words = suspect_words(reason, target, &name);
             let _ = writeln!(text, "    {}", paint.paint(Label::Attention, words));
         }
         let lines = file_lines(pair, paint);
@@ -278,6 +271,18 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
         }
     }
     if text.is_empty() { format!("\n{}\n", paint.paint(Label::Good, "nothing overlaps")) } else { text }
+}
+
+/// Why two branches may not work together: `blue-heron takes parse_date out of src/dates.rs, and it is used in src/a.rs:2`
+pub(crate) fn suspect_words<'a>(reason: &Suspect, target: &'a str, name: &dyn Fn(&Id) -> &'a str) -> String {
+    match reason {
+        Suspect::Gone { name: gone, path, by, used_in, line } => {
+            let by = by.as_ref().map_or(target, name);
+            format!("{by} takes {gone} out of {path}, and it is used in {used_in}:{line}")
+        }
+        Suspect::SameFunction { path, function } => format!("both edit `{function}` in {path}"),
+        Suspect::Manifest { path } => format!("both change {path}"),
+    }
 }
 
 /// The files of a pair: those that conflict first, with the lines that both change.

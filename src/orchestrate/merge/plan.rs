@@ -11,7 +11,7 @@ use super::graph::Graph;
 use super::step::{Maker, Words};
 use super::{Candidate, Error, LeftOut, Selection, short_branch};
 use crate::git::MergeTree;
-use crate::model::{Id, ObjectId, PlanScore, Step, StepStatus, Task};
+use crate::model::{Id, ObjectId, Pair, PlanScore, Step, StepStatus, Suspect, Task};
 use crate::orchestrate::overlap::{self, Overlap};
 use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +37,31 @@ pub struct Plan {
     pub overlap: Overlap,
     /// Who is left out.
     pub left_out: Vec<LeftOut>,
+}
+
+impl Plan {
+    /// The pairs that git merges and that may not work together all the same, the clearest reasons first; none until
+    /// [`name_suspects`] has looked.
+    pub fn suspects(&self) -> Vec<&Pair> {
+        let merges = |agent: &Id| {
+            self.steps.iter().any(|step| step.agent == *agent && step.status != StepStatus::Empty)
+        };
+        let counts =
+            |pair: &&Pair| !pair.suspects.is_empty() && merges(&pair.a) && pair.b.as_ref().is_none_or(merges);
+        let mut pairs: Vec<&Pair> = self.overlap.pairs.iter().filter(counts).collect();
+        pairs.sort_by_key(|pair| match pair.suspects.first() {
+            Some(Suspect::Gone { .. }) => 0,
+            Some(Suspect::SameFunction { .. }) => 1,
+            Some(Suspect::Manifest { .. }) | None => 2,
+        });
+        pairs
+    }
+}
+
+/// Looks in a plan for what git merges and may not work all the same. Nothing follows from it.
+pub fn name_suspects(store: &Store, selection: &Selection, plan: &mut Plan) -> Result<(), Error> {
+    let branches = selection.branches();
+    Ok(overlap::name_suspects(store.repo(), &branches, &selection.target_tip, &mut plan.overlap)?)
 }
 
 /// Plans the merge of a selection. Writes objects that nothing refers to yet, and nothing else.

@@ -82,6 +82,19 @@ pub fn overlap_and_suspects(
     Ok(overlap)
 }
 
+/// Names for every clean pair of an overlap of `branches` why it may not work all the same.
+///
+/// # Errors
+/// If git cannot read one of the commits.
+pub(super) fn name_suspects(
+    repo: &Repository,
+    branches: &[Branch],
+    target: &ObjectId,
+    overlap: &mut Overlap,
+) -> Result<(), Error> {
+    suspect::name(repo, &repo.ancestry(&tips(branches, target))?, branches, target, overlap)
+}
+
 /// The same as [`overlap`], where it is known how all of them descend from each other ([`tips`]).
 pub(super) fn overlap_within(
     repo: &Repository,

@@ -72,6 +72,11 @@ pub(super) fn name(
     let mut defined = Defined { repo, known: HashMap::new() };
     for pair in overlap.pairs.iter_mut().filter(|pair| !pair.forecast.is_conflict()) {
         let Some(a) = sides.own.get(&pair.a) else { continue };
+        // Of two of which one builds on the other, one knew what the other did.
+        let stacked = |a: &ObjectId, b: &ObjectId| ancestry.contains(a, b) || ancestry.contains(b, a);
+        if pair.b.as_ref().is_some_and(|b| stacked(work[&pair.a], work[b])) {
+            continue;
+        }
         // The target's side is what it did since this branch left it.
         let (b, other) = match &pair.b {
             Some(b) => (sides.own.get(b), work.get(b).copied()),

@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 ///
 /// Plans an order in which as much as possible merges without a person, merges branch by branch in the object
 /// database, asks at each conflict, and moves the branch once, at the end. Until then no checkout and no branch
-/// changes: --abort leaves everything as it was. Where the branch is checked out and clean, its files move with it;
+/// changes: --abort leaves everything as it was. The plan also names what git merges and may not work together, as `overlap`. Where the branch is checked out and clean, its files move with it;
 /// a checkout with uncommitted changes is left alone. Committed work is merged; what a stopped agent left
 /// uncommitted is committed first. Where the settings name gates (`gate.NAME.run`), what was merged lands only if they
 /// succeed on it; the branch with which one fails is found and asked about. Off a terminal a conflict, or a gate that fails, becomes a
@@ -291,7 +291,11 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
         }
     }
     let _busy = ctx.ui().busy("planning the merge");
-    Ok(Next::Merge(Box::new(merge::plan(store, &selection)?)))
+    let mut plan = merge::plan(store, &selection)?;
+    if args.dry_run || !args.json {
+        merge::name_suspects(store, &selection, &mut plan)?;
+    }
+    Ok(Next::Merge(Box::new(plan)))
 }
 
 fn confirmed(ctx: &Context, plan: &Plan) -> Result<bool, CliError> {

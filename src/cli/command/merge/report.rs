@@ -1,16 +1,20 @@
 //! What a merge says: its plan, its steps, its end.
 
+use crate::cli::command::overlap::suspect_words;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Painter, printable};
 use crate::cli::view;
 use crate::git::few_paths;
-use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus};
+use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus, Suspect};
 use crate::orchestrate::merge::{Blocked, NotLocked, On, Plan, Remark, short_branch};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+
+/// How many pairs that are worth a look a plan names.
+const SUSPECTS: usize = 4;
 
 /// What goes on with a merge.
 pub(crate) const CONTINUE: &str = "git orchestra merge --continue";
@@ -28,8 +32,18 @@ pub(super) struct ShownPlan<'a> {
     target_tip: &'a str,
     steps: &'a [Step],
     conflicts: &'a BTreeMap<Id, Vec<String>>,
+    suspects: Vec<ShownSuspects<'a>>,
     score: PlanScore,
     left_out: Vec<LeftOut<'a>>,
+}
+
+/// Two branches, or one and the target, that git merges.
+#[derive(Debug, Serialize)]
+struct ShownSuspects<'a> {
+    a: &'a Id,
+    /// `None` for the target.
+    b: Option<&'a Id>,
+    reasons: &'a [Suspect],
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +55,13 @@ struct LeftOut<'a> {
 impl<'a> ShownPlan<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
         let left_out = plan.left_out.iter().map(|left| LeftOut { name: left.name.as_str(), why: left.why });
+        let suspects = plan.suspects().into_iter().map(|pair| ShownSuspects {
+            a: &pair.a,
+            b: pair.b.as_ref(),
+            reasons: &pair.suspects,
+        });
         Self {
+            suspects: suspects.collect(),
             target: &plan.target,
             target_tip: plan.target_tip.as_str(),
             steps: &plan.steps,
@@ -91,6 +111,37 @@ pub(super) fn plan(plan: &Plan, paint: Painter) -> String {
         let _ = writeln!(text, "{:>3}. {name}  {what}", number + 1);
     }
     let _ = writeln!(text, "{}", paint.paint(Label::Dim, worth(plan.score)));
+    text.push_str(&suspects(plan, paint));
+    text
+}
+
+/// The pairs that are worth a look, a line each.
+fn suspects(plan: &Plan, paint: Painter) -> String {
+    let pairs = plan.suspects();
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let target = short_branch(&plan.target);
+    let name = |id: &Id| {
+        let step = plan.steps.iter().find(|step| step.agent == *id);
+        step.map_or("", |step| step.name.as_str())
+    };
+    let mut text = format!("{}\n", paint.paint(Label::Attention, "git merges these, and they are worth a look:"));
+    let shown = if pairs.len() <= SUSPECTS + 1 { pairs.len() } else { SUSPECTS };
+    for pair in &pairs[..shown] {
+        let other = match &pair.b {
+            Some(b) => paint.paint(Label::Agent, name(b)),
+            None => paint.paint(Label::Branch, target),
+        };
+        let [first, rest @ ..] = &pair.suspects[..] else { continue };
+        let reason = paint.paint(Label::Plain, suspect_words(first, target, &name));
+        let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+        let _ = writeln!(text, "  {} and {other}: {reason}{more}", paint.paint(Label::Agent, name(&pair.a)));
+    }
+    if shown < pairs.len() {
+        let more = format!("and {} more pairs; `git orchestra overlap` names all", pairs.len() - shown);
+        let _ = writeln!(text, "  {}", paint.paint(Label::Dim, more));
+    }
     text
 }
 
