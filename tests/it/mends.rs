@@ -127,6 +127,8 @@ fn an_answer_that_drops_a_line_of_another_is_refused() {
     assert!(out.stderr.contains("is not taken: it left out b:1 of birch"), "{out}");
     assert!(!sandbox.home().join("tried").exists(), "no gate runs on it");
     assert_eq!(open_decision(&sandbox), id, "the same question is open again");
+    let changes = sandbox.git(&["log", "--format=%s", "refs/orchestra/state"]);
+    assert!(!changes.contains("open again"), "with the record of the merge\n{changes}");
     // With words of the person who decides it does better.
     sandbox.ok(&["decide", &id, "agent", "-m", "[script:better]"]);
     let landed = sandbox.orchestra(&["merge", "--continue", "--json"]);
@@ -134,6 +136,21 @@ fn an_answer_that_drops_a_line_of_another_is_refused() {
     let outcomes = asked(&merged(&landed));
     assert_eq!(outcomes[0], ("refused".to_owned(), "it left out b:1 of birch".to_owned()));
     assert_eq!(outcomes[1].0, "taken");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn an_answer_that_is_none_is_written_down_with_the_question_that_is_open_again() {
+    let (sandbox, _endpoint) = with_claude("", WANTS_NONE, [(ASKED, vec![Step::say("I do not know.")])]);
+    let out = sandbox.orchestra(&["merge", "--mend"]);
+    assert_eq!(out.code, 3, "{out}");
+    let shown = sandbox.json(&["show", &open_decision(&sandbox)])["data"].clone();
+    let detail = shown["detail"].as_str().unwrap();
+    assert!(detail.contains("was asked to mend it: it changed nothing."), "{detail}");
+    let merge = sandbox.json(&["show", shown["merge"].as_str().unwrap()])["data"].clone();
+    assert_eq!(asked(&merge), [("refused".to_owned(), "it changed nothing".to_owned())]);
+    let changes = sandbox.git(&["log", "--format=%s", "refs/orchestra/state"]);
+    assert!(changes.contains("mended nothing") && !changes.contains("open again"), "{changes}");
     sandbox.assert_sound();
 }
 

@@ -5,7 +5,7 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::{forget_places, question, reopen};
+use super::answer::{forget_places, keep_given, open_again, question};
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::ladder::{NotLocked, Rules, climb, learn};
@@ -228,6 +228,7 @@ pub fn advance(
             stored,
             settled: Vec::new(),
             noticed: Vec::new(),
+            reopened: Vec::new(),
             say: &mut *say,
         };
         let mut prefix = run.find_landed_prefix()?;
@@ -312,6 +313,8 @@ pub(super) struct Run<'a> {
     settled: Vec<Decision>,
     /// What is written down with the next record.
     pub(super) noticed: Vec<Finding>,
+    /// Decisions that are open again with the next record, with why: what an agent answered is not taken.
+    pub(super) reopened: Vec<(Id, String)>,
     pub(super) say: &'a mut dyn FnMut(Remark),
 }
 
@@ -435,6 +438,14 @@ impl Run<'_> {
         self.rules.lands_prefixes && self.merge.head != self.merge.target_tip
     }
 
+    /// What the gates read of questions is in the state.
+    fn before(&mut self) -> Result<Merged, Error> {
+        if !self.reopened.is_empty() {
+            self.record(None)?;
+        }
+        Ok(Merged::Before)
+    }
+
     /// Does with a conflict what was decided, or asks. `None` if the step is over.
     fn decide(&mut self, at: usize, conflict: ConflictStep) -> Result<Option<Merged>, Error> {
         let earlier = self.state.all::<Decision>()?;
@@ -469,7 +480,9 @@ impl Run<'_> {
                 if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {
                     if let Some(lost) = refusal(self.store.repo(), &conflict, &resolved)? {
                         let why = format!("An agent resolved it, and that was not taken: it {lost}.");
-                        let decision = reopen(self.store, &decision.id, &why)?;
+                        let mut decision = decision;
+                        open_again(&mut decision, &why);
+                        self.reopened.push((decision.id, why));
                         (self.say)(Remark::Refused(lost));
                         return self.wait(decision, conflict).map(Some);
                     }
@@ -481,7 +494,7 @@ impl Run<'_> {
                     return Ok(None);
                 }
                 if self.lands_first() {
-                    return Ok(Some(Merged::Before));
+                    return self.before().map(Some);
                 }
                 self.merge.status = MergeStatus::Waiting;
                 self.record(None)?;
@@ -504,7 +517,7 @@ impl Run<'_> {
 
     fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Merged, Error> {
         if self.lands_first() {
-            return Ok(Merged::Before);
+            return self.before();
         }
         self.merge.status = MergeStatus::Waiting;
         self.record(Some(&decision))?;
@@ -551,11 +564,19 @@ impl Run<'_> {
     /// Writes down everything since the last record, unless somebody else wrote meanwhile.
     pub(super) fn record(&mut self, decision: Option<&Decision>) -> Result<(), Error> {
         let (before, merge) = (&self.stored, &self.merge);
-        let (settled, noticed) = (&self.settled, &self.noticed);
+        let (settled, noticed, reopened) = (&self.settled, &self.noticed, &self.reopened);
         let objects = new_objects(self.store.repo(), &merge.head, &known(merge))?;
         let change = |tx: &mut Transaction<'_>| -> Result<(), Error> {
             if tx.require::<Merge>(&merge.id)? != *before {
                 return Err(Error::MovedOn(merge.id));
+            }
+            for (id, why) in reopened {
+                if let Some(mut asked) = tx.get::<Decision>(id)?
+                    && asked.status == DecisionStatus::Answered
+                {
+                    open_again(&mut asked, why);
+                    tx.put(&asked)?;
+                }
             }
             // A question about a conflict that is no more: a branch or the target moved.
             for mut other in tx.all::<Decision>()? {
@@ -573,7 +594,11 @@ impl Run<'_> {
                 }
             }
             if let Some(decision) = decision {
-                tx.put(decision)?;
+                let mut asked = decision.clone();
+                if let Some(stored) = tx.get::<Decision>(&asked.id)? {
+                    keep_given(&mut asked, &stored);
+                }
+                tx.put(&asked)?;
             }
             for settled in settled {
                 let mut decision = tx.get::<Decision>(&settled.id)?.unwrap_or_else(|| settled.clone());
@@ -604,6 +629,7 @@ impl Run<'_> {
         self.stored = self.merge.clone();
         self.settled.clear();
         self.noticed.clear();
+        self.reopened.clear();
         Ok(())
     }
 }

@@ -250,6 +250,29 @@ pub fn reopen(store: &Store, decision: &Id, why: &str) -> Result<Decision, Error
     ask_again(store, decision, why, |_| {})
 }
 
+/// The same, of one that is written down with something else.
+pub(super) fn open_again(decision: &mut Decision, why: &str) {
+    decision.status = DecisionStatus::Open;
+    decision.answer = None;
+    decision.answers.retain(|_, answer| answer.key != "agent");
+    decision.detail = format!("{why}\n\n{}", decision.detail);
+}
+
+/// Puts what was answered since `asked` was read, as `stored` has it, into it.
+pub(super) fn keep_given(asked: &mut Decision, stored: &Decision) {
+    let before = asked.clone();
+    asked.answer = asked.answer.take().or_else(|| stored.answer.clone());
+    for (path, answer) in stored.answers.iter().filter(|(_, answer)| answer.by.ends_with('>')) {
+        asked.answers.entry(path.clone()).or_insert_with(|| answer.clone());
+    }
+    for (place, answer) in &stored.places {
+        asked.places.entry(place.clone()).or_insert_with(|| answer.clone());
+    }
+    if *asked != before {
+        asked.status = stored.status;
+    }
+}
+
 /// Opens one again whose places are not those that git sees now.
 pub(super) fn forget_places(store: &Store, decision: &Id) -> Result<Decision, Error> {
     let why = "git sees other places in it now than those that were answered one by one.";
@@ -264,11 +287,8 @@ fn ask_again(
 ) -> Result<Decision, Error> {
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
         let mut decision: Decision = tx.require(decision)?;
-        decision.status = DecisionStatus::Open;
-        decision.answer = None;
         forget(&mut decision);
-        decision.answers.retain(|_, answer| answer.key != "agent");
-        decision.detail = format!("{why}\n\n{}", decision.detail);
+        open_again(&mut decision, why);
         tx.describe(format!("decision {}: open again", &decision.id.as_str()[..6]));
         tx.put(&decision)?;
         Ok(decision)

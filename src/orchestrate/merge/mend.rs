@@ -6,10 +6,11 @@
 //! its transcript stays, and the merge's record says who was asked and what came of it.
 
 use super::advance::{Remark, Run, redo_from};
+use super::answer::open_again;
 use super::gate::{AGENT, about};
 use super::receipt::mend_refusal;
 use super::resolver::{RESOLVES, claim_on, sweep};
-use super::{Error, keep_ref, new_objects, reopen, short_branch};
+use super::{Error, keep_ref, new_objects, short_branch};
 use crate::agent::prompt;
 use crate::git::{Expected, NewCommit, RefEdit};
 use crate::model::{
@@ -262,6 +263,9 @@ impl Asked {
     ) -> Result<(), Error> {
         let change = |tx: &mut Transaction<'_>| -> Result<(), Error> {
             let mut merge: Merge = tx.require(&self.merge.id)?;
+            let mut asked: Decision = tx.require(&decision.id)?;
+            open_again(&mut asked, &in_vain(&finished.name, why));
+            tx.put(&asked)?;
             let mend = self.mend(decision, finished, store);
             merge.mends.push(Mend { outcome: MendOutcome::Refused, why: Some(why.to_owned()), ..mend });
             tx.describe(format!("merge {}: {} mended nothing", &merge.id.as_str()[..6], finished.name));
@@ -269,7 +273,6 @@ impl Asked {
             Ok(())
         };
         store.transact(change)?;
-        reopen(store, &decision.id, &in_vain(&finished.name, why))?;
         Ok(())
     }
 }
@@ -290,19 +293,21 @@ impl Run<'_> {
             None
         };
         let Some(commit) = commit else {
-            return self.unmend(at, "it does not fit what is merged now".to_owned());
+            self.unmend(at, "it does not fit what is merged now".to_owned());
+            return Ok(());
         };
         let tree = repo.read_commit(&commit)?.tree;
         if let Some(lost) = mend_refusal(repo, self.state, &self.merge, &self.merge.steps[..at], &tree)? {
-            return self.unmend(at, format!("it {lost}"));
+            self.unmend(at, format!("it {lost}"));
+            return Ok(());
         }
         self.merge.steps[at].tip = commit.clone();
         self.done(at, StepStatus::Clean, Some(commit));
         Ok(())
     }
 
-    /// Takes what an agent mended out of the merge, and opens the question again that asked it.
-    pub(super) fn unmend(&mut self, at: usize, why: String) -> Result<(), Error> {
+    /// Takes what an agent mended out of the merge; the question that asked it is open again with the next record.
+    pub(super) fn unmend(&mut self, at: usize, why: String) {
         let step = self.merge.steps.remove(at);
         self.redo_from(at);
         let mend = self.merge.mends.iter_mut().rfind(|mend| mend.agent == step.agent);
@@ -311,14 +316,10 @@ impl Run<'_> {
             mend.why = Some(why.clone());
             mend.decision
         });
-        if let Some(id) = decision
-            && let Some(asked) = self.store.state()?.get::<Decision>(&id)?
-            && asked.status == DecisionStatus::Answered
-        {
-            reopen(self.store, &id, &in_vain(&step.name, &why))?;
+        if let Some(id) = decision {
+            self.reopened.push((id, in_vain(&step.name, &why)));
         }
         (self.say)(Remark::NotMended { name: step.name, why });
-        Ok(())
     }
 }
 

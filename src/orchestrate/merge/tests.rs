@@ -301,6 +301,27 @@ fn a_conflict_is_answered_each_way() {
 }
 
 #[test]
+fn an_answer_that_is_given_while_the_merge_looks_is_kept() {
+    let fleet = clashing();
+    let merge = fleet.start();
+    let decision = fleet.waiting(&merge);
+    let tip = fleet.at("orchestra/red-owl");
+    fleet.commit("refs/heads/orchestra/red-owl", &tip, &[("g", "ggg\n")]);
+    // It has read the state, and goes on to ask what it found open there.
+    let mut say = |remark| {
+        if matches!(remark, Remark::TipMoved(_)) {
+            fleet.answer(&decision, "theirs");
+        }
+    };
+    advance(&fleet.store, &merge.id, &Rules::default(), &Gating::LeftOut(&[]), &mut say).unwrap();
+    let stored: Decision = fleet.store.state().unwrap().require(&decision.id).unwrap();
+    assert_eq!(stored.status, DecisionStatus::Answered);
+    assert_eq!(stored.answer.map(|answer| answer.key).as_deref(), Some("theirs"));
+    fleet.landed(&merge);
+    assert!(fleet.show("f").contains("grey"));
+}
+
+#[test]
 fn skipping_leaves_one_out_with_what_builds_on_it_and_aborting_leaves_everything() {
     let fleet = clashing();
     let fox = fleet.named("grey-fox");

@@ -192,7 +192,7 @@ impl Run<'_> {
         let why = failure.run.why.clone().unwrap_or_default();
         if let Some(mender) = step.and_then(|at| mender(&self.merge, at)) {
             let how = if why.is_empty() { String::new() } else { format!(" ({why})") };
-            self.unmend(mender, format!("the gate {} fails with it{how}", failure.run.gate))?;
+            self.unmend(mender, format!("the gate {} fails with it{how}", failure.run.gate));
             return Ok(Gated::Again);
         }
         let tried = |at: usize| self.merge.mends_of(&self.merge.steps[at].agent, &failure.run.gate);

@@ -141,6 +141,8 @@ fn an_agent_that_leaves_out_somebodys_line_is_no_answer() {
     let lost = "left out f:2 of grey-fox, left out f:9 of grey-fox";
     assert!(said.contains(&Remark::Refused(lost.to_owned())), "{said:#?}");
     assert!(again.detail.contains(lost), "{}", again.detail);
+    let changes = fleet.sandbox.git(&["log", "--format=%s", "refs/orchestra/state"]);
+    assert!(!changes.contains("open again"), "one change says all of it\n{changes}");
     assert_eq!(fleet.waiting(&merge).id, decision.id, "it stays open");
     fleet.answer(&decision, "ours");
     let receipt = fleet.landed(&merge).receipt.unwrap();
