@@ -1,7 +1,7 @@
 //! Which tasks do not begin yet, because they would probably change what an agent at work changes. Reads only.
 //!
-//! A rule for whoever starts many agents by itself (`worker`, `run`), never for a person who names a task. It only puts
-//! off: where nobody is at work nothing is held back, so there is always something that begins.
+//! A rule for whoever starts many agents by itself (`worker`, `run`). Who says `spawn` says what begins, and is only told
+//! what will probably meet. It only puts off: where nobody is at work nothing is held back, so there is always something that begins.
 
 use super::foresee::{Clash, LIKELY, foresee};
 use super::{Error, lease};
@@ -26,15 +26,29 @@ pub struct Held {
 impl Held {
     /// `holding back "Dates" until "Times" is done: both will probably change src/dates.rs`
     pub fn words(&self) -> String {
-        let title = |task: &Task| task.title.lines().next().unwrap_or_default().to_owned();
-        let files = match &self.files[..] {
+        let (task, by, files) = (title(&self.task), title(&self.by), self.what());
+        format!("holding back “{task}” until “{by}” is done: both will probably change {files}")
+    }
+}
+
+impl Held {
+    /// Of one that begins all the same: `“Dates” and “Times” will probably both change src/dates.rs`
+    pub fn risk(&self) -> String {
+        let (task, by) = (title(&self.task), title(&self.by));
+        format!("“{by}” and “{task}” will probably both change {}", self.what())
+    }
+
+    fn what(&self) -> String {
+        match &self.files[..] {
             [] => "the same files".to_owned(),
             [one] => one.clone(),
             [one, rest @ ..] => format!("{one} and {} more", rest.len()),
-        };
-        let (task, by) = (title(&self.task), title(&self.by));
-        format!("holding back “{task}” until “{by}” is done: both will probably change {files}")
+        }
     }
+}
+
+fn title(task: &Task) -> &str {
+    task.title.lines().next().unwrap_or_default()
 }
 
 /// What is known of tasks that may meet; asked again only when one of them, or what they begin from, changed.

@@ -68,6 +68,31 @@ fn into_a_pipe_events_are_lines_and_with_json_documents() {
 }
 
 #[test]
+fn tasks_that_will_probably_meet_begin_all_the_same_and_it_is_told() {
+    let sandbox = sandbox("while ! test -e \"$HOME/go\"; do sleep 0.1; done");
+    let add = |title: &str, touches: &str| sandbox.ok(&["task", "add", title, "--touches", touches]);
+    let (fish, rice, docs) = (add("Fish", "README.md"), add("Rice", "README.md"), add("Docs", "docs"));
+    let told = "“Fish” and “Rice” will probably both change README.md\nhint: they begin all the same";
+    let out = sandbox.orchestra(&["spawn", &fish, &docs, "--profile", "sh", "--detach"]);
+    assert!(out.code == 0 && !out.stderr.contains("will probably"), "{out}");
+    // Fish is worked on.
+    let out = sandbox.orchestra(&["spawn", &rice, "--profile", "sh", "--detach"]);
+    assert!(out.code == 0 && out.stderr.contains(told), "{out}");
+    std::fs::write(sandbox.home().join("go"), "").unwrap();
+    sandbox.ok(&["wait", "fish", "rice", "docs"]);
+
+    // Those that begin together; whoever switched that off hears nothing.
+    for (dish, hold) in [("Beans", "touches"), ("Salad", "off")] {
+        sandbox.git(&["config", "orchestra.hold", hold]);
+        let dishes = [add(dish, "README.md"), add("Bread", "README.md")];
+        let out = sandbox.orchestra(&["spawn", &dishes[0], &dishes[1], "--profile", "sh"]);
+        assert_eq!(out.code, 0, "{out}");
+        let said = out.stderr.contains(&format!("“{dish}” and “Bread” will probably both change README.md"));
+        assert_eq!(said, hold == "touches", "{out}");
+    }
+}
+
+#[test]
 fn the_console_fits_eighty_columns_and_goes_without_colours() {
     let mut sandbox =
         sandbox("printf 'a long line: %0200d\\n' 7; echo '\u{1b}[31mred\u{7}'; sleep 1; echo x >x");

@@ -12,6 +12,7 @@ use crate::cli::ui::{Label, printable};
 use crate::cli::view::{self, agent::branch_name};
 use crate::model::{Id, Kind, Name, Task, TaskStatus};
 use crate::orchestrate::claim::Queue;
+use crate::orchestrate::hold::{self, Lookout};
 use crate::orchestrate::{self, Base, SpawnRequest, base, supervise};
 use std::collections::HashMap;
 use std::fs;
@@ -26,6 +27,9 @@ use std::path::{Path, PathBuf};
 /// run, it hears of this machine; one that is silent for `claim-ttl` may be taken over from. When the runs are over, a
 /// claim lasts until its task is closed or given back (`task release`). Where the remote cannot be reached within ten seconds, this is
 /// said, and work begins without. `--no-claim` and `claim = never` ask no remote.
+///
+/// All of them begin at once, also those whose `touches` will probably meet those of another one that begins or is worked
+/// on here: it is said which. `run` and `worker` put such a task off (`hold`).
 ///
 /// If the branch to start from has an upstream, that is fetched first, within `base-timeout` (10 seconds), so that it can
 /// be said how far it is behind; `--no-fetch` and `base-fetch = never` do not.
@@ -121,6 +125,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         made.map_err(|error| not_kept(record, error))?;
     }
     refresh_base(ctx, args)?;
+    say_meetings(ctx, &tasks)?;
     let reservation = reserve(ctx, args, &mut tasks)?;
     let request = SpawnRequest {
         tasks,
@@ -220,6 +225,33 @@ pub(super) fn refresh_base(ctx: &Context, args: &Args) -> Result<(), CliError> {
         ctx.ui().warn(printable(&why));
         ctx.ui().hint("agents start from what is here; --no-fetch does not ask");
     }
+    Ok(())
+}
+
+/// Of how many tasks it is said that they will probably meet another one.
+const MEETINGS: usize = 4;
+
+/// Says which tasks that begin will probably change what another one does that begins too or is worked on here. Whoever
+/// says what begins is not made to wait: nobody would begin the rest later.
+pub(super) fn say_meetings(ctx: &Context, tasks: &[Id]) -> Result<(), CliError> {
+    if tasks.is_empty() || !ctx.settings()?.holds_back() {
+        return Ok(());
+    }
+    let (store, state) = (ctx.store()?, ctx.state()?);
+    let wanted: Vec<Task> = tasks.iter().map(|id| state.require(id)).collect::<Result<_, _>>()?;
+    let (_, met) = Lookout::default().sift(store, &wanted, &hold::busy(store)?);
+    if met.is_empty() {
+        return Ok(());
+    }
+    let ui = ctx.ui();
+    let shown = if met.len() <= MEETINGS + 1 { met.len() } else { MEETINGS };
+    for one in &met[..shown] {
+        ui.note(printable(&one.risk()));
+    }
+    if shown < met.len() {
+        ui.note(format!("and {} more tasks meet others; `git orchestra plan` says which", met.len() - shown));
+    }
+    ui.hint("they begin all the same; `git orchestra run` lets one land before the next begins");
     Ok(())
 }
 

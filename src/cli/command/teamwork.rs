@@ -49,6 +49,7 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
     let mut reservation = None;
     if !fresh.is_empty() {
         spawn::refresh_base(ctx, args)?;
+        spawn::say_meetings(ctx, &fresh)?;
         reservation = spawn::reserve(ctx, args, &mut fresh)?;
     }
     claiming::reserve_again(ctx, &args.whether.claiming, &begun)?;
