@@ -2,7 +2,7 @@
 
 use crate::gates::{files, four, gate, ran, settings};
 use crate::harness::Sandbox;
-use crate::merge::{clashing, open_decision};
+use crate::merge::{clashing, fleet, open_decision};
 use serde_json::Value;
 
 /// Every merge, oldest first.
@@ -107,6 +107,91 @@ fn each_bad_branch_is_put_aside_and_each_good_stretch_lands() {
     assert_eq!(sandbox.git(&["rev-list", "--count", "--merges", "main"]), "2");
     // One where nothing passes lands nothing, and says so.
     assert_eq!(sandbox.orchestra(&["merge", "cedar"]).code, 5);
+    sandbox.assert_sound();
+}
+
+/// As [`four`], but birch brings a workflow, and dogwood builds on it.
+fn with_a_workflow() -> Sandbox {
+    let sandbox = fleet(&[
+        ("ash", &[("a", "a\n")]),
+        ("birch", &[(WORKFLOW, "on: push\n"), ("b", "b\n")]),
+        ("cedar", &[("c", "c\n")]),
+        ("dogwood", &[("d", "d\n")]),
+    ]);
+    settings(&sandbox, &gate("test", "true"));
+    sandbox.git(&["update-ref", "refs/heads/orchestra/dogwood", "orchestra/birch"]);
+    sandbox.plumb_commit("refs/heads/orchestra/dogwood", "more", &[("d", "d\n")]);
+    sandbox
+}
+
+const WORKFLOW: &str = ".github/workflows/ci.yml";
+
+#[test]
+fn what_runs_by_itself_holds_back_only_what_brings_it_and_builds_on_it() {
+    for gates in [&[][..], &["--no-gates"]] {
+        let sandbox = with_a_workflow();
+        let out = sandbox.orchestra(&[&["merge", "--land-prefixes"], gates].concat());
+        assert_eq!(out.code, 3, "{out}");
+        assert!(out.stderr.contains("merged last: birch, dogwood; somebody has to look"), "{out}");
+        assert!(out.stdout.contains("with ash, cedar\nreceipt: 2 of 2 changed lines of 2 agents"), "{out}");
+        let asked =
+            format!("birch changes what is run by itself: {WORKFLOW}; what comes before it has landed");
+        assert!(out.stderr.contains(&asked), "{out}");
+        assert_eq!((files(&sandbox), ran(&sandbox).len()), ("a c src".to_owned(), 1 - gates.len()));
+        let [first, rest] = &merges(&sandbox)[..] else { panic!() };
+        assert_eq!((names(first), names(rest)), (vec!["ash", "cedar"], vec!["birch", "dogwood"]));
+        assert_eq!(first["gates"][0]["commit"], first["landed"], "{first:#}");
+        let id = open_decision(&sandbox);
+        let again = [&["merge", "--continue", "--land-prefixes"], gates].concat();
+        assert_eq!((sandbox.orchestra(&again).code, open_decision(&sandbox)), (3, id.clone()));
+        sandbox.ok(&["decide", &id, "approve"]);
+        let out = sandbox.orchestra(&again);
+        assert_eq!((out.code, files(&sandbox)), (0, ".github a b c d src".to_owned()), "{out}");
+        sandbox.ok(&["verify", "--all"]);
+        sandbox.assert_sound();
+    }
+    // Without prefixes nothing is put off, and nothing lands.
+    let sandbox = with_a_workflow();
+    let out = sandbox.orchestra(&["merge"]);
+    assert_eq!((out.code, files(&sandbox)), (3, "src".to_owned()), "{out}");
+    assert_eq!(names(&merges(&sandbox)[0]), ["ash", "birch", "cedar", "dogwood"]);
+    // What is put aside takes along what builds on it.
+    sandbox.orchestra(&["merge", "--continue", "--land-prefixes"]);
+    assert_eq!(files(&sandbox), "a c src");
+    sandbox.ok(&["decide", &open_decision(&sandbox), "put-aside"]);
+    sandbox.ok(&["merge", "--continue", "--land-prefixes"]);
+    assert_eq!(files(&sandbox), "a c src");
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/merges/"]), "");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn what_runs_by_itself_stays_where_a_conflict_was_answered() {
+    let sandbox = clashing();
+    sandbox.plumb_commit("refs/heads/orchestra/blue-heron", "ci", &[(WORKFLOW, "on: push\n")]);
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    // grey-fox was answered for as coming after blue-heron.
+    let out = sandbox.orchestra(&["merge", "--continue", "--land-prefixes"]);
+    assert!(out.code == 3 && out.stderr.contains("blue-heron changes what is run by itself"), "{out}");
+    assert_eq!(names(&merges(&sandbox)[0]), ["blue-heron", "red-owl", "grey-fox"]);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "approve"]);
+    sandbox.ok(&["merge", "--continue", "--land-prefixes"]);
+    assert_eq!(sandbox.read("src/f"), "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
+    sandbox.assert_sound();
+
+    // One that waits for an answer comes after it, and is asked about when its turn comes.
+    let sandbox = clashing();
+    sandbox.plumb_commit("refs/heads/orchestra/blue-heron", "ci", &[(WORKFLOW, "on: push\n")]);
+    let out = sandbox.orchestra(&["merge", "--land-prefixes"]);
+    assert!(out.code == 3 && out.stdout.contains("with red-owl"), "{out}");
+    sandbox.ok(&["decide", &open_decision(&sandbox), "approve"]);
+    let out = sandbox.orchestra(&["merge", "--continue", "--land-prefixes"]);
+    assert!(out.code == 3 && out.stdout.contains("with blue-heron"), "{out}");
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    sandbox.ok(&["merge", "--continue", "--land-prefixes"]);
+    assert_eq!(sandbox.read("src/f"), "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
+    sandbox.ok(&["verify", "--all"]);
     sandbox.assert_sound();
 }
 

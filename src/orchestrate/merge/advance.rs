@@ -123,6 +123,8 @@ pub enum Remark {
         /// Why: `it left out src/a.rs:4 of grey-fox`.
         why: String,
     },
+    /// These branches are merged after all others: somebody has to look at what they make run by itself.
+    PutLast(Vec<Name>),
     /// The accumulated commit is not in this repository; it is made again.
     Rebuilt,
     /// The lock file at this path is written again by its own program.
@@ -525,7 +527,12 @@ impl Run<'_> {
         Ok(Merged::Stopped(Box::new(Progress::Waiting { merge, decision, conflict })))
     }
 
-    fn commit(&self, step: &Step, tree: &ObjectId, resolved: &[String]) -> Result<ObjectId, Error> {
+    pub(super) fn commit(
+        &self,
+        step: &Step,
+        tree: &ObjectId,
+        resolved: &[String],
+    ) -> Result<ObjectId, Error> {
         let (repo, author, at) = (self.store.repo(), self.store.author(), self.store.clock().now());
         let task = step.task.map(|id| self.state.get::<Task>(&id)).transpose()?.flatten();
         let words = Words {

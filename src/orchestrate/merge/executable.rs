@@ -4,14 +4,18 @@
 //! opens the directory next. What every build runs anyway (tests, Makefiles, manifests) is not in the list: gates run
 //! that, and it would be asked about each time.
 
-use super::advance::{Progress, Run};
+use super::advance::{Progress, Remark, Run};
 use super::digest::Digest;
 use super::gate::Gated;
+use super::step::{Attempt, attempt};
 use super::{Error, abort, abort_label, short_branch};
 use crate::git::{FileChange, Repository};
-use crate::model::{Choice, Decision, DecisionKind, DecisionStatus, MergeStatus, ObjectId, Step};
+use crate::model::{
+    Choice, Decision, DecisionKind, DecisionStatus, Id, MergeStatus, ObjectId, Step, StepStatus,
+};
 use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 /// The paths that are asked about: CI, hooks and attributes of git, our own settings, agents and editors, and what
@@ -55,17 +59,38 @@ const APPROVE: &str = "approve";
 const PUT_ASIDE: &str = "put-aside";
 const ABORT: &str = "abort";
 
+/// How much of what was merged nobody has to be asked about.
+#[derive(Debug)]
+pub(super) enum Approved {
+    /// All of it.
+    All,
+    /// What was merged up to this commit; it may land before anybody is asked about the rest.
+    Upto(ObjectId),
+    /// The merge does not go on so.
+    Not(Gated),
+}
+
+/// A merged branch that changes what is run by itself, and that nobody has looked at.
+struct Unseen {
+    at: usize,
+    changes: Vec<FileChange>,
+    subject: String,
+    asked: Option<Decision>,
+}
+
 impl Run<'_> {
-    /// Asks about each merged branch that changes what is run by itself. `None` if nothing has to be asked.
-    pub(super) fn approve_executables(&mut self) -> Result<Option<Gated>, Error> {
+    /// Asks about each merged branch that changes what is run by itself. Where prefixes land, such branches come after all
+    /// others that git takes before them, and nobody is asked before those have landed.
+    pub(super) fn approve_executables(&mut self) -> Result<Approved, Error> {
         if self.rules.lands_unseen || self.merge.head == self.merge.target_tip {
-            return Ok(None);
+            return Ok(Approved::All);
         }
         let (repo, globs) = (self.store.repo(), globs());
         let all = repo.changes(&self.merge.target_tip, &self.merge.head)?;
         if !all.iter().any(|change| is_executable(&globs, change)) {
-            return Ok(None);
+            return Ok(Approved::All);
         }
+        let mut unseen = Vec::new();
         let mut before = self.merge.target_tip.clone();
         for at in 0..self.merge.steps.len() {
             let step = self.merge.steps[at].clone();
@@ -78,10 +103,10 @@ impl Run<'_> {
             }
             let subject = subject(repo, &step, &commit, &changes)?;
             let asked = self.store.state()?.all::<Decision>()?.into_iter();
-            let known = asked
+            let asked = asked
                 .filter(|one| one.merge == Some(self.merge.id) && one.subject == subject)
                 .find(|one| one.status != DecisionStatus::Withdrawn);
-            match known.as_ref().and_then(|one| one.answer.as_ref()).map(|answer| answer.key.as_str()) {
+            match asked.as_ref().and_then(|one| one.answer.as_ref()).map(|answer| answer.key.as_str()) {
                 Some(APPROVE) => {}
                 Some(PUT_ASIDE) => {
                     let step = &mut self.merge.steps[at];
@@ -89,25 +114,96 @@ impl Run<'_> {
                     step.resolutions.clear();
                     self.skip(at, Some("what it makes run by itself was not approved".to_owned()));
                     self.redo_from(at);
-                    return Ok(Some(Gated::Again));
+                    return Ok(Approved::Not(Gated::Again));
                 }
                 Some(ABORT) => {
                     let merge = abort(self.store, &self.merge.id)?;
-                    return Ok(Some(Gated::Stopped(Box::new(Progress::Aborted(merge)))));
+                    return Ok(Approved::Not(Gated::Stopped(Box::new(Progress::Aborted(merge)))));
                 }
                 _ => {
-                    let decision = match known {
-                        Some(open) => open,
-                        None => self.ask_about(&step, &changes, subject)?,
-                    };
-                    self.merge.status = MergeStatus::Waiting;
-                    self.record(Some(&decision))?;
-                    let merge = self.merge.clone();
-                    return Ok(Some(Gated::Stopped(Box::new(Progress::Asks { merge, decision }))));
+                    unseen.push(Unseen { at, changes, subject, asked });
+                    if !self.rules.lands_prefixes {
+                        break;
+                    }
                 }
             }
         }
-        Ok(None)
+        if self.rules.lands_prefixes && !unseen.is_empty() {
+            let at: Vec<usize> = unseen.iter().map(|one| one.at).collect();
+            if self.put_last(&at)? {
+                return Ok(Approved::Not(Gated::Again));
+            }
+            if let Some(commit) = self.commit_before(at[0]) {
+                return Ok(Approved::Upto(commit));
+            }
+        }
+        let Some(Unseen { at, changes, subject, asked }) = unseen.into_iter().next() else {
+            return Ok(Approved::All);
+        };
+        let decision = match asked {
+            Some(open) => open,
+            None => self.ask_about(&self.merge.steps[at], &changes, subject)?,
+        };
+        self.merge.status = MergeStatus::Waiting;
+        self.record(Some(&decision))?;
+        let merge = self.merge.clone();
+        Ok(Approved::Not(Gated::Stopped(Box::new(Progress::Asks { merge, decision }))))
+    }
+
+    /// The accumulated commit before a step, and before what it mends; `None` if nothing is merged there.
+    fn commit_before(&self, at: usize) -> Option<ObjectId> {
+        let steps = &self.merge.steps;
+        let mended = steps[at].mends.and_then(|of| steps[..at].iter().rposition(|step| step.agent == of));
+        steps[..mended.unwrap_or(at)].iter().rev().find_map(|step| step.commit.clone())
+    }
+
+    /// Merges the branches of the steps `last`, and those that build on them, after all others that are merged, if git
+    /// takes each of them in that order without a conflict. Whether the order is another one now.
+    fn put_last(&mut self, last: &[usize]) -> Result<bool, Error> {
+        let before = self.merge.clone();
+        let first = last[0];
+        let end = before.steps.iter().rposition(|step| step.commit.is_some()).map_or(first, |at| at + 1);
+        let movable = |step: &Step| {
+            step.mends.is_none()
+                && matches!(step.status, StepStatus::Clean | StepStatus::Empty | StepStatus::Skipped)
+        };
+        // What somebody answered or mended there belongs to the order that it was done in.
+        if !before.steps[first..end].iter().all(movable) {
+            return Ok(false);
+        }
+        let mut late: BTreeSet<Id> = last.iter().map(|&at| before.steps[at].agent).collect();
+        for step in &before.steps[first..end] {
+            if step.after.iter().any(|other| late.contains(other)) {
+                late.insert(step.agent);
+            }
+        }
+        let (later, now): (Vec<Step>, Vec<Step>) =
+            before.steps[first..end].iter().cloned().partition(|step| late.contains(&step.agent));
+        if now.iter().all(|step| step.commit.is_none()) {
+            return Ok(false);
+        }
+        let names = later.iter().map(|step| step.name.clone()).collect();
+        self.merge.steps.splice(first..end, now.into_iter().chain(later));
+        self.redo_from(first);
+        for at in first..end {
+            let step = self.merge.steps[at].clone();
+            if step.status == StepStatus::Skipped {
+                continue;
+            }
+            let (status, commit) = match attempt(self.store.repo(), &self.merge.head, &step.tip)? {
+                Some(Attempt::Clean(tree)) => (StepStatus::Clean, Some(self.commit(&step, &tree, &[])?)),
+                Some(Attempt::Empty) => (StepStatus::Empty, None),
+                Some(Attempt::Conflict(_)) | None => {
+                    self.merge = before;
+                    return Ok(false);
+                }
+            };
+            self.merge.head = commit.clone().unwrap_or_else(|| self.merge.head.clone());
+            self.merge.steps[at].status = status;
+            self.merge.steps[at].commit = commit;
+        }
+        (self.say)(Remark::PutLast(names));
+        Ok(true)
     }
 
     fn ask_about(&self, step: &Step, changes: &[FileChange], subject: String) -> Result<Decision, Error> {

@@ -207,6 +207,10 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
             paint.paint(Label::Attention, "not taken"),
             paint.paint(Label::Plain, why)
         ),
+        Remark::PutLast(names) => {
+            let names: Vec<String> = names.iter().map(|one| name(one.as_str())).collect();
+            format!("merged last: {}; somebody has to look at what runs by itself then", names.join(", "))
+        }
         Remark::Rebuilt => "what was merged so far is not in this clone: it is merged again".to_owned(),
     };
     ctx.ui().note(text);

@@ -1,6 +1,7 @@
 //! The stage of a merge between its last step and its landing.
 
 use super::super::advance::{Progress, Run};
+use super::super::executable::Approved;
 use super::super::{Error, abort, abort_label, short_branch};
 use super::bisect::{Found, Pace, search};
 use super::judge::Judge;
@@ -67,21 +68,27 @@ impl Run<'_> {
             return Ok(Gated::Passed);
         }
         // Before anything of it runs.
-        if let Some(gated) = self.approve_executables()? {
-            return Ok(gated);
-        }
+        let upto = match self.approve_executables()? {
+            Approved::All => None,
+            Approved::Upto(commit) => Some(commit),
+            Approved::Not(gated) => return Ok(gated),
+        };
+        let passed = upto.clone().map_or(Gated::Passed, Gated::Prefix);
         let trial = match gating {
             Gating::LeftOut(gates) => {
                 if !gates.is_empty() {
-                    self.note_left_out(gates);
+                    self.note_left_out(gates, &upto.unwrap_or_else(|| self.merge.head.clone()));
                     self.record(None)?;
                 }
-                return Ok(Gated::Passed);
+                return Ok(passed);
             }
             Gating::Trial(trial) => trial,
         };
         let mut kept = Kept::open(self.store, &self.merge.id)?;
-        let chain = Chain::of(&self.merge);
+        let mut chain = Chain::of(&self.merge);
+        if let Some(commit) = &upto {
+            chain.cut(commit);
+        }
         let mut waived: BTreeMap<String, Id> = BTreeMap::new();
         for decision in self.decisions()? {
             let Some((gate, commit)) = about(&decision) else { continue };
@@ -131,7 +138,7 @@ impl Run<'_> {
         match found {
             None => {
                 self.record(None)?;
-                Ok(Gated::Passed)
+                Ok(passed)
             }
             Some((step, judged)) => {
                 let after = step.and_then(|at| chain.steps.iter().position(|other| *other == at));
@@ -240,11 +247,10 @@ impl Run<'_> {
         self.redo_from(at);
     }
 
-    /// Writes down which gates somebody left out.
-    fn note_left_out(&mut self, gates: &[String]) {
-        let head = self.merge.head.clone();
+    /// Writes down which gates somebody left out, of what is merged up to `head`.
+    fn note_left_out(&mut self, gates: &[String], head: &ObjectId) {
         for gate in gates {
-            if self.merge.gates.iter().any(|run| run.gate == *gate && run.commit == head) {
+            if self.merge.gates.iter().any(|run| run.gate == *gate && run.commit == *head) {
                 continue;
             }
             self.merge.gates.push(GateRun {
@@ -375,6 +381,14 @@ impl Chain {
             }
         }
         chain
+    }
+
+    /// Leaves out what comes after a commit.
+    fn cut(&mut self, commit: &ObjectId) {
+        if let Some(at) = self.position(commit.as_str()) {
+            self.commits.truncate(at + 1);
+            self.steps.truncate(at);
+        }
     }
 
     fn position(&self, commit: &str) -> Option<usize> {
