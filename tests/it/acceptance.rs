@@ -112,7 +112,7 @@ fn three_real_agents_from_tasks_to_a_merge() {
     let counting = add("Count the dishes", "In a script. [script:counting]", "count*");
     let ready = sandbox.ok(&["task", "ready"]);
     for id in [&vegetarian, &seafood, &counting] {
-        assert!(ready.contains(id.as_str()), "{ready}");
+        assert!(ready.contains(&id[..4]), "{ready}");
     }
 
     // Three agents at once: none is answered before all three have come.

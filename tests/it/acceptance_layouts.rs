@@ -11,11 +11,13 @@ fn works_in(layout: Layout) {
 
     let first = sandbox.ok(&["task", "add", "First", "-m", "A body.", "--priority", "3"]);
     let second = sandbox.ok(&["task", "add", "Second", "--after", &first]);
+    // As people are shown them.
+    let (one, other) = (&first[..4], &second[..4]);
     let ready = sandbox.ok(&["task", "ready"]);
-    assert!(ready.contains(&first) && !ready.contains(&second), "{ready}");
+    assert!(ready.contains(one) && !ready.contains(other), "{ready}");
     let cycle = sandbox.orchestra(&["task", "edit", &first, "--after", &second]);
     assert_eq!(cycle.code, 1, "{cycle}");
-    assert!(cycle.stderr.contains(&first) && cycle.stderr.contains(&second), "the cycle is named: {cycle}");
+    assert!(cycle.stderr.contains(one) && cycle.stderr.contains(other), "the cycle is named: {cycle}");
     if !layout.unborn {
         sandbox.ok(&["finding", "add", "Too short", "--path", "README.md:1", "--severity", "medium"]);
         let notes = sandbox.git(&["log", "--all", "--notes=orchestra/*", "--format=%N"]);
@@ -23,7 +25,7 @@ fn works_in(layout: Layout) {
         assert!(sandbox.ok(&["finding", "list"]).contains("README.md:1"));
     }
     sandbox.ok(&["task", "close", &first]);
-    assert!(sandbox.ok(&["task", "ready"]).contains(&second));
+    assert!(sandbox.ok(&["task", "ready"]).contains(other));
     let log = sandbox.git(&["log", "--format=%an|%s", "refs/orchestra/state"]);
     assert!(log.lines().filter(|line| line.starts_with("Ada Example|")).count() >= 4, "{log}");
     assert_eq!(sandbox.git(&["show", "refs/orchestra/state:format.json"]).matches("\"format\"").count(), 1);

@@ -210,12 +210,15 @@ fn of_fifty_agents_the_most_urgent_are_shown_and_the_others_counted() {
             && rows.len() >= 8
             && screen.find("✗ broken") < screen.find(rows[1])
     });
-    for screen in [terminal.screen(), other.screen()] {
-        let lines: Vec<&str> = screen.lines().collect();
-        assert!(lines.len() <= 24 && lines.iter().all(|line| line.chars().count() <= 80), "{screen}");
-        assert!(screen.contains("more: ") && screen.contains(" running"), "{screen}");
-        let said = lines.iter().filter(|line| line.ends_with("ready")).count();
-        assert!(said >= 5, "the feed keeps its room: {screen}");
+    for terminal in [&terminal, &other] {
+        // A screen may be seen while it is drawn.
+        wait_until(terminal, "all of it fits", |screen| {
+            let lines: Vec<&str> = screen.lines().collect();
+            assert!(lines.len() <= 24 && lines.iter().all(|line| line.chars().count() <= 80), "{screen}");
+            let said = lines.iter().filter(|line| line.ends_with("ready")).count();
+            // The feed keeps its room.
+            screen.contains("more: ") && screen.contains(" running") && said >= 5
+        });
     }
     other.type_in("q");
     assert_eq!(other.end(), 0);
@@ -231,7 +234,7 @@ fn of_fifty_agents_the_most_urgent_are_shown_and_the_others_counted() {
 #[test]
 fn runs_that_are_over_at_once_are_shown_too() {
     let sandbox = sandbox(&[("short", "echo done; exit 9")]);
-    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "--follow"], 24, 80);
+    let mut terminal = Terminal::orchestra(&sandbox, &["attach", "--follow"], 40, 80);
     terminal.wait_for("? for keys");
     // Some begin and end between two looks at who runs.
     let names: Vec<String> = (1..=8).map(|number| format!("brief-{number}")).collect();
@@ -240,8 +243,12 @@ fn runs_that_are_over_at_once_are_shown_too() {
     }
     for name in &names {
         shows(&terminal, name, &["exit 9"]);
-        let said = terminal.screen().lines().any(|line| line.starts_with(&format!("{name}  done")));
-        assert!(said, "{}", terminal.screen());
+        let lines = |screen: &str, words: &str| {
+            screen.lines().filter(|line| line.starts_with(&format!("{name}  {words}"))).count()
+        };
+        wait_until(&terminal, name, |screen| {
+            lines(screen, "done") == 1 && lines(screen, "failed: exit 9") == 1
+        });
     }
     terminal.type_in("q");
     assert_eq!(terminal.end(), 0);

@@ -29,10 +29,10 @@ fn tasks_that_will_probably_meet_are_told_and_wait_for_each_other() {
     assert_eq!(sandbox.fingerprint(), user);
     let table = shown
         .stdout
-        .replace(&parser, "PPPP")
-        .replace(&tests, "TTTT")
-        .replace(&docs, "DDDD")
-        .replace(&unknown, "UUUU");
+        .replace(&parser[..4], "PPPP")
+        .replace(&tests[..4], "TTTT")
+        .replace(&docs[..4], "DDDD")
+        .replace(&unknown[..4], "UUUU");
     insta::assert_snapshot!(table, @r"
     WAVE  ID    TASK             WILL PROBABLY CHANGE
        1  PPPP  Parse dates      src/parse.rs, tests/parse.rs

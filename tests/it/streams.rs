@@ -69,7 +69,7 @@ fn colours_are_for_terminals_and_can_be_refused() {
 fn answers_go_to_stdout_and_everything_else_to_stderr() {
     let sandbox = Sandbox::new();
     let added = sandbox.orchestra(&["task", "add", "A task"]);
-    assert_eq!(added.stdout.trim().len(), 4, "the id alone: {added}");
+    assert_eq!(added.stdout.trim().len(), 16, "the id alone, and all of it: {added}");
     let missing = sandbox.orchestra(&["task", "show", "zzzz"]);
     assert_eq!((missing.code, missing.stdout.as_str()), (1, ""), "{missing}");
     assert!(missing.stderr.starts_with("error: "), "{missing}");

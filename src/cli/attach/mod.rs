@@ -9,7 +9,7 @@ use super::json;
 use super::notify::Notifier;
 use super::session::{self, Session};
 use super::ui::{Actor, Label};
-use crate::model::{Agent, Id, ObjectId, Outcome, Timestamp};
+use crate::model::{Agent, Event, EventKind, Id, ObjectId, Outcome, Timestamp};
 use crate::orchestrate::control::{Ask, Refusal};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
 use crate::orchestrate::status::{self, Activity};
@@ -86,6 +86,8 @@ struct Looked {
     run: u32,
     /// Whether it began while somebody looked.
     late: bool,
+    /// Whether anything was heard of it.
+    heard: bool,
     asks: mpsc::Sender<Ask>,
     stage: Stage,
 }
@@ -141,7 +143,8 @@ impl<'a> Party<'a> {
         if let Some(console) = self.console.as_mut().filter(|_| lease.state == LeaseState::Running) {
             console.live.began(&lease);
         }
-        self.looks.insert(lease.agent, Looked { run: lease.run, late, asks, stage: Stage::Runs });
+        self.looks
+            .insert(lease.agent, Looked { run: lease.run, late, heard: false, asks, stage: Stage::Runs });
         self.tasks.spawn(look(self.ctx.repo()?.clone(), lease, how, receiver, self.teller.clone()));
         Ok(())
     }
@@ -171,23 +174,21 @@ impl<'a> Party<'a> {
 
     /// Takes in what a look told.
     fn take(&mut self, agent: Id, seen: Seen) -> Result<(), CliError> {
+        if let Some(look) = self.looks.get_mut(&agent) {
+            look.heard |= matches!(seen, Seen::Before { .. });
+        }
         match seen {
-            Seen::Before { events, skipped } => match &mut self.console {
-                Some(console) => {
-                    let shown = if self.single { events.len() } else { BEFORE.min(events.len()) };
-                    // Of those that were there before us there is more than anybody wants to know.
-                    if self.looks.get(&agent).is_some_and(|look| look.late) {
-                        let rest = u64::try_from(events.len() - shown).unwrap_or(u64::MAX);
-                        console.live.skipped(&agent, skipped + rest);
-                    }
-                    console.live.before(&agent, &events, shown);
+            Seen::Before { mut events, skipped } => {
+                // The last word of a journal is how the run ended: that is told when it is recorded.
+                if events.iter().any(|event| matches!(event.kind, EventKind::Exited { .. })) {
+                    events.pop_if(|event| matches!(event.kind, EventKind::Notice { .. }));
                 }
-                None => {
-                    for event in events {
-                        self.show(&Progress::Event { agent, event })?;
-                    }
-                }
-            },
+                self.take_before(agent, &events, skipped)?;
+            }
+            // Told already, by whoever watched it or by its record.
+            Seen::Progress(progress)
+                if matches!(*progress, Progress::Finished(_))
+                    && self.looks.get(&agent).is_some_and(|look| look.stage == Stage::Over) => {}
             Seen::Progress(progress) => {
                 self.show(&progress)?;
                 self.notifier.take(&progress, self.ctx.ui())?;
@@ -230,6 +231,23 @@ impl<'a> Party<'a> {
                 self.poll()?;
             }
         }
+        Ok(())
+    }
+
+    /// Takes in what was before anybody looked.
+    fn take_before(&mut self, agent: Id, events: &[Event], skipped: u64) -> Result<(), CliError> {
+        let Some(console) = &mut self.console else {
+            return events
+                .iter()
+                .try_for_each(|event| self.show(&Progress::Event { agent, event: event.clone() }));
+        };
+        let shown = if self.single { events.len() } else { BEFORE.min(events.len()) };
+        // Of those that were there before us there is more than anybody wants to know.
+        if self.looks.get(&agent).is_some_and(|look| look.late) {
+            let rest = u64::try_from(events.len() - shown).unwrap_or(u64::MAX);
+            console.live.skipped(&agent, skipped + rest);
+        }
+        console.live.before(&agent, events, shown);
         Ok(())
     }
 
@@ -334,20 +352,30 @@ impl<'a> Party<'a> {
                 continue;
             }
             // Another machine's has its journal there.
-            let journal = journal::path(store.repo(), &agent.id, run);
-            let Some(finished) = Finished::recorded(store.repo(), &agent).filter(|_| journal.exists()) else {
-                continue;
-            };
-            let entries = Tail::new(journal).read().unwrap_or_default();
-            let event = |entry| if let Entry::Event(event) = entry { Some(event) } else { None };
-            let events = entries.into_iter().filter_map(event).collect();
-            self.enter(&agent)?;
-            let (asks, _) = mpsc::channel(1);
-            self.looks.insert(agent.id, Looked { run, late: true, asks, stage: Stage::Runs });
-            self.take(agent.id, Seen::Before { events, skipped: 0 })?;
-            self.take(agent.id, Seen::Progress(Box::new(Progress::Finished(Box::new(finished)))))?;
+            if last.ended.is_some() && journal::path(store.repo(), &agent.id, run).exists() {
+                self.enter(&agent)?;
+                let (asks, _) = mpsc::channel(1);
+                let running = Stage::Runs;
+                self.looks.insert(agent.id, Looked { run, late: true, heard: false, asks, stage: running });
+                self.tell_recorded(&agent)?;
+            }
         }
         Ok(())
+    }
+
+    /// Tells how an agent's last run ended, by its record, and what it said, if nothing of it was heard. Whether there is
+    /// such a record.
+    fn tell_recorded(&mut self, agent: &Agent) -> Result<bool, CliError> {
+        let repo = self.ctx.repo()?;
+        let Some(finished) = Finished::recorded(repo, agent) else { return Ok(false) };
+        if !self.looks.get(&agent.id).is_some_and(|look| look.heard) {
+            let entries = Tail::new(journal::path(repo, &agent.id, finished.run)).read().unwrap_or_default();
+            let event = |entry| if let Entry::Event(event) = entry { Some(event) } else { None };
+            let events = entries.into_iter().filter_map(event).collect();
+            self.take(agent.id, Seen::Before { events, skipped: 0 })?;
+        }
+        self.take(agent.id, Seen::Progress(Box::new(Progress::Finished(Box::new(finished)))))?;
+        Ok(true)
     }
 
     /// The session ended without a last word: the state has it, unless it was killed.
@@ -356,6 +384,11 @@ impl<'a> Party<'a> {
         let Some(agent) = store.state()?.get::<Agent>(&id)? else { return Ok(()) };
         let state = status::activity_of(store, &agent)?;
         if state.is_live() {
+            return Ok(());
+        }
+        let is_last =
+            agent.last_run().is_some_and(|(run, _)| self.looks.get(&id).is_some_and(|look| look.run == run));
+        if is_last && self.tell_recorded(&agent)? {
             return Ok(());
         }
         self.is_over(&id);
