@@ -201,19 +201,16 @@ impl<'r> Layers<'_, 'r> {
 
 /// How long the end of a line at the beginning of `bytes` is, written out or as JSON escapes it, carriage return or not.
 fn line_end(bytes: &[u8]) -> Option<usize> {
-    match bytes {
-        [b'\n', ..] => Some(1),
-        [b'\\', ..] => {
-            let slashes = bytes.iter().take_while(|&&byte| byte == b'\\').count();
-            match bytes.get(slashes)? {
-                b'n' => Some(slashes + 1),
-                b'r' => match &bytes[slashes + 1..] {
-                    [b'\\', ..] => Some(slashes + 1 + line_end(&bytes[slashes + 1..])?),
-                    _ => None,
-                },
-                _ => None,
-            }
-        }
+    // Which letter is escaped at a place, by any number of backslashes, and how long that is.
+    let escaped = |at: usize| -> Option<(u8, usize)> {
+        let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
+        let letter = bytes.get(at + slashes).filter(|_| slashes > 0)?;
+        Some((*letter, at + slashes + 1))
+    };
+    match (bytes.first()?, escaped(0)) {
+        (b'\n', _) => Some(1),
+        (_, Some((b'n', end))) => Some(end),
+        (_, Some((b'r', end))) => escaped(end).filter(|(letter, _)| *letter == b'n').map(|(_, end)| end),
         _ => None,
     }
 }
@@ -457,6 +454,8 @@ mod tests {
         let mut found = Vec::new();
         PLAIN.find(&many, &mut found);
         PLAIN.find(&format!("{many}u0041 and \\u0042{many}"), &mut found);
+        PLAIN.find(&"\\r".repeat(1 << 20), &mut found);
+        PLAIN.find(&"\\n".repeat(1 << 20), &mut found);
         // Looked through again from each of them it would take a quarter of an hour.
         assert!(found.is_empty());
     }
