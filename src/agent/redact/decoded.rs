@@ -53,8 +53,7 @@ impl<'r> Layers<'_, 'r> {
                 from = at;
             } else {
                 // What no escape ends behind several backslashes, none ends behind the last of them.
-                let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
-                at += slashes.max(1);
+                at += slashes(&bytes[at..]).max(1);
             }
         }
         self.runs(bytes, from, bytes.len(), found);
@@ -80,12 +79,11 @@ impl<'r> Layers<'_, 'r> {
             let end = at + next;
             let Some(gap) = line_end(&bytes[end..]) else {
                 // What no end of a line follows behind several backslashes, none follows behind the last of them.
-                at = end + bytes[end..].iter().take_while(|&&byte| byte == b'\\').count();
+                at = end + slashes(&bytes[end..]);
                 continue;
             };
             let end = if end > at && bytes[end - 1] == b'\r' { end - 1 } else { end };
-            let width =
-                bytes[at..end].iter().rev().take_while(|&&byte| CLASS[usize::from(byte)] != 0).count();
+            let width = bytes[at..end].iter().rev().take_while(|&&byte| is_digit(byte)).count();
             if width < LINE {
                 at += next + gap;
                 continue;
@@ -96,7 +94,7 @@ impl<'r> Layers<'_, 'r> {
             // The lines that follow.
             loop {
                 let digits = bytes[at..].iter().take(width);
-                let length = digits.take_while(|&&byte| CLASS[usize::from(byte)] != 0).count();
+                let length = digits.take_while(|&&byte| is_digit(byte)).count();
                 joined.extend_from_slice(&bytes[at..at + length]);
                 places.extend(at..at + length);
                 at += length;
@@ -123,7 +121,7 @@ impl<'r> Layers<'_, 'r> {
 
     /// Looks through the long runs of digits in `bytes[from..to]`.
     fn runs(self, bytes: &[u8], from: usize, to: usize, found: &mut Vec<Span<'r>>) {
-        let is_digit = |at: usize| CLASS[usize::from(bytes[at])] != 0;
+        let is_digit = |at: usize| is_digit(bytes[at]);
         let mut from = from;
         // A run that is long enough and begins here or later has its last digit here or later.
         let mut last = from + SHORTEST - 1;
@@ -199,11 +197,21 @@ impl<'r> Layers<'_, 'r> {
     }
 }
 
+/// Whether a byte may be part of a run.
+fn is_digit(byte: u8) -> bool {
+    CLASS[usize::from(byte)] != 0
+}
+
+/// How many backslashes `bytes` begin with.
+fn slashes(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|&&byte| byte == b'\\').count()
+}
+
 /// How long the end of a line at the beginning of `bytes` is, written out or as JSON escapes it, carriage return or not.
 fn line_end(bytes: &[u8]) -> Option<usize> {
     // Which letter is escaped at a place, by any number of backslashes, and how long that is.
     let escaped = |at: usize| -> Option<(u8, usize)> {
-        let slashes = bytes[at..].iter().take_while(|&&byte| byte == b'\\').count();
+        let slashes = slashes(&bytes[at..]);
         let letter = bytes.get(at + slashes).filter(|_| slashes > 0)?;
         Some((*letter, at + slashes + 1))
     };
@@ -321,7 +329,7 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let (code, length) = match bytes {
         [b'%', a, b, ..] => (number(&[*a, *b])?, 3),
         [b'\\', ..] => {
-            let slashes = bytes.iter().take_while(|&&byte| byte == b'\\').count();
+            let slashes = slashes(bytes);
             match &bytes[slashes..] {
                 [b'u', a, b, c, d, ..] => (number(&[*a, *b, *c, *d])?, slashes + 5),
                 [b'/', ..] => (u32::from('/'), slashes + 1),
