@@ -4,7 +4,7 @@ use super::badge::Mark;
 use super::command::{Command, CommandError};
 use super::identity::Identity;
 use super::lines::{Line, LineSplitter};
-use super::tree::Tree;
+use super::tree::{Patience, Tree};
 use nix::sys::signal::Signal;
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -359,8 +359,6 @@ impl Driver {
     const TICK: Duration = Duration::from_millis(10);
     /// How long a process takes at most to become another program.
     const MOMENT: Duration = Duration::from_millis(4);
-    /// How long `KILL` is repeated: only processes stuck in the kernel outlive it.
-    const KILLING: Duration = Duration::from_secs(2);
 
     async fn drive(mut self, mut child: tokio::process::Child, mut readers: Vec<JoinHandle<bool>>) -> Exit {
         let mut ladder = Ladder::default();
@@ -386,8 +384,8 @@ impl Driver {
         if !living.is_empty() && ladder.ask == Ask::Run {
             self.step(&mut ladder, Ask::Stop);
         }
-        let mut limit = None;
-        while !living.is_empty() && limit.is_none_or(|limit| Instant::now() < limit) {
+        let mut patience: Option<Patience> = None;
+        while !living.is_empty() && patience.as_mut().is_none_or(|patience| patience.holds(&living)) {
             let rung = ladder.next;
             tokio::select! {
                 ask = changed(&mut self.asked, ladder.ask) => self.step(&mut ladder, ask),
@@ -395,7 +393,7 @@ impl Driver {
                 () = sleep(Self::TICK) => {}
             }
             if ladder.ask == Ask::Kill {
-                limit.get_or_insert(Instant::now() + Self::KILLING);
+                patience.get_or_insert_with(Patience::new);
             }
             living = self.living().await;
         }

@@ -35,8 +35,40 @@ fn signal_group(pid: u32, signal: Signal) {
     }
 }
 
-/// `TERM`, `grace` of patience, then `KILL` until `living` finds none or two seconds passed. Returns how many were
-/// found at first.
+/// How long killing goes on.
+///
+/// Who forks faster than we look is somebody else each time, and on a busy machine it takes many looks to catch it. Who
+/// stays the same does not die of a signal: it waits for a disk or a network that is gone.
+#[derive(Debug)]
+pub(super) struct Patience {
+    last: Vec<u32>,
+    /// When we give up on those, and when on anybody.
+    until: Instant,
+    at_most: Instant,
+}
+
+impl Patience {
+    const WITH_THE_SAME: Duration = Duration::from_secs(2);
+    const AT_MOST: Duration = Duration::from_secs(60);
+
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self { last: Vec::new(), until: now + Self::WITH_THE_SAME, at_most: now + Self::AT_MOST }
+    }
+
+    /// Whether to go on killing: somebody is `living`, and not the very same for too long.
+    pub(super) fn holds(&mut self, living: &[u32]) -> bool {
+        let now = Instant::now();
+        if self.last != living {
+            self.last = living.to_vec();
+            self.until = now + Self::WITH_THE_SAME;
+        }
+        !living.is_empty() && now < self.until.min(self.at_most)
+    }
+}
+
+/// `TERM`, `grace` of patience, then `KILL` until `living` finds none or [`Patience`] ends. Returns how many were found
+/// at first.
 fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
     let step = Duration::from_millis(5);
     // A process that is just starting a program has no environment to be recognised by: nobody is nobody only when
@@ -60,8 +92,8 @@ fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
         std::thread::sleep(step);
         pids = living();
     }
-    let limit = Instant::now() + Duration::from_secs(2);
-    while !pids.is_empty() && Instant::now() < limit {
+    let mut patience = Patience::new();
+    while patience.holds(&pids) {
         for &pid in &pids {
             signal_pid(pid, Signal::SIGKILL);
         }
@@ -314,8 +346,8 @@ mod linux {
     }
 
     /// Ends what is left of a child of a process that died: `root` itself, what descends from it, and whatever
-    /// carries `mark` (`KEY=VALUE`) in its environment, or the badge that follows from it. Blocks at most `grace` and two seconds. Returns how many
-    /// there were.
+    /// carries `mark` (`KEY=VALUE`) in its environment, or the badge that follows from it. Blocks for `grace` and
+    /// [`Patience`] at most. Returns how many there were.
     pub fn end_orphans(root: Option<&Identity>, mark: &str, grace: Duration) -> usize {
         let own = std::process::id();
         let mark = Mark::new(mark);
@@ -337,7 +369,7 @@ mod linux {
 
     /// Ends processes that this process adopted and that no tree recognised: they cleared their environment and
     /// opened a session of their own. Only a process that starts nothing else in sessions of their own may call
-    /// this, when its last child is gone. Blocks at most `grace` and two seconds. Returns how many there were.
+    /// this, when its last child is gone. Blocks for `grace` and [`Patience`] at most. Returns how many there were.
     pub fn sweep_strays(grace: Duration) -> usize {
         let own = own_session();
         end_all(grace, || {
@@ -448,5 +480,25 @@ mod portable {
     /// Does nothing on this system: nobody is adopted.
     pub const fn sweep_strays(_grace: Duration) -> usize {
         0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn killing_goes_on_while_somebody_new_turns_up() {
+        let long_ago = |patience: &mut Patience| patience.until -= Patience::WITH_THE_SAME;
+        let mut patience = Patience::new();
+        assert!(patience.holds(&[7]));
+        long_ago(&mut patience);
+        assert!(patience.holds(&[8]), "another one");
+        assert!(patience.holds(&[8]), "for a while");
+        long_ago(&mut patience);
+        assert!(!patience.holds(&[8]), "it does not die of it");
+        assert!(!Patience::new().holds(&[]));
+        patience.at_most = Instant::now();
+        assert!(!patience.holds(&[9]), "they never end");
     }
 }
