@@ -8,12 +8,20 @@
 
 use crate::agent::price;
 use crate::model::{Cost, CostSource, Usage};
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+/// How many messages may still grow: one for each conversation that streams, and an agent has some ten sub-agents at a
+/// time. What a run of days said costs nothing beyond that but a number for each message.
+const OPEN: usize = 64;
 
 /// The running total of one process.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    messages: HashMap<String, Message>,
+    /// The last messages since the last result, the newest first.
+    recent: VecDeque<Message>,
+    /// Which messages there were, by the hashes of their names.
+    known: HashSet<u64, BuildHasherDefault<DefaultHasher>>,
     /// The sum of the messages since the last result.
     open: Usage,
     /// What those cost by the price table, in millionths of a dollar; `None` once a model is unknown.
@@ -26,25 +34,26 @@ pub(super) struct Tally {
     turns: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Message {
-    model: String,
+    id: Box<str>,
+    model: Box<str>,
     usage: Usage,
-    settled: bool,
 }
 
 impl Tally {
     /// Counts what is known of message `id` by now; of figures that differ the greater one stands. Returns the
     /// number of the turn if it is a new message of the main conversation.
     pub(super) fn message(&mut self, id: &str, model: &str, usage: &Usage, main: bool) -> Option<u64> {
-        let (message, new) = match self.messages.get_mut(id) {
-            Some(message) => (message, false),
-            None => (self.messages.entry(id.to_owned()).or_default(), true),
-        };
-        if message.model.is_empty() {
-            model.clone_into(&mut message.model);
+        let new = self.known.insert(self.known.hasher().hash_one(id));
+        if new {
+            self.recent.truncate(OPEN - 1);
+            self.recent.push_front(Message { id: id.into(), model: model.into(), usage: Usage::default() });
         }
-        if !message.settled {
+        if let Some(message) = self.recent.iter_mut().find(|message| *message.id == *id) {
+            if message.model.is_empty() {
+                message.model = model.into();
+            }
             let before = message.usage;
             message.usage = greater(&before, usage);
             let priced = |usage| price::cost(&message.model, usage).map(|cost| cost.micro_usd);
@@ -61,9 +70,9 @@ impl Tally {
         })
     }
 
-    /// What is known of message `id` by now.
+    /// What is known of message `id`, if it may still grow.
     pub(super) fn of(&self, id: &str) -> Option<Usage> {
-        self.messages.get(id).map(|message| message.usage)
+        self.recent.iter().find(|message| *message.id == *id).map(|message| message.usage)
     }
 
     /// Settles with a result: `process` is the program's own sum for the whole process, `turn` what it says of the
@@ -80,9 +89,7 @@ impl Tally {
         self.settled = plus(&self.settled, &greater(&growth, &self.open));
         self.open = Usage::default();
         self.open_cost = None;
-        for message in self.messages.values_mut() {
-            message.settled = true;
-        }
+        self.recent.clear();
         if let Some(cost) = cost.and_then(Cost::reported) {
             self.reported_cost = Some(cost.micro_usd);
         }
@@ -184,6 +191,19 @@ mod tests {
         tally.message("b", MODEL, &tokens(110, 5), true);
         tally.settle(Some(tokens(110, 5)), None, Some(0.00095));
         assert_eq!(figures(&tally), (210, 6));
+    }
+
+    #[test]
+    fn a_message_of_long_ago_counts_once_and_stays_as_it_was() {
+        let mut tally = Tally::default();
+        let count = 10 * OPEN as u64;
+        for number in 1..=count {
+            assert_eq!(tally.message(&number.to_string(), MODEL, &tokens(10, 1), true), Some(number));
+            assert_eq!(tally.message(&number.to_string(), MODEL, &tokens(10, 2), true), None);
+        }
+        assert_eq!(tally.message("1", MODEL, &tokens(10, 9), true), None);
+        assert_eq!((figures(&tally), tally.recent.len()), ((10 * count, 2 * count), OPEN));
+        assert_eq!(tally.usage().cost.unwrap().micro_usd, count * 100);
     }
 
     #[test]
