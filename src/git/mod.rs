@@ -1,7 +1,7 @@
 //! Git: the only place that names gix or runs git.
 //!
-//! gix reads and writes objects; `git` itself moves refs, merges, and does whatever touches a working copy.
-//! (gix 0.90 must not write refs: on a reftable repository it reports success for a ref that git never sees, and
+//! gix reads and writes objects; `git` itself moves refs (but for the simplest move, see `ref_lock`), merges, and does
+//! whatever touches a working copy. (gix 0.90 must not write refs: on a reftable repository it reports success for a ref that git never sees, and
 //! a kill leaves `packed-refs.lock` behind.)
 
 mod ancestry;
@@ -30,6 +30,7 @@ mod pack;
 mod path;
 mod power;
 mod ref_files;
+mod ref_lock;
 mod reference;
 mod remote;
 mod repository;
@@ -61,6 +62,7 @@ pub use note::{NoteEdit, NoteLines};
 pub use object::{EntryMode, TreeEdit, TreeEntry};
 pub use outgoing::{Brought, BroughtFile};
 pub use path::{few_paths, path_text, text_path};
+pub use ref_lock::RefLock;
 pub use reference::{Expected, Mover, RefEdit};
 pub use remote::{FetchAnswer, FetchSpec, Lease, LeasedSpec, PushAnswer, PushSpec, SwapOptions, Trouble};
 pub use repository::{ConfigEntry, Head, Repository};

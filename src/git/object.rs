@@ -6,7 +6,7 @@ use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
 use gix::objs::{FindExt, Kind, TreeRefIter, WriteTo, tree::EntryKind};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One entry of a tree.
@@ -248,7 +248,17 @@ impl Repository {
     /// # Errors
     /// Also if one of them is not there at all.
     pub fn sync_objects<'a>(&self, ids: impl IntoIterator<Item = &'a ObjectId>) -> Result<(), Error> {
-        let (mut paths, mut directories) = (BTreeSet::new(), BTreeSet::new());
+        self.sync_objects_and(None, ids)
+    }
+
+    /// The same, together with a file that is no object.
+    pub fn sync_objects_and<'a>(
+        &self,
+        file: Option<&Path>,
+        ids: impl IntoIterator<Item = &'a ObjectId>,
+    ) -> Result<(), Error> {
+        let mut paths: BTreeSet<PathBuf> = file.into_iter().map(Path::to_owned).collect();
+        let mut directories = BTreeSet::new();
         for id in ids {
             let path = self.object_path(id);
             if path.exists() {

@@ -18,14 +18,14 @@ const MAX_DEPTH: usize = 5;
 const PER_WORKTREE: [&str; 3] = ["refs/bisect/", "refs/rewritten/", "refs/worktree/"];
 
 /// What the file of a ref says.
-enum Loose {
+pub(super) enum Loose {
     /// There is none.
     Absent,
     /// Where it points; `None` if it says nothing that git would follow, as after a power cut.
     Says(Option<Target>),
 }
 
-enum Target {
+pub(super) enum Target {
     Object(ObjectId),
     Ref(String),
 }
@@ -142,7 +142,7 @@ impl Repository {
         Error::file("read", self.common_dir().join("packed-refs"), io::Error::other(error))
     }
 
-    fn read_loose(&self, path: &Path) -> Result<Loose, Error> {
+    pub(super) fn read_loose(&self, path: &Path) -> Result<Loose, Error> {
         match std::fs::read(path) {
             Ok(content) => Ok(Loose::Says(self.parse_ref(&content))),
             Err(e) if is_absent(&e) => Ok(Loose::Absent),

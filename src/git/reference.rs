@@ -1,4 +1,4 @@
-//! Refs: read by gix where they are files, moved by `git update-ref` alone.
+//! Refs: read by gix where they are files, moved by `git update-ref`, but for the simplest move (`ref_lock`).
 
 use super::mend::{MovingFile, MovingMark};
 use super::object::from_gix;

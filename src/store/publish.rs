@@ -48,16 +48,9 @@ impl Store {
                 }
             };
             let last = waiting.last().map(|change| change.commit.clone());
-            let edits = [RefEdit { name: STATE_REF.to_owned(), new: last, expected: Expected::from(tip) }];
-            let mover = match git.take() {
-                Some(git) => git,
-                None => repo.begin_moving(REASON)?,
-            };
-            match self.get_to_disk(
-                &waiting.iter().flat_map(|c| &c.written).collect::<Vec<_>>(),
-                &edits,
-                mover,
-            ) {
+            let edit = RefEdit { name: STATE_REF.to_owned(), new: last, expected: Expected::from(tip) };
+            let written: Vec<&ObjectId> = waiting.iter().flat_map(|change| &change.written).collect();
+            match self.get_to_disk(&written, edit, git.take()) {
                 Ok(()) => return Ok(true),
                 // By somebody who does not take our lock, or by a git whose parent died.
                 Err(Error::Git(git::Error::RefMoved { .. })) => {}
@@ -70,11 +63,32 @@ impl Store {
         }
     }
 
-    fn get_to_disk(&self, objects: &[&ObjectId], edits: &[RefEdit], mut git: Mover<'_>) -> Result<(), Error> {
-        git.prepare(edits);
-        self.repo().sync_objects(objects.iter().copied())?;
+    /// `git` is one that was started for this, where it needs one.
+    fn get_to_disk(&self, objects: &[&ObjectId], edit: RefEdit, git: Option<Mover<'_>>) -> Result<(), Error> {
+        let repo = self.repo();
+        let objects = objects.iter().copied();
+        if git.is_none() {
+            match repo.lock_ref(&edit) {
+                Ok(Some(lock)) => {
+                    repo.sync_objects_and(Some(lock.path()), objects)?;
+                    return Ok(lock.commit()?);
+                }
+                Ok(None) => {}
+                Err(git::Error::RefLocked { .. }) => {
+                    repo.sync_objects(objects)?;
+                    return self.move_refs(&[edit]);
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        let mut git = match git {
+            Some(git) => git,
+            None => repo.begin_moving(REASON)?,
+        };
+        git.prepare(std::slice::from_ref(&edit));
+        repo.sync_objects(objects)?;
         match git.finish() {
-            Err(git::Error::RefLocked { .. }) => self.move_refs(edits),
+            Err(git::Error::RefLocked { .. }) => self.move_refs(&[edit]),
             done => Ok(done?),
         }
     }

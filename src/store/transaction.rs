@@ -345,8 +345,11 @@ impl Store {
                 Err(e) => Err(e.into()),
             };
         }
-        // git starts while the objects are written.
-        let git = publishing.as_ref().map(|_| repo.begin_moving(REASON)).transpose().map_err(Error::from)?;
+        // Where a git is needed it starts while the objects are written.
+        let git = match &publishing {
+            Some(_) if !repo.is_plain_ref(STATE_REF) => Some(repo.begin_moving(REASON).map_err(Error::from)?),
+            _ => None,
+        };
         let Made { commit, written, .. } = self.make(transaction)?;
         queue.append(&Change { parent, commit: commit.clone(), written })?;
         drop(writing);
