@@ -180,6 +180,8 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
     let repo = store.repo();
     let mut agents = state.all::<Agent>()?;
     agents.retain(|agent| removed || agent.removed.is_none());
+    // Here, where they are smaller; live ones are put first below.
+    agents.sort_by_cached_key(|agent| (agent.created, agent.name.clone()));
     let leases: HashMap<Id, LeaseInfo> =
         lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
     let asking: HashMap<Id, Id> = if leases.is_empty() {
@@ -227,10 +229,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
             }
         })
         .collect();
-    all.sort_by(|a, b| {
-        let key = |status: &AgentStatus| (!status.activity.is_live(), status.agent.created);
-        key(a).cmp(&key(b)).then_with(|| a.agent.name.cmp(&b.agent.name))
-    });
+    all.sort_by_key(|status| !status.activity.is_live());
     Ok(all)
 }
 
