@@ -19,6 +19,7 @@ pub mod handoff;
 mod lenient;
 mod partial;
 pub mod price;
+pub mod priced;
 pub mod prompt;
 mod redact;
 mod refusal;
@@ -223,6 +224,8 @@ pub struct LaunchRequest {
     pub edit_hook: Option<String>,
     /// Arguments that the profile adds, last.
     pub extra_args: Vec<OsString>,
+    /// What its tokens cost, for programs that do not tell.
+    pub price: Option<price::Price>,
     /// What earlier runs of the same conversation took, for programs that count them in.
     pub before: Usage,
     /// By when the conversation that is continued had begun, for programs that mind.
@@ -233,16 +236,26 @@ impl LaunchRequest {
     /// What is to be said of a budget by a program that never tells how much it used of `untold`, and tells how much
     /// of `late` only when it is done.
     fn unkept(&self, untold: &[Measure], late: &[Measure]) -> Vec<String> {
-        let limited = |measures: &[Measure]| {
-            let limited = measures.iter().filter(|measure| self.budget.of(**measure).is_some());
+        // Where tokens have a price, money is known with them.
+        let priced = |measure: &&Measure| **measure == Measure::Cost && self.price.is_some();
+        let (money, untold): (Vec<&Measure>, Vec<&Measure>) = untold.iter().partition(priced);
+        let late: Vec<&Measure> =
+            late.iter().chain(money.into_iter().filter(|_| late.contains(&Measure::Tokens))).collect();
+        let limited = |measures: &[&Measure]| {
+            let limited = measures.iter().filter(|measure| self.budget.of(***measure).is_some());
             limited.map(|measure| measure.key()).collect::<Vec<_>>()
         };
-        let never = limited(untold).into_iter().map(|key| {
+        let never = limited(&untold).into_iter().map(|key| {
+            let or = if key == Measure::Cost.key() && !untold.contains(&&Measure::Tokens) {
+                ", with `price-input` and `price-output` of its profile too"
+            } else {
+                ""
+            };
             format!(
-                "its program does not tell how much it uses: `{key}` is not in force, `max-time` would be"
+                "its program does not tell how much it uses: `{key}` is not in force, `max-time` would be{or}"
             )
         });
-        let late = limited(late).into_iter().map(|key| {
+        let late = limited(&late).into_iter().map(|key| {
             format!("its program tells only when it is done how much it used: `{key}` counts between runs, not within one")
         });
         never.chain(late).collect()

@@ -34,6 +34,31 @@ const CACHE_WRITE: f64 = 1.25;
 /// Reading from it costs this part of the input price.
 const CACHE_READ: f64 = 0.1;
 
+/// What tokens of a model cost: US dollars for a million of them, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// Input that no cache had, and input that was written to one.
+    pub input: u64,
+    /// Input from a cache.
+    pub cached: u64,
+    /// Output.
+    pub output: u64,
+}
+
+impl Price {
+    /// What `usage` costs.
+    pub fn of(&self, usage: &Usage) -> Cost {
+        let parts = [
+            (usage.input.saturating_add(usage.cache_write), self.input),
+            (usage.cache_read, self.cached),
+            (usage.output, self.output),
+        ];
+        let sum: u128 = parts.into_iter().map(|(tokens, price)| u128::from(tokens) * u128::from(price)).sum();
+        let micro_usd = u64::try_from(sum / 1_000_000).unwrap_or(u64::MAX);
+        Cost { micro_usd, source: CostSource::Computed }
+    }
+}
+
 /// How many tokens `model` takes; `None` for one that the table does not know. Before its first result Claude Code
 /// does not say; what it says then of these models, and of each with `[1m]`, is this (2.1.197).
 pub fn window(model: &str) -> Option<u64> {

@@ -355,6 +355,7 @@ fn provision(ctx: &Context) -> Result<Provision, CliError> {
         setup: hook(settings.setup()?)?,
         teardown: hook(settings.teardown()?)?,
         space_floor: settings.space_floor(),
+        frees_builds: settings.frees_builds(),
         ports: settings.ports(),
         port_dir: ctx.env().data_home().map(|dir| dir.join("git-orchestra/ports")),
         shares_builds: settings.shares_builds(),

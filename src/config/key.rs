@@ -39,7 +39,12 @@ impl fmt::Display for Value {
                 bytes if bytes % (1 << 10) == 0 => write!(f, "{}K", bytes >> 10),
                 bytes => write!(f, "{bytes}"),
             },
-            Self::Money(micro) => write!(f, "{}.{:02}", micro / 1_000_000, micro % 1_000_000 / 10_000),
+            Self::Money(micro) => {
+                let part = format!("{:06}", micro % 1_000_000);
+                // Cents, and what there is beyond them.
+                let rest = part[2..].trim_end_matches('0');
+                write!(f, "{}.{}{rest}", micro / 1_000_000, &part[..2])
+            }
         }
     }
 }
@@ -198,6 +203,12 @@ const KEYS: &[Key] = &[
     ),
     key("zone.*.paths", Type::List, A_LIST, "the directories that worktrees of a zone are limited to"),
     key("space-floor", Type::Size, A_SIZE, "with less room on disk than this no agent starts"),
+    key(
+        "prune-builds",
+        Type::Choice(&["below-floor", "never"]),
+        "`below-floor` or `never`",
+        "whether what builds left in worktrees of agents at rest goes where less room is left than space-floor",
+    ),
     key("memory-floor", Type::Size, A_SIZE, "with less memory left than this no agent starts beside others"),
     key("grace", Type::Duration, A_SPAN, "how long an agent may take to end before it is killed"),
     key(
@@ -405,6 +416,24 @@ const KEYS: &[Key] = &[
     restricted("team.*.*.prompt", Type::Text, "words", "what the agent of a step is told beside its task"),
     key("profile.*.model", Type::Text, "a model's name", "the model, in the program's own words"),
     key("profile.*.role", Type::Text, "words", "what it is told about its role"),
+    restricted(
+        "profile.*.price-input",
+        Type::Money,
+        DOLLARS,
+        "what a million tokens of input cost, where its program tells no cost",
+    ),
+    restricted(
+        "profile.*.price-cached",
+        Type::Money,
+        DOLLARS,
+        "the same of input from a cache [default: price-input]",
+    ),
+    restricted(
+        "profile.*.price-output",
+        Type::Money,
+        DOLLARS,
+        "the same of output; without both, no cost is reckoned",
+    ),
     key("profile.*.max-cost", Type::Money, DOLLARS, "what an agent may cost over all its runs"),
     key("profile.*.max-tokens", Type::Count, A_COUNT, "how many tokens an agent may use over all its runs"),
     key("profile.*.max-turns", Type::Count, A_COUNT, "how many turns an agent may take over all its runs"),
@@ -542,6 +571,7 @@ mod tests {
     fn values_are_read_and_written_alike() {
         for (path, text) in [
             ("profile.a.max-cost", "2.50"),
+            ("profile.a.price-cached", "0.175"),
             ("profile.a.timeout", "90s"),
             ("profile.a.timeout", "2h"),
             ("grace", "10m"),

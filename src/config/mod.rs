@@ -554,6 +554,11 @@ impl Settings {
         self.size("space-floor").unwrap_or(512 << 20)
     }
 
+    /// Whether what builds left in the worktrees of agents at rest goes where less is free.
+    pub fn frees_builds(&self) -> bool {
+        self.text("prune-builds") != Some("never")
+    }
+
     /// The bytes of memory that must be left for an agent to start beside others.
     pub fn memory_floor(&self) -> u64 {
         self.size("memory-floor").unwrap_or(512 << 20)

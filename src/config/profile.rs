@@ -2,6 +2,7 @@
 
 use super::{Error, Layer, Setting, Settings, Value};
 use crate::agent::Permissions;
+use crate::agent::price::Price;
 use crate::model::{Budget, Sandbox};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -111,6 +112,10 @@ pub struct Profile {
     pub sandbox: Sandbox,
     /// What an agent may use over all its runs.
     pub budget: Budget,
+    /// What a million tokens of input, of input from a cache, and of output cost, in millionths of a US dollar, for programs
+    /// that tell no cost.
+    #[serde(default)]
+    pub prices: [Option<u64>; 3],
     /// How long it may be silent.
     pub idle_timeout: Option<Duration>,
     /// How long a run may take.
@@ -188,6 +193,7 @@ fn assemble(settings: &Settings, name: &str, chain: &[String]) -> Profile {
         permissions: Permissions::default(),
         sandbox: sandbox(settings, name, chain),
         budget: Budget::default(),
+        prices: [None; 3],
         idle_timeout: None,
         timeout: None,
     };
@@ -211,6 +217,13 @@ fn sandbox(settings: &Settings, name: &str, chain: &[String]) -> Sandbox {
 }
 
 impl Profile {
+    /// What its model's tokens cost, if its settings say enough.
+    pub fn price(&self) -> Option<Price> {
+        let [input, cached, output] = self.prices;
+        let input = input?;
+        Some(Price { input, cached: cached.unwrap_or(input), output: output? })
+    }
+
     fn take(&mut self, key: &str, value: Value) {
         match (key, value) {
             ("program", Value::Text(program)) => self.program = program,
@@ -223,6 +236,9 @@ impl Profile {
             ("model", Value::Text(model)) => self.model = Some(model),
             ("role", Value::Text(role)) => self.role = Some(role),
             ("permissions", Value::Text(word)) => self.permissions = permissions(&word),
+            ("price-input", Value::Money(price)) => self.prices[0] = Some(price),
+            ("price-cached", Value::Money(price)) => self.prices[1] = Some(price),
+            ("price-output", Value::Money(price)) => self.prices[2] = Some(price),
             ("idle-timeout", Value::Duration(span)) => self.idle_timeout = Some(span),
             ("timeout", Value::Duration(span)) => self.timeout = Some(span),
             (key, Value::Text(value)) => {

@@ -3,12 +3,12 @@
 //! Nothing that is saved nowhere else is ever planned, but for history of the age that somebody said; an agent goes the way that `remove` takes, with a rescue ref
 //! for what is in no branch.
 
-use super::measure::size;
-use super::prepare::builds;
+use super::measure::{bytes, size};
+use super::prepare::{builds, require_room};
 use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another};
 use super::session::Surroundings;
 use super::{Error, RemoveOptions, lease, remove, trust};
-use crate::git::{Expected, RefEdit, Repository, Worktree};
+use crate::git::{Expected, Ignored, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, Merge, MergeStatus, ObjectId, Timestamp};
 use crate::store::journal;
 use crate::store::{LOG_REFS, OldEpoch, RESCUE_REFS, State, Store};
@@ -197,6 +197,46 @@ pub fn prune(
     all
 }
 
+/// Looks that an agent has the room on disk that it needs. Where there is less, what builds left in the worktrees of agents
+/// at rest goes, unless that is to be kept ([`Provision::frees_builds`](super::Provision::frees_builds)); `tell` hears it.
+///
+/// # Errors
+/// As [`require_room`].
+pub fn make_room(
+    store: &Store,
+    surroundings: &Surroundings,
+    mut tell: impl FnMut(String),
+) -> Result<(), Error> {
+    let room = || require_room(&surroundings.worktree_root, surroundings.provision.space_floor);
+    let Err(error) = room() else { return Ok(()) };
+    if !surroundings.provision.frees_builds || trust::require_unchanged(store.repo()).is_err() {
+        return Err(error);
+    }
+    let state = store.state()?;
+    let mut items = Vec::new();
+    for agent in state.all::<Agent>()?.iter().filter(|agent| agent.removed.is_none()) {
+        if lease::find_live(store.repo(), &agent.id).is_none() {
+            builds_of(store.repo(), agent, &mut items)?;
+        }
+    }
+    let (mut freed, mut of) = (0, BTreeSet::new());
+    for item in items {
+        if go(store, &item.what, surroundings).is_ok()
+            && let What::Build(agent, _) = item.what
+        {
+            (freed, _) = (freed + item.bytes, of.insert(agent));
+        }
+    }
+    if !of.is_empty() {
+        let whose = if of.len() == 1 { "an agent".to_owned() } else { format!("{} agents", of.len()) };
+        tell(format!(
+            "to make room, {} went that builds had left in the worktree of {whose} at rest",
+            bytes(freed)
+        ));
+    }
+    room()
+}
+
 fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<String>, Error> {
     match what {
         What::Agent(id, options) => {
@@ -262,9 +302,7 @@ fn of_agent(store: &Store, state: &State, agent: &Agent, items: &mut Vec<Item>) 
         return Ok(());
     };
     let ignored = repo.ignored_files(&worktree, IGNORED_LIMIT)?;
-    let paths: Vec<PathBuf> =
-        ignored.paths.iter().map(|path| worktree.path.join(OsStr::from_bytes(path))).collect();
-    let builds: Vec<PathBuf> = paths.iter().filter(|path| is_build(path)).cloned().collect();
+    let (paths, builds) = ignored_in(&worktree, &ignored);
     // More than what `remove` keeps, and not only what can be built again: a person decides.
     let discard = builds.len() == paths.len();
     let clean = repo.worktree_status(&worktree)?.is_clean() && (discard || ignored.bytes <= IGNORED_LIMIT);
@@ -272,14 +310,35 @@ fn of_agent(store: &Store, state: &State, agent: &Agent, items: &mut Vec<Item>) 
         items.push(the_agent(agent, size(&worktree.path), discard && !paths.is_empty()));
         return Ok(());
     }
-    for build in builds {
-        let bytes = size(&build);
-        let path = build.strip_prefix(&worktree.path).unwrap_or(&build).display().to_string();
-        let subject = format!("{}: {}", agent.name, path.trim_end_matches('/'));
-        let reason = "ignored, and made again by the next build".to_owned();
-        items.push(Item { kind: Kind::Build, subject, reason, bytes, what: What::Build(agent.id, build) });
-    }
+    items.extend(builds.into_iter().map(|build| of_build(agent, &worktree, build)));
     Ok(())
+}
+
+/// What builds left in the worktree of an agent at rest, whatever became of its work.
+fn builds_of(repo: &Repository, agent: &Agent, items: &mut Vec<Item>) -> Result<(), Error> {
+    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
+    let Some(worktree) = worktree.filter(|one| !one.is_locked() && agent.has_own_branch()) else {
+        return Ok(());
+    };
+    let (_, builds) = ignored_in(&worktree, &repo.ignored_files(&worktree, IGNORED_LIMIT)?);
+    items.extend(builds.into_iter().map(|build| of_build(agent, &worktree, build)));
+    Ok(())
+}
+
+/// What git ignores in a worktree, and what of that builds made.
+fn ignored_in(worktree: &Worktree, ignored: &Ignored) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let paths: Vec<PathBuf> =
+        ignored.paths.iter().map(|path| worktree.path.join(OsStr::from_bytes(path))).collect();
+    let builds = paths.iter().filter(|path| is_build(path)).cloned().collect();
+    (paths, builds)
+}
+
+fn of_build(agent: &Agent, worktree: &Worktree, build: PathBuf) -> Item {
+    let bytes = size(&build);
+    let path = build.strip_prefix(&worktree.path).unwrap_or(&build).display().to_string();
+    let subject = format!("{}: {}", agent.name, path.trim_end_matches('/'));
+    let reason = "ignored, and made again by the next build".to_owned();
+    Item { kind: Kind::Build, subject, reason, bytes, what: What::Build(agent.id, build) }
 }
 
 fn the_agent(agent: &Agent, bytes: u64, discard_ignored: bool) -> Item {

@@ -5,7 +5,8 @@ use super::budget::{Budgets, Purse};
 use super::control::Desk;
 use super::environment::{self, environment, has_model, is_of_account};
 use super::lease::Lease;
-use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare, require_room};
+use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, prepare};
+use super::prune::make_room;
 use super::sandbox::{self, Confined, Confinement, Sandboxing};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Ruling, Supervisor};
 use super::{Error, Pulse, Slot, next_rescue_ref};
@@ -205,7 +206,9 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
         Some(Ok(false)) => return Some(forget(store, claim.agent, claim.run, claim.lease)),
         Some(Err(error)) => return Some(take_back(store, claim, &error)),
     }
-    let room = require_room(&surroundings.worktree_root, surroundings.provision.space_floor);
+    let room = make_room(store, surroundings, |text| {
+        let _ = progress.blocking_send(Progress::Notice { agent: Some(id), text });
+    });
     let (worktree, tip) = match room.and_then(|()| {
         let sparse = directories(store, surroundings, &claim.agent, claim.zone.as_deref())?;
         worktree(store.repo(), surroundings, &claim.agent, &sparse)
@@ -392,6 +395,7 @@ fn plan(
     // A conversation that no run confirmed starts anew, and nothing was counted in it.
     let before = if resume { agent.usage_here() } else { Usage::default() };
     let begun_by = agent.runs.values().filter_map(|run| run.ended).min().filter(|_| resume);
+    let price = profile.price();
     let launch = LaunchRequest {
         program,
         worktree: worktree.path.clone(),
@@ -408,6 +412,7 @@ fn plan(
         // It could not see what others have.
         edit_hook: surroundings.edit_hook.clone().filter(|_| confinement.is_none()),
         extra_args: profile.args,
+        price,
         before,
         begun_by,
     };

@@ -191,3 +191,25 @@ fn refusals_of_its_model_are_retries_and_failures() {
     let log = sandbox.ok(&["log", &name("locked")]);
     assert!(log.contains("401") && log.contains("attempt 1 of 5"), "{log}");
 }
+
+#[test]
+fn with_a_price_its_cost_is_reckoned_and_counts() {
+    let work = vec![Answer::say("Done.").tokens([1_000, 600, 50, 0])];
+    let (sandbox, _model) = with_scripts([("work", work)]);
+    let config = format!(
+        "default-profile = 'codex'\n[profile.codex]\ncommand = ['{}']\nmodel = 'gpt-5-codex'\n\
+         price-input = 2\nprice-cached = '0.175'\nprice-output = '10.00'\nmax-cost = '0.001'\n",
+        codex().display()
+    );
+    configure(&sandbox, &config);
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Do it [script:work]", "--name", "scribe"]);
+    assert!(spawned.stdout.contains("`max-cost` counts between runs, not within one"), "{spawned}");
+    let run = the_agent(&sandbox, "scribe").runs[&1].clone();
+    // 400 × 2 + 600 × 0.175 + 50 × 10 millionths.
+    let cost = run.usage.cost.map(|cost| (cost.micro_usd, cost.source));
+    assert_eq!(cost, Some((1_405, git_orchestra::model::CostSource::Computed)), "{:?}", run.usage);
+    let spent = sandbox.json(&["cost", "--by", "model"]);
+    assert!(spent["data"].to_string().contains("gpt-5-codex"), "{spent}");
+    let more = sandbox.orchestra(&["resume", "scribe", "-m", "more"]);
+    assert!(more.code != 0 && more.stderr.contains("max-cost"), "{more}");
+}

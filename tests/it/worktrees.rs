@@ -99,3 +99,26 @@ fn nothing_starts_where_there_is_too_little_room() {
     sandbox.set_env("ORCHESTRA_SPACE_FLOOR", "4096T");
     assert_eq!(sandbox.orchestra(&["resume", "work"]).code, 1);
 }
+
+#[test]
+fn where_room_is_short_what_builds_left_goes_first() {
+    let script = "mkdir -p target/debug kept && echo 'Signature: 8a477f597d28d172789f06886806bc55' >target/CACHEDIR.TAG && \
+                  head -c 3000000 /dev/zero >target/debug/big && echo mine >kept/notes";
+    let mut sandbox = sandbox(script, "");
+    sandbox.write(".gitignore", "target\nkept\n");
+    sandbox.commit("ignore what builds make");
+    sandbox.ok(&["spawn", "-m", "One", "--name", "one"]);
+    let one = path(&sandbox, "one");
+    let left = |name: &str| one.join(name).exists();
+    sandbox.set_env("ORCHESTRA_SPACE_FLOOR", "4096T");
+    sandbox.set_env("ORCHESTRA_PRUNE_BUILDS", "never");
+    assert_eq!(sandbox.orchestra(&["spawn", "-m", "Two"]).code, 1);
+    assert!(left("target"));
+    sandbox.set_env("ORCHESTRA_PRUNE_BUILDS", "below-floor");
+    let out = sandbox.orchestra(&["spawn", "-m", "Two"]);
+    assert_eq!(out.code, 1, "even so it is too little\n{out}");
+    let said = "to make room, 3.0 MB went that builds had left in the worktree of an agent at rest";
+    assert!(out.stderr.contains(said), "{out}");
+    assert!(!left("target") && left("kept/notes"), "only what is made again goes");
+    assert_eq!(sandbox.orchestra(&["spawn", "-m", "Two"]).stderr.matches("to make room").count(), 0);
+}

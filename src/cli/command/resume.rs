@@ -72,7 +72,7 @@ pub(super) fn tell(ctx: &Context, agent: &Agent, message: &str, detach: bool) ->
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let surroundings = session::surroundings(ctx)?;
-    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
+    orchestrate::make_room(ctx.store()?, &surroundings, |said| ctx.ui().note(said))?;
     let state = ctx.state()?;
     let mut wanted = Vec::<Agent>::new();
     for text in &args.agents {

@@ -171,7 +171,7 @@ pub(super) fn require_places(ctx: &Context, args: &Args) -> Result<(), CliError>
         return Err(CliError::usage(format!("no directories are set for the zone `{zone}`"))
             .hint(format!("set `zone.{zone}.paths` in orchestra.toml: zone.{zone}.paths = ['src/parser']")));
     }
-    orchestrate::require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
+    orchestrate::make_room(ctx.store()?, &surroundings, |said| ctx.ui().note(said))?;
     Ok(())
 }
 

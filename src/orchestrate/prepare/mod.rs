@@ -32,6 +32,8 @@ pub struct Provision {
     pub teardown: Option<Hook>,
     /// The bytes that must be free before an agent starts.
     pub space_floor: u64,
+    /// Whether what builds left in the worktrees of agents at rest may go where less is free.
+    pub frees_builds: bool,
     /// How many ports each running agent has.
     pub ports: u16,
     /// Where it is written down who has which; without it nobody has any.
@@ -77,7 +79,7 @@ pub(super) struct Task<'a> {
 ///
 /// # Errors
 /// [`Error::Refused`] then, with both figures and what would help. A system that does not say is taken at its word.
-pub fn require_room(root: &Path, floor: u64) -> Result<(), Error> {
+pub(in crate::orchestrate) fn require_room(root: &Path, floor: u64) -> Result<(), Error> {
     let there = root.ancestors().find(|dir| dir.is_dir()).unwrap_or(root);
     match free_space(there) {
         Some(free) if free < floor => Err(Error::refused(

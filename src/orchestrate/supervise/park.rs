@@ -2,6 +2,7 @@
 
 use super::Request;
 use super::run::Live;
+use crate::agent::priced;
 use crate::model::{Event, EventKind, Outcome, Timestamp, Usage};
 use crate::orchestrate::breaker::Admission;
 use crate::orchestrate::control::{Asked, Refusal};
@@ -130,7 +131,7 @@ impl Live {
         } else if !launch.resume {
             launch.session = uuid::Uuid::new_v4().to_string();
         }
-        self.decoder = self.plan.adapter.decoder(&self.plan.launch);
+        self.decoder = priced::decoder(&*self.plan.adapter, &self.plan.launch);
         (self.outcome, self.done_since, self.listens_until) = (None, None, None);
         (self.overdue, self.unanswered, self.interrupted) = (false, false, false);
         self.open.clear();

@@ -8,7 +8,7 @@ use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
 use super::{Finished, Plan, Progress};
-use crate::agent::{Decoder, KeyLines, Redactor, transcript};
+use crate::agent::{Decoder, KeyLines, Redactor, priced, transcript};
 use crate::git::{Fingerprint, Repository};
 use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usage};
 use crate::orchestrate::Error;
@@ -139,7 +139,7 @@ pub(super) struct Live {
 
 impl Live {
     fn new(plan: Plan, context: RunContext, feed: Arc<Feed>) -> Self {
-        let (decoder, started) = (plan.adapter.decoder(&plan.launch), context.clock.now());
+        let (decoder, started) = (priced::decoder(&*plan.adapter, &plan.launch), context.clock.now());
         let meter = Meter::new(plan.purse.clone());
         Self {
             plan,

@@ -65,6 +65,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         });
         some(measure.key(), shown.as_deref());
     }
+    let price = profile.price_micro_usd.map(|price| {
+        let [input, cached, output] = price.map(|micro| Value::Money(micro).to_string());
+        format!("${input} a million tokens of input, ${cached} from a cache, ${output} of output")
+    });
+    some("price", price.as_deref());
     some("idle-timeout", profile.idle_timeout_s.map(span).as_deref());
     some("timeout", profile.timeout_s.map(span).as_deref());
     some("role", profile.role.as_deref());

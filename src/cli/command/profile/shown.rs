@@ -33,6 +33,9 @@ pub(super) struct Shown {
     pub(super) denied_tools: Vec<String>,
     #[serde(skip_serializing_if = "Budget::is_empty")]
     pub(super) budget: Budget,
+    /// What a million tokens of input, of input from a cache, and of output cost, in millionths of a US dollar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) price_micro_usd: Option<[u64; 3]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) idle_timeout_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +71,7 @@ impl Shown {
             (setting.key[prefix.len()..].to_owned(), setting.origin.to_string())
         });
         let said_by = said_by.collect();
+        let price = preview.price().map(|price| [price.input, price.cached, price.output]);
         let Profile { name, program, model, role, description, tools, denied_tools, permissions, sandbox, .. } = preview;
         Ok(Self {
             name,
@@ -82,6 +86,7 @@ impl Shown {
             tools,
             denied_tools,
             budget: preview.budget,
+            price_micro_usd: price,
             idle_timeout_s: preview.idle_timeout.map(|span| span.as_secs()),
             timeout_s: preview.timeout.map(|span| span.as_secs()),
             approved,
