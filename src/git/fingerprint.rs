@@ -2,6 +2,7 @@
 
 use super::{Error, Repository};
 use bstr::ByteSlice;
+use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirEntry;
@@ -199,9 +200,23 @@ fn list(dir: &Path) -> Result<Vec<DirEntry>, Error> {
 
 /// What a file says; `None` if there is no such file.
 fn read(file: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match std::fs::read(file) {
+    let content = strange(file)
+        .and_then(|is_strange| if is_strange { Ok(STRANGE.to_vec()) } else { std::fs::read(file) });
+    match content {
         Err(e) if is_absent(&e) => Ok(None),
         content => content.map(Some).map_err(|e| Error::file("read", file, e)),
+    }
+}
+
+/// What stands for the content of what is no file and no directory.
+const STRANGE: &[u8] = b"no file";
+
+/// Whether there is something that nobody can ever read, which is not the same as nothing: a link to itself; or
+/// something whose reader may wait for ever, as a pipe is.
+fn strange(path: &Path) -> std::io::Result<bool> {
+    match std::fs::metadata(path) {
+        Err(e) if e.raw_os_error() == Some(Errno::ELOOP as i32) => Ok(true),
+        known => known.map(|known| !known.is_file() && !known.is_dir()),
     }
 }
 
@@ -226,8 +241,11 @@ fn hash(path: &Path, tail: Option<u64>) -> Result<Option<[u8; 32]>, Error> {
         hasher.update(&content);
         Ok(hasher.finalize().into())
     };
-    if !path.is_file() {
-        return Ok(None);
+    match strange(path) {
+        Err(e) if is_absent(&e) => return Ok(None),
+        Ok(true) => return Ok(Some(Sha256::digest(STRANGE).into())),
+        Ok(false) if !path.is_file() => return Ok(None),
+        Ok(false) | Err(_) => {}
     }
     match read() {
         Ok(hash) => Ok(Some(hash)),

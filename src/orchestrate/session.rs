@@ -9,7 +9,7 @@ use super::prepare::{Prepared, Provision, Readiness, Task as Preparing, builds, 
 use super::prune::make_room;
 use super::sandbox::{self, Confined, Confinement, Sandboxing};
 use super::supervise::{Finished, Limits, Plan, Progress, Request, Ruling, Supervisor};
-use super::{Error, Pulse, Slot, next_rescue_ref};
+use super::{Error, Pulse, Slot, next_rescue_ref, trust};
 use crate::agent::{Adapter, LaunchRequest, Redactor};
 use crate::config::Profile;
 use crate::git::{Expected, Identity, NewWorktree, RefEdit, Repository, Worktree};
@@ -209,6 +209,12 @@ pub(super) fn make(mut claim: Claim, bench: Bench<'_>) -> Option<Finished> {
     let room = make_room(store, surroundings, |text| {
         let _ = progress.blocking_send(Progress::Notice { agent: Some(id), text });
     });
+    // Others may have been running since the claim, and could have chosen what git runs when it checks out.
+    if let Err(error) = trust::require_unchanged(store.repo()) {
+        let mut kept = forget(store, claim.agent, claim.run, claim.lease);
+        kept.error.get_or_insert(super::supervise::chain(&error));
+        return Some(kept);
+    }
     let (worktree, tip) = match room.and_then(|()| {
         let sparse = directories(store, surroundings, &claim.agent, claim.zone.as_deref())?;
         worktree(store.repo(), surroundings, &claim.agent, &sparse)

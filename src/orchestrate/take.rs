@@ -95,6 +95,8 @@ pub fn take(
     let conversation = said.conversation.and_then(|conversation| {
         let (session, run) = (started.session.as_deref().unwrap_or_default(), number);
         let env = environment(&surroundings.env, &outfit.profile, &started, run, None);
+        // It took its time, and agents may be running here.
+        trust::require_unchanged(store.repo()).map_err(|error| chain(&error))?;
         let (worktree, _) =
             worktree(store.repo(), surroundings, &started, &[]).map_err(|error| chain(&error))?;
         said::put(store, conversation, outfit, &env, session, &worktree.path)

@@ -7,7 +7,7 @@
 use super::lease;
 use super::session::{Claim, Outfit};
 use super::spawn::{Base, SpawnRequest, StepRequest, spawn};
-use super::{Error, resume};
+use super::{Error, resume, trust};
 use crate::agent::prompt::{self, StepResult};
 use crate::config::{Team, TeamStep};
 use crate::git::{NewCommit, Repository};
@@ -356,6 +356,8 @@ fn join(store: &Store, course: &Course, step: &TeamStep, agents: &[&Agent]) -> R
             names = vec![agent.name.as_str()];
             continue;
         }
+        // A merge driver that an agent chose is run by git here.
+        trust::require_unchanged(repo)?;
         let merged = repo.merge_tree(&head, &tip)?;
         if !merged.clean {
             let mut paths: Vec<String> = merged.conflicts.into_iter().map(|conflict| conflict.path).collect();

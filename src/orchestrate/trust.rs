@@ -7,6 +7,7 @@
 
 use super::{Error, lease};
 use crate::git::{Fingerprint, Repository};
+use crate::process::FileLock;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,9 @@ pub struct Change {
 /// Remembers what is there, before an agent is started. What an earlier session remembered counts on.
 pub(super) fn remember(repo: &Repository) -> Result<(), Error> {
     let path = path(repo);
+    // Of several sessions that begin at once one remembers: what the others would see later an agent of the first one
+    // may have written.
+    let _lock = lock(repo)?;
     if path.exists() {
         return Ok(());
     }
@@ -50,6 +54,11 @@ pub(super) fn remember(repo: &Repository) -> Result<(), Error> {
 
 /// Forgets what was remembered once it is what is there and nobody runs.
 pub(super) fn forget(repo: &Repository) {
+    if !path(repo).exists() {
+        return;
+    }
+    // Whoever begins meanwhile has their lease first, and then waits here to remember.
+    let Ok(_lock) = lock(repo) else { return };
     if path(repo).exists()
         && lease::live(repo).is_empty()
         && !super::merge::gate::are_at_work(repo)
@@ -179,6 +188,14 @@ fn write(repo: &Repository, path: &Path, trusted: &Trusted) -> Result<(), Error>
     serde_json::to_writer(&file, trusted).map_err(|e| failed(e.into()))?;
     file.persist(path).map_err(|e| failed(e.error))?;
     Ok(())
+}
+
+/// Held while it is remembered or forgotten.
+fn lock(repo: &Repository) -> Result<FileLock, Error> {
+    let dir = repo.local_dir();
+    std::fs::create_dir_all(&dir).map_err(|e| Error::file("create", &dir, e))?;
+    let path = dir.join("trusted.lock");
+    FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))
 }
 
 fn path(repo: &Repository) -> PathBuf {

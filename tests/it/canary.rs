@@ -138,6 +138,8 @@ impl Canaries {
         )
         .unwrap();
         writeln!(script, "git config core.hooksPath {}", elsewhere.display()).unwrap();
+        // What cannot be read must not look like what is not there.
+        writeln!(script, "ln -s config.worktree {git_dir}/config.worktree").unwrap();
         script
     }
 }

@@ -68,6 +68,7 @@ mod suspects;
 mod sync;
 mod take;
 mod teams;
+mod trust;
 mod undo;
 mod undo_fleet;
 mod verify;

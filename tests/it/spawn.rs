@@ -323,7 +323,7 @@ fn what_an_agent_told_git_to_run_does_not_run_until_somebody_accepts_it() {
     let config = sandbox.git_dir().join("config");
     let text = std::fs::read_to_string(&config).unwrap();
     let spawned = sandbox.orchestra(&["spawn", "-m", "Again", "--profile", "sh"]);
-    assert_eq!(spawned.code, 0, "{spawned}");
+    assert_eq!(spawned.code, 4, "{spawned}");
     assert_ne!(std::fs::read_to_string(&config).unwrap(), text);
     let shown = sandbox.orchestra(&["config", "approve"]);
     assert!(shown.stdout.contains("+ config: [filter \"x\"] clean ="), "{shown}");

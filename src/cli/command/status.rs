@@ -7,7 +7,8 @@ use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
 use crate::model::{ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
-use crate::orchestrate::base;
+use crate::orchestrate::{base, trust};
+use crate::orchestrate::supervise::chain;
 use crate::orchestrate::status::{self, Activity, AgentStatus};
 use crate::store::ShortIds;
 use serde::Serialize;
@@ -139,6 +140,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         text.push_str(&view::machine::table(ctx, &fleet)?);
     }
     ctx.ui().page(&text)?;
+    warn_of_change(ctx)?;
     for behind in base::behind_targets(ctx.repo()?, agents.iter().map(|status| &status.agent))? {
         ctx.ui().warn(view::behind(&behind));
     }
@@ -149,6 +151,17 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         open => ctx.ui().hint(format!("{open} decisions wait for an answer: `git orchestra decide`")),
     }
     Ok(Exit::Done)
+}
+
+/// Says in one line that git looks at nothing of what agents wrote.
+fn warn_of_change(ctx: &Context) -> Result<(), CliError> {
+    let what = match trust::find_change(ctx.repo()?) {
+        Ok(None) => return Ok(()),
+        Ok(Some(change)) => format!("somebody changed what git runs here while agents ran ({})", change.files.join(", ")),
+        Err(error) => format!("whether somebody changed what git runs here is not known: {}", chain(&error)),
+    };
+    ctx.ui().warn(format!("{what}; until `git orchestra config approve` accepts it, git looks at nothing of theirs"));
+    Ok(())
 }
 
 /// The machines alone.

@@ -5,7 +5,7 @@ use crate::git::{self, Checkout, Expected, NoteEdit, RefEdit};
 use crate::model::{
     Agent, Decision, DecisionStatus, Merge, MergeStatus, ObjectId, Step, StepStatus, Task, TaskStatus,
 };
-use crate::orchestrate::radar;
+use crate::orchestrate::{radar, trust};
 use crate::store::{PROVENANCE_NOTES, RefMove, Store, Transaction};
 use std::path::PathBuf;
 
@@ -78,6 +78,8 @@ pub(super) fn land(store: &Store, merge: &Merge, rest: Option<&Merge>) -> Result
         blocked.command = format!("git -C {} checkout --detach && {}", quoted(second), blocked.command);
         return Ok(Landing::Blocked(blocked));
     }
+    // Gates may have taken long, and agents may have been running beside them.
+    trust::require_unchanged(repo)?;
     for checkout in &holders {
         let dirty = repo.uncommitted_paths(checkout, &merge.head)?;
         if !dirty.is_empty() {

@@ -218,6 +218,7 @@ pub fn commit_uncommitted(store: &Store, selection: &mut Selection) -> Result<Ve
             at: store.clock().now(),
             message: &leftover_message(agent),
         };
+        trust::require_unchanged(repo)?;
         match repo.commit_leftovers(&worktree, &left)? {
             Leftover::Nothing => {}
             Leftover::Committed(tip) => {
@@ -237,6 +238,7 @@ pub fn with_uncommitted(store: &Store, selection: &mut Selection) -> Result<(), 
     for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
         let (repo, agent) = (store.repo(), &candidate.agent);
         let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
+        trust::require_unchanged(repo)?;
         let tree = repo.snapshot(&worktree)?;
         candidate.tip = repo.write_commit(&NewCommit {
             tree: &tree,

@@ -3,6 +3,7 @@
 use super::{Error, short_branch};
 use crate::git::{Identity, MergeTree, NewCommit, Repository};
 use crate::model::{Id, Name, ObjectId, Task, Timestamp};
+use crate::orchestrate::trust;
 
 /// What merging a tip onto the accumulated commit gives.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) fn attempt(repo: &Repository, head: &ObjectId, tip: &ObjectId) -> Res
     if base == *tip {
         return Ok(Some(Attempt::Empty));
     }
+    // A merge driver is run by git here, and agents may be running.
+    trust::require_unchanged(repo)?;
     let merge = repo.merge_tree(head, tip)?;
     Ok(Some(if merge.clean { Attempt::Clean(merge.tree) } else { Attempt::Conflict(merge) }))
 }

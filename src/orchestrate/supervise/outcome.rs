@@ -51,6 +51,15 @@ pub(super) fn for_want_of_memory(outcome: Outcome, exit: Exit, kills: u64) -> Ou
     }
 }
 
+/// What a run amounts to whose work could not be saved, completing "failed to": one that is not all there is no success.
+/// Returns the error as well where the outcome does not say it.
+pub(super) fn unless_unsaved(outcome: Outcome, unsaved: Option<String>) -> (Outcome, Option<String>) {
+    match (outcome, unsaved) {
+        (Outcome::Succeeded, Some(error)) => (Outcome::Failed { reason: format!("could not {error}") }, None),
+        (outcome, unsaved) => (outcome, unsaved),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

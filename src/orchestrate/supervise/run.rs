@@ -2,7 +2,7 @@
 
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
-use super::outcome::{for_want_of_memory, outcome};
+use super::outcome::{for_want_of_memory, outcome, unless_unsaved};
 use super::question::{Answers, Open, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
@@ -530,11 +530,13 @@ impl Live {
         let Ok((plan, saved)) = saved.await else {
             unreachable!("saving returns its errors, and the runtime outlives it")
         };
-        for text in saved.notices {
+        for (number, text) in saved.notices {
             let notice = Progress::Notice { agent: Some(plan.agent.id), text };
-            self.feed.tell(None, &notice);
+            self.feed.tell(number, &notice);
             let _ = self.context.progress.send(notice).await;
         }
+        // Whoever looks later finds it in the record only.
+        let (outcome, error) = unless_unsaved(outcome, saved.error);
         let tip = saved.tip.unwrap_or_else(|| plan.tip.clone());
         let record = RunRecord {
             agent: plan.agent.id,
@@ -565,7 +567,7 @@ impl Live {
             leftovers: saved.leftovers,
             usage,
             decisions: self.decisions,
-            error: saved.error,
+            error,
         };
         Ended { record: Some(record), lease: plan.lease, finished }
     }

@@ -4,10 +4,10 @@ use super::Plan;
 use super::record::chain;
 use super::run::RunContext;
 use crate::git::{Leftover, NewLeftover, Repository};
-use crate::model::{Agent, ObjectId};
-use crate::orchestrate::Error;
+use crate::model::{Agent, Event, EventKind, ObjectId};
 use crate::orchestrate::rescue::next_rescue_ref;
-use crate::store::journal;
+use crate::orchestrate::{Error, trust};
+use crate::store::journal::{self, EntryRef};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -21,7 +21,8 @@ pub(super) struct Saved {
     pub(super) commits: Vec<ObjectId>,
     pub(super) leftovers: bool,
     pub(super) journal: Option<journal::Closed>,
-    pub(super) notices: Vec<String>,
+    /// What the user should know, each with its number in the journal.
+    pub(super) notices: Vec<(Option<u64>, String)>,
     /// What of its work could not be saved.
     pub(super) error: Option<String>,
 }
@@ -31,43 +32,42 @@ pub(super) struct Saved {
 pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::Writer>) -> Saved {
     let repo = &context.repo;
     let mut saved = Saved::default();
-    let danger = check_shared(context, &mut saved.notices);
-    if danger {
-        saved.notices.push(
+    let mut notices = Vec::new();
+    if let Some(danger) = find_danger(context, &mut notices) {
+        notices.push(
             "what it left uncommitted stays in its worktree, because git may now run a program that was put there: \
              `git orchestra config approve` shows the change"
                 .to_owned(),
         );
+        saved.error = Some(format!("save what it left uncommitted: {danger}"));
     } else if plan.worktree.is_intact() {
         // Nobody of it is left: a git of its own that was ended with it holds its locks for ever.
         match repo.mend_after_agent(&plan.worktree, plan.lease.info().since.as_millis()) {
-            Ok(locks) => saved.notices.extend(locks.iter().map(|lock| {
+            Ok(locks) => notices.extend(locks.iter().map(|lock| {
                 format!("removed {}, which a git of its own left that was killed", repo.shown(lock))
             })),
-            Err(e) => saved.notices.push(chain(&e)),
+            Err(e) => notices.push(chain(&e)),
         }
         // Again if a git of ours was killed or a file changed meanwhile.
         match commit_leftovers(context, plan).or_else(|_| commit_leftovers(context, plan)) {
             Ok(Leftover::Nothing) => {}
             Ok(Leftover::Committed(_)) => saved.leftovers = true,
-            Ok(Leftover::Rescued(commit)) => saved.notices.push(format!(
+            Ok(Leftover::Rescued(commit)) => notices.push(format!(
                 "its worktree is not on {}; what it left uncommitted is kept as {}",
                 plan.agent.branch,
                 commit.short()
             )),
             Err(e) => saved.error = Some(format!("commit what it left in its worktree: {}", chain(&e))),
         }
-        saved.notices.extend(loose_repositories(repo, plan));
+        notices.extend(loose_repositories(repo, plan));
     } else {
         let path = plan.worktree.path.display();
-        saved
-            .notices
-            .push(format!("{path} is not its worktree any more: what it left there was not committed"));
+        notices.push(format!("{path} is not its worktree any more: what it left there was not committed"));
     }
     match repo.find_ref(&plan.agent.branch) {
         Ok(Some(tip)) => saved.tip = Some(tip),
-        Ok(None) => saved.notices.push(format!("its branch {} is gone", plan.agent.branch)),
-        Err(e) => saved.notices.push(chain(&e)),
+        Ok(None) => notices.push(format!("its branch {} is gone", plan.agent.branch)),
+        Err(e) => notices.push(chain(&e)),
     }
     if let Some(tip) = &saved.tip {
         // Before it is said to be done: what its git wrote is not on disk for good.
@@ -76,52 +76,65 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
         }
         match own_commits(repo, &plan.agent, &plan.tip, tip) {
             Ok(commits) => saved.commits = commits,
-            Err(e) => saved.notices.push(format!("failed to list its commits: {}", chain(&e))),
+            Err(e) => notices.push(format!("failed to list its commits: {}", chain(&e))),
         }
     }
     if let Some(mut journal) = journal {
+        // Where everybody can read them who was not there.
+        let mut write = |text: &str| {
+            let kind = EventKind::Notice { text: text.to_owned() };
+            let event = Event { at: context.clock.now(), parent: None, kind };
+            journal.append(EntryRef::Event(&event)).ok()
+        };
+        saved.notices = notices.into_iter().map(|text| (write(&text), text)).collect();
+        if let Some(error) = &saved.error {
+            write(&format!("failed to {error}"));
+        }
         // Not synced: what it says is on disk for good when the run is recorded.
         if let Err(e) = journal.flush() {
-            saved.notices.push(format!("failed to finish its journal: {}", chain(&e)));
+            saved.notices.push((None, format!("failed to finish its journal: {}", chain(&e))));
         }
         // Closed here: many that end at once wait for one another to be recorded.
         drop(journal);
         saved.journal = journal::Closed::new(journal::path(repo, &plan.agent.id, plan.run)).ok();
+    } else {
+        saved.notices = notices.into_iter().map(|text| (None, text)).collect();
     }
     saved
 }
 
-/// Notices a changed main checkout or shared file, once for all runs of the session. Returns whether what changed
-/// can make git run a program.
-fn check_shared(context: &RunContext, notices: &mut Vec<String>) -> bool {
+/// Notices a changed main checkout or shared file, once for all runs of the session. Returns why git must not look at
+/// what the agent left, if it must not: what git runs here was changed, or nobody knows that it was not.
+fn find_danger(context: &RunContext, notices: &mut Vec<String>) -> Option<String> {
+    let not_known = "whether somebody changed the main checkout meanwhile is not known";
     let now = match context.repo.fingerprint() {
         Ok(now) => now,
         Err(error) => {
-            notices
-                .push(format!("whether somebody changed the main checkout meanwhile is not known: {error}"));
-            return false;
+            let danger = format!("{not_known}: {}", chain(&error));
+            notices.push(danger.clone());
+            return Some(danger);
         }
     };
     let mut seen = context.seen.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(seen) = seen.as_mut() else {
-        notices.push("whether somebody changed the main checkout meanwhile is not known".to_owned());
-        *seen = Some(now);
-        return false;
+        // What is there now may be what an agent put there: it does not count as seen.
+        notices.push(not_known.to_owned());
+        return Some(not_known.to_owned());
     };
     let changes = seen.changes(&now);
-    if changes.is_empty() {
-        return false;
+    if !changes.is_empty() {
+        let changes = changes.join(", ");
+        notices
+            .push(format!("while it ran, somebody changed the main checkout or what it shares: {changes}"));
+        if seen.is_dangerous(&now) {
+            // Not taken as seen: it stays dangerous for every run of this session.
+            return Some(format!("somebody changed what git runs here ({changes})"));
+        }
+        *seen = now;
     }
-    notices.push(format!(
-        "while it ran, somebody changed the main checkout or what it shares: {}",
-        changes.join(", ")
-    ));
-    if seen.is_dangerous(&now) {
-        // Not taken as seen: it stays dangerous for every run of this session.
-        return true;
-    }
-    *seen = now;
-    false
+    // What an earlier session remembered counts as well.
+    let error = trust::require_unchanged(&context.repo).err()?;
+    Some(chain(&error))
 }
 
 /// Says which repositories in the worktree are no part of its branch.

@@ -388,6 +388,29 @@ async fn what_touches_the_shared_configuration_is_noticed_and_git_does_not_run_f
     assert!(texts(&told).iter().any(|text| text.contains("shares: config")), "{told:?}");
     assert!(!finished[0].leftovers && !canary.exists());
     assert!(main.join(".git/config").exists());
+    let Some(Outcome::Failed { reason }) = stage.stored("heron").outcome else { panic!("{finished:?}") };
+    assert_eq!(
+        reason,
+        "could not save what it left uncommitted: somebody changed what git runs here (config)"
+    );
+}
+
+#[tokio::test]
+async fn where_nobody_knows_whether_the_shared_configuration_was_touched_git_does_not_run_either() {
+    // The first is a change like another; with the second nothing can be said.
+    for (link, why) in [("config.worktree", "(config, config.worktree)"), ("hooks", "is not known")] {
+        let stage = Stage::new();
+        let canary = stage.sandbox.dir.path().join("canary");
+        let script = format!(
+            "git config filter.x.clean 'touch {}; cat'; echo '* filter=x' >.gitattributes; echo x >file; \
+             cd $(git rev-parse --git-common-dir); rm -rf {link}; ln -s {link} {link}; echo done",
+            canary.display()
+        );
+        let (finished, told) = stage.run(vec![stage.plan("heron", &script)]).await;
+        assert!(!finished[0].leftovers && !canary.exists(), "{told:?}");
+        let Some(Outcome::Failed { reason }) = stage.stored("heron").outcome else { panic!("{finished:?}") };
+        assert!(reason.contains(why), "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::git::{Repository, Worktree};
 use crate::model::{Merge, Name, ObjectId};
 use crate::orchestrate::lease::LeaseInfo;
 use crate::orchestrate::prepare::{builds, prepare_trying, require_room};
-use crate::orchestrate::{Surroundings, environment};
+use crate::orchestrate::{Surroundings, environment, trust};
 use crate::process::{FileLock, end_orphans};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -87,6 +87,8 @@ impl Bench {
     /// Checks `commit` out, and takes away what the try before it left.
     pub(super) fn switch(&mut self, repo: &Repository, commit: &ObjectId) -> Result<(), Error> {
         self.at = None;
+        // Agents may be running beside it.
+        trust::require_unchanged(repo)?;
         repo.try_commit(&self.worktree, commit)?;
         self.at = Some(commit.clone());
         Ok(())
@@ -193,6 +195,7 @@ fn worktree(
         }
     }
     require_room(&surroundings.worktree_root, surroundings.provision.space_floor)?;
+    trust::require_unchanged(repo)?;
     tell("making a worktree for the gates");
     for number in 1.. {
         let name = if number == 1 { NAME.to_owned() } else { format!("{NAME}-{number}") };

@@ -26,6 +26,7 @@ use crate::model::{
     Answer, Brought, Decision, Id, Loss, Merge, Name, ObjectId, Receipt, Resolution, Side, Step,
 };
 use crate::orchestrate::supervise::chain;
+use crate::orchestrate::trust;
 use crate::store::{State, Store};
 
 /// One who brought lines: an agent's branch, or any.
@@ -63,6 +64,8 @@ pub(super) struct Case<'a> {
 
 /// Says of every line that was brought what became of it.
 pub(super) fn judge(repo: &Repository, case: &Case<'_>) -> Result<Receipt, Error> {
+    // A merge driver is run by git here.
+    trust::require_unchanged(repo)?;
     let (root, bases) = bases::bases(repo, case.before, case.brings)?;
     let replayed = replay::replay(repo, case)?;
     let files = files::gather(repo, case, &root, &bases, &replayed)?;
