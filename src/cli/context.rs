@@ -132,6 +132,15 @@ impl Context {
         }
     }
 
+    /// Whether an agent runs this command. By its environment, or, should that have been cleared, by whom this process
+    /// descends from.
+    pub(crate) fn is_of_an_agent(&self) -> bool {
+        self.env.agent().is_some()
+            || self
+                .repo()
+                .is_ok_and(|repo| crate::orchestrate::insider::is_of_an_agent(repo, std::process::id()))
+    }
+
     /// Puts in order what a killed process left behind. Every command that changes something begins with it.
     pub(crate) fn recover(&self) -> Result<(), CliError> {
         // What it mends is no part of what this command does.

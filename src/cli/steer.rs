@@ -11,13 +11,14 @@ use serde::Serialize;
 
 /// Refuses agents: what one reads could make it stop or steer the others. Looking and waiting is open to them.
 pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
-    match ctx.env().agent() {
-        Some(_) => {
-            Err(CliError::new(ErrorKind::Failed, "agents do not stop, steer or answer agents: people do")
-                .hint("`git orchestra finding add` tells people what you noticed"))
-        }
-        None => Ok(()),
+    if ctx.is_of_an_agent() {
+        return Err(CliError::new(
+            ErrorKind::Failed,
+            "agents do not stop, steer or answer agents: people do",
+        )
+        .hint("`git orchestra finding add` tells people what you noticed"));
     }
+    Ok(())
 }
 
 /// What became of a wish about one agent.

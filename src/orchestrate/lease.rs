@@ -154,6 +154,12 @@ pub fn live(repo: &Repository) -> Vec<LeaseInfo> {
     held.filter_map(|agent| read(&dir, &agent)).collect()
 }
 
+/// Every lease that is written down, whether or not somebody alive holds it.
+pub(super) fn all(repo: &Repository) -> Vec<LeaseInfo> {
+    let dir = directory(repo);
+    agents(&dir).iter().filter_map(|agent| read(&dir, agent)).collect()
+}
+
 /// The lease of one agent, if somebody alive holds it.
 ///
 /// # Errors

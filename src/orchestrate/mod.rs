@@ -19,6 +19,7 @@ pub mod foresee;
 mod handover;
 mod heartbeat;
 pub mod hold;
+pub mod insider;
 pub mod lease;
 pub mod maintain;
 pub mod measure;

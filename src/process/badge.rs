@@ -52,9 +52,14 @@ impl Badge {
     }
 
     pub(super) fn is_worn_by(self, pid: u32) -> bool {
-        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"));
-        line.and_then(|line| line.split_ascii_whitespace().next()) == Some(self.0.to_string().as_str())
+        Self::worn_by(pid) == Some(self)
+    }
+
+    /// The badge of a process, if its limit is a number; nobody's else than ours is as great.
+    pub(super) fn worn_by(pid: u32) -> Option<Self> {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
+        line.split_ascii_whitespace().next()?.parse().ok().map(Self)
     }
 }
 

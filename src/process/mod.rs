@@ -39,6 +39,6 @@ pub use presence::is_at_work;
 pub use sandbox::{COMMAND as CONFINE, Confiners, Reach, SandboxError, become_confined, confine};
 pub use signal::{Change, Changes, Heed, Interrupt, Interrupts, Watch, is_in_front};
 pub use socket::{Connection, Lines, Listener};
-pub use tree::{end_orphans, sweep_strays};
+pub use tree::{descends, end_orphans, sweep_strays};
 pub use veil::hide_environment;
 pub use watched::Cut;

@@ -83,6 +83,12 @@ impl Connection {
         Self { lines: Lines { input, pending: Vec::new(), searched: 0 }, out }
     }
 
+    /// The process that connected, as the system says; `None` where it does not. It may be gone by now.
+    pub fn peer(&self) -> Option<u32> {
+        let pid = self.out.as_ref().peer_cred().ok()?.pid()?;
+        u32::try_from(pid).ok().filter(|&pid| pid > 0)
+    }
+
     /// Says one line; `line` ends with its newline.
     pub async fn send(&mut self, line: &[u8]) -> io::Result<()> {
         self.out.write_all(line).await
@@ -150,6 +156,7 @@ mod tests {
         assert_eq!((mode(&dir), mode(&dir.join("one"))), (0o700, 0o600));
         let mut client = Connection::open(&dir, "one").unwrap();
         let mut server = listener.accept().await.unwrap();
+        assert_eq!(server.peer(), Some(std::process::id()));
         client.send(b"one\ntwo").await.unwrap();
         assert_eq!(server.lines.next().await.unwrap().unwrap(), b"one");
         client.send(b"\n\nrest").await.unwrap();

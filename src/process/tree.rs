@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 #[cfg(target_os = "linux")]
 pub(super) use linux::{Tree, stat};
 #[cfg(target_os = "linux")]
-pub use linux::{end_orphans, sweep_strays};
+pub use linux::{descends, end_orphans, sweep_strays};
 #[cfg(not(target_os = "linux"))]
 pub(super) use portable::Tree;
 #[cfg(not(target_os = "linux"))]
-pub use portable::{end_orphans, sweep_strays};
+pub use portable::{descends, end_orphans, sweep_strays};
 
 fn signal_pid(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid)
@@ -105,7 +105,7 @@ fn end_all(grace: Duration, mut living: impl FnMut() -> Vec<u32>) -> usize {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use super::super::badge::Mark;
+    use super::super::badge::{Badge, Mark};
     use super::super::identity::Identity;
     use super::{Signal, end_all, signal_group, signal_pid};
     use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -367,6 +367,44 @@ mod linux {
         })
     }
 
+    /// Whether a process, or one that it descends from, is one of `roots`, or has one of `marks` (`KEY=VALUE`) in the
+    /// environment that it began with or the badge that follows from it. `None` if that cannot be told: it is gone, or
+    /// its parents die faster than we look.
+    ///
+    /// Unseen goes only who has left its parents, cleared its environment and taken its badge off.
+    pub fn descends(pid: u32, roots: &[Identity], marks: &[String]) -> Option<bool> {
+        /// Nobody has so many ancestors; and so often the parents of one may change while we look.
+        const LOOKS: usize = 1000;
+        let marks: Vec<Mark> = marks.iter().map(|mark| Mark::new(mark)).collect();
+        let mut next = pid;
+        for _ in 0..LOOKS {
+            let Some(stat) = stat(next) else {
+                if next == pid {
+                    return None;
+                }
+                // Whoever it was parent of has another one now.
+                next = pid;
+                continue;
+            };
+            if next == pid && stat.is_zombie() {
+                return None;
+            }
+            let badge = Badge::worn_by(next);
+            let environ = fs::read(format!("/proc/{next}/environ")).unwrap_or_default();
+            let is_marked = marks.iter().any(|mark| {
+                badge == Some(mark.badge()) || environ.split(|&b| b == 0).any(|had| had == mark.variable())
+            });
+            if is_marked || roots.iter().any(|root| root.pid == next && root.started == stat.started) {
+                return Some(true);
+            }
+            if stat.parent <= 1 {
+                return Some(false);
+            }
+            next = stat.parent;
+        }
+        None
+    }
+
     /// Ends processes that this process adopted and that no tree recognised: they cleared their environment and
     /// opened a session of their own. Only a process that starts nothing else in sessions of their own may call
     /// this, when its last child is gone. Blocks for `grace` and [`Patience`] at most. Returns how many there were.
@@ -403,6 +441,45 @@ mod linux {
             assert_eq!((stat.state, stat.parent, stat.group), (b'S', 5, 77));
             assert_eq!((stat.session, stat.started), (70, 4242));
             assert!(parse_stat(b"77 (x) S 5").is_none());
+        }
+
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "shells that nobody is to recognise by their environment"
+        )]
+        #[test]
+        fn who_descends_is_found_by_parents_environment_and_badge() {
+            let mark = "MARK_OF_ANOTHER_TEST=1".to_owned();
+            let (giver, words) = Mark::new(&mark).badge().giver().expect("this system has `prlimit`");
+            let start = |mut command: std::process::Command| {
+                let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+                let mut line = String::new();
+                let output = child.stdout.take().unwrap();
+                std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+                (child, line.trim().parse::<u32>().unwrap())
+            };
+            let own = std::process::id();
+            assert_eq!(descends(own, &[], std::slice::from_ref(&mark)), Some(false));
+            assert_eq!(descends(own, &[Identity::own()], &[]), Some(true));
+            // A grandchild without environment, with and without a badge; one whose grandparent has the variable.
+            let below = "env -i sh -c 'echo $$; exec sleep 100' & wait";
+            let mut plain = std::process::Command::new("/bin/sh");
+            plain.args(["-c", below]);
+            let mut badged = std::process::Command::new(giver);
+            badged.args(words).args(["/bin/sh", "-c", below]);
+            let mut marked = std::process::Command::new("/bin/sh");
+            marked.args(["-c", below]).env("MARK_OF_ANOTHER_TEST", "1");
+            for (command, is_found) in [(plain, false), (badged, true), (marked, true)] {
+                let (mut child, pid) = start(command);
+                assert_eq!(descends(pid, &[], std::slice::from_ref(&mark)), Some(is_found));
+                let root = Identity::of(child.id()).unwrap();
+                assert_eq!(descends(pid, std::slice::from_ref(&root), &[]), Some(true));
+                let later = Identity { started: root.started + 1, ..root };
+                assert_eq!(descends(pid, &[later], &[]), Some(false), "another one with its number");
+                signal_pid(pid, Signal::SIGKILL);
+                child.wait().unwrap();
+                assert_eq!(descends(child.id(), &[], &[]), None, "it is gone");
+            }
         }
 
         /// A process that forks and starts programs all the time, looked at as often as we can: whenever a child of
@@ -475,6 +552,11 @@ mod portable {
     /// Ends what is left of a child of a process that died: `root` alone, on this system.
     pub fn end_orphans(root: Option<&Identity>, _mark: &str, grace: Duration) -> usize {
         end_all(grace, || root.filter(|root| root.is_alive()).map(|root| root.pid).into_iter().collect())
+    }
+
+    /// Finds nobody on this system.
+    pub const fn descends(_pid: u32, _roots: &[Identity], _marks: &[String]) -> Option<bool> {
+        Some(false)
     }
 
     /// Does nothing on this system: nobody is adopted.

@@ -40,6 +40,7 @@ mod generated;
 mod harmless;
 mod harness;
 mod history;
+mod insider;
 mod kill;
 mod ladder;
 mod layers;

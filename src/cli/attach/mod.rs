@@ -463,6 +463,7 @@ pub(crate) fn refusal(why: Refusal) -> &'static str {
         Refusal::KnowsNoInterrupt => "its program knows no way to stop a turn; x stops it",
         Refusal::DoesNotRead => "it does not read what was sent to it before",
         Refusal::Answered => "the question was answered already",
+        Refusal::Agent => "agents do not stop, steer or answer agents",
     }
 }
 

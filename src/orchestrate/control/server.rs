@@ -4,6 +4,7 @@ use super::desk::Desk;
 use super::wire::{Answer, Ask, Refusal};
 use super::{directory, next_name};
 use crate::git::Repository;
+use crate::orchestrate::insider;
 use crate::orchestrate::supervise::Request;
 use crate::process::{Connection, Listener};
 use std::sync::Arc;
@@ -37,7 +38,7 @@ impl Server {
         let name = next_name();
         let listener = Listener::bind(&directory(repo), &name)?;
         let (closing, closed) = oneshot::channel();
-        let task = tokio::spawn(serve(listener, Arc::clone(&desk), closed));
+        let task = tokio::spawn(serve(listener, repo.clone(), Arc::clone(&desk), closed));
         Ok(Self { name, desk, task, closing })
     }
 
@@ -57,7 +58,7 @@ impl Server {
     }
 }
 
-async fn serve(listener: Listener, desk: Arc<Desk>, mut closed: oneshot::Receiver<()>) {
+async fn serve(listener: Listener, repo: Repository, desk: Arc<Desk>, mut closed: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut talks = JoinSet::new();
     loop {
@@ -71,9 +72,14 @@ async fn serve(listener: Listener, desk: Arc<Desk>, mut closed: oneshot::Receive
         };
         match accepted {
             Ok((connection, place)) => {
-                let desk = Arc::clone(&desk);
+                let (desk, repo) = (Arc::clone(&desk), repo.clone());
                 talks.spawn(async move {
-                    talk(connection, &desk).await;
+                    if is_refused(repo, &connection).await {
+                        let mut connection = connection;
+                        say(&mut connection.out, &Answer::Refused { why: Refusal::Agent }.line()).await;
+                    } else {
+                        talk(connection, &desk).await;
+                    }
                     drop(place);
                 });
             }
@@ -84,6 +90,17 @@ async fn serve(listener: Listener, desk: Arc<Desk>, mut closed: oneshot::Receive
     }
     drop(listener);
     while talks.join_next().await.is_some() {}
+}
+
+/// Whether who connected belongs to an agent: those do not steer each other. Asked before anything is heard.
+async fn is_refused(repo: Repository, connection: &Connection) -> bool {
+    let peer = connection.peer();
+    let asked = tokio::task::spawn_blocking(move || match peer {
+        Some(pid) => insider::is_of_an_agent(&repo, pid),
+        // Linux names everybody whom this process can see.
+        None => cfg!(target_os = "linux"),
+    });
+    asked.await.unwrap_or(true)
 }
 
 /// Answers one who connected, until they look at a run or go away.

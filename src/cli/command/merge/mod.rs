@@ -122,11 +122,11 @@ pub(crate) fn ask_choice(ctx: &Context, decision: &Decision) -> Result<bool, Cli
 
 /// Refuses agents: approval comes from people.
 pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
-    match ctx.env().agent() {
-        Some(_) => Err(CliError::new(ErrorKind::Failed, "agents neither merge nor decide nor approve: people do")
-            .hint("`git orchestra finding add` tells people what you noticed")),
-        None => Ok(()),
+    if ctx.is_of_an_agent() {
+        return Err(CliError::new(ErrorKind::Failed, "agents neither merge nor decide nor approve: people do")
+            .hint("`git orchestra finding add` tells people what you noticed"));
     }
+    Ok(())
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
