@@ -73,6 +73,11 @@ impl Cached {
         Ok(Self(shards))
     }
 
+    /// How many records there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().map(|shard| shard.starts.len()).sum()
+    }
+
     /// Every record.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
         self.0.iter().flat_map(|shard| (0..shard.starts.len()).filter_map(|at| shard.entry(at)))

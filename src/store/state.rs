@@ -164,8 +164,10 @@ impl State {
         let dir = place.directory(T::KIND);
         let Some(tree) = self.tree_at(&dir)? else { return Ok(Vec::new()) };
         let cached = Cached::load(&self.repo, &dir, &tree, Part::Whole)?;
+        let mut all = Vec::with_capacity(cached.len());
         let living = cached.entries().filter(|entry| !is_deleted(entry.body));
-        Ok(living.filter_map(|entry| self.cached(entry)).collect())
+        all.extend(living.filter_map(|entry| self.cached(entry)));
+        Ok(all)
     }
 
     /// Those of `ids` that are there, by id. A few are read one by one, more from the cache.
@@ -196,7 +198,12 @@ impl State {
 
     fn cached<T: Entity>(&self, entry: cache::Entry<'_>) -> Option<T> {
         let path = || super::layout::entity_path(T::KIND, &entry.id);
-        serde_json::from_slice(entry.body).map_err(|error| self.leave_out(path(), &error)).ok()
+        // Looked at as a whole, texts need not be looked at one by one.
+        let read = match std::str::from_utf8(entry.body) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(entry.body),
+        };
+        read.map_err(|error| self.leave_out(path(), &error)).ok()
     }
 
     fn leave_out(&self, path: String, why: &serde_json::Error) {

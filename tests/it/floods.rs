@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::sandbox::{wait_for, write_in};
+use crate::harness::sandbox::{ORCHESTRA, wait_for, write_in};
 use crate::harness::{Sandbox, Terminal};
 use crate::life::watcher;
 
@@ -175,6 +176,49 @@ fn each_line_of_agents_that_talk_at_once_is_told_in_order() {
         let kept: Vec<String> =
             texts(&sandbox, name).into_iter().filter(|text| text.ends_with("of many")).collect();
         assert!(kept == expected, "{name}: {}", kept.len());
+    }
+}
+
+/// The short form of `benches/fleet`, which has 200 of them and takes the time.
+#[test]
+fn the_watcher_of_many_that_talk_stays_small_and_keeps_every_word() {
+    const AGENTS: usize = 20;
+    const MESSAGES: usize = 300;
+    /// For all of them, in a build without optimisation; it takes some 45.
+    const MOST_OF_MANY: u64 = 96 << 20;
+    let sandbox = sandbox(&["claude"], "cat \"${0%/*}/stream\"");
+    let mut stream = String::new();
+    for number in 1..=MESSAGES {
+        let text = format!("message {number} of many {}", "and more words of it ".repeat(150));
+        let content = json!([{"type": "text", "text": text}]);
+        let usage = json!({"input_tokens": 4, "output_tokens": 9});
+        let message = json!({"id": format!("m{number}"), "model": "m", "usage": usage, "content": content});
+        writeln!(stream, "{}", json!({"type": "assistant", "message": message})).unwrap();
+    }
+    let result = json!({"type": "result", "subtype": "success", "is_error": false, "result": "done"});
+    writeln!(stream, "{result}").unwrap();
+    write_in(&sandbox.root(), "stream", &stream);
+    let jobs = AGENTS.to_string();
+    let mut args =
+        vec!["spawn".to_owned(), "--profile".to_owned(), "claude".to_owned(), "--jobs".to_owned(), jobs];
+    args.extend((0..AGENTS).map(|number| sandbox.ok(&["task", "add", &format!("Talk {number}")])));
+    let mut session = sandbox.command(ORCHESTRA);
+    session.args(&args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut session = session.spawn().unwrap();
+    let mut most = 0;
+    let ended = wait_for("all of them to end", || {
+        most = memory(session.id()).unwrap_or(0).max(most);
+        session.try_wait().unwrap()
+    });
+    assert!(ended.success());
+    println!("{AGENTS} agents, {} kB each: at most {} MiB", stream.len() / 1000, most >> 20);
+    assert!(most > 0 && most < MOST_OF_MANY, "{} MiB", most >> 20);
+    for number in 0..AGENTS {
+        let texts = texts(&sandbox, &format!("talk-{number}"));
+        let said = texts
+            .iter()
+            .filter_map(|text| text.strip_prefix("message ")?.split(' ').next()?.parse::<usize>().ok());
+        assert!(said.eq(1..=MESSAGES), "talk-{number}");
     }
 }
 
