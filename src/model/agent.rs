@@ -47,9 +47,9 @@ pub struct Agent {
     /// What it may use over all its runs, where that was said of it and not of its profile.
     #[serde(default, skip_serializing_if = "Budget::is_empty")]
     pub budget: Budget,
-    /// Every process life, by number from 1.
+    /// Every process life, by number from 1. Boxed, as a node of the map has room for eleven and most agents have one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub runs: BTreeMap<u32, Run>,
+    pub runs: BTreeMap<u32, Box<Run>>,
     /// Set when the agent was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Timestamp>,
@@ -82,7 +82,7 @@ impl Agent {
 
     /// The last run, if there was one.
     pub fn last_run(&self) -> Option<(u32, &Run)> {
-        self.runs.last_key_value().map(|(&number, run)| (number, run))
+        self.runs.last_key_value().map(|(&number, run)| (number, &**run))
     }
 
     /// What its last run was confined by.

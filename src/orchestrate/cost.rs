@@ -153,7 +153,7 @@ mod tests {
             "branch": format!("refs/heads/orchestra/{name}"), "base": "a".repeat(40),
         });
         let mut agent: Agent = serde_json::from_value(json).unwrap();
-        agent.runs = (1..).zip(runs).collect();
+        agent.runs = (1..).zip(runs.into_iter().map(Box::new)).collect();
         agent
     }
 

@@ -59,7 +59,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let prompt = if begun { go_on(text, &answered.news) } else { first_words(&agent.prompt, text) };
     let outfit = &outfit.as_strict_as(&agent);
     let sandbox = Some(outfit.profile.sandbox);
-    agent.runs.insert(number, Run { started: store.clock().now(), sandbox, ..Run::default() });
+    agent.runs.insert(number, Run { started: store.clock().now(), sandbox, ..Run::default() }.into());
     let mut claim = claim(store, agent, number, outfit, title, &[])?;
     claim.prompt = prompt;
     claim.resume = begun;

@@ -237,6 +237,7 @@ fn new_agent(
         Some(task) => prompt::task(task, request.prompt.as_deref()),
         None => request.prompt.clone().unwrap_or_default(),
     };
+    let run = Run { started: now, sandbox: Some(request.outfit.profile.sandbox), ..Run::default() };
     Ok(Agent {
         id: store.new_id()?,
         branch: format!("{}{name}", Agent::BRANCHES),
@@ -252,8 +253,7 @@ fn new_agent(
         taken: None,
         session: Some(uuid::Uuid::new_v4().to_string()),
         budget: request.outfit.budget,
-        runs: [(1, Run { started: now, sandbox: Some(request.outfit.profile.sandbox), ..Run::default() })]
-            .into(),
+        runs: [(1, Box::new(run))].into(),
         removed: None,
         merged: None,
         created: now,

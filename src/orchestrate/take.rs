@@ -317,7 +317,7 @@ fn move_here(
         agent.taken = Some(number);
         agent.session = Some(session.clone());
         let sandbox = Some(outfit.profile.sandbox);
-        agent.runs.insert(number, Run { started: transaction.now(), sandbox, ..Run::default() });
+        agent.runs.insert(number, Run { started: transaction.now(), sandbox, ..Run::default() }.into());
         transaction.put(&agent)?;
         if let Some(task) = &agent.task
             && let Some(mut task) = transaction.get::<Task>(task)?

@@ -550,7 +550,7 @@ fn who_is_merged() {
     let fail = |tx: &mut crate::store::Transaction<'_>| {
         let mut owl = owl.clone();
         let outcome = Some(crate::model::Outcome::Failed { reason: "exit 1".into() });
-        owl.runs.insert(1, crate::model::Run { outcome, ..crate::model::Run::default() });
+        owl.runs.insert(1, crate::model::Run { outcome, ..crate::model::Run::default() }.into());
         tx.put(&owl)
     };
     fleet.store.transact(fail).unwrap();

@@ -263,7 +263,7 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
     Ok(RunRecord {
         agent: agent.id,
         number,
-        run,
+        run: *run,
         session: named.filter(|session| Some(session) != agent.session.as_ref()),
         commits,
         journal: journal::Closed::new(file).ok(),

@@ -118,7 +118,7 @@ pub(crate) fn write_run(
     let earlier = agent.runs.range(..record.number).rev().find_map(|(_, run)| run.tip.clone());
     let old = Some(earlier.unwrap_or_else(|| agent.base.clone()));
     transaction.record_move(RefMove { name: agent.branch.clone(), old, new: run.tip.clone() });
-    agent.runs.insert(record.number, run);
+    agent.runs.insert(record.number, run.into());
     if let Some(session) = &record.session {
         agent.session = Some(session.clone());
     }

@@ -126,7 +126,7 @@ impl Stage {
         let mut agent = testing_agent(name);
         agent.base = tip.clone();
         let run = Run { started: Timestamp(1), ..Run::default() };
-        agent.runs.insert(1, run);
+        agent.runs.insert(1, run.into());
         let info = LeaseInfo {
             agent: agent.id,
             name: agent.name.clone(),
@@ -208,7 +208,7 @@ impl Stage {
     }
 
     fn stored(&self, name: &str) -> Run {
-        self.store.state().unwrap().require_named::<Agent>(name).unwrap().runs[&1].clone()
+        Run::clone(&self.store.state().unwrap().require_named::<Agent>(name).unwrap().runs[&1])
     }
 }
 
