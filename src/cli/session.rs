@@ -127,7 +127,8 @@ pub(crate) fn outfit(ctx: &Context, name: Option<&str>, said: Option<Sandbox>) -
         // A program of ours stands in between.
         program.insert(0, own_program()?.into());
     }
-    Ok(Outfit { profile, program, adapter, budget: Budget::default(), sandbox_is_said: said.is_some() })
+    let (sandbox_is_said, any_answer) = (said.is_some(), ctx.settings()?.believes_any_answer());
+    Ok(Outfit { profile, program, adapter, budget: Budget::default(), sandbox_is_said, any_answer })
 }
 
 /// What confines agents' programs, by the settings.
@@ -295,6 +296,7 @@ pub(crate) fn stage(
         grace: settings.grace(),
         interactive,
         answer_timeout: settings.answer_timeout().unwrap_or(patience),
+        any_answer: settings.believes_any_answer(),
         radar: ctx.settings()?.has_radar(),
         sweep: true,
     };

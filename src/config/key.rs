@@ -223,6 +223,12 @@ const KEYS: &[Key] = &[
         A_SPAN,
         "how long an agent waits for `decide` to answer it; `0s`: it goes on without",
     ),
+    restricted(
+        "answers",
+        Type::Choice(&["verified", "any"]),
+        "`verified` or `any`",
+        "which answers from other clones agents' questions take: of keys that you trust, or all",
+    ),
     key(
         "sandbox",
         Type::Choice(SANDBOXES),

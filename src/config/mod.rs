@@ -525,6 +525,12 @@ impl Settings {
         said.next_back().is_some_and(|setting| setting.value == Value::Text("land".to_owned()))
     }
 
+    /// Whether agents take every answer that comes from another clone, verified or not: only if somebody says so who may.
+    pub fn believes_any_answer(&self) -> bool {
+        let mut said = self.said("answers").iter().filter(|setting| self.counts(setting));
+        said.next_back().is_some_and(|setting| setting.value == Value::Text("any".to_owned()))
+    }
+
     /// Globs of the files of which every conflict keeps both sides.
     pub fn union_globs(&self) -> &[String] {
         match self.setting("merge.union").map(|setting| &setting.value) {

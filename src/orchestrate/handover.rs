@@ -157,7 +157,8 @@ pub fn take_over(repo: &Repository, socket: OwnedFd, lease: OwnedFd) -> Result<(
     let lease = Lease::adopt(repo, info, lease)?;
     let adapter = find_adapter(&profile.program)
         .ok_or_else(|| Error::refused(format!("run {}: its program is unknown", agent.name), None))?;
-    let outfit = Outfit { profile, program, adapter, budget: agent.budget, sandbox_is_said: true };
+    let outfit =
+        Outfit { profile, program, adapter, budget: agent.budget, sandbox_is_said: true, any_answer: false };
     let claim = Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, zone };
     Ok((Taken { claim, jobs, operation: operation.map(Operation::from) }, socket))
 }

@@ -3,7 +3,7 @@
 use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
-use super::supervise::Ruling;
+use super::supervise::{Ruling, not_counted, weigh};
 use super::{Error, trust};
 use crate::model::{Agent, Decision, Id, Run, Task, TaskStatus};
 use crate::store::Store;
@@ -41,7 +41,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let since_taken = agent.runs.range(agent.taken.unwrap_or(0)..);
     let begun = since_taken.map(|(_, run)| run).any(|run| run.session.is_some() || run.model.is_some());
     let ran = !agent.runs.is_empty();
-    let answered = Answers::new(&state.all::<Decision>()?, id);
+    let answered = Answers::new(store, &state.all::<Decision>()?, id, outfit.any_answer)?;
     let task = agent.task.map(|task| state.get::<Task>(&task)).transpose()?.flatten();
     if let Some(task) = &task {
         require_own(store, &agent, task)?;
@@ -127,18 +127,35 @@ struct Answers {
 }
 
 impl Answers {
-    fn new(decisions: &[Decision], agent: &Id) -> Self {
+    /// # Errors
+    /// If a signature cannot be looked at.
+    fn new(store: &Store, decisions: &[Decision], agent: &Id, any: bool) -> Result<Self, Error> {
         let (mut decided, mut news, mut untold) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         for decision in decisions.iter().filter(|decision| decision.agent.as_ref() == Some(agent)) {
-            let Some(ruling) = Ruling::of(decision) else { continue };
+            let weighed = weigh(store, decision, any)?.filter(|weighed| weighed.counts);
+            let Some(ruling) = weighed.map(|weighed| weighed.ruling) else { continue };
             if decision.told.is_none() {
                 news.insert(decision.question.clone(), ruling.clone());
                 untold.push(decision.id);
             }
             decided.insert(decision.subject.clone(), ruling);
         }
-        Self { decided, news, untold }
+        Ok(Self { decided, news, untold })
     }
+}
+
+/// What was answered to an agent's questions elsewhere and does not count here, with what would help.
+pub fn doubted_answers(store: &Store, agent: &Id, any: bool) -> Result<Vec<String>, Error> {
+    let mut doubted = Vec::new();
+    for decision in store.state()?.all::<Decision>()? {
+        if decision.agent.as_ref() == Some(agent)
+            && let Some(weighed) = weigh(store, &decision, any)?.filter(|weighed| !weighed.counts)
+            && let Some(from) = weighed.from
+        {
+            doubted.push(not_counted(&decision, &from));
+        }
+    }
+    Ok(doubted)
 }
 
 fn go_on(text: Option<&str>, answered: &BTreeMap<String, Ruling>) -> String {

@@ -60,6 +60,8 @@ pub struct Outfit {
     pub budget: Budget,
     /// Whether somebody said for it alone what it is confined by: what confined it before does not count then.
     pub sandbox_is_said: bool,
+    /// Whether an answer to one of its questions counts that came from elsewhere and that nobody verified.
+    pub any_answer: bool,
 }
 
 impl Outfit {

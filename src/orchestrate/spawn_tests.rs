@@ -66,6 +66,7 @@ impl Stage {
             adapter: find_adapter("command").unwrap(),
             budget: Budget::default(),
             sandbox_is_said: false,
+            any_answer: false,
         }
     }
 
@@ -112,6 +113,7 @@ impl Stage {
                 grace: Duration::from_millis(500),
                 interactive: false,
                 answer_timeout: Duration::ZERO,
+                any_answer: false,
                 radar: false,
                 sweep: false,
             };

@@ -97,6 +97,24 @@ pub(super) fn knows_operation(repo: &Repository, id: &str) -> Result<bool, Error
     }
 }
 
+/// Keeps that words were said in this clone, before they are recorded: who said something the state can only claim.
+pub(super) fn remember_word(repo: &Repository, word: &str) -> Result<(), Error> {
+    let path = directory(repo)?.join("answered");
+    let file = File::options().create(true).append(true).open(&path);
+    let written = file.and_then(|mut file| writeln!(file, "{word}"));
+    written.map_err(|e| Error::local("write", &path, e))
+}
+
+/// Whether words were said in this clone.
+pub(super) fn knows_word(repo: &Repository, word: &str) -> Result<bool, Error> {
+    let path = repo.local_dir().join("answered");
+    match std::fs::read_to_string(&path) {
+        Ok(known) => Ok(known.lines().any(|line| line == word)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::local("read", &path, e)),
+    }
+}
+
 /// This clone's name: six characters, made once. What cannot be read is not made anew.
 pub(super) fn machine(repo: &Repository) -> Result<String, Error> {
     if let Some(name) = find_machine(repo)? {

@@ -64,8 +64,9 @@ pub use transaction::{Committed, Transaction};
 pub use verify::Verified;
 
 use crate::git::{Identity, Repository};
-use crate::model::Id;
+use crate::model::{Answer, Id};
 use crate::process::Clock;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// The state of one repository, open for reading and writing. Cheap to clone; clone one for each thread.
@@ -168,6 +169,16 @@ impl Store {
         Ok(self.repo.find_ref(STATE_REF)?.is_some())
     }
 
+    /// Keeps that an answer is given in this clone. To be called before it is recorded.
+    pub fn remember_answer(&self, decision: &Id, answer: &Answer) -> Result<(), Error> {
+        local::remember_word(&self.repo, &answer_word(decision, answer))
+    }
+
+    /// Whether an answer was given in this clone: what the state says of that others may have written.
+    pub fn gave_answer(&self, decision: &Id, answer: &Answer) -> Result<bool, Error> {
+        local::knows_word(&self.repo, &answer_word(decision, answer))
+    }
+
     /// A new identity.
     ///
     /// # Errors
@@ -180,6 +191,12 @@ impl Store {
     pub fn machine(&self) -> Result<String, Error> {
         local::machine(&self.repo)
     }
+}
+
+/// What an answer is known by here: its decision, and a digest of all that it says.
+fn answer_word(decision: &Id, answer: &Answer) -> String {
+    let said = serde_json::to_vec(answer).expect("answers are plain data");
+    format!("{decision} {:x}", Sha256::digest(said))
 }
 
 #[cfg(test)]

@@ -111,6 +111,7 @@ fn an_answer_of_another_clone_comes_with_a_sync() {
     let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
     let (mut ada, bob) = (machine(&remote), machine(&remote));
     use_claude(&mut ada, &endpoint);
+    ada.git(&["config", "--global", "orchestra.answers", "any"]);
     ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
     let id = decision(&ada);
     ada.ok(&["sync"]);
@@ -125,11 +126,60 @@ fn an_answer_of_another_clone_comes_with_a_sync() {
 }
 
 #[test]
+fn what_nobody_verified_is_told_to_the_user_and_not_to_the_agent() {
+    let remote = remote();
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
+    let (mut ada, bob) = (machine(&remote), machine(&remote));
+    use_claude(&mut ada, &endpoint);
+    ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&ada);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    bob.ok(&["decide", &id, "allow"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    let log = wait_for("the notice", || {
+        let log = ada.ok(&["log", "heron"]);
+        log.contains("answered allow (unverified, not signed), which does not count here").then_some(log)
+    });
+    assert!(log.contains(&format!("`git orchestra decide {} allow`", &id[..6])), "{log}");
+    assert!(!has_marker(&ada) && ada.json(&["show", &id])["data"].get("told").is_none());
+    // As one's own it counts.
+    ada.ok(&["decide", &id, "allow"]);
+    went_on(&ada, &id);
+    assert!(has_marker(&ada));
+    let again = ada.orchestra(&["decide", &id, "deny"]);
+    assert!(again.code == 1 && again.stderr.contains("it is not open any more"), "{again}");
+}
+
+#[test]
+fn nor_does_resume_tell_it() {
+    let remote = remote();
+    let script = vec![Step::bash("sh -c 'date >marker'"), Step::say("Finished.")];
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker()), ("Go on", script)]);
+    let (mut ada, bob) = (machine(&remote), machine(&remote));
+    use_claude(&mut ada, &endpoint);
+    ada.git(&["config", "orchestra.answerTimeout", "0s"]);
+    let spawned = ada.orchestra(&["spawn", "-m", "Do the work", "--name", "heron"]);
+    assert_eq!(spawned.code, 3, "{spawned}");
+    let id = decision(&ada);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    bob.ok(&["decide", &id, "allow"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    let resumed = ada.orchestra(&["resume", "heron"]);
+    assert!(resumed.stderr.contains("which does not count here"), "{resumed}");
+    assert!(!has_marker(&ada) && !told(&endpoint).contains("A person answered"), "{}", told(&endpoint));
+}
+
+#[test]
 fn a_worker_brings_its_questions_to_the_remote_and_fetches_the_answers() {
     let remote = remote();
     let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
     let (mut ada, bob) = (machine(&remote), machine(&remote));
     use_claude(&mut ada, &endpoint);
+    ada.git(&["config", "--global", "orchestra.answers", "any"]);
     let of = task(&bob, "Do the work");
     bob.ok(&["sync"]);
     ada.ok(&["sync"]);
@@ -143,6 +193,10 @@ fn a_worker_brings_its_questions_to_the_remote_and_fetches_the_answers() {
     let ended = worker.end();
     assert_eq!(ended.code, 0, "{ended}");
     bob.ok(&["sync"]);
+    // Whose words it worked on it was told.
+    let name = ada.json(&["status", "--all"])["data"][0]["name"].as_str().unwrap().to_owned();
+    let prompt = the_agent(&ada, &name).prompt;
+    assert!(prompt.starts_with("Do the work\n\nThis task was written on machine "), "{prompt}");
     let result = bob.json(&["task", "show", &of])["data"]["result"].to_string();
     assert!(result.contains("done on"), "{result}");
     assert_eq!(bob.json(&["show", &id])["data"]["told"], json!(1));

@@ -98,6 +98,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     claiming::reserve_again(ctx, &args.claiming, &wanted)?;
     let mut claims = Vec::new();
     for (agent, outfit) in wanted.iter().zip(outfits) {
+        for doubted in orchestrate::doubted_answers(ctx.store()?, &agent.id, outfit.any_answer)? {
+            ctx.ui().warn(format!("{}: {doubted}", agent.name));
+        }
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
     }
     if args.detach {

@@ -11,6 +11,7 @@ use crate::model::{
     Answer, Choice, ChoiceLoss, Decision, DecisionKind, DecisionStatus, Id, Merge, Name, StepStatus,
     Timestamp,
 };
+use crate::orchestrate::supervise::weigh;
 use crate::store::{ShortIds, State, Store, Transaction};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
@@ -89,12 +90,13 @@ pub fn answer(
         On::Everything if key == "edit" => asked.paths.first().map_or(on, |path| On::Path(path)),
         on => on,
     };
-    check(&asked, on, key, text).map_err(refuse)?;
+    check(&asked, is_doubted(store, &asked)?, on, key, text).map_err(refuse)?;
     let signature = sign(store, &asked, on, key, text)?;
     let by = store.author().to_string();
     let change = |tx: &mut Transaction<'_>| -> Result<Decision, Error> {
         let mut asked: Decision = tx.require(decision)?;
-        check(&asked, on, key, text).map_err(refuse)?;
+        let doubted = is_doubted(store, &asked)?;
+        check(&asked, doubted, on, key, text).map_err(refuse)?;
         let given = Answer {
             key: key.to_owned(),
             text: text.map(str::to_owned),
@@ -103,6 +105,7 @@ pub fn answer(
             signature: signature.clone(),
             like: None,
         };
+        store.remember_answer(decision, &given)?;
         let about = match on {
             On::Everything => {
                 asked.answer = Some(given);
@@ -133,9 +136,16 @@ pub fn answer(
     Ok(Answered { open: decision.open_places(), decision })
 }
 
+/// Whether an agent's question was answered elsewhere by nobody who is verified, and the agent was not told: somebody
+/// here can say it themselves.
+fn is_doubted(store: &Store, asked: &Decision) -> Result<bool, Error> {
+    let weighed = if asked.told.is_none() { weigh(store, asked, false)? } else { None };
+    Ok(weighed.is_some_and(|weighed| !weighed.counts))
+}
+
 /// Whether an answer can be given, for a path or a place, or why not.
-fn check(asked: &Decision, on: On<'_>, key: &str, text: Option<&str>) -> Result<(), String> {
-    if asked.status != DecisionStatus::Open {
+fn check(asked: &Decision, doubted: bool, on: On<'_>, key: &str, text: Option<&str>) -> Result<(), String> {
+    if asked.status != DecisionStatus::Open && !doubted {
         return Err("it is not open any more".to_owned());
     }
     if !asked.choices.iter().any(|choice| choice.key == key) {

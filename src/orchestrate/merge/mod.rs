@@ -43,6 +43,7 @@ pub use ladder::{LockTools, NotLocked, Rules, lock_files_left_behind, mend_lock_
 pub use land::Blocked;
 pub use mend::{MendAnswer, claim_mender, take_mend};
 pub use plan::{Plan, name_suspects, plan};
+pub(super) use proof::whole_proof;
 pub use proof::{Proof, Proven, merge_proofs, proofs};
 pub use receipt::{ByHand, Check, by_hand, check, receipt};
 pub use resolver::{AgentAnswer, claim_resolver, take_answer};

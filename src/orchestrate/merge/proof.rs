@@ -5,7 +5,7 @@ use super::answer::On;
 use super::digest::Digest;
 use super::gate::AGENT;
 use super::resolve::{PLACES, RULE};
-use crate::git::{Repository, Signature};
+use crate::git::{self, Repository, Signature};
 use crate::model::{Answer, Decision, DecisionStatus, Id, Merge};
 use crate::store::{State, Store};
 
@@ -71,6 +71,15 @@ pub fn proofs(repo: &Repository, state: &State, decision: &Decision) -> Result<V
     Ok(proven)
 }
 
+/// How sure it is who gave the answer for everything.
+pub(in crate::orchestrate) fn whole_proof(
+    repo: &Repository,
+    decision: &Decision,
+    answer: &Answer,
+) -> Result<Proof, git::Error> {
+    proof(repo, decision, "everything", answer)
+}
+
 /// Everything that was answered for a merge: of each decision, in the order in which they were asked.
 pub fn merge_proofs(
     repo: &Repository,
@@ -127,7 +136,7 @@ impl Proof {
     }
 }
 
-fn proof(repo: &Repository, decision: &Decision, on: &str, answer: &Answer) -> Result<Proof, Error> {
+fn proof(repo: &Repository, decision: &Decision, on: &str, answer: &Answer) -> Result<Proof, git::Error> {
     let Some(signature) = &answer.signature else {
         return Ok(match answer.key.as_str() {
             // A person may ask an agent: that is the person's answer.

@@ -23,6 +23,7 @@ const SAVING: usize = 8;
 
 /// What all runs of one session have in common.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own, and any may go with any")]
 pub struct SuperviseOptions {
     /// How many run at once.
     pub jobs: usize,
@@ -35,6 +36,8 @@ pub struct SuperviseOptions {
     pub interactive: bool,
     /// How long a program waits for the answer to a question that became a decision, before it is refused for now.
     pub answer_timeout: Duration,
+    /// Whether an answer counts that came from elsewhere and that nobody verified.
+    pub any_answer: bool,
     /// Whether agents at work are forecast against each other while they work.
     pub radar: bool,
     /// Whether this process starts nothing else, so that strays which nobody recognises may be ended at the end.
@@ -111,6 +114,7 @@ impl Supervisor {
             grace: self.options.grace,
             interactive: self.options.interactive,
             answer_timeout: self.options.answer_timeout,
+            any_answer: self.options.any_answer,
             saving: Arc::new(Semaphore::new(SAVING)),
             seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
         };

@@ -84,8 +84,8 @@ impl Live {
     async fn settle_kept(&mut self, decision: Id, said: Option<Ruling>) -> Option<Ruling> {
         self.decisions.retain(|one| *one != decision);
         self.decided.push(decision);
-        let (store, run) = (self.context.store.clone(), self.plan.run);
-        let settle = move || settle_question(&store, &decision, said.as_ref(), run);
+        let (store, run, any) = (self.context.store.clone(), self.plan.run, self.context.any_answer);
+        let settle = move || settle_question(&store, &decision, said.as_ref(), run, any);
         match tokio::task::spawn_blocking(settle).await {
             Ok(Ok(ruling)) => ruling,
             Ok(Err(error)) => {
@@ -105,7 +105,9 @@ impl Live {
             return;
         }
         let (store, seen) = (self.context.store.clone(), self.answers.seen.clone());
-        let looked = tokio::task::spawn_blocking(move || find_answers(&store, seen.as_ref(), &waiting)).await;
+        let any = self.context.any_answer;
+        let look = move || find_answers(&store, seen.as_ref(), &waiting, any);
+        let looked = tokio::task::spawn_blocking(look).await;
         let mut found = Vec::new();
         match looked {
             Ok(Ok(looked)) => (self.answers.seen, found) = (looked.seen, looked.found),
@@ -115,9 +117,19 @@ impl Live {
         for (decision, found) in found {
             let of = |open: &Open| open.kept.is_some_and(|kept| kept.decision == decision);
             let Some(at) = self.open.iter().position(of) else { continue };
+            if let Found::Unverified(words) = &found {
+                if self.answers.doubted.insert(decision) {
+                    self.notice(words).await;
+                }
+                continue;
+            }
             let open = self.open.remove(at);
             match found {
-                Found::Ruled(ruling) => {
+                Found::Unverified(_) => {}
+                Found::Ruled(ruling, from) => {
+                    if let Some(from) = from {
+                        self.notice(&from).await;
+                    }
                     // What holds for this question holds when it is asked again, too.
                     self.plan.decided.insert(open.subject.clone(), ruling.clone());
                     self.rule(child, open, ruling).await;

@@ -5,9 +5,11 @@ use crate::agent::PermissionReply;
 use crate::model::{Answer, Asked, Choice, Decision, DecisionKind, DecisionStatus, Id, Name, ObjectId};
 use crate::orchestrate::Error;
 use crate::orchestrate::control::Question;
+use crate::orchestrate::merge::{Proof, whole_proof};
 use crate::store::{STATE_REF, Store};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -58,6 +60,8 @@ pub(super) struct Answers {
     pub(super) look_at: Option<Instant>,
     /// The state that was looked at last.
     pub(super) seen: Option<ObjectId>,
+    /// The decisions of which it was said that their answer does not count.
+    pub(super) doubted: BTreeSet<Id>,
 }
 
 impl Answers {
@@ -170,6 +174,53 @@ impl Ruling {
     }
 }
 
+/// An answer to an agent's question, and what it counts for here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::orchestrate) struct Weighed {
+    /// What was answered.
+    pub(in crate::orchestrate) ruling: Ruling,
+    /// Whether it counts: it was given in this clone, or with the key of somebody whom the user trusts, or the settings
+    /// say that every answer does.
+    pub(in crate::orchestrate) counts: bool,
+    /// Of one that came from elsewhere: `Bob <bob@example.org> answered allow (unverified, not signed)`.
+    pub(in crate::orchestrate) from: Option<String>,
+}
+
+/// What was answered to an agent's question, if it was. Whoever can push can write any name: without `any`, what was
+/// not said in this clone counts with a signature alone.
+pub(in crate::orchestrate) fn weigh(
+    store: &Store,
+    decision: &Decision,
+    any: bool,
+) -> Result<Option<Weighed>, Error> {
+    let (Some(ruling), Some(answer)) = (Ruling::of(decision), &decision.answer) else { return Ok(None) };
+    if store.gave_answer(&decision.id, answer)? {
+        return Ok(Some(Weighed { ruling, counts: true, from: None }));
+    }
+    let proof = whole_proof(store.repo(), decision, answer)?;
+    let is_verified = matches!(proof, Proof::Verified { .. });
+    let how = match proof {
+        Proof::Verified { key, .. } => format!("verified, signed with {key}"),
+        Proof::Bad => "unverified, signed for something else".to_owned(),
+        Proof::Untrusted { .. } | Proof::Unknown => {
+            "unverified, signed with a key that is not known as theirs".to_owned()
+        }
+        _ => "unverified, not signed".to_owned(),
+    };
+    let from = format!("{} answered {} ({how})", answer.by, answer.key);
+    Ok(Some(Weighed { ruling, counts: any || is_verified, from: Some(from) }))
+}
+
+/// What to do about an answer that does not count, behind [`Weighed::from`].
+pub(in crate::orchestrate) fn not_counted(decision: &Decision, from: &str) -> String {
+    let short = &decision.id.as_str()[..6];
+    let key = decision.answer.as_ref().map_or("", |answer| &answer.key);
+    format!(
+        "{from}, which does not count here: `git orchestra decide {short} {key}` says so yourself, and `answers = \"any\"` \
+         believes everybody"
+    )
+}
+
 /// A question that waits for somebody to come.
 struct Unasked {
     kind: DecisionKind,
@@ -220,8 +271,10 @@ pub(super) fn record_question(
 /// What became of a question that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Found {
-    /// It was answered.
-    Ruled(Ruling),
+    /// It was answered, and by whom, if that was elsewhere.
+    Ruled(Ruling, Option<String>),
+    /// Somebody answered it whose answer does not count: what to say of that.
+    Unverified(String),
     /// Nobody needs the answer any more.
     Withdrawn,
 }
@@ -235,7 +288,12 @@ pub(super) struct Looked {
 }
 
 /// What was answered to those of `waiting`, unless the state is still at `seen`; and where it is now.
-pub(super) fn find_answers(store: &Store, seen: Option<&ObjectId>, waiting: &[Id]) -> Result<Looked, Error> {
+pub(super) fn find_answers(
+    store: &Store,
+    seen: Option<&ObjectId>,
+    waiting: &[Id],
+    any: bool,
+) -> Result<Looked, Error> {
     let tip = store.repo().find_ref(STATE_REF)?;
     if tip.as_ref() == seen {
         return Ok(Looked { seen: tip, found: Vec::new() });
@@ -246,8 +304,14 @@ pub(super) fn find_answers(store: &Store, seen: Option<&ObjectId>, waiting: &[Id
         let Some(decision) = state.get::<Decision>(id)? else { continue };
         if decision.status == DecisionStatus::Withdrawn {
             found.push((*id, Found::Withdrawn));
-        } else if let Some(ruling) = Ruling::of(&decision) {
-            found.push((*id, Found::Ruled(ruling)));
+        } else if let Some(Weighed { ruling, counts, from }) = weigh(store, &decision, any)? {
+            found.push((
+                *id,
+                match from {
+                    Some(from) if !counts => Found::Unverified(not_counted(&decision, &from)),
+                    from => Found::Ruled(ruling, from),
+                },
+            ));
         }
     }
     Ok(Looked { seen: state.commit().cloned(), found })
@@ -260,29 +324,35 @@ pub(super) fn settle_question(
     decision: &Id,
     said: Option<&Ruling>,
     run: u32,
+    any: bool,
 ) -> Result<Option<Ruling>, Error> {
     let by = store.author().to_string();
     let settled = store.transact(|transaction| {
         let Some(mut decision) = transaction.get::<Decision>(decision)? else { return Ok(said.cloned()) };
-        if let (DecisionStatus::Open, Some(said)) = (decision.status, said) {
+        let held = weigh(store, &decision, any)?.filter(|weighed| weighed.counts);
+        let is_open = match decision.status {
+            DecisionStatus::Open => true,
+            DecisionStatus::Answered => held.is_none(),
+            DecisionStatus::Withdrawn => false,
+        };
+        let mut ruling = held.map(|weighed| weighed.ruling);
+        if let Some(said) = said.filter(|_| is_open) {
+            ruling = None;
             let (key, text) = said.key();
             if decision.choices.iter().any(|choice| choice.key == key) {
                 let at = transaction.now();
-                decision.answer = Some(Answer {
-                    key: key.to_owned(),
-                    text,
-                    by: by.clone(),
-                    at,
-                    signature: None,
-                    like: None,
-                });
+                let (key, by) = (key.to_owned(), by.clone());
+                let answer = Answer { key, text, by, at, signature: None, like: None };
+                store.remember_answer(&decision.id, &answer)?;
+                ruling = Some(said.clone());
+                decision.answer = Some(answer);
                 decision.status = DecisionStatus::Answered;
             } else {
                 // Not to answer is none of the answers.
                 decision.status = DecisionStatus::Withdrawn;
             }
         }
-        let ruling = Ruling::of(&decision).or_else(|| said.cloned());
+        let ruling = ruling.or_else(|| said.cloned());
         decision.told = Some(run);
         transaction.put(&decision)?;
         transaction.describe(format!("decision {}: its agent was told", &decision.id.as_str()[..6]));

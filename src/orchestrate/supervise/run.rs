@@ -45,6 +45,7 @@ pub(super) struct RunContext {
     pub(super) grace: Duration,
     pub(super) interactive: bool,
     pub(super) answer_timeout: Duration,
+    pub(super) any_answer: bool,
     /// How many may be saved at once: each takes a thread and several processes of git.
     pub(super) saving: Arc<Semaphore>,
     /// What the main checkout looked like when somebody looked last.

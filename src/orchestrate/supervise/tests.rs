@@ -175,6 +175,7 @@ impl Stage {
             grace: Duration::from_millis(500),
             interactive: self.interactive,
             answer_timeout: self.answer_timeout,
+            any_answer: false,
             radar: false,
             sweep: false,
         };

@@ -20,6 +20,7 @@ fn outfit(script: &str) -> Outfit {
         adapter: find_adapter("command").unwrap(),
         budget: Budget::default(),
         sandbox_is_said: false,
+        any_answer: false,
     }
 }
 
@@ -33,6 +34,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             grace,
             interactive: false,
             answer_timeout: Duration::ZERO,
+            any_answer: false,
             radar: false,
             sweep: false,
         };
