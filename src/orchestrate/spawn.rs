@@ -7,11 +7,11 @@ use super::{Error, trust};
 use crate::agent::prompt;
 use crate::git::Repository;
 use crate::model::{
-    Agent, Finding, FindingStatus, Id, Name, ObjectId, Run, Sandbox, Severity, StepOf, Task, TaskStatus,
-    Timestamp,
+    Agent, Finding, FindingStatus, Id, Kind, Name, ObjectId, Run, Sandbox, Severity, StepOf, Task,
+    TaskStatus, Timestamp,
 };
 use crate::process::{FileLock, Identity};
-use crate::store::{Store, Transaction};
+use crate::store::{State, Store, Transaction};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -202,11 +202,19 @@ pub(super) fn claim_with(
     findings: &[Finding],
 ) -> Result<Claim, Error> {
     let fence = store.new_id()?.to_string();
+    let (state, here) = (store.state()?, store.machine()?);
+    let mut machines = BTreeMap::new();
+    for finding in findings {
+        if let Some(machine) = written_elsewhere(&state, Kind::Finding, &finding.id, "message", &here)? {
+            machines.insert(finding.id, machine);
+        }
+    }
     let system_prompt = prompt::system(&prompt::Brief {
         agent: agent.name.as_str(),
         branch: agent.branch.strip_prefix("refs/heads/").unwrap_or(&agent.branch),
         role: outfit.profile.role.as_deref(),
         findings,
+        machines: &machines,
         fence: &fence,
         confined: outfit.profile.sandbox != Sandbox::None,
     });
@@ -234,7 +242,7 @@ fn new_agent(
     now: Timestamp,
 ) -> Result<Agent, Error> {
     let prompt = match task {
-        Some(task) => prompt::task(task, request.prompt.as_deref()),
+        Some(task) => told(store, task, request.prompt.as_deref(), machine)?,
         None => request.prompt.clone().unwrap_or_default(),
     };
     let run = Run { started: now, sandbox: Some(request.outfit.profile.sandbox), ..Run::default() };
@@ -258,6 +266,32 @@ fn new_agent(
         merged: None,
         created: now,
     })
+}
+
+/// What an agent is told of a task, with whose words those are that were not written here.
+fn told(store: &Store, task: &Task, extra: Option<&str>, here: &str) -> Result<String, Error> {
+    let state = store.state()?;
+    let written = |field: &str| written_elsewhere(&state, Kind::Task, &task.id, field, here);
+    let machine = match written("body")? {
+        Some(machine) => Some(machine),
+        None => written("title")?,
+    };
+    let fence = store.new_id()?.to_string();
+    let from = machine.as_deref().map(|machine| prompt::Elsewhere { machine, fence: &fence });
+    Ok(prompt::task(task, extra, from))
+}
+
+/// The machine that wrote a field last, if it is not this one. The stamp says so, which whoever can push may have written.
+fn written_elsewhere(
+    state: &State,
+    kind: Kind,
+    id: &Id,
+    field: &str,
+    here: &str,
+) -> Result<Option<String>, Error> {
+    let record = state.record(kind, id)?;
+    let stamp = record.as_ref().and_then(|record| record.stamp(field));
+    Ok(stamp.map(|stamp| stamp.actor.clone()).filter(|actor| actor != here))
 }
 
 fn write_claims(transaction: &mut Transaction<'_>, agents: &[&Agent], force: bool) -> Result<(), Error> {

@@ -133,7 +133,7 @@ impl Asked {
             decision.detail.trim_end()
         );
         let purpose = match task(self.step())? {
-            Some(task) => prompt::task(&task, None),
+            Some(task) => prompt::task(&task, None, None),
             None => "It has no task that says what it is for; its commits do.\n".to_owned(),
         };
         write!(text, "\n# What {name} is for\n\n{purpose}").expect("a string takes everything");

@@ -153,7 +153,7 @@ fn brief(conflict: &ConflictStep, asked: &[String], words: Option<&str>) -> Stri
 
 fn purpose(party: &Party) -> String {
     match &party.task {
-        Some(task) => prompt::task(task, None),
+        Some(task) => prompt::task(task, None, None),
         None if party.agent.is_some() => {
             "It has no task that says what it is for; its commits do.\n".to_owned()
         }
