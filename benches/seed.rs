@@ -60,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     taken: None,
                     session: None,
                     budget: git_orchestra::model::Budget::default(),
-                    runs: BTreeMap::from([(1, run(number, now))]),
+                    runs: BTreeMap::from([(1, Box::new(run(number, now)))]),
                     removed: None,
                     merged: None,
                     created: now,
