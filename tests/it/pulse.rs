@@ -189,12 +189,14 @@ fn an_end_that_the_remote_did_not_hear_is_told_with_the_next_sync() {
     let child = command.spawn().unwrap();
     let file = ada.root().join("repo.orchestra/slow/mine.txt");
     wait_for("the run", || file.exists().then_some(()));
-    ada.git(&["remote", "set-url", "origin", "/nowhere/at/all"]);
+    // Not by the configuration: who changes that while an agent runs is taken for the agent.
+    let away = remote.root().join("away");
+    fs::rename(remote.repo(), &away).unwrap();
     fs::write(gate, "").unwrap();
     let out = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success() && said.contains("origin was not told that the run is over"), "{said}");
-    ada.git(&["remote", "set-url", "origin", remote.repo().to_str().unwrap()]);
+    fs::rename(&away, remote.repo()).unwrap();
     assert_eq!(stage.claim()["ttl"], 600);
     ada.ok(&["sync"]);
     stage.waits_for_a_person();
