@@ -24,6 +24,7 @@ pub mod prompt;
 mod redact;
 mod refusal;
 mod replay;
+mod resets;
 pub mod review;
 mod sanitise;
 mod sink;

@@ -1,5 +1,6 @@
 //! What programs say in words only when their model refuses: the HTTP status, and how long they wait.
 
+use super::resets;
 use crate::model::Timestamp;
 
 /// The HTTP status that `words` name: `unexpected status 401 Unauthorized`, `last status: 429`, or a rate limit.
@@ -34,8 +35,11 @@ pub(super) fn pause_ms(words: &str) -> Option<u64> {
 /// Whether `words` say that a limit is reached which passes by itself; and when, if they say that too.
 pub fn limit_words(words: &str, now: Timestamp) -> Option<Option<Timestamp>> {
     let lower = words.to_ascii_lowercase();
-    // What only money or another setting helps.
-    if ["billing", "spend limit", "credit", "not_found"].iter().any(|phrase| lower.contains(phrase)) {
+    let until = passes(words, &lower, now);
+    // What only money or another setting helps. More credits are offered also where waiting does.
+    if ["billing", "spend limit", "not_found"].iter().any(|phrase| lower.contains(phrase))
+        || lower.contains("credit") && until.is_none()
+    {
         return None;
     }
     let phrases =
@@ -44,15 +48,19 @@ pub fn limit_words(words: &str, now: Timestamp) -> Option<Option<Timestamp>> {
         || lower.contains("hit your") && lower.contains("limit")
         || lower.contains("api error") && (lower.contains("429") || lower.contains("529"))
         || phrases.iter().any(|phrase| lower.contains(phrase));
-    limited.then(|| {
-        let stamp = lower.split('|').skip(1).find_map(|rest| {
-            let digits = rest.trim_start().get(..10)?;
-            digits.parse::<u64>().ok().map(|seconds| Timestamp(seconds.saturating_mul(1000)))
-        });
-        let spans = ["try again in ", "resets in ", "reset after ", "retry in "];
-        let span = || spans.iter().find_map(|phrase| spelled_span(lower.split_once(phrase)?.1));
-        stamp.or_else(|| span().map(|ms| Timestamp(now.0.saturating_add(ms))))
-    })
+    limited.then_some(until)
+}
+
+/// When a limit passes, if `words` say so; `lower` is the same in small letters.
+fn passes(words: &str, lower: &str, now: Timestamp) -> Option<Timestamp> {
+    let stamp = lower.split('|').skip(1).find_map(|rest| {
+        let digits = rest.trim_start().get(..10)?;
+        digits.parse::<u64>().ok().map(|seconds| Timestamp(seconds.saturating_mul(1000)))
+    });
+    let spans = ["try again in ", "resets in ", "reset after ", "retry in "];
+    let span = || spans.iter().find_map(|phrase| spelled_span(lower.split_once(phrase)?.1));
+    let after = || span().map(|ms| Timestamp(now.0.saturating_add(ms)));
+    stamp.or_else(after).or_else(|| resets::moment(words, now))
 }
 
 /// The time span that `words` begin with, in milliseconds: `2h 5m`, `3 days 4 hours 5 minutes`, `56s`.
@@ -86,12 +94,19 @@ mod tests {
     fn limits_that_pass_are_told_from_those_that_do_not() {
         let now = Timestamp(1_000);
         let minutes = |minutes: u64| Some(Some(Timestamp(1_000 + minutes * 60_000)));
+        let minutes_after_midnight = |minutes: u64| Some(Some(Timestamp(minutes * 60_000)));
         for (words, limit) in [
             ("Claude AI usage limit reached|1795273200", Some(Some(Timestamp(1_795_273_200_000)))),
             ("You've hit your session limit", Some(None)),
             ("API Error: Repeated 529 Overloaded errors", Some(None)),
             ("API Error: Request rejected (429) - try again in 2 hours and 5 minutes.", minutes(125)),
             ("You've hit your usage limit. Try again in 1 day 3m.", minutes(1443)),
+            ("You've hit your session limit · resets 12:01am (UTC)", minutes_after_midnight(1)),
+            (
+                "You've hit your usage limit. Visit https://x.y to purchase more credits or try again at Jan 2nd, \
+                 1970 0:30 (UTC).",
+                minutes_after_midnight(1470),
+            ),
             ("exceeded retry limit, last status: 429 Too Many Requests", Some(None)),
             ("You've hit your monthly spend limit.", None),
             ("Your credit balance is too low", None),

@@ -17,6 +17,7 @@ fixtures!(
     "hooks",
     "interrupt",
     "max-turns",
+    "rate-limit",
     "resume",
     "retry-401",
     "retry-529",
@@ -224,6 +225,19 @@ fn waiting_for_the_model_is_told() {
     assert_told(
         "retry-401",
         "retry 1/10 in 500 Some(401) authentication_failed\nretry 2/10 in 1090 Some(401) authentication_failed",
+    );
+}
+
+#[test]
+fn the_limit_of_an_account_is_told_with_its_time() {
+    assert_told(
+        "rate-limit",
+        r#"
+        Notice { text: "the limit of its account is near: five_hour" }
+        retry 0/0 in 1795358700000 Some(429) rate_limit five_hour
+        text "You've hit your session limit · resets 3:45pm (Europe/Berlin)"
+        end success true "You've hit your session limit · resets 3:45pm (Europe/Berlin)" 0+0+0->0 0 Some((0, Reported))
+        "#,
     );
 }
 
