@@ -566,3 +566,15 @@ fn nobody_takes_over_what_was_begun() {
     assert_eq!(askers(&endpoint, "work"), [true, true]);
     assert_eq!(file(&sandbox, "one.txt"), "one");
 }
+
+#[test]
+fn nobody_takes_over_for_a_limit_that_passes() {
+    let script = vec![Step::write("one.txt", "one\n").failing(3, 429, Some(0)), Step::say("Done.")];
+    let (sandbox, endpoint) = with_hybrid([("work", script)]);
+    let out = spawn(&sandbox, "Write it [script:work]");
+    assert_eq!(out.code, 0, "{out}\n{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(askers(&endpoint, "work"), [true; 5], "Claude Code was never asked");
+    assert_eq!(file(&sandbox, "one.txt"), "one");
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("429") && !log.contains("Claude Code does the work"), "{log}");
+}
