@@ -1,4 +1,4 @@
-//! Telling somebody who looks away that an agent waits, failed or is done: a bell, the terminal's own notification,
+//! Telling somebody who looks away that an agent waits, is stuck, failed or is done: a bell, the terminal's own notification,
 //! and a command of the user's.
 
 use super::context::Context;

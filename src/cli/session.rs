@@ -317,12 +317,14 @@ pub(crate) fn pulse(
 
 /// What agents find around them.
 pub(crate) fn surroundings(ctx: &Context) -> Result<Surroundings, CliError> {
+    let repo = ctx.repo()?;
     Ok(Surroundings {
         env: ctx.env().share(),
         program_dir: own_program().ok().and_then(|program| Some(program.parent()?.to_owned())),
         worktree_root: worktree_root(ctx)?,
         budgets: super::command::budgets(ctx)?,
         park: ctx.settings()?.park(),
+        limits: ctx.env().data_home().map_or_else(|| repo.local_dir(), |dir| dir.join("git-orchestra")),
         slot: None,
         provision: provision(ctx)?,
         sandboxing: sandboxing(ctx)?,

@@ -358,7 +358,12 @@ const KEYS: &[Key] = &[
     key("fleet.max-turns", Type::Count, A_COUNT, "how many turns all agents may take together"),
     key("fleet.max-time", Type::Duration, A_SPAN, "how long all runs may take together"),
     key("fleet.period", Type::Duration, A_SPAN, "how far back runs began that count for fleet.max-…"),
-    restricted("notify.command", Type::List, A_LIST, "what is run when an agent waits, failed or is done"),
+    restricted(
+        "notify.command",
+        Type::List,
+        A_LIST,
+        "what is run when an agent waits, is stuck, failed or is done",
+    ),
     key(
         "notify.terminal",
         Type::Choice(&["off", "bell", "words"]),
@@ -444,8 +449,13 @@ const KEYS: &[Key] = &[
     key("profile.*.max-tokens", Type::Count, A_COUNT, "how many tokens an agent may use over all its runs"),
     key("profile.*.max-turns", Type::Count, A_COUNT, "how many turns an agent may take over all its runs"),
     key("profile.*.max-time", Type::Duration, A_SPAN, "how long all runs of an agent may take together"),
-    key("profile.*.idle-timeout", Type::Duration, A_SPAN, "how long it may be silent"),
-    key("profile.*.timeout", Type::Duration, A_SPAN, "how long a run may take"),
+    key("profile.*.idle-timeout", Type::Duration, A_SPAN, "how long it may be silent; no limit by itself"),
+    key(
+        "profile.*.timeout",
+        Type::Duration,
+        A_SPAN,
+        "how long a run may take, its waiting included; no limit by itself",
+    ),
 ];
 
 impl Key {

@@ -424,7 +424,7 @@ impl Settings {
         }
     }
 
-    /// The words of the command that is run when an agent waits, failed or is done; none if there is none. Fails if it
+    /// The words of the command that is run when an agent waits, is stuck, failed or is done; none if there is none. Fails if it
     /// needs an approval that is not there.
     pub fn notify_command(&self) -> Result<&[String], Error> {
         self.words("notify.command")

@@ -1,6 +1,6 @@
-//! The circuit breaker: one for each program and account, shared by all agents of this repository on this machine.
+//! The circuit breaker: one for each program and account, shared by all agents of this user on this machine.
 //!
-//! It lies in a file under the git directory, `limits.json`, changed under a lock; nobody watches it. While it is open
+//! It lies in a file of the user's data directory, `limits.json`, changed under a lock; nobody watches it. While it is open
 //! nothing of that program starts. When its time is over one agent tries for all (half-open): if its model serves it
 //! the breaker closes, otherwise it opens again, for longer.
 
@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The longest pause where the program tells no time.
@@ -50,12 +52,25 @@ pub struct Open {
 }
 
 /// A run that tries for all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probe {
     /// The agent.
     pub agent: Id,
     /// The run.
     pub run: u32,
+    /// Where its repository keeps leases, by which it is known whether it goes on.
+    pub leases: String,
+}
+
+impl Probe {
+    /// A run of an agent of `repo`.
+    pub(super) fn of(repo: &Repository, agent: Id, run: u32) -> Self {
+        Self { agent, run, leases: lease::directory(repo).to_string_lossy().into_owned() }
+    }
+
+    fn lives(&self) -> bool {
+        lease::is_live_in(Path::new(&self.leases), &self.agent, self.run)
+    }
 }
 
 /// Whether a run may start.
@@ -102,12 +117,12 @@ impl Open {
     }
 
     /// Whether `me` may start now. `lives` says whether a run goes on.
-    fn admit(&mut self, me: Probe, now: Timestamp, lives: impl Fn(&Probe) -> bool) -> Admission {
-        let tries = self.probe.is_some_and(|probe| probe != me && lives(&probe));
+    fn admit(&mut self, me: &Probe, now: Timestamp, lives: impl Fn(&Probe) -> bool) -> Admission {
+        let tries = self.probe.as_ref().is_some_and(|probe| probe != me && lives(probe));
         if now < self.until || tries {
             return Admission::Wait(self.clone());
         }
-        self.probe = Some(me);
+        self.probe = Some(me.clone());
         Admission::Try
     }
 }
@@ -115,7 +130,7 @@ impl Open {
 /// The breaker of one program and account, as one run sees it.
 #[derive(Debug, Clone)]
 pub struct Breaker {
-    repo: Repository,
+    dir: PathBuf,
     name: String,
     me: Probe,
     first: Duration,
@@ -125,9 +140,10 @@ type Board = BTreeMap<String, Open>;
 
 impl Breaker {
     /// The breaker for a run of `program` in `env`. What it is told by, beside the program, is a digest of the variables
-    /// that say who the user is and where the model: never those themselves. `first` is how long the first pause is.
+    /// that say who the user is and where the model: never those themselves. `dir` is where it lies, and is made if it is
+    /// missing; `first` is how long the first pause is.
     pub(super) fn new(
-        repo: &Repository,
+        dir: &Path,
         program: &str,
         env: &BTreeMap<OsString, OsString>,
         says: impl Fn(&OsStr) -> bool,
@@ -135,27 +151,30 @@ impl Breaker {
         first: Duration,
     ) -> Self {
         let mut hash = Sha256::new();
-        for (key, value) in env.iter().filter(|(key, _)| says(key)) {
+        for (key, value) in env.iter().filter(|(key, value)| !value.is_empty() && says(key)) {
             for part in [key, value] {
                 hash.update(u64::try_from(part.len()).expect("lengths fit").to_be_bytes());
                 hash.update(part.as_encoded_bytes());
             }
         }
         let name = format!("{program} {}", &format!("{:x}", hash.finalize())[..8]);
-        Self { repo: repo.clone(), name, me, first }
+        Self { dir: dir.to_owned(), name, me, first }
     }
 
     /// Whether the run may start.
     pub(super) fn admit(&self, now: Timestamp) -> Result<Admission, Error> {
-        if !path(&self.repo).exists() {
+        if !path(&self.dir).exists() {
             return Ok(Admission::Go);
         }
         self.change(|board| {
-            let lives = |probe: &Probe| {
-                lease::find_live(&self.repo, &probe.agent).is_some_and(|info| info.run == probe.run)
-            };
-            board.get_mut(&self.name).map_or(Admission::Go, |open| open.admit(self.me, now, lives))
+            board.get_mut(&self.name).map_or(Admission::Go, |open| open.admit(&self.me, now, Probe::lives))
         })
+    }
+
+    /// What [`Breaker::admit`] would say now; nothing follows from it.
+    pub(super) fn look(&self, now: Timestamp) -> Admission {
+        let open = read(&self.dir).remove(&self.name);
+        open.map_or(Admission::Go, |mut open| open.admit(&self.me, now, Probe::lives))
     }
 
     /// Its model does not serve it: the breaker is open from now on.
@@ -171,7 +190,7 @@ impl Breaker {
     /// Its model served it: what was open is closed, unless its time is not over. (Another model of the same account
     /// may serve meanwhile.)
     pub(super) fn served(&self, now: Timestamp) -> Result<(), Error> {
-        if !path(&self.repo).exists() {
+        if !path(&self.dir).exists() {
             return Ok(());
         }
         self.change(|board| {
@@ -182,15 +201,17 @@ impl Breaker {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Board) -> T) -> Result<T, Error> {
-        let dir = self.repo.local_dir();
-        let (path, lock) = (path(&self.repo), dir.join("limits.lock"));
+        let dir = &self.dir;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|e| Error::file("create", dir, e))?;
+        let (path, lock) = (path(dir), dir.join("limits.lock"));
         let _lock = FileLock::wait(&lock).map_err(|e| Error::file("lock", &lock, e))?;
-        let before = read(&self.repo);
+        let before = read(dir);
         let mut board = before.clone();
         let value = change(&mut board);
         if board != before {
             let write = || {
-                let mut file = tempfile::NamedTempFile::new_in(&dir)?;
+                let mut file = tempfile::NamedTempFile::new_in(dir)?;
                 file.write_all(&serde_json::to_vec(&board)?)?;
                 file.persist(&path)?;
                 Ok(())
@@ -201,18 +222,18 @@ impl Breaker {
     }
 }
 
-fn path(repo: &Repository) -> PathBuf {
-    repo.local_dir().join("limits.json")
+fn path(dir: &Path) -> PathBuf {
+    dir.join("limits.json")
 }
 
 /// What cannot be read is thrown away: the next refusal says it again.
-fn read(repo: &Repository) -> Board {
-    std::fs::read(path(repo)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+fn read(dir: &Path) -> Board {
+    std::fs::read(path(dir)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
-/// The breakers that are open now, by program and account.
-pub fn open(repo: &Repository) -> BTreeMap<String, Open> {
-    read(repo)
+/// The breakers of a directory that are open now, by program and account.
+pub fn open(dir: &Path) -> BTreeMap<String, Open> {
+    read(dir)
 }
 
 #[cfg(test)]
@@ -227,7 +248,7 @@ mod tests {
     }
 
     fn me(number: u128) -> Probe {
-        Probe { agent: Id::from_random(number), run: 1 }
+        Probe { agent: Id::from_random(number), run: 1, leases: "/gone".to_owned() }
     }
 
     #[test]
@@ -261,33 +282,37 @@ mod tests {
     fn one_tries_for_all() {
         let mut open = Open::tripped(None, &limited(None), FIRST, Timestamp(0), 0);
         let lives = |_: &Probe| true;
-        assert!(matches!(open.admit(me(1), Timestamp(29_999), lives), Admission::Wait(_)));
-        assert_eq!(open.admit(me(1), Timestamp(30_000), lives), Admission::Try);
-        assert!(matches!(open.admit(me(2), Timestamp(30_001), lives), Admission::Wait(_)));
-        assert_eq!(open.admit(me(1), Timestamp(30_002), lives), Admission::Try, "it is the one");
+        assert!(matches!(open.admit(&me(1), Timestamp(29_999), lives), Admission::Wait(_)));
+        assert_eq!(open.admit(&me(1), Timestamp(30_000), lives), Admission::Try);
+        assert!(matches!(open.admit(&me(2), Timestamp(30_001), lives), Admission::Wait(_)));
+        assert_eq!(open.admit(&me(1), Timestamp(30_002), lives), Admission::Try, "it is the one");
         assert_eq!(
-            open.admit(me(2), Timestamp(30_003), |_: &Probe| false),
+            open.admit(&me(2), Timestamp(30_003), |_: &Probe| false),
             Admission::Try,
             "the first one died"
         );
     }
 
     #[test]
-    fn processes_share_it_by_program_and_account() {
-        let sandbox = Sandbox::new(&[]);
-        let repo = sandbox.open();
-        std::fs::create_dir_all(repo.local_dir()).unwrap();
-        let breaker = |key: &str, number| {
-            let env = [("HOME", "/home/ada"), ("KEY", key), ("TERM", "x")];
+    fn processes_share_it_by_program_and_account_in_whatever_repository() {
+        let (sandbox, elsewhere) = (Sandbox::new(&[]), Sandbox::new(&[]));
+        let dir = sandbox.dir.path().join("data/git-orchestra");
+        let breaker = |repo: &Repository, key: &str, number| {
+            let env = [("HOME", "/home/ada"), ("KEY", key), ("TOKEN", ""), ("TERM", "x")];
             let env = env.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-            Breaker::new(&repo, "claude", &env, |name| name == "KEY", me(number), FIRST)
+            let me = Probe::of(repo, Id::from_random(number), 1);
+            Breaker::new(&dir, "claude", &env, |name| name == "KEY" || name == "TOKEN", me, FIRST)
         };
-        let (one, two, other) = (breaker("a", 1), breaker("a", 2), breaker("b", 3));
-        assert_eq!(one.admit(Timestamp(0)).unwrap(), Admission::Go);
+        let (repo, other) = (sandbox.open(), elsewhere.open());
+        let (one, two, three) = (breaker(&repo, "a", 1), breaker(&other, "a", 2), breaker(&repo, "b", 3));
+        assert_eq!(
+            (one.admit(Timestamp(0)).unwrap(), one.look(Timestamp(0))),
+            (Admission::Go, Admission::Go)
+        );
         one.trip(&limited(None), Timestamp(0)).unwrap();
         assert!(matches!(two.admit(Timestamp(1)).unwrap(), Admission::Wait(_)));
-        assert_eq!(other.admit(Timestamp(1)).unwrap(), Admission::Go, "another account");
-        let shown = open(&repo);
+        assert_eq!(three.admit(Timestamp(1)).unwrap(), Admission::Go, "another account");
+        let shown = open(&dir);
         assert!(
             shown.len() == 1
                 && shown
@@ -296,9 +321,30 @@ mod tests {
                         && !name.contains('a'.to_string().repeat(2).as_str()))
         );
         two.served(Timestamp(1)).unwrap();
-        assert_eq!(open(&repo).len(), 1, "its time is not over");
+        assert_eq!(open(&dir).len(), 1, "its time is not over");
+        assert_eq!(two.look(Timestamp(60_000)), Admission::Try);
+        assert_eq!(open(&dir).values().next().unwrap().probe, None, "it only looked");
+        // Whoever tries is known by its lease, wherever that is.
+        let lease = |repo: &Repository, number| {
+            let info = lease::LeaseInfo {
+                agent: Id::from_random(number),
+                name: "heron".parse().unwrap(),
+                run: 1,
+                state: lease::LeaseState::Running,
+                supervisor: crate::process::Identity::own(),
+                child: None,
+                since: Timestamp(1),
+                control: None,
+                questions: Vec::new(),
+            };
+            lease::Lease::take(repo, info).unwrap().unwrap()
+        };
+        let held = lease(&other, 2);
         assert_eq!(two.admit(Timestamp(60_000)).unwrap(), Admission::Try);
+        assert!(matches!(one.admit(Timestamp(60_000)).unwrap(), Admission::Wait(_)));
+        held.release().unwrap();
+        assert_eq!(one.admit(Timestamp(60_000)).unwrap(), Admission::Try, "the other one is over");
         two.served(Timestamp(60_001)).unwrap();
-        assert_eq!((open(&repo).len(), one.admit(Timestamp(60_002)).unwrap()), (0, Admission::Go));
+        assert_eq!((open(&dir).len(), one.admit(Timestamp(60_002)).unwrap()), (0, Admission::Go));
     }
 }

@@ -102,6 +102,77 @@ const WITHHELD: &[&str] = &[
     "GEMINI_SANDBOX",
 ];
 
+/// Variables that say whose account a program uses and where its model is: a limit is one of those. What only says how
+/// the program works is none, nor is a token that is made anew from time to time for the same account.
+const ACCOUNTS: &[(&str, &[&str])] = &[
+    (
+        CLAUDE,
+        &[
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_BASE_URL",
+            "ANTHROPIC_BEDROCK_BASE_URL",
+            "ANTHROPIC_CUSTOM_HEADERS",
+            "ANTHROPIC_FOUNDRY_API_KEY",
+            "ANTHROPIC_FOUNDRY_BASE_URL",
+            "ANTHROPIC_FOUNDRY_RESOURCE",
+            "ANTHROPIC_VERTEX_BASE_URL",
+            "ANTHROPIC_VERTEX_PROJECT_ID",
+            "CLAUDE_CODE_OAUTH_TOKEN",
+            "CLAUDE_CODE_USE_BEDROCK",
+            "CLAUDE_CODE_USE_FOUNDRY",
+            "CLAUDE_CODE_USE_VERTEX",
+            "CLAUDE_CONFIG_DIR",
+            "CLOUD_ML_REGION",
+        ],
+    ),
+    ("api", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"]),
+    (
+        "codex",
+        &[
+            "AZURE_OPENAI_API_KEY",
+            "AZURE_OPENAI_ENDPOINT",
+            "CODEX_API_KEY",
+            "CODEX_HOME",
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "OPENAI_ORGANIZATION",
+            "OPENAI_ORG_ID",
+            "OPENAI_PROJECT",
+        ],
+    ),
+    (
+        "gemini",
+        &[
+            "CODE_ASSIST_ENDPOINT",
+            "GEMINI_API_KEY",
+            "GEMINI_CLI_HOME",
+            "GOOGLE_API_KEY",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "GOOGLE_CLOUD_LOCATION",
+            "GOOGLE_CLOUD_PROJECT",
+            "GOOGLE_CLOUD_PROJECT_ID",
+            "GOOGLE_GEMINI_BASE_URL",
+            "GOOGLE_GENAI_USE_GCA",
+            "GOOGLE_GENAI_USE_VERTEXAI",
+            "GOOGLE_VERTEX_BASE_URL",
+        ],
+    ),
+];
+/// The same where another variable is set: who the user is in a cloud that hosts the model.
+const CLOUD_ACCOUNTS: &[(&str, &str, &[&str])] = &[
+    (
+        CLAUDE,
+        "CLAUDE_CODE_USE_BEDROCK",
+        &["AWS_ACCESS_KEY_ID", "AWS_BEARER_TOKEN_BEDROCK", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_REGION"],
+    ),
+    (
+        CLAUDE,
+        "CLAUDE_CODE_USE_VERTEX",
+        &["GCLOUD_PROJECT", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT"],
+    ),
+];
+
 /// Puts together the environment of a run of `agent`.
 ///
 /// `ours` is the user's environment, `program_dir` where our own executable lies (it comes last in `PATH`, so that
@@ -257,13 +328,16 @@ pub(super) fn has_model(program: &str) -> bool {
     PROGRAM_PREFIXES.iter().any(|(name, _)| *name == as_known(program))
 }
 
-/// Whether a variable says whose account `program` uses, or where.
-pub(super) fn is_of_account(program: &str, name: &OsStr) -> bool {
+/// Whether a variable of a run's environment says whose account `program` uses, or where.
+pub(super) fn is_of_account(program: &str, env: &BTreeMap<OsString, OsString>, name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let program = as_known(program);
-    let own = PROGRAM_PREFIXES.iter().filter(|(of, _)| *of == program).flat_map(|(_, prefixes)| *prefixes);
-    let cloud = CLOUD_PREFIXES.iter().filter(|(of, ..)| *of == program).map(|(.., prefix)| prefix);
-    name == "HOME" || own.chain(cloud).any(|prefix| name.starts_with(prefix))
+    let own = ACCOUNTS.iter().filter(|(of, _)| *of == program).flat_map(|(_, names)| *names);
+    let cloud = CLOUD_ACCOUNTS
+        .iter()
+        .filter(|(of, switch, _)| *of == program && env.contains_key(OsStr::new(switch)))
+        .flat_map(|(.., names)| *names);
+    name == "HOME" || own.chain(cloud).any(|of_account| *of_account == name)
 }
 
 #[cfg(test)]
@@ -306,5 +380,39 @@ mod tests {
             env.contains_key(OsStr::new("ANTHROPIC_API_KEY"))
                 && !env.contains_key(OsStr::new("GITHUB_TOKEN"))
         );
+    }
+
+    #[test]
+    fn an_account_is_its_keys_and_places_and_not_how_the_program_works() {
+        let ours = |more: &[(&str, &str)]| -> BTreeMap<OsString, OsString> {
+            let some = [("HOME", "/home/ada"), ("PATH", "/usr/bin"), ("ANTHROPIC_API_KEY", "a")];
+            some.iter().chain(more).map(|(key, value)| (key.into(), value.into())).collect()
+        };
+        let account = |profile: &str, set: &[(&str, &str)], more: &[(&str, &str)]| {
+            let mut profile = Settings::load(&Sources::default()).unwrap().profile(profile).unwrap();
+            profile.env.extend(set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+            let env = environment(&ours(more), &profile, &testing_agent("heron"), 1, None);
+            let of_account = |(key, _): &(&OsString, &OsString)| is_of_account(&profile.program, &env, key);
+            env.iter().filter(of_account).map(|(k, v)| (k.clone(), v.clone())).collect::<BTreeMap<_, _>>()
+        };
+        let one = account("claude", &[], &[]);
+        assert_eq!(one.len(), 2, "{one:?}");
+        assert_eq!(account("agent-teams", &[], &[]), one);
+        for how in ["CLAUDE_CODE_EFFORT_LEVEL", "CLAUDE_CODE_MAX_RETRIES", "DISABLE_TELEMETRY", "MCP_TIMEOUT"]
+        {
+            assert_eq!(account("claude", &[(how, "1")], &[]), one, "{how}");
+        }
+        for whose in
+            ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_OAUTH_TOKEN"]
+        {
+            assert_ne!(account("claude", &[(whose, "b")], &[]), one, "{whose}");
+        }
+        let cloud = [("AWS_PROFILE", "x"), ("AWS_SESSION_TOKEN", "y")];
+        assert_eq!(account("claude", &cloud, &[]), one, "its tools use that cloud, not its model");
+        let bedrock = account("claude", &[], &[&cloud[..], &[("CLAUDE_CODE_USE_BEDROCK", "1")]].concat());
+        assert!(bedrock.contains_key(OsStr::new("AWS_PROFILE")), "{bedrock:?}");
+        assert!(!bedrock.contains_key(OsStr::new("AWS_SESSION_TOKEN")), "{bedrock:?}");
+        assert_eq!(account("codex", &[("RUST_LOG", "debug")], &[]), account("codex", &[], &[]));
+        assert_ne!(account("codex", &[("CODEX_HOME", "/other")], &[]), account("codex", &[], &[]));
     }
 }

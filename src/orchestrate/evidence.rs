@@ -136,6 +136,13 @@ impl Evidence {
         self.doing = doing;
     }
 
+    /// What it asked was answered, or is not waited for any more. No event of its own says so.
+    pub fn answered(&mut self) {
+        if let Doing::Waits(Waits::Permission { .. }) = self.doing {
+            self.doing = Doing::Something;
+        }
+    }
+
     /// What it waits for, if it does.
     pub(super) fn waits(&self, now: Timestamp) -> Option<Waits> {
         match &self.doing {

@@ -35,6 +35,10 @@ pub struct LeaseInfo {
     /// The socket at which the process that watches it answers (see `control`), once it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<String>,
+    /// The questions that its program waits with for an answer, each with its decision where it was recorded as one. A
+    /// decision that is not here is not what it waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub questions: Vec<Option<Id>>,
 }
 
 /// What the holder of a lease does with it.
@@ -112,8 +116,11 @@ impl Lease {
         let lock = lock.ok_or_else(|| {
             Error::refused(format!("take over {}: it was not handed over", info.name), None)
         })?;
-        let lease =
-            Self { lock, dir, info: LeaseInfo { supervisor: Identity::own(), control: None, ..info } };
+        let lease = Self {
+            lock,
+            dir,
+            info: LeaseInfo { supervisor: Identity::own(), control: None, questions: Vec::new(), ..info },
+        };
         lease.write()?;
         Ok(lease)
     }
@@ -121,6 +128,15 @@ impl Lease {
     /// Says at which socket its holder answers.
     pub(super) fn answers_at(&mut self, control: &str) -> Result<(), Error> {
         self.info.control = Some(control.to_owned());
+        self.write()
+    }
+
+    /// Says with which questions its program waits now.
+    pub(super) fn asks(&mut self, questions: Vec<Option<Id>>) -> Result<(), Error> {
+        if self.info.questions == questions {
+            return Ok(());
+        }
+        self.info.questions = questions;
         self.write()
     }
 
@@ -185,6 +201,13 @@ pub fn find_live(repo: &Repository, agent: &Id) -> Option<LeaseInfo> {
     FileLock::is_held(&lock_path(&dir, agent)).then(|| read(&dir, agent)).flatten()
 }
 
+/// The process of an agent that still runs though nobody alive holds its lease.
+pub(super) fn find_left(repo: &Repository, agent: &Id) -> Option<u32> {
+    let dir = directory(repo);
+    let child = read(&dir, agent).filter(|_| !FileLock::is_held(&lock_path(&dir, agent)))?.child?;
+    child.is_alive().then_some(child.pid)
+}
+
 /// How many leases nobody alive holds any more.
 pub fn dead(repo: &Repository) -> usize {
     let dir = directory(repo);
@@ -211,7 +234,13 @@ pub fn take_dead(repo: &Repository) -> Result<Vec<Lease>, Error> {
     Ok(dead)
 }
 
-fn directory(repo: &Repository) -> PathBuf {
+/// Whether somebody alive holds the lease of this very run, in the [directory](directory) of whatever repository.
+pub(super) fn is_live_in(dir: &Path, agent: &Id, run: u32) -> bool {
+    FileLock::is_held(&lock_path(dir, agent)) && read(dir, agent).is_some_and(|info| info.run == run)
+}
+
+/// Where a repository keeps them.
+pub(super) fn directory(repo: &Repository) -> PathBuf {
     repo.local_dir().join("leases")
 }
 
@@ -259,6 +288,7 @@ mod tests {
             child: None,
             since: Timestamp(1),
             control: None,
+            questions: Vec::new(),
         }
     }
 

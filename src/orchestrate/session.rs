@@ -35,6 +35,8 @@ pub struct Surroundings {
     pub budgets: Budgets,
     /// How long agents wait first whose model is over a limit and names no time.
     pub park: Duration,
+    /// Where it is written down which models are over a limit.
+    pub limits: PathBuf,
     /// What must be got before anything is started; nothing for a session that counts its own.
     pub slot: Option<Slot>,
     /// What worktrees get beside their files.
@@ -388,17 +390,18 @@ fn plan(
 ) -> Plan {
     let Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, .. } = claim;
     let Outfit { profile, program, adapter, .. } = outfit;
-    let limits = Limits::of(&profile);
-    let me = Probe { agent: agent.id, run };
+    let limits = Limits::of(&profile, surroundings.provision.space_floor);
+    let me = Probe::of(repo, agent.id, run);
     // Behind one adapter there may be many programs, each with what the profile passes on to it.
     let behind = program.get(1).filter(|_| profile.program == "acp").map(Path::new).and_then(Path::file_name);
     let says = |name: &OsStr| {
         let passed = behind.is_some() && profile.pass_env.iter().any(|passed| name == OsStr::new(passed));
-        passed || is_of_account(&profile.program, name)
+        passed || is_of_account(&profile.program, &env, name)
     };
     let breaker = has_model(&profile.program).then(|| {
         let behind = behind.map(|name| format!(" {}", name.to_string_lossy())).unwrap_or_default();
-        Breaker::new(repo, &format!("{}{behind}", profile.program), &env, says, me, surroundings.park)
+        let program = format!("{}{behind}", profile.program);
+        Breaker::new(&surroundings.limits, &program, &env, says, me, surroundings.park)
     });
     // A conversation that no run confirmed starts anew, and nothing was counted in it.
     let before = if resume { agent.usage_here() } else { Usage::default() };
@@ -436,6 +439,7 @@ fn plan(
         limits,
         purse,
         breaker,
+        slot: surroundings.slot.clone(),
         decided,
         title,
         prepared,

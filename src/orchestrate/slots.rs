@@ -44,6 +44,11 @@ impl Slot {
         Ok(false)
     }
 
+    /// Gives it back; it can be got again.
+    pub(super) fn release(&self) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Waits until it was got, or `wanted` says no. Blocks.
     pub(super) fn wait(&self, repo: &Repository, wanted: impl Fn() -> bool) -> Result<bool, Error> {
         while wanted() {
@@ -70,6 +75,10 @@ mod tests {
         assert!(slots[0].attempt(&repo).unwrap(), "it has one");
         assert!(!slots[2].attempt(&repo).unwrap());
         assert!(!slots[2].wait(&repo, || false).unwrap());
+        slots[1].release();
+        assert!(slots[2].attempt(&repo).unwrap() && !slots[1].attempt(&repo).unwrap());
+        slots[2].release();
+        assert!(slots[1].attempt(&repo).unwrap() && !slots[2].attempt(&repo).unwrap());
         let waiting = std::thread::spawn({
             let (slot, repo) = (slots[2].clone(), sandbox.open());
             move || slot.wait(&repo, || true).unwrap()

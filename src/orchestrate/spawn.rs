@@ -186,6 +186,7 @@ pub(super) fn take_lease(store: &Store, agent: &Agent, number: u32) -> Result<Le
         child: None,
         since: store.clock().now(),
         control: None,
+        questions: Vec::new(),
     };
     Lease::take(store.repo(), info)?
         .ok_or_else(|| Error::refused(format!("start {}: it is running", agent.name), None))

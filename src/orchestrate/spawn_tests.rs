@@ -97,6 +97,7 @@ impl Stage {
             worktree_root,
             budgets: Budgets::default(),
             park: Duration::from_secs(30),
+            limits: self.store.repo().local_dir(),
             slot: None,
             provision: Provision::default(),
             sandboxing: Sandboxing::default(),

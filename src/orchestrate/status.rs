@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How long what a process left may take to be saved after it is gone.
 const SAVING: Duration = Duration::from_secs(60);
 /// After how much silence something is wrong.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How one agent stands.
 #[derive(Debug, Clone)]
@@ -84,7 +84,10 @@ pub enum Activity {
     /// Its last run ended so.
     Ended(Outcome),
     /// Its last run has no end, and nobody holds its lease.
-    Unwatched,
+    Unwatched {
+        /// Its process, if that runs all the same.
+        pid: Option<u32>,
+    },
     /// Its work landed in its target.
     Merged(ObjectId),
     /// It was removed.
@@ -102,7 +105,7 @@ impl Activity {
             Self::Unknown { .. } => "unknown",
             Self::New => "new",
             Self::Ended(outcome) => outcome.word(),
-            Self::Unwatched => "lost",
+            Self::Unwatched { .. } => "lost",
             Self::Merged(_) => "merged",
             Self::Removed => "removed",
         }
@@ -127,7 +130,7 @@ impl Activity {
                 let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
                 format!("parked until {time}, {why}")
             }
-            Self::Waiting(Waits::Parked { why, .. }) => format!("parked until another one was served, {why}"),
+            Self::Waiting(Waits::Parked { why, .. }) => format!("parked until it is its turn, {why}"),
             Self::Waiting(Waits::Message) => "for a message".to_owned(),
             Self::Stuck { since } => format!("silent for {}", span(now.since(*since))),
             Self::Unknown { pid } => format!("pid {pid} is gone"),
@@ -137,7 +140,10 @@ impl Activity {
             Self::Ended(Outcome::Stopped { over: Some(over), .. }) => format!("by {over}"),
             Self::Ended(Outcome::Stopped { by, .. }) => format!("by {by}"),
             Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
-            Self::Unwatched => "nobody watches it".to_owned(),
+            Self::Unwatched { pid: None } => "nobody watches it".to_owned(),
+            Self::Unwatched { pid: Some(pid) } => {
+                format!("its watcher died, pid {pid} still runs: `git orchestra recover` ends it")
+            }
             Self::Merged(commit) => format!("as {}", commit.short()),
             Self::New | Self::Removed => String::new(),
         }
@@ -184,12 +190,6 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
     agents.sort_by_cached_key(|agent| (agent.created, agent.name.clone()));
     let leases: HashMap<Id, LeaseInfo> =
         lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
-    let asking: HashMap<Id, Id> = if leases.is_empty() {
-        HashMap::new()
-    } else {
-        let open = state.all::<Decision>()?.into_iter().filter(|d| d.status == DecisionStatus::Open);
-        open.filter_map(|decision| Some((decision.agent?, decision.id))).collect()
-    };
     let tips: HashMap<String, ObjectId> = repo.list_refs(Agent::BRANCHES)?.into_iter().collect();
     let mut targets: BTreeMap<String, Option<ObjectId>> = BTreeMap::new();
     for target in agents.iter().filter_map(|agent| agent.target.as_ref()) {
@@ -208,12 +208,12 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         .into_iter()
         .map(|agent| {
             let lease = leases.get(&agent.id);
-            let evidence = lease.map(|lease| Evidence::read(repo, &agent.id, lease.run)).unwrap_or_default();
-            let activity = activity(&agent, lease, asking.get(&agent.id), &evidence, now);
+            let evidence = lease.map(|lease| seen(repo, lease)).unwrap_or_default();
+            let activity = activity(repo, &agent, lease, asking(state, lease)?, &evidence, now);
             let position = pair(&agent).and_then(|pair| positions.get(&pair)).copied();
             let (usage, last_event) =
                 if activity.is_live() { live(&agent, &evidence) } else { recorded(&agent) };
-            AgentStatus {
+            Ok(AgentStatus {
                 tip: tips.get(&agent.branch).cloned(),
                 position,
                 uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
@@ -226,9 +226,9 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
                 last_event,
                 activity,
                 agent,
-            }
+            })
         })
-        .collect();
+        .collect::<Result<_, Error>>()?;
     all.sort_by_key(|status| !status.activity.is_live());
     Ok(all)
 }
@@ -238,19 +238,37 @@ pub fn activity_of(store: &Store, agent: &Agent) -> Result<Activity, Error> {
     let lease = lease::find_live(store.repo(), &agent.id);
     let state = store.state()?;
     let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
-    let open =
-        lease.iter().map(|_| state.all::<Decision>()).collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
-    let mut open = open.filter(|asked| asked.status == DecisionStatus::Open);
-    let asking = open.find(|asked| asked.agent == Some(agent.id)).map(|asked| asked.id);
-    let evidence = lease.as_ref().map(|lease| Evidence::read(store.repo(), &agent.id, lease.run));
-    let evidence = evidence.unwrap_or_default();
-    Ok(activity(&agent, lease.as_ref(), asking.as_ref(), &evidence, store.clock().now()))
+    let lease = lease.as_ref();
+    let evidence = lease.map(|lease| seen(store.repo(), lease)).unwrap_or_default();
+    Ok(activity(store.repo(), &agent, lease, asking(&state, lease)?, &evidence, store.clock().now()))
+}
+
+/// The decision that a live run waits for. Who says so is whoever watches it: an open decision may be about its branch,
+/// or one that it was refused for now and works on without.
+fn asking(state: &State, lease: Option<&LeaseInfo>) -> Result<Option<Id>, Error> {
+    for decision in lease.iter().flat_map(|lease| &lease.questions).flatten() {
+        // One that is answered is told in a moment.
+        if state.get::<Decision>(decision)?.is_some_and(|asked| asked.status == DecisionStatus::Open) {
+            return Ok(Some(*decision));
+        }
+    }
+    Ok(None)
+}
+
+/// What the journal of a live run shows, but for questions that it does not wait with any more.
+fn seen(repo: &Repository, lease: &LeaseInfo) -> Evidence {
+    let mut evidence = Evidence::read(repo, &lease.agent, lease.run);
+    if !lease.questions.contains(&None) {
+        evidence.answered();
+    }
+    evidence
 }
 
 fn activity(
+    repo: &Repository,
     agent: &Agent,
     lease: Option<&LeaseInfo>,
-    asking: Option<&Id>,
+    asking: Option<Id>,
     evidence: &Evidence,
     now: Timestamp,
 ) -> Activity {
@@ -265,7 +283,7 @@ fn activity(
                 Tool { name: "setup".to_owned(), summary: "of its worktree".to_owned(), since: lease.since };
             return Activity::Running { pid: None, tool: Some(tool) };
         }
-        (Some(_), Some(decision)) => return Activity::Asking(*decision),
+        (Some(_), Some(decision)) => return Activity::Asking(decision),
         (Some(lease), None) => {
             return running(&agent.program, lease.since, lease.child.as_ref(), evidence, now);
         }
@@ -274,11 +292,12 @@ fn activity(
     if agent.removed.is_some() {
         return Activity::Removed;
     }
+    let unwatched = || Activity::Unwatched { pid: lease::find_left(repo, &agent.id) };
     match (&agent.merged, agent.last_run()) {
         (_, None) => Activity::New,
-        (_, Some((_, run))) if run.outcome.is_none() => Activity::Unwatched,
+        (_, Some((_, run))) if run.outcome.is_none() => unwatched(),
         (Some(commit), Some(_)) => Activity::Merged(commit.clone()),
-        (None, Some((_, run))) => run.outcome.clone().map_or(Activity::Unwatched, Activity::Ended),
+        (None, Some((_, run))) => run.outcome.clone().map_or_else(unwatched, Activity::Ended),
     }
 }
 
@@ -440,6 +459,68 @@ pub(super) fn span(span: Duration) -> String {
 mod tests {
     use super::*;
     use crate::git::testing::Sandbox;
+    use crate::model::{Event, EventKind};
+    use crate::process::{Clock, ManualClock};
+    use crate::store::journal::{self, EntryRef};
+    use std::sync::Arc;
+
+    #[test]
+    fn silence_and_a_process_that_is_gone_are_told_from_lease_and_journal() {
+        let sandbox = Sandbox::new(&[]);
+        let clock = Arc::new(ManualClock::new(Timestamp(1_000_000)));
+        let author = sandbox.open().identity();
+        let store = Store::open(sandbox.open(), clock.clone(), author);
+        let mut agent = crate::orchestrate::testing_agent("heron");
+        agent.program = "claude".to_owned();
+        agent.runs.insert(1, Box::new(crate::model::Run { started: clock.now(), ..Default::default() }));
+        store.transact(|tx| tx.put(&agent)).unwrap();
+        let info = LeaseInfo {
+            agent: agent.id,
+            name: agent.name.clone(),
+            run: 1,
+            state: LeaseState::Queued,
+            supervisor: Identity::own(),
+            child: None,
+            since: clock.now(),
+            control: None,
+            questions: Vec::new(),
+        };
+        let mut lease = lease::Lease::take(store.repo(), info).unwrap().unwrap();
+        lease.started(Some(Identity::own()), clock.now()).unwrap();
+        let mut journal = journal::Writer::create(store.repo(), &agent.id, 1).unwrap();
+        let mut say = |kind: EventKind| {
+            let event = Event { at: clock.now(), parent: None, kind };
+            journal.append(EntryRef::Event(&event)).unwrap();
+            journal.flush().unwrap();
+        };
+        // The same of one and of all.
+        let seen = || {
+            let one = activity_of(&store, &agent).unwrap();
+            assert_eq!(agents(&store, &store.state().unwrap(), false).unwrap()[0].activity, one);
+            one
+        };
+        say(EventKind::Text { text: "on".to_owned(), partial: false });
+        assert!(matches!(seen(), Activity::Running { pid: Some(_), tool: None }));
+        clock.advance(10 * 60_000 + 1);
+        assert_eq!(seen(), Activity::Stuck { since: Timestamp(1_000_000) });
+        let (call, tool) = ("a".to_owned(), "Bash".to_owned());
+        say(EventKind::ToolCall { call, tool, summary: "cargo test".to_owned(), target: None });
+        clock.advance(60 * 60_000);
+        assert!(matches!(seen(), Activity::Running { tool: Some(_), .. }), "a tool may take its time");
+        let gone = Identity { started: Identity::own().started + 1, ..Identity::own() };
+        lease.started(Some(gone), clock.now()).unwrap();
+        assert!(matches!(seen(), Activity::Running { .. }), "what it left is being saved");
+        clock.advance(60_001);
+        assert_eq!(seen(), Activity::Unknown { pid: std::process::id() });
+        // A program that tells nothing but its output may be silent.
+        lease.started(Some(Identity::own()), Timestamp(1)).unwrap();
+        agent.program = "command".to_owned();
+        store.transact(|tx| tx.put(&agent)).unwrap();
+        clock.advance(60 * 60_000);
+        assert!(matches!(activity_of(&store, &agent).unwrap(), Activity::Running { .. }));
+        lease.release().unwrap();
+        assert_eq!(activity_of(&store, &agent).unwrap(), Activity::Unwatched { pid: None });
+    }
 
     #[test]
     fn positions_are_measured_once_and_agree_with_git() {

@@ -13,6 +13,14 @@ pub fn free_space(path: &Path) -> Option<u64> {
     blocks.checked_mul(size)
 }
 
+/// How many more files this user can make where `path` is; `None` if the system does not say, or has no such limit.
+pub fn free_files(path: &Path) -> Option<u64> {
+    let stat = nix::sys::statvfs::statvfs(path).ok()?;
+    #[allow(clippy::useless_conversion, reason = "of another width on other systems")]
+    let (all, left) = (u64::from(stat.files()), u64::from(stat.files_available()));
+    (all > 0).then_some(left)
+}
+
 /// Opens a file for reading that is no link.
 pub fn open_no_link(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nix::fcntl::OFlag::O_NOFOLLOW.bits()).open(path)

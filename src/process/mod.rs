@@ -28,7 +28,7 @@ pub use child::{Budget, Child, ChildEvent, ChildOptions, Exit, InputError, Sourc
 pub use clock::{Clock, ManualClock, SystemClock, Uptime};
 pub use command::{Command, CommandError, Input, Output};
 pub use conversation::Conversation;
-pub use disk::{clone_or_copy, free_space, open_no_link};
+pub use disk::{clone_or_copy, free_files, free_space, open_no_link};
 pub use identity::{Identity, host_name};
 
 pub use lines::{Line, LineSplitter};

@@ -31,6 +31,7 @@ fn running(sandbox: &Sandbox, name: &str) -> Lease {
         child: None,
         since: Timestamp(0),
         control: None,
+        questions: Vec::new(),
     };
     Lease::take(&repo, info).unwrap().expect("nobody holds it")
 }

@@ -86,6 +86,30 @@ fn an_agent_is_stopped_from_another_terminal_to_its_last_process() {
 }
 
 #[test]
+fn whoever_waits_for_any_hears_of_the_first() {
+    let sandbox = sandbox("until test -e ../../go-$GIT_ORCHESTRA_AGENT_NAME; do sleep 0.05; done");
+    let names = ["one", "two"];
+    for name in names {
+        sandbox.ok(&["spawn", "--detach", "-m", "Work", "--name", name, "--profile", "sh"]);
+    }
+    let wait = |more: &[&str]| sandbox.orchestra(&[&["wait", "one", "two"], more].concat());
+    assert_eq!(wait(&["--any", "--timeout", "0"]).code, 7, "both run");
+    std::fs::write(sandbox.root().join("go-two"), "").unwrap();
+    let waited = wait(&["--any", "--timeout", "60s", "--json"]);
+    assert_eq!(waited.code, 0, "{waited}");
+    let seen: Value = serde_json::from_str(&waited.stdout).unwrap();
+    let of = |name: &str| seen["data"].as_array().unwrap().iter().find(|row| row["name"] == name).unwrap();
+    assert_eq!((&of("two")["state"], &of("two")["reached"]), (&json!("done"), &json!(true)), "{seen}");
+    assert_eq!((&of("one")["state"], &of("one")["reached"]), (&json!("running"), &json!(false)), "{seen}");
+    assert_eq!(wait(&["--timeout", "0"]).code, 7, "of both it is not so");
+    // One that will never get there does not count while another one may.
+    assert_eq!(wait(&["--any", "--for", "failed", "--timeout", "0"]).code, 7);
+    sandbox.ok(&["stop", "one", "--wait"]);
+    assert_eq!(wait(&["--any", "--for", "failed"]).code, 4, "none will");
+    assert_eq!(wait(&["--any", "--for", "stopped"]).code, 0);
+}
+
+#[test]
 fn one_that_waits_for_its_turn_is_stopped_too_and_all_at_once() {
     let sandbox = sandbox("echo ready; exec sleep 600");
     for title in ["First", "Second", "Third"] {
@@ -200,6 +224,13 @@ fn the_socket_of_a_killed_session_is_removed_with_what_it_left() {
     kill(child.id(), Signal::SIGKILL);
     child.wait().unwrap();
     assert_eq!(sockets(&sandbox).len(), 1);
+    let left = state(&sandbox, "work");
+    let evidence = left["evidence"].as_str().unwrap();
+    assert_eq!(left["state"], "lost", "{left}");
+    assert!(
+        evidence.starts_with("its watcher died, pid ") && evidence.contains("git orchestra recover"),
+        "{left}"
+    );
     let stopped = sandbox.orchestra(&["stop", "work"]);
     assert!(
         stopped.code == 0 && stopped.stderr.contains("it is lost, and what still ran was ended"),

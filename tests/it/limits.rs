@@ -1,10 +1,13 @@
 //! What the real Claude Code does at the limits of its account and of its model's window.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use git_orchestra::model::Outcome;
 use serde_json::Value;
 
 use crate::acceptance_codex::{configure, outcome, the_agent};
 use crate::harness::programs::use_claude;
+use crate::harness::sandbox::write_in;
 use crate::harness::{Endpoint, Sandbox, Step, wait_for};
 
 fn with_claude<const N: usize>(scripts: [(&str, Vec<Step>); N], park: &str) -> (Sandbox, Endpoint) {
@@ -31,7 +34,8 @@ fn wait_until_parked(sandbox: &Sandbox, name: &str) -> String {
 
 /// The breakers that are open.
 fn breakers(sandbox: &Sandbox) -> Value {
-    let text = std::fs::read_to_string(sandbox.git_dir().join("orchestra/limits.json")).unwrap();
+    let path = sandbox.home().join(".local/share/git-orchestra/limits.json");
+    let text = std::fs::read_to_string(path).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -99,6 +103,75 @@ fn one_that_is_parked_can_be_stopped() {
     sandbox.ok(&["stop", "heron", "--wait"]);
     assert_eq!(stands(&sandbox, "heron").0, "stopped");
     assert_eq!(endpoint.seen_by("limit").len(), asked, "while it was parked nothing was asked");
+}
+
+#[test]
+fn repositories_profiles_and_other_programs_share_a_limit_as_far_as_the_account_goes() {
+    let script = vec![Step::say("Never.").failing(99, 529, Some(0))];
+    let (sandbox, endpoint) = with_claude([("limit", script), ("other", vec![Step::say("Me, too.")])], "1h");
+    configure(
+        &sandbox,
+        "park = '1h'\n[profile.deep]\nprogram = 'claude'\nenv.CLAUDE_CODE_EFFORT_LEVEL = 'high'\n\
+         [profile.sh]\nprogram = 'command'\ncommand = ['true']\n",
+    );
+    sandbox.ok(&["spawn", "--detach", "--jobs", "1", "-m", "Say it [script:limit]", "--name", "heron"]);
+    wait_until_parked(&sandbox, "heron");
+    // It has no process, so another one may run in its place.
+    sandbox.ok(&["spawn", "--detach", "--jobs", "1", "-m", "Work", "--name", "plain", "--profile", "sh"]);
+    let waited = sandbox.orchestra(&["wait", "plain", "--timeout", "60s"]);
+    assert_eq!(waited.code, 0, "{waited}");
+    let second = sandbox.root().join("second");
+    std::fs::create_dir(&second).unwrap();
+    sandbox.git_in(&second, &["init", "--quiet", "-b", "main"]);
+    sandbox.commit_in(&second, "first");
+    let spawn =
+        ["spawn", "--detach", "-m", "Say it, too [script:other]", "--name", "fox", "--profile", "deep"];
+    let spawned = sandbox.orchestra_in(&second, &spawn);
+    assert!(spawned.code == 0 && spawned.stdout.contains("queued"), "{spawned}");
+    wait_for("the other repository's agent", || {
+        let status = sandbox.orchestra_in(&second, &["status"]).stdout;
+        status.contains("parked until").then_some(())
+    });
+    assert_eq!(breakers(&sandbox).as_object().unwrap().len(), 1);
+    assert_eq!(endpoint.seen_by("other").len(), 0, "nothing was asked for it");
+    assert_eq!(sandbox.orchestra_in(&second, &["stop", "fox", "--wait"]).code, 0);
+    sandbox.ok(&["stop", "heron", "--wait"]);
+}
+
+/// A program in the place of Gemini CLI, which prints what that prints: five attempts in vain the first time, and the
+/// recorded stream of a conversation the next time. The real one takes minutes for them.
+fn with_busy_gemini(status: u16) -> Sandbox {
+    let mut sandbox = Sandbox::new();
+    let answer = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/agents/gemini/resume.jsonl");
+    let script = format!(
+        "#!/bin/sh\ncat >/dev/null\nif mkdir \"$HOME/tried\" 2>/dev/null; then\n\
+         for n in 1 2 3 4 5; do echo \"Attempt $n failed with status {status}. Retrying with backoff...\" >&2; done\n\
+         exec sleep 600\nfi\nexec cat {answer}\n"
+    );
+    write_in(&sandbox.root(), "bin/gemini", &script);
+    let bin = sandbox.root().join("bin");
+    std::fs::set_permissions(bin.join("gemini"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let command = sandbox.command("true");
+    let path = command.get_envs().find_map(|(key, value)| (key == "PATH").then_some(value?)).unwrap();
+    let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(path))).unwrap();
+    drop(command);
+    sandbox.set_env("PATH", path);
+    configure(&sandbox, "park = '1s'\ndefault-profile = 'gemini'\n");
+    sandbox
+}
+
+#[test]
+fn a_gemini_whose_model_has_too_much_to_do_waits_and_goes_on() {
+    for status in [503, 529] {
+        let sandbox = with_busy_gemini(status);
+        let spawned = sandbox.orchestra(&["spawn", "-m", "Work", "--name", "heron"]);
+        let log = sandbox.ok(&["log", "heron"]);
+        assert_eq!(spawned.code, 0, "{spawned}\n{log}");
+        for words in [&format!("its model is over a limit ({status}"), "parked until", "I remember."] {
+            assert!(log.contains(words), "{words}: {log}");
+        }
+        assert_eq!(the_agent(&sandbox, "heron").runs.len(), 1, "one run, over two processes");
+    }
 }
 
 #[test]

@@ -467,7 +467,7 @@ impl Client {
         self.withdraw(out);
         let Trouble { code, words } = Trouble::of(error);
         let status = u16::try_from(code).ok().filter(|status| (400..600).contains(status));
-        if let Some(status @ (429 | 529)) = status {
+        if let Some(status @ (429 | 503 | 529)) = status {
             // It has tried for itself; what passes is waited for.
             let error = words.clone();
             out.events.push(EventKind::Retry {

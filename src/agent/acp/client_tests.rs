@@ -205,14 +205,18 @@ fn errors_are_told_in_words_that_help() {
     let inner = r#"{"error":{"code":401,"message":"API key not valid"}}"#;
     stage.answers(json!({"error": {"code": 401, "message": inner}}));
     assert_lines(&stage.events(), r#"end error true "401: API key not valid" 0+0+0->0 1"#);
-    stage.client.wish(Wish::Message { text: "again".into() }, &mut stage.out);
-    stage.answers(json!({"error": {"code": 429, "message": "quota"}}));
-    assert_lines(
-        &stage.events(),
-        r#"turn 2
-           retry 0/0 in 0 Some(429) quota
-           end error true "429: quota" 0+0+0->0 2"#,
-    );
+    for (turn, limit) in (2..).zip([429, 503, 529]) {
+        stage.client.wish(Wish::Message { text: "again".into() }, &mut stage.out);
+        stage.answers(json!({"error": {"code": limit, "message": "quota"}}));
+        assert_lines(
+            &stage.events(),
+            &format!(
+                "turn {turn}
+                 retry 0/0 in 0 Some({limit}) quota
+                 end error true \"{limit}: quota\" 0+0+0->0 {turn}"
+            ),
+        );
+    }
     let mut stage = Stage::new(begin());
     stage.answers(json!({"result": {"protocolVersion": 1, "authMethods": [{"name": "A key"}]}}));
     stage.answers(json!({"error": {"code": -32000, "message": "Authentication required"}}));

@@ -156,7 +156,7 @@ fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, 
     let reached = |activity: &Activity| args.state.standing(activity) == Standing::Reached;
     let concerned: Vec<_> = seen.iter().filter(|(_, activity)| !args.any || reached(activity)).collect();
     let well = |activity: &Activity| match args.state {
-        Goal::Ended => !matches!(activity, Activity::Unwatched) && !matches!(activity, Activity::Ended(outcome) if *outcome != Outcome::Succeeded),
+        Goal::Ended => !matches!(activity, Activity::Unwatched { .. }) && !matches!(activity, Activity::Ended(outcome) if *outcome != Outcome::Succeeded),
         _ => reached(activity),
     };
     let used_up = |activity: &Activity| matches!(activity, Activity::Ended(outcome) if outcome.over().is_some());
@@ -168,8 +168,10 @@ fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, 
     }
     if args.state == Goal::Ended {
         let open: Vec<Decision> = ctx.state()?.all()?;
+        // What is asked about its branch in a merge, it did not ask.
         let waits = |agent: &Agent| {
-            open.iter().any(|one| one.agent == Some(agent.id) && one.status == DecisionStatus::Open)
+            let of = |one: &Decision| one.agent == Some(agent.id) && one.merge.is_none();
+            open.iter().any(|one| of(one) && one.status == DecisionStatus::Open)
         };
         if concerned.iter().any(|(agent, _)| waits(agent)) {
             return Ok(Exit::Waiting);

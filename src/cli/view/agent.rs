@@ -58,7 +58,7 @@ pub(crate) const fn activity_label(activity: &Activity) -> Label {
         Activity::Queued | Activity::New => Label::Waiting,
         Activity::Asking(_) | Activity::Waiting(_) | Activity::Stuck { .. } => Label::Attention,
         Activity::Ended(outcome) => outcome_label(outcome),
-        Activity::Unwatched | Activity::Unknown { .. } => Label::Bad,
+        Activity::Unwatched { .. } | Activity::Unknown { .. } => Label::Bad,
         Activity::Merged(_) => Label::Good,
         Activity::Removed => Label::Dim,
     }

@@ -1,5 +1,6 @@
 //! What bounds a run that lives: time, silence, and budgets.
 
+use super::Progress;
 use super::record::chain;
 use super::run::Live;
 use crate::model::Standing;
@@ -9,17 +10,30 @@ use tokio::time::Instant;
 
 impl Live {
     /// The next moment at which it must be ended, and why.
-    pub(super) fn next_limit(&self, begun: Instant, heard: Instant) -> Option<(Instant, &'static str)> {
+    pub(super) fn next_limit(&self, heard: Instant) -> Option<(Instant, &'static str)> {
         if self.is_ended() {
             return None;
         }
         let limits = self.plan.limits;
         let idle = limits.idle.filter(|_| self.open.is_empty()).map(|span| (heard + span, "idle"));
-        let total = limits.total.map(|span| (begun + span, "deadline"));
+        let total = self.deadline().map(|at| (at, "deadline"));
         let done = self.done_since.map(|since| (since + limits.after_result, "done"));
         let listening = self.listens_until.map(|at| (at, "listening"));
         let time = self.meter.time_over().map(|at| (at, "budget"));
         [idle, total, done, listening, time].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// When it must be over, whatever it waited for.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.plan.limits.total.map(|span| self.begun + span)
+    }
+
+    /// When somebody is to be told that it says nothing; never twice of one silence, nor of a program that tells nothing
+    /// but its output, nor after its turn.
+    pub(super) fn silent_at(&self, heard: Instant) -> Option<Instant> {
+        let speaks = self.plan.agent.program != "command" && !self.decoder.is_idle();
+        let at = heard + self.plan.limits.silence;
+        (speaks && !self.told_silent && !self.is_ended()).then_some(at)
     }
 
     /// Whether we have ended it.
@@ -29,6 +43,17 @@ impl Live {
             || self.refused.is_some()
             || self.used_up.is_some()
             || self.parking
+    }
+
+    /// Tells that it has been silent for long, where nothing explains that: no tool, no question, no pause of its model.
+    pub(super) async fn tell_silence(&mut self, heard: Instant) {
+        self.told_silent = true;
+        let waits = self.evidence.waits(self.context.clock.now()).is_some() || !self.open.is_empty();
+        if waits || self.evidence.tool().is_some() {
+            return;
+        }
+        let silent_ms = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.tell(None, Progress::Silent { agent: self.plan.agent.id, silent_ms }).await;
     }
 
     pub(super) async fn over(&mut self, child: &mut Child, reason: &'static str) {

@@ -9,7 +9,7 @@ use crate::model::Id;
 use crate::orchestrate::control::{Asked, Asks, Desk, Refusal, Server};
 use crate::orchestrate::radar::{Radar, Sighting};
 use crate::orchestrate::trust;
-use crate::process::{Budget, sweep_strays};
+use crate::process::{Budget, memory_kills, sweep_strays};
 use crate::store::Store;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ const SAVING: usize = 8;
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own, and any may go with any")]
 pub struct SuperviseOptions {
-    /// How many run at once.
+    /// How many run at once, of those that have a process.
     pub jobs: usize,
     /// The bytes of memory that must be left for one to start beside others.
     pub memory_floor: u64,
@@ -51,6 +51,8 @@ pub struct Supervisor {
     options: SuperviseOptions,
     desk: Arc<Desk>,
     asked: mpsc::Receiver<Asked>,
+    /// How many processes of the machine the kernel has ended for want of memory.
+    pub(super) memory_kills: fn() -> Option<u64>,
 }
 
 impl std::fmt::Debug for Supervisor {
@@ -64,7 +66,7 @@ impl Supervisor {
     /// shown.
     pub fn new(store: Store, redactor: Arc<Redactor>, options: SuperviseOptions) -> Self {
         let (desk, asked) = Desk::new();
-        Self { store, redactor, options, desk, asked }
+        Self { store, redactor, options, desk, asked, memory_kills }
     }
 
     /// What takes secrets out of what its agents say.
@@ -89,6 +91,27 @@ impl Supervisor {
         opened.inspect_err(|error| tracing::warn!("failed to listen for other commands: {error}")).ok()
     }
 
+    /// What all runs of this session have in common, as many as `jobs` at once.
+    fn context(&self, jobs: usize, progress: &mpsc::Sender<Progress>) -> RunContext {
+        RunContext {
+            seats: Arc::new(Semaphore::new(jobs)),
+            freed: Arc::default(),
+            repo: self.store.repo().clone(),
+            clock: Arc::clone(self.store.clock()),
+            store: self.store.clone(),
+            redactor: Arc::clone(&self.redactor),
+            progress: progress.clone(),
+            budget: Budget::default(),
+            grace: self.options.grace,
+            interactive: self.options.interactive,
+            answer_timeout: self.options.answer_timeout,
+            any_answer: self.options.any_answer,
+            memory_kills: self.memory_kills,
+            saving: Arc::new(Semaphore::new(SAVING)),
+            seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
+        }
+    }
+
     /// Runs every plan that arrives, until the plans' sender is dropped and everything is over and recorded.
     ///
     /// Each run that ends is told through `progress` as [`Progress::Finished`], and returned. After a
@@ -104,20 +127,8 @@ impl Supervisor {
         if let Err(error) = trust::remember(self.store.repo()) {
             tracing::warn!("failed to remember the configuration: {error}");
         }
-        let context = RunContext {
-            repo: self.store.repo().clone(),
-            clock: Arc::clone(self.store.clock()),
-            store: self.store.clone(),
-            redactor: Arc::clone(&self.redactor),
-            progress: progress.clone(),
-            budget: Budget::default(),
-            grace: self.options.grace,
-            interactive: self.options.interactive,
-            answer_timeout: self.options.answer_timeout,
-            any_answer: self.options.any_answer,
-            saving: Arc::new(Semaphore::new(SAVING)),
-            seen: Arc::new(Mutex::new(self.store.repo().fingerprint().ok())),
-        };
+        let jobs = self.options.jobs.clamp(1, Semaphore::MAX_PERMITS);
+        let context = self.context(jobs, &progress);
         let (saw, mut sightings) = mpsc::unbounded_channel();
         let radar = self.options.radar.then(|| {
             // After the end nobody is to be told.
@@ -130,9 +141,12 @@ impl Supervisor {
         let mut finished = Vec::new();
         let (mut more, mut listening) = (true, true);
         while more || !floor.queue.is_empty() || !tasks.is_empty() || !ended.is_empty() {
-            while let Some(next) = floor.waiting(self.options.jobs) {
+            while let Some(next) = floor.waiting() {
+                // Whoever waits for one in order to go on comes first.
+                let Ok(seat) = Arc::clone(&context.seats).try_acquire_owned() else { break };
+                let at_work = jobs - context.seats.available_permits() - 1;
                 let was_short = room.is_short;
-                if let Some(text) = room.shortage(floor.active.len()) {
+                if let Some(text) = room.shortage(at_work) {
                     if !was_short {
                         let _ = progress.send(Progress::Notice { agent: Some(next), text }).await;
                     }
@@ -143,7 +157,7 @@ impl Supervisor {
                 if let Some(radar) = &radar {
                     radar.enter(&plan.agent, &plan.worktree);
                 }
-                tasks.spawn(run::run(plan, context.clone(), feed, receiver));
+                tasks.spawn(run::run(plan, context.clone(), feed, receiver, seat));
             }
             floor.unwanted.drain(..).map(Ended::unstarted).for_each(|one| ended.push(one));
             // With nobody to wait for there is nothing to gain by waiting.
@@ -176,6 +190,7 @@ impl Supervisor {
                         floor.active.retain(|_, sender| !sender.is_closed());
                     }
                 }
+                () = context.freed.notified(), if !floor.queue.is_empty() => {}
                 Some(sighting) = sightings.recv() => floor.note(&sighting),
                 () = due => {}
                 () = tokio::time::sleep(Room::POLL), if room.is_short => {}
@@ -231,9 +246,9 @@ impl Floor {
         }
     }
 
-    /// Who starts next, if `jobs` leave room for it.
-    fn waiting(&self, jobs: usize) -> Option<Id> {
-        self.queue.front().filter(|_| self.active.len() < jobs.max(1)).map(|plan| plan.agent.id)
+    /// Who starts next.
+    fn waiting(&self) -> Option<Id> {
+        self.queue.front().map(|plan| plan.agent.id)
     }
 
     /// The next one, as started.

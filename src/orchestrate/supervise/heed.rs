@@ -162,8 +162,19 @@ impl Live {
         self.tell_answer(&open.request, &Ruling::Refused).await;
     }
 
-    pub(super) fn show_questions(&self) {
+    /// Says with which questions it waits: to those who look at it, and in its lease to all others.
+    pub(super) fn show_questions(&mut self) {
         self.feed.set_questions(self.open.iter().map(Open::question).collect());
+        self.note_questions(false);
+    }
+
+    /// The same in its lease alone; `more` if another one is being recorded.
+    fn note_questions(&mut self, more: bool) {
+        let open = self.open.iter().map(|open| open.kept.map(|kept| kept.decision));
+        let questions = open.chain(more.then_some(None)).collect();
+        if let Err(error) = self.plan.lease.asks(questions) {
+            tracing::warn!("{}", chain(&error));
+        }
     }
 
     pub(super) async fn reply(&mut self, child: &Child, request: &str, reply: &PermissionReply) {
@@ -188,17 +199,23 @@ impl Live {
     /// Records a question as a decision. Its program waits for the answer as long as it may, and is refused for now
     /// otherwise. Returns whether it waits.
     pub(super) async fn defer(&mut self, child: &Child, mut open: Open) -> bool {
+        let waits = !self.context.answer_timeout.is_zero();
         if open.kept.is_none() {
+            // Before the decision is there, so that nobody sees it and an agent that works on.
+            self.note_questions(waits);
             let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
             let record = move || {
                 let recorded = record_question(&store, &agent.id, &agent.name, &open);
                 (open, recorded)
             };
-            let Ok((asked, recorded)) = tokio::task::spawn_blocking(record).await else { return false };
+            let Ok((asked, recorded)) = tokio::task::spawn_blocking(record).await else {
+                unreachable!("recording returns its errors, and the runtime outlives it")
+            };
             open = asked;
             let Ok((decision, question)) = recorded else {
                 let deny = PermissionReply::Deny { message: "This is not allowed.".to_owned() };
                 self.reply(child, &open.request, &deny).await;
+                self.note_questions(false);
                 return false;
             };
             if !self.decisions.contains(&decision) {
@@ -208,7 +225,7 @@ impl Live {
             self.tell(None, Progress::Waiting { agent, decision, question }).await;
             open.kept = Some(Kept { decision, until: Instant::now() });
         }
-        if self.context.answer_timeout.is_zero() {
+        if !waits {
             let deny = PermissionReply::Deny { message: later(&open) };
             self.reply(child, &open.request, &deny).await;
             return false;
@@ -223,7 +240,10 @@ impl Live {
     /// Everybody who could answer went away.
     pub(super) async fn defer_all(&mut self, child: &Child) {
         for open in std::mem::take(&mut self.open) {
-            self.defer(child, open).await;
+            let request = open.request.clone();
+            if !self.defer(child, open).await {
+                self.tell_answer(&request, &Ruling::Refused).await;
+            }
         }
         self.show_questions();
     }

@@ -6,6 +6,7 @@
 
 mod bounds;
 mod dispatcher;
+mod full;
 mod heed;
 mod meter;
 mod notebook;
@@ -35,6 +36,8 @@ use super::budget::Purse;
 use super::lease::Lease;
 use super::prepare::Prepared;
 use super::sandbox::Confinement;
+use super::slots::Slot;
+use super::status::PATIENCE;
 use crate::agent::{Adapter, LaunchRequest};
 use crate::config::Profile;
 use crate::git::Worktree;
@@ -70,6 +73,8 @@ pub struct Plan {
     pub purse: Purse,
     /// What opens where its model refuses to serve it for a limit; none for programs without a model of their own.
     pub breaker: Option<Breaker>,
+    /// The right to run beside those of other processes, which it gives back while it has no process.
+    pub slot: Option<Slot>,
     /// What a person said before, by the questions' subjects.
     pub decided: BTreeMap<String, Ruling>,
     /// What its uncommitted work is called when it is committed for it.
@@ -96,14 +101,19 @@ pub struct Limits {
     pub idle: Option<Duration>,
     /// How long it may take as a whole.
     pub total: Option<Duration>,
+    /// After how much silence that nothing explains somebody is told of it.
+    pub silence: Duration,
     /// How long it may go on after it said that it is done.
     pub after_result: Duration,
+    /// The bytes that must be free where it works, for it to be believed that the disk has room.
+    pub space: u64,
 }
 
 impl Limits {
-    /// The limits of a profile.
-    pub const fn of(profile: &Profile) -> Self {
-        Self { idle: profile.idle_timeout, total: profile.timeout, after_result: Duration::from_secs(10) }
+    /// The limits of a profile, on a disk of which `space` bytes must be free.
+    pub const fn of(profile: &Profile, space: u64) -> Self {
+        let (idle, total) = (profile.idle_timeout, profile.timeout);
+        Self { idle, total, silence: PATIENCE, after_result: Duration::from_secs(10), space }
     }
 }
 

@@ -5,6 +5,8 @@ use crate::process::Exit;
 
 /// The signal by which the kernel takes memory back.
 const SIGKILL: i32 = 9;
+/// What a shell, or what confines a program, ends with whose program was ended by that signal.
+const KILLED: i32 = 128 + SIGKILL;
 
 /// What a run's end means. A run that we ended is never a success, whatever it claimed while ending: one whose model
 /// `refused` to serve it failed for that reason, and one whose budget is `used_up` was stopped by it. One that had said that it was done, and only did not go, counts by
@@ -41,12 +43,11 @@ pub(super) fn outcome(
 /// The same, with the cause named where the kernel probably ended it: `kills` processes of this machine ended for want
 /// of memory while it ran, and nobody says which.
 pub(super) fn for_want_of_memory(outcome: Outcome, exit: Exit, kills: u64) -> Outcome {
+    let killed = (exit.signal == Some(SIGKILL) || exit.code == Some(KILLED)) && exit.sent.is_none();
     match outcome {
-        Outcome::Failed { reason } if kills > 0 && exit.signal == Some(SIGKILL) && exit.sent.is_none() => {
-            Outcome::Failed {
-                reason: format!("{reason}: as it seems, the kernel ended it for want of memory"),
-            }
-        }
+        Outcome::Failed { reason } if kills > 0 && killed => Outcome::Failed {
+            reason: format!("{reason}: as it seems, the kernel ended it for want of memory"),
+        },
         outcome => outcome,
     }
 }
@@ -99,7 +100,16 @@ mod tests {
         assert_eq!(named(exit(None, Some(9)), 0), failed("signal 9"));
         assert_eq!(named(Exit { sent: Some(9), ..exit(None, Some(9)) }, 1), failed("signal 9"), "it was us");
         assert_eq!(named(exit(None, Some(15)), 1), failed("signal 9"));
-        let Outcome::Failed { reason } = named(exit(None, Some(9)), 2) else { panic!("it failed") };
-        assert!(reason.contains("for want of memory"), "{reason}");
+        assert_eq!(
+            named(Exit { sent: Some(9), ..exit(Some(137), None) }, 1),
+            failed("signal 9"),
+            "it was us"
+        );
+        assert_eq!(named(exit(Some(143), None), 1), failed("signal 9"));
+        for ended in [exit(None, Some(9)), exit(Some(137), None)] {
+            let Outcome::Failed { reason } = named(ended, 2) else { panic!("it failed") };
+            assert!(reason.contains("for want of memory"), "{reason}");
+            assert_eq!(named(ended, 0), failed("signal 9"));
+        }
     }
 }

@@ -4,9 +4,13 @@ use super::Request;
 use super::run::Live;
 use crate::agent::priced;
 use crate::model::{Event, EventKind, Outcome, Timestamp, Usage};
+use crate::orchestrate::Slot;
 use crate::orchestrate::breaker::Admission;
 use crate::orchestrate::control::{Asked, Refusal};
+use crate::orchestrate::status::Evidence;
 use crate::process::Child;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -22,14 +26,10 @@ impl Live {
         let Some(breaker) = self.plan.breaker.clone() else { return true };
         let mut told: Option<Timestamp> = None;
         loop {
-            match breaker.admit(self.context.clock.now()) {
-                Ok(Admission::Go) => return true,
-                Ok(Admission::Try) => {
-                    self.begin_journal();
-                    self.notice("the limit of its model should have passed: it tries, for all that wait")
-                        .await;
-                    return true;
-                }
+            let now = self.context.clock.now();
+            // Only who can start at once is the one to try.
+            let admission = if self.seat.is_some() { breaker.admit(now) } else { Ok(breaker.look(now)) };
+            match admission {
                 Ok(Admission::Wait(open)) => {
                     if told != Some(open.until) {
                         told = Some(open.until);
@@ -38,6 +38,20 @@ impl Live {
                         let at = self.context.clock.now();
                         self.tell_event(Event { at, parent: None, kind }).await;
                     }
+                    self.make_room();
+                }
+                _ if self.seat.is_none() => {
+                    if !self.takes_its_turn(requests).await {
+                        return false;
+                    }
+                    continue;
+                }
+                Ok(Admission::Go) => return true,
+                Ok(Admission::Try) => {
+                    self.begin_journal();
+                    self.notice("the limit of its model should have passed: it tries, for all that wait")
+                        .await;
+                    return true;
                 }
                 Err(error) => {
                     // Better once too often than never.
@@ -45,21 +59,78 @@ impl Live {
                     return true;
                 }
             }
-            let time_over = self.meter.time_over().filter(|at| *at <= Instant::now());
-            if let Some(over) = time_over.and_then(|_| self.meter.purse().used_up(&self.meter.spent())) {
-                self.outcome = Some(Outcome::used_up(over));
+            if self.is_over() {
                 return false;
             }
             tokio::select! {
                 () = sleep_until(Instant::now() + LOOK) => {}
-                Some(asked) = requests.recv() => match &asked.request {
-                    Request::Stop { by, .. } | Request::Kill { by, .. } => {
-                        self.outcome = Some(Outcome::stopped(by.clone()));
-                        asked.answer(Ok(()));
-                        return false;
-                    }
-                    _ => asked.answer(Err(Refusal::Queued)),
-                },
+                Some(asked) = requests.recv() => if self.is_ended_by(asked) { return false },
+            }
+        }
+    }
+
+    /// Lets somebody else run while it has no process.
+    fn make_room(&mut self) {
+        if self.seat.take().is_some() {
+            self.context.freed.notify_one();
+        }
+        if let Some(slot) = &self.plan.slot {
+            slot.release();
+        }
+    }
+
+    /// Waits until it may run beside the others again. If it is not to, its outcome is set.
+    async fn takes_its_turn(&mut self, requests: &mut mpsc::Receiver<Asked>) -> bool {
+        let (seats, slot) = (Arc::clone(&self.context.seats), self.plan.slot.clone());
+        let mut turn = pin!(seats.acquire_owned());
+        let mut told = false;
+        loop {
+            let wait = if told { LOOK } else { Duration::ZERO };
+            tokio::select! {
+                biased;
+                seat = &mut turn, if self.seat.is_none() => self.seat = seat.ok(),
+                Some(asked) = requests.recv() => if self.is_ended_by(asked) { return false },
+                () = sleep_until(Instant::now() + wait) => {}
+            }
+            if self.is_over() {
+                return false;
+            }
+            // Better one too many than one that never goes on.
+            let attempt = |slot: &Slot| slot.attempt(&self.context.repo).unwrap_or(true);
+            if self.seat.is_some() && slot.as_ref().is_none_or(attempt) {
+                return true;
+            }
+            if !std::mem::replace(&mut told, true) {
+                self.notice("the limit of its model should have passed: it waits for its turn").await;
+            }
+        }
+    }
+
+    /// Whether its time is over while it waits; its outcome is set then.
+    fn is_over(&mut self) -> bool {
+        if self.deadline().is_some_and(|at| at <= Instant::now()) {
+            self.outcome = Some(Outcome::stopped("deadline"));
+            return true;
+        }
+        let time_over = self.meter.time_over().filter(|at| *at <= Instant::now());
+        let over = time_over.and_then(|_| self.meter.purse().used_up(&self.meter.spent()));
+        if let Some(over) = over {
+            self.outcome = Some(Outcome::used_up(over));
+        }
+        over.is_some()
+    }
+
+    /// Takes a wish while it waits. Whether that ends it; its outcome is set then.
+    fn is_ended_by(&mut self, asked: Asked) -> bool {
+        match &asked.request {
+            Request::Stop { by, .. } | Request::Kill { by, .. } => {
+                self.outcome = Some(Outcome::stopped(by.clone()));
+                asked.answer(Ok(()));
+                true
+            }
+            _ => {
+                asked.answer(Err(Refusal::Queued));
+                false
             }
         }
     }
@@ -134,6 +205,7 @@ impl Live {
         self.decoder = priced::decoder(&*self.plan.adapter, &self.plan.launch);
         (self.outcome, self.done_since, self.listens_until) = (None, None, None);
         (self.overdue, self.unanswered, self.interrupted) = (false, false, false);
+        (self.evidence, self.told_silent) = (Evidence::default(), false);
         self.open.clear();
         self.show_questions();
     }

@@ -53,6 +53,13 @@ pub enum Progress {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         answer: Option<String>,
     },
+    /// It has been silent for long, and nothing explains that; told once of each silence.
+    Silent {
+        /// The agent.
+        agent: Id,
+        /// For how long.
+        silent_ms: u64,
+    },
     /// Something that the user should know.
     Notice {
         /// The agent that it concerns, if one.

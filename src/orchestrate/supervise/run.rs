@@ -1,9 +1,10 @@
 //! One run, from its start to its record.
 
+use super::full::Full;
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
 use super::outcome::{for_want_of_memory, outcome, unless_unsaved};
-use super::question::{Answers, Open, permission_subject};
+use super::question::{Answers, Open, Ruling, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
 use super::throttle::Throttle;
@@ -14,24 +15,19 @@ use crate::model::{Event, EventKind, Id, Outcome, Run, Standing, Timestamp, Usag
 use crate::orchestrate::Error;
 use crate::orchestrate::control::{Asked, Feed};
 use crate::orchestrate::lease::LeaseInfo;
-use crate::orchestrate::measure::bytes;
-use crate::process::{
-    Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source, free_space, memory_kills,
-};
+use crate::orchestrate::status::Evidence;
+use crate::process::{Budget, Child, ChildEvent, ChildOptions, Clock, Command, Exit, Line, Source};
 use crate::store::Store;
 use crate::store::journal::{self, EntryRef};
 use bstr::ByteSlice;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
 
 /// At which attempt in vain a model that does not know who we are is given up. The first one may only have made a
 /// client fetch a new token.
 const REFUSALS: u64 = 2;
-
-/// At which such error one is stopped: the first may be of a file that was too large.
-const FULL: u32 = 2;
 
 /// What every run of a session needs.
 #[derive(Clone)]
@@ -46,6 +42,12 @@ pub(super) struct RunContext {
     pub(super) interactive: bool,
     pub(super) answer_timeout: Duration,
     pub(super) any_answer: bool,
+    /// How many processes of the machine the kernel has ended for want of memory.
+    pub(super) memory_kills: fn() -> Option<u64>,
+    /// As many may run at once as there are of these.
+    pub(super) seats: Arc<Semaphore>,
+    /// Told when one of them is given back by a run that is not over.
+    pub(super) freed: Arc<Notify>,
     /// How many may be saved at once: each takes a thread and several processes of git.
     pub(super) saving: Arc<Semaphore>,
     /// What the main checkout looked like when somebody looked last.
@@ -58,8 +60,9 @@ pub(super) async fn run(
     context: RunContext,
     feed: Arc<Feed>,
     mut requests: mpsc::Receiver<Asked>,
+    seat: OwnedSemaphorePermit,
 ) -> Ended {
-    let mut live = Live::new(plan, context, feed);
+    let mut live = Live::new(plan, context, feed, seat);
     // What others used is of when its worktree was made; it may have waited since.
     if live.meter.purse().is_shared() {
         live.look().await;
@@ -91,12 +94,20 @@ pub(super) struct Live {
     /// Where those who look from elsewhere are told what happens.
     pub(super) feed: Arc<Feed>,
     pub(super) started: Timestamp,
+    /// The same by a clock that nobody sets: its time runs from here, whichever of its processes works, or none.
+    pub(super) begun: Instant,
+    /// What its events show that it does.
+    pub(super) evidence: Evidence,
+    /// Whether it was told that it says nothing any more.
+    pub(super) told_silent: bool,
     pub(super) model: Option<String>,
     pub(super) session: Option<String>,
     /// Who asked us to end it.
     pub(super) stopped_by: Option<String>,
     /// What it uses.
     pub(super) meter: Meter,
+    /// The right to run beside the others of this process; none while it waits without a process.
+    pub(super) seat: Option<OwnedSemaphorePermit>,
     /// Whether its model serves it.
     pub(super) throttle: Throttle,
     /// Whether we ended its process, so that it goes on when a limit has passed.
@@ -123,8 +134,8 @@ pub(super) struct Live {
     pub(super) interrupted: bool,
     /// Why its model does not serve it, if it never will.
     pub(super) refused: Option<String>,
-    /// How often it was told that the disk is full.
-    pub(super) full: u32,
+    /// What it was told of full disks.
+    pub(super) full: Full,
     /// Since when it says that it is done.
     pub(super) done_since: Option<Instant>,
     /// Questions that its program waits for the answers to.
@@ -139,9 +150,10 @@ pub(super) struct Live {
 }
 
 impl Live {
-    fn new(plan: Plan, context: RunContext, feed: Arc<Feed>) -> Self {
+    fn new(plan: Plan, context: RunContext, feed: Arc<Feed>, seat: OwnedSemaphorePermit) -> Self {
         let (decoder, started) = (priced::decoder(&*plan.adapter, &plan.launch), context.clock.now());
         let meter = Meter::new(plan.purse.clone());
+        let (throttle, memory_kills) = (Throttle::of(&plan.agent.program), (context.memory_kills)());
         Self {
             plan,
             context,
@@ -149,24 +161,28 @@ impl Live {
             journal: Notebook::default(),
             feed,
             started,
+            begun: Instant::now(),
+            evidence: Evidence::default(),
+            told_silent: false,
             model: None,
             session: None,
             stopped_by: None,
             meter,
-            throttle: Throttle::default(),
+            throttle,
+            seat: Some(seat),
             parking: false,
             carried: Usage::default(),
             window: Window::default(),
             keys: Default::default(),
             to_say: Vec::new(),
             used_up: None,
-            memory_kills: memory_kills(),
+            memory_kills,
             overdue: false,
             unanswered: false,
             listens_until: None,
             interrupted: false,
             refused: None,
-            full: 0,
+            full: Full::default(),
             done_since: None,
             open: Vec::new(),
             answers: Answers::default(),
@@ -270,15 +286,14 @@ impl Live {
 
     async fn watch(&mut self, mut child: Child, requests: &mut mpsc::Receiver<Asked>) {
         let mut askers = self.feed.askers();
-        let begun = Instant::now();
-        let mut heard = begun;
+        let mut heard = Instant::now();
         let mut listening = true;
         loop {
-            let limit = self.next_limit(begun, heard);
+            let limit = self.next_limit(heard);
             tokio::select! {
                 event = child.next() => match event {
                     Some(ChildEvent::Lines { source, lines, budget }) => {
-                        heard = Instant::now();
+                        (heard, self.told_silent) = (Instant::now(), false);
                         self.lines(&child, source, lines).await;
                         drop(budget);
                         self.settle(&mut child);
@@ -304,6 +319,7 @@ impl Live {
                     self.look().await;
                     self.measure(&mut child).await;
                 }
+                () = due(self.silent_at(heard)) => self.tell_silence(heard).await,
                 () = due(limit.as_ref().map(|(at, _)| *at)) => {
                     let reason = limit.map_or("", |(_, reason)| reason);
                     self.over(&mut child, reason).await;
@@ -335,8 +351,8 @@ impl Live {
                 let raw = redactor.redact(&text).0;
                 self.write(EntryRef::Raw { raw: &raw, stderr });
             }
-            if stderr && says_full(&text) {
-                self.full += 1;
+            if stderr {
+                self.full.learn(&text);
             }
             for event in &mut events[before..] {
                 self.add_carried(event);
@@ -357,25 +373,9 @@ impl Live {
         }
         if self.refused.is_some() {
             child.stop();
-        } else if self.full >= FULL {
-            self.stop_for_room(child).await;
+        } else {
+            self.heed_full_disk(child).await;
         }
-    }
-
-    /// Ends a run that cannot write any more: what it would do next is to make it worse, or to take what it cannot write
-    /// for written. It can be resumed.
-    async fn stop_for_room(&mut self, child: &Child) {
-        self.stopped_by = Some("a full disk".to_owned());
-        let path = &self.plan.worktree.path;
-        let free =
-            free_space(path).map_or_else(String::new, |free| format!(", {} are free there", bytes(free)));
-        let name = &self.plan.agent.name;
-        let text = format!(
-            "it was told {FULL} times that the disk is full{free}; it is stopped. `git orchestra prune` says what can go, \
-             `git orchestra resume {name}` goes on"
-        );
-        self.notice(&text).await;
-        child.stop();
     }
 
     /// Takes secrets out of an event, writes it to the journal, and returns its number there; what is only a piece of
@@ -392,6 +392,7 @@ impl Live {
 
     /// What an event says that the record needs. Nothing that decides about success.
     fn learn(&mut self, event: &Event) {
+        self.evidence.learn(event);
         self.meter.learn(event);
         self.throttle.learn(event);
         if let Some(full) = self.window.learn(event) {
@@ -408,7 +409,7 @@ impl Live {
                 self.unanswered = false;
                 self.listens_until = Some(Instant::now() + self.plan.limits.after_result / 3);
             }
-            EventKind::ToolResult { ok: false, output, .. } if says_full(output) => self.full += 1,
+            EventKind::ToolResult { ok: false, output, .. } => self.full.learn(output),
             // The program would try for minutes, and nothing changes meanwhile.
             EventKind::Retry { attempt, status: Some(status @ (401 | 403)), error, .. }
                 if *attempt >= REFUSALS && event.parent.is_none() =>
@@ -442,7 +443,9 @@ impl Live {
                 self.open.push(open);
                 opened = true;
             } else {
+                let request = open.request.clone();
                 opened = self.defer(child, open).await;
+                answered = (!opened).then_some((request, Ruling::Refused));
             }
         }
         let agent = self.plan.agent.id;
@@ -475,6 +478,9 @@ impl Live {
     async fn exited(&mut self, exit: Exit) {
         let at = self.context.clock.now();
         let kind = EventKind::Exited { code: exit.code, signal: exit.signal };
+        // Nobody waits for what it asked any more; what is a decision stays one.
+        self.open.clear();
+        self.show_questions();
         let mut events = Vec::new();
         self.decoder.end(at, &mut events);
         for mut event in events {
@@ -491,7 +497,9 @@ impl Live {
         } else if exit.held {
             self.notice("somebody still held its output open when it was gone").await;
         }
-        let starved = memory_kills().zip(self.memory_kills).map_or(0, |(now, then)| now.saturating_sub(then));
+        let starved = (self.context.memory_kills)()
+            .zip(self.memory_kills)
+            .map_or(0, |(now, then)| now.saturating_sub(then));
         if starved > 0 {
             let who = if starved == 1 { "a process" } else { "processes" };
             self.notice(&format!("while it ran, the kernel ended {who} of this machine for want of memory"))
@@ -609,11 +617,6 @@ impl Live {
         let event = Event { at, parent: None, kind: EventKind::Notice { text: text.to_owned() } };
         self.tell_event(event).await;
     }
-}
-
-/// Whether a failure is that of a disk, or a quota, that is full.
-fn says_full(text: &str) -> bool {
-    ["No space left on device", "ENOSPC", "Disk quota exceeded"].iter().any(|words| text.contains(words))
 }
 
 const fn is_partial(kind: &EventKind) -> bool {

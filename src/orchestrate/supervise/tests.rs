@@ -4,12 +4,17 @@ use super::*;
 use crate::agent::{Decoder, Launch, PermissionReply, Redactor};
 use crate::git::testing::Sandbox;
 use crate::git::{NewWorktree, Repository};
-use crate::model::{Decision, Event, EventKind, Outcome, Run, Timestamp, Usage};
+use crate::model::{
+    Answer, Decision, DecisionKind, DecisionStatus, Event, EventKind, Outcome, Run, Timestamp, Usage,
+};
+use crate::orchestrate::breaker::{Limited, Probe};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
 use crate::orchestrate::prepare::Prepared;
+use crate::orchestrate::status::{self, Activity};
 use crate::orchestrate::{recover, testing_agent};
 use crate::process::{Identity, SystemClock};
 use crate::store::{PROVENANCE_NOTES, Store};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// A program that is a shell script. It speaks a language of its own: `ask X` wants permission, `done` ends a
@@ -106,6 +111,8 @@ struct Stage {
     jobs: usize,
     interactive: bool,
     answer_timeout: Duration,
+    memory_kills: fn() -> Option<u64>,
+    any_answer: bool,
 }
 
 impl Stage {
@@ -114,7 +121,15 @@ impl Stage {
         let repo = sandbox.open();
         let author = repo.identity();
         let store = Store::open(repo, Arc::new(SystemClock), author);
-        Self { sandbox, store, jobs: 4, interactive: false, answer_timeout: Duration::ZERO }
+        Self {
+            sandbox,
+            store,
+            jobs: 4,
+            interactive: false,
+            answer_timeout: Duration::ZERO,
+            memory_kills: || None,
+            any_answer: false,
+        }
     }
 
     fn repo(&self) -> &Repository {
@@ -136,6 +151,7 @@ impl Stage {
             child: None,
             since: Timestamp(1),
             control: None,
+            questions: Vec::new(),
         };
         let lease = Lease::take(self.repo(), info).unwrap().unwrap();
         self.store.transact(|tx| tx.put(&agent)).unwrap();
@@ -157,9 +173,16 @@ impl Stage {
             adapter: Arc::new(Shell { script: script.to_owned(), streaming: true }),
             launch: LaunchRequest { prompt: "go".to_owned(), ..LaunchRequest::default() },
             env: [path, home].into_iter().chain(mail).collect(),
-            limits: Limits { idle: None, total: None, after_result: Duration::from_millis(300) },
+            limits: Limits {
+                idle: None,
+                total: None,
+                after_result: Duration::from_millis(300),
+                silence: Duration::from_secs(600),
+                space: 0,
+            },
             purse: Purse::default(),
             breaker: None,
+            slot: None,
             decided: BTreeMap::new(),
             title: "Do it".to_owned(),
             confinement: None,
@@ -175,11 +198,14 @@ impl Stage {
             grace: Duration::from_millis(500),
             interactive: self.interactive,
             answer_timeout: self.answer_timeout,
-            any_answer: false,
+            any_answer: self.any_answer,
             radar: false,
             sweep: false,
         };
-        Supervisor::new(self.store.clone(), Arc::new(Redactor::new([("KEY", "s3cr3t-value-1234")])), options)
+        let redactor = Arc::new(Redactor::new([("KEY", "s3cr3t-value-1234")]));
+        let mut supervisor = Supervisor::new(self.store.clone(), redactor, options);
+        supervisor.memory_kills = self.memory_kills;
+        supervisor
     }
 
     /// Runs plans to their end, and returns everything that was told.
@@ -329,6 +355,153 @@ async fn deadlines_end_the_silent_and_the_endless_and_those_that_do_not_go() {
 }
 
 #[tokio::test]
+async fn silence_that_nothing_explains_is_told_once() {
+    let stage = Stage::new();
+    let read = "read more; echo heard";
+    let script = format!("read go; echo up; {read}; {read}; echo done; cat >/dev/null");
+    let ask = format!("read go; echo 'ask rm -rf x'; {read}; echo done; cat >/dev/null");
+    let brief = |mut plan: Plan| {
+        plan.limits.silence = Duration::from_millis(100);
+        plan
+    };
+    let mut plain = brief(stage.plan("plain", &format!("read go; sleep 0.3; {}", &script[9..])));
+    plain.agent.program = "command".to_owned();
+    let mut speaks = brief(stage.plan("speaks", &script));
+    speaks.agent.program = "claude".to_owned();
+    let (silent, plain_id) = (speaks.agent.id, plain.agent.id);
+    let mut told_of = Vec::new();
+    let (_, told) = stage
+        .run_with(vec![speaks, plain], |progress, requests| {
+            let more =
+                |agent| requests.try_send(Request::Message { agent, text: "more".to_owned() }).unwrap();
+            match progress {
+                Progress::Silent { agent, .. } => {
+                    told_of.push(*agent);
+                    more(*agent);
+                }
+                Progress::Event { agent, event: Event { kind: EventKind::Text { text, .. }, .. } }
+                    if *agent == plain_id && text == "up" =>
+                {
+                    more(*agent);
+                    more(*agent);
+                }
+                _ => {}
+            }
+        })
+        .await;
+    // Once after each line; of a program that tells nothing but its output silence says nothing.
+    assert_eq!(told_of, [silent, silent], "{told:?}");
+    let mut stage = stage;
+    stage.answer_timeout = Duration::from_secs(1);
+    let mut asks = brief(stage.plan("asks", &ask));
+    asks.agent.program = "claude".to_owned();
+    let (_, told) = stage.run(vec![asks]).await;
+    assert!(
+        !told.iter().any(|one| matches!(one, Progress::Silent { .. })),
+        "it waits for an answer: {told:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_time_of_a_run_goes_on_while_it_waits_for_its_model() {
+    let stage = Stage::new();
+    let mut plan = stage.plan("heron", "echo done");
+    let later = stage.store.clock().now().after(Duration::from_secs(600));
+    plan.breaker = Some(open_breaker(&stage, &plan, later));
+    plan.limits.total = Some(Duration::from_millis(200));
+    let (finished, _) = stage.run(vec![plan]).await;
+    assert_eq!(finished[0].outcome, Some(Outcome::stopped("deadline")));
+}
+
+#[tokio::test]
+async fn a_program_behind_a_shell_that_the_kernel_ended_is_told_from_others() {
+    static KILLS: AtomicU64 = AtomicU64::new(0);
+    let mut stage = Stage::new();
+    let script = "sh -c 'kill -9 $$'; exit $?";
+    let reason = |finished: &[Finished]| match &finished[0].outcome {
+        Some(Outcome::Failed { reason }) => reason.clone(),
+        other => panic!("{other:?}"),
+    };
+    stage.memory_kills = || Some(7);
+    let (finished, _) = stage.run(vec![stage.plan("killed", script)]).await;
+    assert_eq!(reason(&finished), "exit 137");
+    // One more each time that somebody looks.
+    stage.memory_kills = || Some(KILLS.fetch_add(1, Ordering::Relaxed));
+    let (finished, _) = stage.run(vec![stage.plan("starved", script)]).await;
+    assert_eq!(reason(&finished), "exit 137: as it seems, the kernel ended it for want of memory");
+}
+
+/// A breaker of a model that serves nobody before `until`.
+fn open_breaker(stage: &Stage, plan: &Plan, until: Timestamp) -> Breaker {
+    let me = Probe::of(stage.repo(), plan.agent.id, plan.run);
+    let dir = stage.sandbox.dir.path().join("data");
+    let breaker = Breaker::new(&dir, "shell", &BTreeMap::new(), |_| true, me, Duration::from_secs(1));
+    let limited = Limited { why: "429 rate_limit".to_owned(), until: Some(until) };
+    breaker.trip(&limited, stage.store.clock().now()).unwrap();
+    breaker
+}
+
+#[tokio::test]
+async fn who_waits_for_its_model_keeps_nobody_from_running_and_goes_on_in_its_turn() {
+    let mut stage = Stage::new();
+    stage.jobs = 1;
+    let mut limited = stage.plan("limited", "read go; echo mine; echo done; cat >/dev/null");
+    let soon = stage.store.clock().now().after(Duration::from_secs(5));
+    limited.breaker = Some(open_breaker(&stage, &limited, soon));
+    let slot = Slot::one_of(1);
+    assert!(slot.attempt(stage.repo()).unwrap());
+    limited.slot = Some(slot);
+    let other = stage.plan("other", "read go; echo up; read more; echo over; echo done; cat >/dev/null");
+    let (busy, id) = (limited.agent.id, other.agent.id);
+    let mut slots = Vec::new();
+    let (finished, told) = stage
+        .run_with(vec![limited, other], |progress, requests| {
+            let Progress::Event { agent, event } = progress else { return };
+            match &event.kind {
+                EventKind::Text { text, .. } if text == "up" => {
+                    slots.push(Slot::one_of(1).attempt(stage.repo()).unwrap());
+                }
+                EventKind::Notice { text } if *agent == busy && text.ends_with("it waits for its turn") => {
+                    requests.try_send(Request::Message { agent: id, text: "go on".to_owned() }).unwrap();
+                }
+                _ => {}
+            }
+        })
+        .await;
+    let said: Vec<String> = texts(&told)
+        .into_iter()
+        .filter(|text| ["up", "over", "mine"].contains(&text.as_str()) || text.contains("its model should"))
+        .map(|text| text.split(": ").last().unwrap().to_owned())
+        .collect();
+    let all = ["up", "it waits for its turn", "over", "it tries, for all that wait", "mine"];
+    assert_eq!(said, all, "{told:?}");
+    assert_eq!(slots, [true], "other processes may run, too");
+    assert!(finished.iter().all(|one| one.outcome == Some(Outcome::Succeeded)), "{finished:?}");
+}
+
+#[tokio::test]
+async fn words_of_a_full_disk_stop_a_run_only_where_it_is_full() {
+    let stage = Stage::new();
+    let script = |words: &str| {
+        let say = format!("echo 'cp: x: {words}' >&2");
+        format!("read go; {say}; {say}; {say}; echo work >file; echo done; cat >/dev/null")
+    };
+    let roomy = stage.plan("roomy", &script("No space left on device"));
+    let mut full = stage.plan("full", &script("No space left on device"));
+    full.limits.space = u64::MAX;
+    let quota = stage.plan("quota", &script("Disk quota exceeded"));
+    let (_, told) = stage.run(vec![roomy, full, quota]).await;
+    assert_eq!(stage.stored("roomy").outcome, Some(Outcome::Succeeded), "{told:?}");
+    let goes_on = texts(&told).into_iter().filter(|text| text.ends_with("are free, so it goes on")).count();
+    assert_eq!(goes_on, 1, "it is said once: {told:?}");
+    for name in ["full", "quota"] {
+        assert_eq!(stage.stored(name).outcome, Some(Outcome::stopped("a full disk")), "{told:?}");
+    }
+    let said = |words: &str| texts(&told).iter().any(|text| text.contains(words));
+    assert!(said("times that the disk is full, ") && said("a disk quota is used up"), "{told:?}");
+}
+
+#[tokio::test]
 async fn messages_reach_a_running_agent() {
     let stage = Stage::new();
     let script = "read a; echo ready; read b; echo \"heard $b\"; echo done; cat >/dev/null";
@@ -374,6 +547,80 @@ async fn a_permission_question_is_asked_recorded_or_known() {
     plan.decided.insert(decision.subject, Ruling::Allowed);
     let (finished, told) = stage.run(vec![plan]).await;
     assert!(texts(&told).contains(&"allow q1".to_owned()) && finished[0].decisions.is_empty(), "{told:?}");
+}
+
+/// What `status` says of an agent that runs.
+fn activity(stage: &Stage, name: &str) -> Activity {
+    let agent = stage.store.state().unwrap().require_named::<Agent>(name).unwrap();
+    status::activity_of(&stage.store, &agent).unwrap()
+}
+
+#[tokio::test]
+async fn only_what_a_run_waits_for_makes_it_wait() {
+    let mut stage = Stage::new();
+    stage.answer_timeout = Duration::from_secs(600);
+    stage.any_answer = true;
+    let ask =
+        "read go; echo 'ask rm -rf x'; read answer; echo \"$answer\"; read more; echo done; cat >/dev/null";
+    let plan = stage.plan("heron", ask);
+    let agent = plan.agent.id;
+    // As a merge asks about its branch, or a run before this one asked and was refused for now.
+    let other = stage.store.new_id().unwrap();
+    let put = |tx: &mut crate::store::Transaction<'_>| {
+        let kind = DecisionKind::Conflict;
+        tx.put(&Decision {
+            agent: Some(agent),
+            ..Decision::open(other, kind, "Which?".to_owned(), Timestamp(1))
+        })
+    };
+    stage.store.transact(put).unwrap();
+    let mut seen = Vec::new();
+    let (finished, told) = stage
+        .run_with(vec![plan], |progress, requests| match progress {
+            Progress::Started { .. } => seen.push(activity(&stage, "heron")),
+            Progress::Waiting { decision, .. } => {
+                seen.push(activity(&stage, "heron"));
+                let store = stage.store.clone();
+                let asked = *decision;
+                let answer = move |tx: &mut crate::store::Transaction<'_>| {
+                    let mut decision: Decision = tx.require(&asked)?;
+                    decision.status = DecisionStatus::Answered;
+                    let (key, by) = ("allow".to_owned(), "Ada".to_owned());
+                    decision.answer =
+                        Some(Answer { key, text: None, by, signature: None, like: None, at: Timestamp(2) });
+                    tx.put(&decision)
+                };
+                store.transact(answer).unwrap();
+            }
+            Progress::Event { event: Event { kind: EventKind::Text { text, .. }, .. }, .. }
+                if text == "allow q1" =>
+            {
+                seen.push(activity(&stage, "heron"));
+                let more = Request::Message { agent, text: "more".to_owned() };
+                requests.try_send(more).unwrap();
+            }
+            _ => {}
+        })
+        .await;
+    assert_eq!(finished[0].outcome, Some(Outcome::Succeeded), "{told:?}");
+    let words: Vec<&str> = seen.iter().map(Activity::word).collect();
+    assert_eq!(words, ["running", "waiting", "running"], "{seen:?}");
+    // Off a terminal it is refused at once, and works on; its decision stays.
+    stage.answer_timeout = Duration::ZERO;
+    let mut seen = Vec::new();
+    let (finished, told) = stage
+        .run_with(vec![stage.plan("alone", ask)], |progress, requests| {
+            if let Progress::Event { agent, event: Event { kind: EventKind::Text { text, .. }, .. } } =
+                progress
+                && text == "deny q1"
+            {
+                seen.push(activity(&stage, "alone"));
+                requests.try_send(Request::Message { agent: *agent, text: "more".to_owned() }).unwrap();
+            }
+        })
+        .await;
+    assert_eq!(finished[0].decisions.len(), 1, "{told:?}");
+    assert!(matches!(seen[..], [Activity::Running { .. }]), "{seen:?}");
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ const LONG: u64 = 60_000;
 /// What was heard of limits.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
+    /// By which HTTP status its model says, too, that it has too much to do.
+    busy: Option<u16>,
     last: Option<Limited>,
     /// Whether its model served it since its process began.
     pub(super) served: bool,
@@ -22,20 +24,33 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
+    /// Of a run of `program`.
+    pub(super) fn of(program: &str) -> Self {
+        // Elsewhere that is a fault of a server.
+        Self { busy: matches!(program, "gemini" | "acp").then_some(503), ..Self::default() }
+    }
+
     /// Takes what an event says.
     pub(super) fn learn(&mut self, event: &Event) {
         match &event.kind {
-            EventKind::Retry { attempt, delay_ms, status: Some(status @ (429 | 529)), error, .. } => {
+            EventKind::Retry { attempt, delay_ms, status: Some(status), error, .. }
+                if matches!(status, 429 | 529) || self.busy == Some(*status) =>
+            {
                 let until = (*delay_ms >= LONG).then(|| Timestamp(event.at.0.saturating_add(*delay_ms)));
                 self.hopeless |= *attempt >= ATTEMPTS || until.is_some();
                 let why = format!("{status} {error}").trim_end().to_owned();
                 self.last = Some(Limited { why, until });
             }
             EventKind::Result { error: true, text, .. } => {
-                if let Some(until) = limit_words(text, event.at) {
-                    let why = self.last.take().map_or_else(|| text.clone(), |last| last.why);
+                let busy = self.busy.filter(|busy| text.starts_with(&busy.to_string())).map(|_| None);
+                if let Some(until) = limit_words(text, event.at).or(busy) {
+                    let (why, told) = match self.last.take() {
+                        Some(last) => (last.why, last.until),
+                        None => (text.clone(), None),
+                    };
                     let why = why.lines().next().unwrap_or_default().chars().take(100).collect();
-                    self.last = Some(Limited { why, until });
+                    // What an event of its own said is the more exact.
+                    self.last = Some(Limited { why, until: told.or(until) });
                 }
             }
             // Words may be the program's own; these are the model's.
@@ -58,7 +73,8 @@ impl Throttle {
 
     /// The limit that stood in its way last. It begins anew.
     pub(super) fn take(&mut self) -> Option<Limited> {
-        std::mem::take(self).last
+        let begun_anew = Self { busy: self.busy, ..Self::default() };
+        std::mem::replace(self, begun_anew).last
     }
 }
 
@@ -96,6 +112,24 @@ mod tests {
     }
 
     #[test]
+    fn too_much_to_do_is_503_where_gemini_says_so() {
+        let result = || {
+            let text = "503: The service is currently unavailable.".to_owned();
+            EventKind::Result { subtype: String::new(), error: true, text, usage: Usage::default() }
+        };
+        for (program, counts) in [("gemini", true), ("acp", true), ("claude", false), ("codex", false)] {
+            let mut throttle = Throttle::of(program);
+            for _ in 0..2 {
+                learn(&mut throttle, retry(ATTEMPTS, 503, 500));
+                assert_eq!(throttle.gives_up().is_some(), counts, "{program}");
+                assert_eq!(throttle.take().is_some(), counts, "{program}");
+                learn(&mut throttle, result());
+                assert_eq!(throttle.take().is_some(), counts, "{program}");
+            }
+        }
+    }
+
+    #[test]
     fn what_lasts_is_waited_for() {
         let mut throttle = Throttle::default();
         learn(&mut throttle, retry(ATTEMPTS, 529, 500));
@@ -108,5 +142,14 @@ mod tests {
         let result = EventKind::Result { subtype: String::new(), error: true, text, usage: Usage::default() };
         learn(&mut throttle, result);
         assert_eq!(throttle.take().unwrap().until, Some(Timestamp(1_000 + 125 * 60_000)));
+        let mut throttle = Throttle::default();
+        learn(&mut throttle, retry(0, 429, 600_000));
+        for text in ["You've hit your session limit", "You've hit your session limit. Try again in 1h"] {
+            let text = text.to_owned();
+            let result =
+                EventKind::Result { subtype: String::new(), error: true, text, usage: Usage::default() };
+            learn(&mut throttle, result);
+            assert_eq!(throttle.gives_up().unwrap().until, Some(Timestamp(601_000)), "the event told it");
+        }
     }
 }

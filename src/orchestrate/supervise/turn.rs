@@ -1,4 +1,4 @@
-//! Turns that somebody who looks away wants to hear of: an agent waits, failed or is done. Pure.
+//! Turns that somebody who looks away wants to hear of: an agent waits, is stuck, failed or is done. Pure.
 
 use super::{Finished, Progress};
 use crate::model::{Event, EventKind, Id, Outcome};
@@ -14,6 +14,8 @@ const LONG: u64 = 60_000;
 pub enum Stand {
     /// For a person, or for its model's limit.
     Waiting,
+    /// It has been silent for long, and nothing explains that.
+    Stuck,
     /// Its run failed, or was ended because its time was over.
     Failed,
     /// Its run succeeded.
@@ -25,6 +27,7 @@ impl Stand {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
+            Self::Stuck => "stuck",
             Self::Failed => "failed",
             Self::Done => "done",
         }
@@ -54,6 +57,11 @@ impl Turns {
         match progress {
             Progress::Event { agent, event } => self.event(*agent, event),
             Progress::Waiting { agent, question, .. } => self.waits(*agent, question.clone()),
+            // Whoever watches it says so once.
+            Progress::Silent { agent, silent_ms } => {
+                let why = format!("silent for {} min", silent_ms / 60_000);
+                Some(Turn { agent: *agent, to: Stand::Stuck, why })
+            }
             Progress::Answered { agent, .. } => {
                 self.waiting.remove(agent);
                 None
@@ -187,6 +195,8 @@ mod tests {
         assert_eq!(turns(&[asks(), allowed(), asks()]), [asked.clone(), asked]);
         assert_eq!(turns(&[pause(59_999), pause(600_000), pause(1_000), pause(90_000)]), [limit(10)]);
         assert_eq!(turns(&[pause(90_000), text(), pause(90_000)]), [limit(2), limit(2)]);
+        let silent = Progress::Silent { agent: agent(1), silent_ms: 605_000 };
+        assert_eq!(turns(&[text(), silent]), [(Stand::Stuck, "silent for 10 min".to_owned())]);
         assert_eq!(turns(&[decided()]), [(Stand::Waiting, "May it?".to_owned())]);
     }
 

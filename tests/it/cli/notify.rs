@@ -1,4 +1,4 @@
-//! Somebody who looks away is told that an agent waits, failed or is done: once each.
+//! Somebody who looks away is told that an agent waits, is stuck, failed or is done: once each.
 
 use crate::harness::Terminal;
 use crate::harness::sandbox::{Sandbox, wait_for};
@@ -87,5 +87,36 @@ fn a_terminal_rings_and_shows_words_unless_it_is_told_not_to() {
         assert_eq!(text.matches("\x1b]9;blue done\x07").count(), words, "{setting}");
         // The second one ends the words.
         assert_eq!(text.matches('\x07').count(), bells, "{setting}");
+    }
+}
+
+#[test]
+fn a_terminal_is_told_of_those_that_wait_and_fail_too() {
+    for (setting, profile, state) in [
+        ("words", "bad", "failed: exit 3"),
+        ("words", "asks", "waiting: wants to use Bash: python3 -c 'print(1)'"),
+        ("bell", "bad", ""),
+        ("bell", "asks", ""),
+        ("off", "asks", ""),
+    ] {
+        let sandbox = stage(&format!("[notify]\nterminal = '{setting}'"));
+        let args = ["spawn", "-m", "Work", "--name", "blue", "--profile", profile];
+        let mut terminal = Terminal::orchestra(&sandbox, &args, 24, 80);
+        if profile == "asks" {
+            terminal.wait_for("let it use Bash? y/n");
+            terminal.type_in("n");
+        }
+        terminal.end();
+        let bytes = terminal.bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        let shown = text.matches("\x1b]9;").count();
+        // The end is told as well where it waited.
+        let turns = if profile == "asks" { 2 } else { 1 };
+        assert_eq!(shown, if setting == "words" { turns } else { 0 }, "{setting} {profile}");
+        if setting == "words" {
+            assert_eq!(text.matches(&format!("\x07\x1b]9;blue {state}\x07")).count(), 1, "{text:?}");
+        }
+        let bells = if setting == "off" { 0 } else { turns + shown };
+        assert_eq!(text.matches('\x07').count(), bells, "{setting} {profile}");
     }
 }

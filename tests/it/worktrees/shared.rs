@@ -115,16 +115,24 @@ fn agents_that_are_spawned_at_once_are_all_there_and_nothing_else_is() {
 }
 
 #[test]
-fn two_errors_of_a_full_disk_stop_an_agent_and_it_can_be_resumed() {
-    let script = "echo work >file; echo 'cp: writing x: No space left on device' >&2; test -e go && exit 0; \
-                  echo again; echo 'tar: y: No space left on device' >&2; exec sleep 600";
+fn words_of_a_full_disk_stop_nobody_whose_disk_has_room() {
+    let script = "echo work >file; for at in 1 2 3; do echo 'test enospc ... ENOSPC: no space left' >&2; done; echo more";
+    let sandbox = sandbox(script, "");
+    let out = sandbox.orchestra(&["spawn", "-m", "Work"]);
+    assert_eq!(out.code, 0, "{out}");
+    assert_eq!(out.stdout.matches("are free, so it goes on").count(), 1, "{out}");
+    assert_eq!(agents(&sandbox), [("work".to_owned(), "done".to_owned())]);
+    assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work");
+}
+
+#[test]
+fn two_errors_of_a_full_quota_stop_an_agent_and_it_can_be_resumed() {
+    let script = "echo work >file; echo 'cp: writing x: Disk quota exceeded' >&2; test -e go && exit 0; \
+                  echo again; echo 'tar: y: Disk quota exceeded' >&2; exec sleep 600";
     let sandbox = sandbox(script, "");
     let out = sandbox.orchestra(&["spawn", "-m", "Work"]);
     assert_eq!(out.code, 4, "{out}");
-    assert!(
-        out.stdout.contains("told 2 times that the disk is full, ") && out.stdout.contains("are free there"),
-        "{out}"
-    );
+    assert!(out.stdout.contains("told 2 times that a disk quota is used up; it is stopped"), "{out}");
     assert!(out.stdout.contains("git orchestra resume work"), "{out}");
     assert_eq!(agents(&sandbox), [("work".to_owned(), "stopped".to_owned())]);
     assert_eq!(sandbox.git(&["show", "orchestra/work:file"]), "work", "what it had is kept");

@@ -132,7 +132,7 @@ impl Live {
             }
             Progress::Answered { agent, .. } => {
                 if let Some(row) = self.row(agent) {
-                    row.asks(None);
+                    row.answered();
                 }
             }
             Progress::Started { agent, pid, .. } => {
@@ -147,10 +147,17 @@ impl Live {
             }
             Progress::Waiting { agent, decision, question } => {
                 if let Some(row) = self.row(agent) {
-                    row.asks(Some(*decision));
+                    row.asks(*decision);
                 }
                 let id = &decision.as_str()[..6];
                 let text = format!("decision {id}: {}", sanitise_line(question));
+                self.say(Some(agent), Label::Attention, &text);
+            }
+            Progress::Silent { agent, silent_ms } => {
+                let text = format!(
+                    "silent for {} min; `git orchestra log` shows its last words",
+                    silent_ms / 60_000
+                );
                 self.say(Some(agent), Label::Attention, &text);
             }
             Progress::Notice { agent, text } => {

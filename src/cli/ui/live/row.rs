@@ -88,8 +88,14 @@ impl Row {
     }
 
     /// What is asked of a person as a decision.
-    pub(super) const fn asks(&mut self, decision: Option<Id>) {
-        self.asking = decision;
+    pub(super) const fn asks(&mut self, decision: Id) {
+        self.asking = Some(decision);
+    }
+
+    /// It has an answer, or works on without.
+    pub(super) fn answered(&mut self) {
+        self.asking = None;
+        self.evidence.answered();
     }
 
     /// Its run is over.
@@ -142,9 +148,9 @@ impl Row {
     pub(super) fn urgency(&self, now: Timestamp) -> u8 {
         match self.activity(now) {
             Activity::Asking(_) | Activity::Waiting(Waits::Permission { .. }) => 0,
-            Activity::Ended(Outcome::Failed { .. } | Outcome::Lost) | Activity::Unwatched | Activity::New => {
-                1
-            }
+            Activity::Ended(Outcome::Failed { .. } | Outcome::Lost)
+            | Activity::Unwatched { .. }
+            | Activity::New => 1,
             Activity::Stuck { .. } | Activity::Unknown { .. } => 2,
             Activity::Waiting(_) => 3,
             Activity::Running { .. } => 4,
@@ -320,7 +326,7 @@ mod tests {
             line(&row, 16_000),
             " ⠸ heron                 running  Bash cargo test --wor…  40/s  123k  $0.10 15s"
         );
-        row.asks(Some(Id::from_random(3)));
+        row.asks(Id::from_random(3));
         assert!(line(&row, 16_000).starts_with(" ? heron                 waiting  decision "));
         let failed = Outcome::Failed { reason: "exit 1".to_owned() };
         row.ended(Some(failed), "exit 1".to_owned(), row.usage, Timestamp(62_000));
@@ -334,7 +340,7 @@ mod tests {
         let queued = Row::new(0, "queued".to_owned(), "claude".to_owned());
         let working = running("working");
         let mut asking = running("asking");
-        asking.asks(Some(Id::from_random(3)));
+        asking.asks(Id::from_random(3));
         let ended = |outcome| {
             let mut row = running("over");
             row.ended(Some(outcome), String::new(), Usage::default(), now);

@@ -51,6 +51,7 @@ fn run(fleet: &Fleet, claim: Claim) -> Finished {
             worktree_root: default_worktree_root(fleet.repo()),
             budgets: Budgets::default(),
             park: Duration::from_secs(30),
+            limits: fleet.repo().local_dir(),
             slot: None,
             provision: crate::orchestrate::Provision::default(),
             sandboxing: crate::orchestrate::Sandboxing::default(),
