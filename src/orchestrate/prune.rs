@@ -201,7 +201,7 @@ pub fn prune(
 /// at rest goes, unless that is to be kept ([`Provision::frees_builds`](super::Provision::frees_builds)); `tell` hears it.
 ///
 /// # Errors
-/// As [`require_room`].
+/// [`Error::Refused`] if it is too little even so, with both figures and what would help.
 pub fn make_room(
     store: &Store,
     surroundings: &Surroundings,

@@ -346,8 +346,8 @@ mod linux {
     }
 
     /// Ends what is left of a child of a process that died: `root` itself, what descends from it, and whatever
-    /// carries `mark` (`KEY=VALUE`) in its environment, or the badge that follows from it. Blocks for `grace` and
-    /// [`Patience`] at most. Returns how many there were.
+    /// carries `mark` (`KEY=VALUE`) in its environment, or the badge that follows from it. Blocks for `grace`, then as
+    /// long as it finds others each time: two seconds beyond the last new one, a minute at most. Returns how many there were.
     pub fn end_orphans(root: Option<&Identity>, mark: &str, grace: Duration) -> usize {
         let own = std::process::id();
         let mark = Mark::new(mark);
@@ -407,7 +407,7 @@ mod linux {
 
     /// Ends processes that this process adopted and that no tree recognised: they cleared their environment and
     /// opened a session of their own. Only a process that starts nothing else in sessions of their own may call
-    /// this, when its last child is gone. Blocks for `grace` and [`Patience`] at most. Returns how many there were.
+    /// this, when its last child is gone. Blocks as [`end_orphans`] does. Returns how many there were.
     pub fn sweep_strays(grace: Duration) -> usize {
         let own = own_session();
         end_all(grace, || {
