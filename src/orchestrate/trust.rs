@@ -125,6 +125,14 @@ pub fn require_unchanged(repo: &Repository) -> Result<(), Error> {
     }
 }
 
+/// Whether what `now` shows is what was remembered, or accepted since. Not so where nothing is kept: an agent may have
+/// removed it.
+pub(super) fn is_kept(repo: &Repository, now: &Fingerprint) -> bool {
+    let kept =
+        std::fs::read(path(repo)).ok().and_then(|bytes| serde_json::from_slice::<Trusted>(&bytes).ok());
+    kept.is_some_and(|kept| kept.hashes == Trusted::of(repo, now).hashes)
+}
+
 /// Takes what is there now for what the user wants.
 pub fn accept(repo: &Repository, change: &Change) -> Result<(), Error> {
     let now = Trusted::of(repo, &repo.fingerprint()?);

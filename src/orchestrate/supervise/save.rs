@@ -126,8 +126,8 @@ fn find_danger(context: &RunContext, notices: &mut Vec<String>) -> Option<String
         let changes = changes.join(", ");
         notices
             .push(format!("while it ran, somebody changed the main checkout or what it shares: {changes}"));
-        if seen.is_dangerous(&now) {
-            // Not taken as seen: it stays dangerous for every run of this session.
+        if seen.is_dangerous(&now) && !trust::is_kept(&context.repo, &now) {
+            // Not taken as seen: it stays dangerous for every run of this session, until a person accepts it.
             return Some(format!("somebody changed what git runs here ({changes})"));
         }
         *seen = now;

@@ -11,7 +11,7 @@ use crate::orchestrate::breaker::{Limited, Probe};
 use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
 use crate::orchestrate::prepare::Prepared;
 use crate::orchestrate::status::{self, Activity};
-use crate::orchestrate::{recover, testing_agent};
+use crate::orchestrate::{recover, testing_agent, trust};
 use crate::process::{Identity, SystemClock};
 use crate::store::{PROVENANCE_NOTES, Store};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -641,6 +641,28 @@ async fn what_touches_the_shared_configuration_is_noticed_and_git_does_not_run_f
         reason,
         "could not save what it left uncommitted: somebody changed what git runs here (config)"
     );
+}
+
+#[tokio::test]
+async fn a_change_that_a_person_accepted_holds_up_nobody_of_the_same_session() {
+    let stage = Stage::new();
+    trust::remember(stage.repo()).unwrap();
+    let heron = stage.plan("heron", "read go; git config x.y z; echo work >file; echo done; cat >/dev/null");
+    let owl = stage.plan("owl", "read go; read more; echo work >file; echo done; cat >/dev/null");
+    let id = owl.agent.id;
+    let (finished, told) = stage
+        .run_with(vec![heron, owl], |progress, requests| {
+            if let Progress::Finished(finished) = progress
+                && finished.name.as_str() == "heron"
+            {
+                assert!(!finished.leftovers, "nobody had accepted it then");
+                trust::accept(stage.repo(), &trust::find_change(stage.repo()).unwrap().unwrap()).unwrap();
+                requests.try_send(Request::Message { agent: id, text: "go on".to_owned() }).unwrap();
+            }
+        })
+        .await;
+    assert!(finished.iter().any(|one| one.name.as_str() == "owl" && one.leftovers), "{told:?}");
+    assert_eq!(stage.stored("owl").outcome, Some(Outcome::Succeeded));
 }
 
 #[tokio::test]
