@@ -267,7 +267,7 @@ fn run_work(ctx: &Context, work: Work, options: SessionOptions) -> Result<Sessio
 
 /// A runtime for one session.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
-    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let built = crate::process::runtime();
     built.map_err(|error| CliError::failed("failed to start the runtime", error))
 }
 

@@ -90,7 +90,7 @@ impl Watch {
         let watch = Self(Arc::clone(&noted));
         let (ready, begun) = std::sync::mpsc::channel();
         let listen = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = super::runtime();
             let listening = runtime.and_then(|runtime| {
                 let interrupts = runtime.block_on(async { Interrupts::listen() })?;
                 Ok((runtime, interrupts))

@@ -31,7 +31,7 @@ impl Command {
         go_on: impl Fn() -> bool,
         mut take: impl FnMut(Source, Line),
     ) -> Result<(Exit, Option<Cut>), CommandError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = super::runtime();
         let runtime = runtime.map_err(|source| self.cannot_start(source))?;
         runtime.block_on(async {
             let mut child = self.start(options)?;

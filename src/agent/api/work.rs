@@ -74,8 +74,7 @@ pub fn work(
     input: impl Read + Send + 'static,
     out: &mut dyn Write,
 ) -> Result<u8, AgentError> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AgentError::Work)?;
+    let runtime = crate::process::runtime().map_err(AgentError::Work)?;
     let done = runtime.block_on(async {
         let mut wishes = hear(input);
         let Some(Wish::Begin(begin)) = wishes.recv().await else { return Ok(0) };

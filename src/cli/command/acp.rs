@@ -25,10 +25,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let command = Command::new(program).args(rest).envs(env).current_dir(ctx.dir());
     let mut patience = Patience::default();
     patience.answer = args.patience.map_or(patience.answer, Duration::from_secs);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failed("failed to begin", error))?;
+    let runtime = crate::process::runtime().map_err(|error| CliError::failed("failed to begin", error))?;
     let (mut out, mut complaints) = (std::io::stdout().lock(), std::io::stderr());
     let wishes = hear(std::io::stdin());
     let served = Box::pin(serve(&command, ctx.dir(), wishes, &SystemClock, patience, &mut out, &mut complaints));

@@ -23,7 +23,7 @@ const BEGINNING: Duration = Duration::from_secs(5);
 /// If nobody answers.
 pub fn ask(repo: &Repository, lease: &LeaseInfo, ask: &Ask) -> Result<Answer, Error> {
     let unreachable = |error| unreachable(lease, error);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unreachable)?;
+    let runtime = crate::process::runtime().map_err(unreachable)?;
     runtime
         .block_on(async {
             let mut connection = connect(repo.clone(), lease).await?;

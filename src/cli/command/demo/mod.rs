@@ -37,10 +37,7 @@ const TASKS: [(&str, &[&str]); 4] = [
 ];
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::failed("failed to start the runtime", error))?;
+    let runtime = crate::process::runtime().map_err(|error| CliError::failed("failed to start the runtime", error))?;
     let mut interrupts = {
         let _inside = runtime.enter();
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?
