@@ -105,8 +105,9 @@ fn a_run_that_we_stopped_is_never_a_success_and_its_work_is_kept() {
 
 /// A directory that an agent made in its worktree, wherever that is.
 fn find(sandbox: &Sandbox, name: &str) -> Option<()> {
-    let worktrees = sandbox.git(&["worktree", "list", "--porcelain"]);
-    let places = worktrees.lines().filter_map(|line| line.strip_prefix("worktree "));
+    // While a worktree is being made, git may fail to list it.
+    let listed = sandbox.try_git_in(sandbox.repo(), &["worktree", "list", "--porcelain"], b"");
+    let places = listed.stdout.lines().filter_map(|line| line.strip_prefix("worktree "));
     places.map(std::path::Path::new).any(|place| place.join(name).exists()).then_some(())
 }
 
