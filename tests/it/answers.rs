@@ -27,6 +27,32 @@ fn waiting(script: Vec<Step>) -> (Sandbox, Endpoint, String) {
     (sandbox, endpoint, id)
 }
 
+/// Two clones, and an agent in the first one that waits with a question which both know.
+struct Both {
+    ada: Sandbox,
+    bob: Sandbox,
+    /// The decision.
+    id: String,
+    _remote: Sandbox,
+    _endpoint: Endpoint,
+}
+
+/// The agent takes which `answers`, where that is said.
+fn asked_in_both(answers: Option<&str>) -> Both {
+    let remote = remote();
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
+    let (mut ada, bob) = (machine(&remote), machine(&remote));
+    use_claude(&mut ada, &endpoint);
+    if let Some(answers) = answers {
+        ada.git(&["config", "--global", "orchestra.answers", answers]);
+    }
+    ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&ada);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    Both { ada, bob, id, _remote: remote, _endpoint: endpoint }
+}
+
 /// The id of the decision that waits, once there is one.
 fn decision(sandbox: &Sandbox) -> String {
     wait_for("a decision", || sandbox.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned))
@@ -107,35 +133,22 @@ fn what_claude_asks_is_answered_from_another_terminal() {
 
 #[test]
 fn an_answer_of_another_clone_comes_with_a_sync() {
-    let remote = remote();
-    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
-    let (mut ada, bob) = (machine(&remote), machine(&remote));
-    use_claude(&mut ada, &endpoint);
-    ada.git(&["config", "--global", "orchestra.answers", "any"]);
-    ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
-    let id = decision(&ada);
-    ada.ok(&["sync"]);
-    bob.ok(&["sync"]);
-    let decided = bob.orchestra(&["decide", &id, "allow"]);
+    let both = asked_in_both(Some("any"));
+    let Both { ada, bob, id, .. } = &both;
+    let decided = bob.orchestra(&["decide", id, "allow"]);
     assert!(decided.code == 0 && !decided.stderr.contains("was told"), "{decided}");
     bob.ok(&["sync"]);
-    assert_eq!(state(&ada), "waiting");
+    assert_eq!(state(ada), "waiting");
     ada.ok(&["sync"]);
-    went_on(&ada, &id);
-    assert!(has_marker(&ada));
+    went_on(ada, id);
+    assert!(has_marker(ada));
 }
 
 #[test]
 fn what_nobody_verified_is_told_to_the_user_and_not_to_the_agent() {
-    let remote = remote();
-    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
-    let (mut ada, bob) = (machine(&remote), machine(&remote));
-    use_claude(&mut ada, &endpoint);
-    ada.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
-    let id = decision(&ada);
-    ada.ok(&["sync"]);
-    bob.ok(&["sync"]);
-    bob.ok(&["decide", &id, "allow"]);
+    let both = asked_in_both(None);
+    let Both { ada, bob, id, .. } = &both;
+    bob.ok(&["decide", id, "allow"]);
     bob.ok(&["sync"]);
     ada.ok(&["sync"]);
     let log = wait_for("the notice", || {
@@ -143,12 +156,12 @@ fn what_nobody_verified_is_told_to_the_user_and_not_to_the_agent() {
         log.contains("answered allow (unverified, not signed), which does not count here").then_some(log)
     });
     assert!(log.contains(&format!("`git orchestra decide {} allow`", &id[..6])), "{log}");
-    assert!(!has_marker(&ada) && ada.json(&["show", &id])["data"].get("told").is_none());
+    assert!(!has_marker(ada) && ada.json(&["show", id])["data"].get("told").is_none());
     // As one's own it counts.
-    ada.ok(&["decide", &id, "allow"]);
-    went_on(&ada, &id);
-    assert!(has_marker(&ada));
-    let again = ada.orchestra(&["decide", &id, "deny"]);
+    ada.ok(&["decide", id, "allow"]);
+    went_on(ada, id);
+    assert!(has_marker(ada));
+    let again = ada.orchestra(&["decide", id, "deny"]);
     assert!(again.code == 1 && again.stderr.contains("it is not open any more"), "{again}");
 }
 
