@@ -7,6 +7,11 @@ use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+/// The operations that moved refs in this clone, a line each.
+const OPERATIONS: &str = "operations";
+/// What was answered in this clone, a line each.
+const ANSWERED: &str = "answered";
+
 /// 128 random bits.
 pub(super) fn random_u128() -> Result<u128, Error> {
     let mut bytes = [0; 16];
@@ -77,39 +82,39 @@ fn open(repo: &Repository, name: &str) -> Result<(File, PathBuf), Error> {
 /// Keeps that an operation moved refs here, before it does: what a state that came from elsewhere says of refs is
 /// only a claim.
 pub(super) fn remember_operation(repo: &Repository, id: &crate::model::Id) -> Result<(), Error> {
-    let path = directory(repo)?.join("operations");
-    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let known = std::fs::read_to_string(directory(repo)?.join(OPERATIONS)).unwrap_or_default();
     if known.lines().last() == Some(id.as_str()) {
         return Ok(());
     }
-    let file = File::options().create(true).append(true).open(&path);
-    let written = file.and_then(|mut file| writeln!(file, "{id}"));
-    written.map_err(|e| Error::local("write", &path, e))
+    append(repo, OPERATIONS, id.as_str())
 }
 
 /// Whether an operation moved refs in this clone.
 pub(super) fn knows_operation(repo: &Repository, id: &str) -> Result<bool, Error> {
-    let path = repo.local_dir().join("operations");
-    match std::fs::read_to_string(&path) {
-        Ok(known) => Ok(known.lines().any(|line| line == id)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::local("read", &path, e)),
-    }
+    contains(repo, OPERATIONS, id)
 }
 
 /// Keeps that words were said in this clone, before they are recorded: who said something the state can only claim.
 pub(super) fn remember_word(repo: &Repository, word: &str) -> Result<(), Error> {
-    let path = directory(repo)?.join("answered");
-    let file = File::options().create(true).append(true).open(&path);
-    let written = file.and_then(|mut file| writeln!(file, "{word}"));
-    written.map_err(|e| Error::local("write", &path, e))
+    append(repo, ANSWERED, word)
 }
 
 /// Whether words were said in this clone.
 pub(super) fn knows_word(repo: &Repository, word: &str) -> Result<bool, Error> {
-    let path = repo.local_dir().join("answered");
+    contains(repo, ANSWERED, word)
+}
+
+fn append(repo: &Repository, name: &str, line: &str) -> Result<(), Error> {
+    let path = directory(repo)?.join(name);
+    let file = File::options().create(true).append(true).open(&path);
+    let written = file.and_then(|mut file| writeln!(file, "{line}"));
+    written.map_err(|e| Error::local("write", &path, e))
+}
+
+fn contains(repo: &Repository, name: &str, wanted: &str) -> Result<bool, Error> {
+    let path = repo.local_dir().join(name);
     match std::fs::read_to_string(&path) {
-        Ok(known) => Ok(known.lines().any(|line| line == word)),
+        Ok(known) => Ok(known.lines().any(|line| line == wanted)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::local("read", &path, e)),
     }
