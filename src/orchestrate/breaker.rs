@@ -326,17 +326,9 @@ mod tests {
         assert_eq!(open(&dir).values().next().unwrap().probe, None, "it only looked");
         // Whoever tries is known by its lease, wherever that is.
         let lease = |repo: &Repository, number| {
-            let info = lease::LeaseInfo {
-                agent: Id::from_random(number),
-                name: "heron".parse().unwrap(),
-                run: 1,
-                state: lease::LeaseState::Running,
-                supervisor: crate::process::Identity::own(),
-                child: None,
-                since: Timestamp(1),
-                control: None,
-                questions: Vec::new(),
-            };
+            let (id, name) = (Id::from_random(number), "heron".parse().unwrap());
+            let queued = lease::LeaseInfo::queued(id, name, 1, Timestamp(1));
+            let info = lease::LeaseInfo { state: lease::LeaseState::Running, ..queued };
             lease::Lease::take(repo, info).unwrap().unwrap()
         };
         let held = lease(&other, 2);

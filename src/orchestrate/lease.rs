@@ -65,6 +65,21 @@ impl LeaseInfo {
     /// `KEY` of the variable by which everything that a run started is recognised; [`LeaseInfo::mark`] is its value.
     pub const MARK: &str = "GIT_ORCHESTRA_RUN";
 
+    /// That of a run which waits for its turn, watched by this process.
+    pub fn queued(agent: Id, name: Name, run: u32, since: Timestamp) -> Self {
+        Self {
+            agent,
+            name,
+            run,
+            state: LeaseState::Queued,
+            supervisor: Identity::own(),
+            child: None,
+            since,
+            control: None,
+            questions: Vec::new(),
+        }
+    }
+
     /// The value of the variable [`LeaseInfo::MARK`].
     pub fn mark(&self) -> String {
         format!("{}/{}", self.agent, self.run)
@@ -279,17 +294,7 @@ mod tests {
     use crate::git::testing::Sandbox;
 
     fn info() -> LeaseInfo {
-        LeaseInfo {
-            agent: Id::from_random(5),
-            name: "heron".parse().unwrap(),
-            run: 1,
-            state: LeaseState::Queued,
-            supervisor: Identity::own(),
-            child: None,
-            since: Timestamp(1),
-            control: None,
-            questions: Vec::new(),
-        }
+        LeaseInfo::queued(Id::from_random(5), "heron".parse().unwrap(), 1, Timestamp(1))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Spawning: tasks become agents, all of them in one change of the state or none.
 
 use super::base::{Behind, behind};
-use super::lease::{Lease, LeaseInfo, LeaseState};
+use super::lease::{Lease, LeaseInfo};
 use super::session::{Claim, Outfit};
 use super::{Error, trust};
 use crate::agent::prompt;
@@ -10,7 +10,7 @@ use crate::model::{
     Agent, Finding, FindingStatus, Id, Kind, Name, ObjectId, Run, Sandbox, Severity, StepOf, Task,
     TaskStatus, Timestamp,
 };
-use crate::process::{FileLock, Identity};
+use crate::process::FileLock;
 use crate::store::{State, Store, Transaction};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,17 +177,7 @@ pub(super) fn claim(
 
 /// Takes the lease of an agent for its run `number`.
 pub(super) fn take_lease(store: &Store, agent: &Agent, number: u32) -> Result<Lease, Error> {
-    let info = LeaseInfo {
-        agent: agent.id,
-        name: agent.name.clone(),
-        run: number,
-        state: LeaseState::Queued,
-        supervisor: Identity::own(),
-        child: None,
-        since: store.clock().now(),
-        control: None,
-        questions: Vec::new(),
-    };
+    let info = LeaseInfo::queued(agent.id, agent.name.clone(), number, store.clock().now());
     Lease::take(store.repo(), info)?
         .ok_or_else(|| Error::refused(format!("start {}: it is running", agent.name), None))
 }

@@ -474,17 +474,7 @@ mod tests {
         agent.program = "claude".to_owned();
         agent.runs.insert(1, Box::new(crate::model::Run { started: clock.now(), ..Default::default() }));
         store.transact(|tx| tx.put(&agent)).unwrap();
-        let info = LeaseInfo {
-            agent: agent.id,
-            name: agent.name.clone(),
-            run: 1,
-            state: LeaseState::Queued,
-            supervisor: Identity::own(),
-            child: None,
-            since: clock.now(),
-            control: None,
-            questions: Vec::new(),
-        };
+        let info = LeaseInfo::queued(agent.id, agent.name.clone(), 1, clock.now());
         let mut lease = lease::Lease::take(store.repo(), info).unwrap().unwrap();
         lease.started(Some(Identity::own()), clock.now()).unwrap();
         let mut journal = journal::Writer::create(store.repo(), &agent.id, 1).unwrap();

@@ -117,16 +117,15 @@ impl Live {
         for (decision, found) in found {
             let of = |open: &Open| open.kept.is_some_and(|kept| kept.decision == decision);
             let Some(at) = self.open.iter().position(of) else { continue };
-            if let Found::Unverified(words) = &found {
-                if self.answers.doubted.insert(decision) {
-                    self.notice(words).await;
-                }
-                continue;
-            }
-            let open = self.open.remove(at);
             match found {
-                Found::Unverified(_) => {}
+                // It stays open.
+                Found::Unverified(words) => {
+                    if self.answers.doubted.insert(decision) {
+                        self.notice(&words).await;
+                    }
+                }
                 Found::Ruled(ruling, from) => {
+                    let open = self.open.remove(at);
                     if let Some(from) = from {
                         self.notice(&from).await;
                     }
@@ -135,6 +134,7 @@ impl Live {
                     self.rule(child, open, ruling).await;
                 }
                 Found::Withdrawn => {
+                    let open = self.open.remove(at);
                     self.decisions.retain(|one| *one != decision);
                     self.put_off(child, &open, "Nobody will answer this.").await;
                 }

@@ -8,11 +8,11 @@ use crate::model::{
     Answer, Decision, DecisionKind, DecisionStatus, Event, EventKind, Outcome, Run, Timestamp, Usage,
 };
 use crate::orchestrate::breaker::{Limited, Probe};
-use crate::orchestrate::lease::{self, LeaseInfo, LeaseState};
+use crate::orchestrate::lease::{self, LeaseInfo};
 use crate::orchestrate::prepare::Prepared;
 use crate::orchestrate::status::{self, Activity};
 use crate::orchestrate::{recover, testing_agent, trust};
-use crate::process::{Identity, SystemClock};
+use crate::process::SystemClock;
 use crate::store::{PROVENANCE_NOTES, Store};
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
@@ -142,17 +142,7 @@ impl Stage {
         agent.base = tip.clone();
         let run = Run { started: Timestamp(1), ..Run::default() };
         agent.runs.insert(1, run.into());
-        let info = LeaseInfo {
-            agent: agent.id,
-            name: agent.name.clone(),
-            run: 1,
-            state: LeaseState::Queued,
-            supervisor: Identity::own(),
-            child: None,
-            since: Timestamp(1),
-            control: None,
-            questions: Vec::new(),
-        };
+        let info = LeaseInfo::queued(agent.id, agent.name.clone(), 1, Timestamp(1));
         let lease = Lease::take(self.repo(), info).unwrap().unwrap();
         self.store.transact(|tx| tx.put(&agent)).unwrap();
         let root = self.sandbox.dir.path().join("agents");
