@@ -108,9 +108,11 @@ pub(crate) fn supervise(ctx: &Context) -> Result<Exit, CliError> {
         step_away().map_err(|error| CliError::failed("failed to leave the terminal", error))?;
     let (taken, socket) = take_over(ctx.repo()?, socket, lease)?;
     report(&socket, &Handed::Taken);
-    let runtime = session::runtime()?;
-    let watched = runtime.block_on(watch(ctx, taken, &mut Some(&socket)));
-    runtime.shutdown_background();
+    let watched = session::runtime().and_then(|runtime| {
+        let watched = runtime.block_on(watch(ctx, taken, &mut Some(&socket)));
+        runtime.shutdown_background();
+        watched
+    });
     if let Err(error) = &watched {
         report(&socket, &Handed::Failed { why: error.words() });
     }

@@ -320,6 +320,9 @@ impl From<crate::process::CommandError> for CliError {
     }
 }
 
+/// What the system says, to us and to git, where a process has as many files open as it may.
+const TOO_MANY_FILES: &str = "Too many open files";
+
 /// Prints `error`, its causes and its hints on stderr, and tells the exit code that it amounts to.
 pub(crate) fn report(ui: &Ui, error: &CliError) -> Exit {
     if error.kind == ErrorKind::BrokenPipe {
@@ -338,8 +341,17 @@ pub(crate) fn report(ui: &Ui, error: &CliError) -> Exit {
         error.message.clone()
     };
     ui.tell(Label::Error, "error", &message);
+    let mut is_short_of_files = message.contains(TOO_MANY_FILES);
     for cause in causes {
+        is_short_of_files |= cause.contains(TOO_MANY_FILES);
         ui.tell(Label::Error, "caused by", &cause);
+    }
+    if is_short_of_files {
+        ui.tell(
+            Label::Hint,
+            "hint",
+            "`ulimit -n` says how many files a process may have open, `ulimit -n 1024` allows more",
+        );
     }
     for hint in error.hints.iter().map(String::as_str).chain(error.kind_hint()) {
         ui.tell(Label::Hint, "hint", hint);

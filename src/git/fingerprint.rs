@@ -2,6 +2,7 @@
 
 use super::{Error, Repository};
 use bstr::ByteSlice;
+use gix::config::Source;
 use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,13 +96,32 @@ impl Repository {
     }
 
     /// Every file that git's configuration is read from now, the user's and included ones too.
+    ///
+    /// # Errors
+    /// If one of them is there and cannot be read for want of something: it is not known then which it includes.
     pub fn configuration_files(&self) -> Result<BTreeSet<PathBuf>, Error> {
         // Opened anew: what is included may have changed since this repository was.
         let options = gix::open::Options::default().with(gix::sec::Trust::Full);
         let gix = gix::open_opts(self.common_dir(), options)
             .map_err(|e| Error::file("open", self.common_dir(), std::io::Error::other(e)))?;
         let snapshot = gix.config_snapshot();
-        Ok(snapshot.plumbing().sections().filter_map(|section| section.meta().path.clone()).collect())
+        let files: BTreeSet<PathBuf> =
+            snapshot.plumbing().sections().filter_map(|section| section.meta().path.clone()).collect();
+        // gix goes on without a file that it cannot open, with too many open say. What it would have said is not known
+        // then; that it says nothing is.
+        for source in [Source::GitInstallation, Source::System, Source::Git, Source::User] {
+            if let Some(file) = source.storage_location(&mut gix::path::env::var)
+                && !files.contains(&file)
+                && read(&file)?.is_some_and(|text| text.contains(&b'['))
+            {
+                return Err(Error::file(
+                    "read",
+                    file,
+                    std::io::Error::other("it could not be opened at first"),
+                ));
+            }
+        }
+        Ok(files)
     }
 
     fn submodules(

@@ -35,7 +35,9 @@ fn is_clean(traced: &Traced, done: i32) {
 fn names_something(words: &str) -> bool {
     let is_path = |word: &str| word.contains('/') && !word.contains("Input/output");
     words.split_whitespace().any(is_path)
-        || ["write a ", "undo ", "`"].iter().any(|mark| words.contains(mark))
+        || ["write a ", "undo ", "`", "start the runtime", "listen for signals", "push to ", "release "]
+            .iter()
+            .any(|mark| words.contains(mark))
 }
 
 fn fails_at_every_call(errno: Errno) {
