@@ -1,6 +1,6 @@
 //! Objects: read by gix, written by gix or as they are (see `loose`), synced to disk by us.
 
-use super::sync::sync_all;
+use super::sync::{keeps_names, sync_all};
 use super::{Error, Repository};
 use crate::model::ObjectId;
 use bstr::{BString, ByteSlice};
@@ -268,8 +268,11 @@ impl Repository {
                 return Err(Error::file("sync", path, std::io::ErrorKind::NotFound.into()));
             }
         }
-        if !directories.is_empty() {
-            directories.insert(self.common_dir().join("objects"));
+        let objects = self.common_dir().join("objects");
+        if !directories.is_empty() && keeps_names(&objects) {
+            directories.clear();
+        } else if !directories.is_empty() {
+            directories.insert(objects);
         }
         paths.append(&mut directories);
         sync_all(&paths.into_iter().collect::<Vec<_>>()).map_err(|(path, e)| Error::file("sync", path, e))

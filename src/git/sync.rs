@@ -3,13 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// How many are waited for at once. They wait for the disk and need no processor, and where the file system has a
-/// journal, what they ask for together becomes one commit of it instead of one each.
-const AT_ONCE: usize = 4;
-/// Fewer than these are not worth a thread: it costs about as much as waiting for a file that is on disk already.
-const FEW: usize = 4;
 
 /// Syncs files and directories, in no order. One that is gone (packed, or removed as empty) needs no syncing any
 /// more: what took its place was synced by whoever did that.
@@ -17,21 +10,40 @@ const FEW: usize = 4;
 /// # Errors
 /// The first path that could not be synced.
 pub(super) fn sync_all(paths: &[PathBuf]) -> Result<(), (PathBuf, io::Error)> {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-            sync(path).map_err(|error| (path.clone(), error))?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let threads = if paths.len() < FEW { 1 } else { paths.len().min(AT_ONCE) };
-        // A thread that cannot be had is one fewer: the others do its part.
-        let spawn = |_| std::thread::Builder::new().spawn_scoped(scope, work).ok();
-        let others: Vec<_> = (1..threads).filter_map(spawn).collect();
-        let own = work();
-        others.into_iter().map(|other| other.join().expect("syncing does not panic")).fold(own, Result::and)
-    })
+    for path in paths {
+        begin_writing(path);
+    }
+    paths.iter().try_for_each(|path| sync(path).map_err(|error| (path.clone(), error)))
+}
+
+/// Has the system begin to write a file, without waiting. A file system gives a new file its place on the disk when
+/// it is written, and its journal takes a commit for that: where all of them have theirs before the first is waited
+/// for, one commit serves all. Nothing rests on it.
+#[cfg(target_os = "linux")]
+fn begin_writing(path: &Path) {
+    if let Ok(file) = File::open(path) {
+        // Advice that writes what is not written yet, of which nothing can be dropped meanwhile.
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+const fn begin_writing(_path: &Path) {}
+
+/// Whether a file that was synced keeps the name that it had then, without a sync of its directory. POSIX does not
+/// promise it. ext4 and XFS do: their journals keep the order of all that happened to names, and a file's sync waits
+/// for what happened before it. btrfs keeps a synced file's names with it.
+#[cfg(target_os = "linux")]
+pub(super) fn keeps_names(dir: &Path) -> bool {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    rustix::fs::statfs(dir).is_ok_and(|system| [EXT4, XFS, BTRFS].contains(&system.f_type))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) const fn keeps_names(_dir: &Path) -> bool {
+    false
 }
 
 fn sync(path: &Path) -> io::Result<()> {

@@ -67,6 +67,12 @@ pub(super) fn try_publishing(repo: &Repository) -> Result<Option<File>, Error> {
     }
 }
 
+/// Waits until whoever holds that lock lets go of it. All who wait so go on at the same time.
+pub(super) fn await_publishing(repo: &Repository) -> Result<(), Error> {
+    let (file, path) = open(repo, "publish")?;
+    file.lock_shared().map_err(|e| Error::local("lock", &path, e))
+}
+
 fn wait(repo: &Repository, name: &str) -> Result<File, Error> {
     let (file, path) = open(repo, name)?;
     file.lock().map_err(|e| Error::local("lock", &path, e))?;

@@ -18,6 +18,8 @@ use std::path::PathBuf;
 const MOST: usize = 64;
 /// What a line says instead of a change when the queue is not to be published any more.
 const VOID: &str = "void";
+/// What a line begins with that says up to which change all is on disk, the name of the ref too.
+const ON_DISK: &str = "synced ";
 
 /// A change in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,11 +39,30 @@ pub(super) struct Queue {
     path: PathBuf,
 }
 
+/// What the queue's lines say.
+#[derive(Debug, Default)]
+struct Lines {
+    changes: Vec<Change>,
+    /// It was given up.
+    void: bool,
+    /// How many of them are on disk, as somebody said.
+    on_disk: usize,
+}
+
+impl Lines {
+    fn find(&self, commit: &ObjectId) -> Option<usize> {
+        self.changes.iter().position(|change| change.commit == *commit)
+    }
+}
+
 /// Where a queue's changes stand beside the state's ref.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// They are all in the state.
-    Published,
+    Published {
+        /// Whether it is known that the move of the ref is on disk.
+        on_disk: bool,
+    },
     /// These are not.
     Waiting(Vec<Change>),
     /// They never will be: the state went another way, or the queue was given up.
@@ -69,11 +90,11 @@ impl Queue {
                             queue.cut_torn_tail()?;
                             return Ok((queue, changes));
                         }
-                        Standing::Published if queue.changes()?.0.len() < MOST => {
+                        Standing::Published { .. } if queue.lines()?.changes.len() < MOST => {
                             queue.cut_torn_tail()?;
                             return Ok((queue, Vec::new()));
                         }
-                        Standing::Published | Standing::Lost => {}
+                        Standing::Published { .. } | Standing::Lost => {}
                     }
                 }
                 Err(TryLockError::Error(e)) => return Err(failed(e)),
@@ -95,7 +116,7 @@ impl Queue {
 
     /// Whether it takes no more changes before those that wait are published.
     pub(super) fn is_full(&self) -> Result<bool, Error> {
-        Ok(self.changes()?.0.len() >= MOST)
+        Ok(self.lines()?.changes.len() >= MOST)
     }
 
     /// Adds a change after the last one. Call under the lock for writing.
@@ -110,6 +131,17 @@ impl Queue {
         self.write(VOID)
     }
 
+    /// Says that all up to the change that made `commit` is in the state and on disk.
+    pub(super) fn say_on_disk(&self, commit: &ObjectId) -> Result<(), Error> {
+        self.write(&format!("{ON_DISK}{commit}"))
+    }
+
+    /// Whether the change that made `commit` is in the state and on disk, as far as somebody said so.
+    pub(super) fn is_on_disk(&self, commit: &ObjectId) -> Result<bool, Error> {
+        let lines = self.lines()?;
+        Ok(lines.find(commit).is_some_and(|at| at < lines.on_disk))
+    }
+
     fn write(&self, text: &str) -> Result<(), Error> {
         let line = format!("{:08x} {text}\n", crc32fast::hash(text.as_bytes()));
         (&self.file).write_all(line.as_bytes()).map_err(|e| Error::local("append to", &self.path, e))
@@ -121,44 +153,48 @@ impl Queue {
         tip: Option<&ObjectId>,
         mine: Option<&ObjectId>,
     ) -> Result<Standing, Error> {
-        let (changes, void) = self.changes()?;
-        let Some(first) = changes.first() else { return Ok(Standing::Published) };
+        let lines = self.lines()?;
+        let Some(first) = lines.changes.first() else { return Ok(Standing::Published { on_disk: true }) };
         let done = if tip == Some(&first.parent) {
             0
         } else {
-            match changes.iter().position(|change| Some(&change.commit) == tip) {
+            match tip.and_then(|tip| lines.find(tip)) {
                 Some(at) => at + 1,
                 None => return Ok(Standing::Lost),
             }
         };
         let mine = match mine {
-            Some(mine) => changes.iter().position(|change| change.commit == *mine).map_or(0, |at| at + 1),
-            None => changes.len(),
+            Some(mine) => lines.find(mine).map_or(0, |at| at + 1),
+            None => lines.changes.len(),
         };
-        Ok(match &changes[done..] {
-            _ if mine <= done => Standing::Published,
-            _ if void => Standing::Lost,
+        Ok(match &lines.changes[done..] {
+            _ if mine <= done => Standing::Published { on_disk: mine <= lines.on_disk },
+            _ if lines.void => Standing::Lost,
             waiting => Standing::Waiting(waiting.to_vec()),
         })
     }
 
-    /// The changes, and whether the queue was given up.
-    fn changes(&self) -> Result<(Vec<Change>, bool), Error> {
+    fn lines(&self) -> Result<Lines, Error> {
         let bytes = self.bytes()?;
-        let (mut changes, mut void) = (Vec::<Change>::new(), false);
+        let mut lines = Lines::default();
         for text in whole_lines(&bytes) {
+            if let Some(commit) = text.strip_prefix(ON_DISK) {
+                let at = commit.parse().ok().and_then(|commit| lines.find(&commit));
+                lines.on_disk = lines.on_disk.max(at.map_or(0, |at| at + 1));
+                continue;
+            }
             let mut words = text.split(' ').map(str::parse);
             match (words.next(), words.next()) {
                 (Some(Ok(parent)), Some(Ok(commit))) => {
                     let written = words.flatten().collect();
-                    changes.push(Change { parent, commit, written });
+                    lines.changes.push(Change { parent, commit, written });
                 }
-                _ => void = true,
+                _ => lines.void = true,
             }
         }
         // Each is made on the one before; anything else is not ours to publish.
-        void |= changes.windows(2).any(|pair| pair[1].parent != pair[0].commit);
-        Ok((changes, void))
+        lines.void |= lines.changes.windows(2).any(|pair| pair[1].parent != pair[0].commit);
+        Ok(lines)
     }
 
     fn bytes(&self) -> Result<Vec<u8>, Error> {

@@ -86,7 +86,9 @@ fn what_waits_is_published_by_whoever_comes_next() {
     add(&store, "second");
     assert_eq!(titles(&store), ["first", "second", "waiting"]);
     let now = tip(&store);
-    assert_eq!(queue.standing(Some(&now), Some(&waiting.commit)).unwrap(), Standing::Published);
+    let standing = queue.standing(Some(&now), Some(&waiting.commit)).unwrap();
+    assert_eq!(standing, Standing::Published { on_disk: true });
+    assert!(queue.is_on_disk(&waiting.commit).unwrap());
     let publishing = local::publishing(store.repo()).unwrap();
     assert!(store.publish(&queue, Some(&waiting.commit), None).unwrap(), "its maker sees that it is");
     drop(publishing);
@@ -114,6 +116,39 @@ fn what_waits_is_published_by_whoever_comes_next() {
         })
         .unwrap();
     assert_eq!(titles(&store).len(), 6);
+}
+
+#[test]
+fn what_somebody_said_is_on_disk_counts_for_all_before_it_and_for_nothing_else() {
+    let sandbox = Sandbox::new(&[]);
+    let store = store(&sandbox);
+    add(&store, "first");
+    let first = made(&store, "waiting");
+    let queue = Queue::join(store.repo(), &first.parent).unwrap().0;
+    let next = |parent: &Change, byte: &str| {
+        let commit: ObjectId = byte.repeat(store.repo().id_len() / 2).parse().unwrap();
+        Change { parent: parent.commit.clone(), written: vec![commit.clone()], commit }
+    };
+    let second = next(&first, "12");
+    let third = next(&second, "34");
+    for change in [&first, &second, &third] {
+        queue.append(change).unwrap();
+    }
+    let known = || [&first, &second, &third].map(|change| queue.is_on_disk(&change.commit).unwrap());
+    assert_eq!(known(), [false; 3]);
+    // Of a change that is not in it.
+    queue.say_on_disk(&first.parent).unwrap();
+    assert_eq!(known(), [false; 3]);
+    let standing = queue.standing(Some(&second.commit), Some(&first.commit)).unwrap();
+    assert_eq!(standing, Standing::Published { on_disk: false }, "its name may not be on disk");
+    queue.say_on_disk(&second.commit).unwrap();
+    queue.say_on_disk(&first.commit).unwrap();
+    assert_eq!(known(), [true, true, false]);
+    // What is said does not make a change, and stays where the queue is given up.
+    queue.give_up().unwrap();
+    assert_eq!(known(), [true, true, false]);
+    let standing = queue.standing(Some(&second.commit), Some(&third.commit)).unwrap();
+    assert_eq!(standing, Standing::Lost);
 }
 
 #[test]

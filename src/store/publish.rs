@@ -4,6 +4,7 @@ use super::pending::{Queue, Standing};
 use super::{Error, STATE_REF, Store, local};
 use crate::git::{self, Expected, Mover, RefEdit};
 use crate::model::ObjectId;
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 /// How long a ref's lock may stay unchanged, while we hold the lock that every writer of ours takes, before it is
@@ -20,6 +21,27 @@ impl Store {
         self.publish(queue, None, None).map(drop)
     }
 
+    /// Has the change in the queue that made `commit` published, by whoever is at it or by ourselves. `false` if it
+    /// never will be. `publishing` is the lock for that, if we have it; `git` is one that was started for this.
+    pub(super) fn see_published(
+        &self,
+        queue: &Queue,
+        commit: &ObjectId,
+        publishing: Option<File>,
+        git: Option<Mover<'_>>,
+    ) -> Result<bool, Error> {
+        let _publishing = if let Some(publishing) = publishing {
+            publishing
+        } else {
+            local::await_publishing(self.repo())?;
+            if queue.is_on_disk(commit)? {
+                return Ok(true);
+            }
+            local::publishing(self.repo())?
+        };
+        self.publish(queue, Some(commit), git)
+    }
+
     /// Publishes what waits in the queue, unless `mine` (or all of it) is published already. `false` if it never will
     /// be. Call under the lock for publishing; `git` is one that was started for this.
     pub(super) fn publish(
@@ -34,13 +56,13 @@ impl Store {
             let waiting = match queue.standing(tip.as_ref(), mine)? {
                 Standing::Waiting(waiting) => waiting,
                 standing => {
-                    let published = match (standing, mine, &tip) {
-                        (Standing::Published, ..) => true,
+                    let (published, on_disk) = match (standing, mine, &tip) {
+                        (Standing::Published { on_disk }, ..) => (true, on_disk),
                         // Others may have gone on from it.
-                        (_, Some(mine), Some(tip)) => self.has_change(mine, tip)?,
-                        _ => false,
+                        (_, Some(mine), Some(tip)) => (self.has_change(mine, tip)?, false),
+                        _ => (false, false),
                     };
-                    if published {
+                    if published && !on_disk {
                         // Whoever moved the ref may have died before its name was on disk.
                         repo.sync_ref_names(&[STATE_REF])?;
                     }
@@ -48,10 +70,17 @@ impl Store {
                 }
             };
             let last = waiting.last().map(|change| change.commit.clone());
-            let edit = RefEdit { name: STATE_REF.to_owned(), new: last, expected: Expected::from(tip) };
+            let edit =
+                RefEdit { name: STATE_REF.to_owned(), new: last.clone(), expected: Expected::from(tip) };
             let written: Vec<&ObjectId> = waiting.iter().flat_map(|change| &change.written).collect();
             match self.get_to_disk(&written, edit, git.take()) {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    // It spares those who wait a sync of their own, and no more.
+                    if let Some(Err(error)) = last.map(|last| queue.say_on_disk(&last)) {
+                        tracing::debug!("{error}");
+                    }
+                    return Ok(true);
+                }
                 // By somebody who does not take our lock, or by a git whose parent died.
                 Err(Error::Git(git::Error::RefMoved { .. })) => {}
                 Err(e) => {

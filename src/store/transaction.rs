@@ -353,11 +353,7 @@ impl Store {
         let Made { commit, written, .. } = self.make(transaction)?;
         queue.append(&Change { parent, commit: commit.clone(), written })?;
         drop(writing);
-        let _publishing = match publishing {
-            Some(publishing) => publishing,
-            None => local::publishing(repo)?,
-        };
-        if !self.publish(&queue, Some(&commit), git)? {
+        if !self.see_published(&queue, &commit, publishing, git)? {
             return Ok(Queued::Again);
         }
         if let Some(operation) = &self.operation {
