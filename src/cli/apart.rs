@@ -1,15 +1,18 @@
 //! Agents that run without a terminal: each is handed to a process of its own, which goes on when the terminal goes.
 
+use super::command::teamwork;
 use super::context::Context;
-use super::error::{CliError, Exit};
+use super::error::{CliError, ErrorKind, Exit};
 use super::json;
 use super::notify::Notifier;
 use super::session::{self, Staged};
 use super::ui::Label;
 use crate::model::{EventKind, Id, Name};
 use crate::orchestrate::supervise::{Progress, Request};
+use crate::orchestrate::team::{self, Onward};
 use crate::orchestrate::{Claim, Handed, Handover, Slot, Taken, hand_over, report, run_claims, take_over};
 use crate::process::{Command, Interrupt, Interrupts, step_away};
+use crate::store::Store;
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::os::unix::net::UnixStream;
@@ -28,12 +31,14 @@ struct Shown<'a> {
     handed: &'a Handed,
 }
 
-/// Hands each claim to a process of its own, and says how each began. `jobs` of them run at once.
+/// Hands each claim to a process of its own, and says how each began. `jobs` of them run at once. With `onward` they
+/// are steps of teams, and each process begins those that come after its own.
 pub(crate) fn detach(
     ctx: &Context,
     claims: Vec<Claim>,
     jobs: Option<u32>,
     json: bool,
+    onward: Option<&Onward>,
 ) -> Result<Exit, CliError> {
     let jobs = jobs.map_or_else(|| ctx.settings().map(super::super::config::Settings::jobs), Ok)?;
     let (program, operation) = (program(ctx)?, ctx.store()?.operation());
@@ -46,17 +51,16 @@ pub(crate) fn detach(
     let mut handovers: Vec<(Id, u32, Result<Handover, CliError>)> = Vec::new();
     for claim in claims {
         let (agent, run) = (claim.agent.id, claim.agent.last_run().map_or(1, |(run, _)| run));
-        handovers.push((agent, run, hand_over(claim, jobs, operation, &program).map_err(CliError::from)));
+        handovers.push((
+            agent,
+            run,
+            hand_over(claim, jobs, operation, onward, &program).map_err(CliError::from),
+        ));
     }
     let mut all = Vec::new();
     for (agent, run, handover) in handovers {
         let mut handover = handover?;
-        let mut last = Handed::Failed { why: "the process that was to watch it died".to_owned() };
-        while let Some(handed) = handover.hear() {
-            if handed != Handed::Taken {
-                last = handed;
-            }
-        }
+        let last = handover.hear_out();
         if !json {
             say(ctx, &handover.name, &last)?;
         }
@@ -72,6 +76,9 @@ pub(crate) fn detach(
         // What a process that died had claimed is free again.
         ctx.recover()?;
     } else if let (false, Some((_, name, ..))) = (json, all.first()) {
+        if onward.is_some() {
+            ctx.ui().hint("each step begins the next; `git orchestra status` shows how far it is");
+        }
         ctx.ui().hint(format!(
             "`git orchestra attach {name}` shows what it does, `git orchestra stop {name}` ends it"
         ));
@@ -106,24 +113,71 @@ fn program(ctx: &Context) -> Result<Command, CliError> {
 pub(crate) fn supervise(ctx: &Context) -> Result<Exit, CliError> {
     let (socket, lease) =
         step_away().map_err(|error| CliError::failed("failed to leave the terminal", error))?;
-    let (taken, socket) = take_over(ctx.repo()?, socket, lease)?;
+    let (mut taken, socket) = take_over(ctx.repo()?, socket, lease)?;
     report(&socket, &Handed::Taken);
+    let after = taken.onward.take().map(|onward| (onward, taken.claim.agent.clone()));
+    let store = ctx.store()?.clone();
+    let (jobs, operation) = (taken.jobs, taken.operation.take());
+    let store = operation.map_or_else(|| store.clone(), |operation| store.with_operation(operation));
     let watched = session::runtime().and_then(|runtime| {
-        let watched = runtime.block_on(watch(ctx, taken, &mut Some(&socket)));
+        let watched = runtime.block_on(watch(ctx, taken, store.clone(), &mut Some(&socket)));
         runtime.shutdown_background();
         watched
     });
     if let Err(error) = &watched {
         report(&socket, &Handed::Failed { why: error.words() });
     }
+    if let (Ok(_), Some((onward, agent))) = (&watched, after)
+        && let (Some(task), Some(of)) = (agent.task, agent.step)
+    {
+        // Nobody looks: why a step does not begin is a finding.
+        let stuck = go_on(ctx, &store, (&task, &of.team), &onward, jobs)
+            .unwrap_or_else(|error| vec![("its next step".to_owned(), error)]);
+        for (step, error) in &stuck {
+            let why = (error.words(), error.hints().next());
+            team::note_stuck(&store, &task, &of.team, step, (&why.0, why.1))?;
+        }
+    }
     watched
 }
 
-async fn watch(ctx: &Context, taken: Taken, socket: &mut Option<&UnixStream>) -> Result<Exit, CliError> {
+/// Begins the steps of a task's team that waited for one that is over now. Returns those that could not begin, and why.
+fn go_on(
+    ctx: &Context,
+    store: &Store,
+    (task, team): (&Id, &str),
+    onward: &Onward,
+    jobs: u32,
+) -> Result<Vec<(String, CliError)>, CliError> {
+    let turn = team::take_turn(store.repo(), task)?;
+    let claims = teamwork::claim_wanted(ctx, store, task, team, onward)?;
+    drop(turn);
+    let program = program(ctx)?;
+    let (mut handovers, mut stuck) = (Vec::new(), Vec::new());
+    for (step, claim) in claims {
+        let handed =
+            claim.and_then(|claim| Ok(hand_over(claim, jobs, store.operation(), Some(onward), &program)?));
+        match handed {
+            Ok(handover) => handovers.push((step, handover)),
+            Err(error) => stuck.push((step, error)),
+        }
+    }
+    for (step, mut handover) in handovers {
+        if let Handed::Failed { why } = handover.hear_out() {
+            stuck.push((step, CliError::new(ErrorKind::Failed, why)));
+        }
+    }
+    Ok(stuck)
+}
+
+async fn watch(
+    ctx: &Context,
+    taken: Taken,
+    store: Store,
+    socket: &mut Option<&UnixStream>,
+) -> Result<Exit, CliError> {
     let mut interrupts =
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?;
-    let store = ctx.store()?;
-    let store = taken.operation.map_or_else(|| store.clone(), |operation| store.with_operation(operation));
     let Staged { supervisor, mut surroundings, store } =
         session::stage(ctx, store, Some(1), false, session::PATIENCE)?;
     let slot = Slot::one_of(taken.jobs);

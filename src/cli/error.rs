@@ -147,6 +147,11 @@ impl CliError {
         words
     }
 
+    /// What the user could do about it.
+    pub(crate) fn hints(&self) -> impl Iterator<Item = &str> {
+        self.hints.iter().map(String::as_str).chain(self.kind_hint())
+    }
+
     /// Whether it says that something named does not exist.
     pub(crate) const fn is_not_found(&self) -> bool {
         matches!(self.kind, ErrorKind::NotFound(_))
@@ -353,7 +358,7 @@ pub(crate) fn report(ui: &Ui, error: &CliError) -> Exit {
             "`ulimit -n` says how many files a process may have open, `ulimit -n 1024` allows more",
         );
     }
-    for hint in error.hints.iter().map(String::as_str).chain(error.kind_hint()) {
+    for hint in error.hints() {
         ui.tell(Label::Hint, "hint", hint);
     }
     error.exit()

@@ -7,6 +7,7 @@ use super::Error;
 use super::lease::{Lease, LeaseInfo};
 use super::session::{Claim, Outfit};
 use super::supervise::Ruling;
+use super::team::Onward;
 use crate::agent::find_adapter;
 use crate::config::Profile;
 use crate::git::Repository;
@@ -59,6 +60,8 @@ struct Package {
     zone: Option<String>,
     jobs: u32,
     operation: Option<HandedOperation>,
+    #[serde(default)]
+    onward: Option<Onward>,
 }
 
 /// An agent that was handed over, as its former holder sees it.
@@ -80,6 +83,8 @@ pub struct Taken {
     pub jobs: u32,
     /// The operation that what is written about it belongs to.
     pub operation: Option<Operation>,
+    /// How its team goes on after it, if that is for whoever watches it.
+    pub onward: Option<Onward>,
 }
 
 /// Starts `program`, which is to call [`take_over`], and hands it `claim`.
@@ -87,6 +92,7 @@ pub fn hand_over(
     claim: Claim,
     jobs: u32,
     operation: Option<&Operation>,
+    onward: Option<&Onward>,
     program: &Command,
 ) -> Result<Handover, Error> {
     let name = claim.agent.name.clone();
@@ -108,6 +114,7 @@ pub fn hand_over(
         zone,
         jobs,
         operation: operation.map(Operation::hand_on),
+        onward: onward.cloned(),
     };
     let failed = |error| Error::Handover { name: name.clone(), source: error };
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
@@ -129,6 +136,17 @@ impl Handover {
             self.lease = None;
         }
         handed
+    }
+
+    /// Listens to the end, and returns the last word.
+    pub fn hear_out(&mut self) -> Handed {
+        let mut last = Handed::Failed { why: "the process that was to watch it died".to_owned() };
+        while let Some(handed) = self.hear() {
+            if handed != Handed::Taken {
+                last = handed;
+            }
+        }
+        last
     }
 }
 
@@ -153,6 +171,7 @@ pub fn take_over(repo: &Repository, socket: OwnedFd, lease: OwnedFd) -> Result<(
         zone,
         jobs,
         operation,
+        onward,
     } = package;
     let lease = Lease::adopt(repo, info, lease)?;
     let adapter = find_adapter(&profile.program)
@@ -160,7 +179,7 @@ pub fn take_over(repo: &Repository, socket: OwnedFd, lease: OwnedFd) -> Result<(
     let outfit =
         Outfit { profile, program, adapter, budget: agent.budget, sandbox_is_said: true, any_answer: false };
     let claim = Claim { agent, run, lease, outfit, prompt, system_prompt, resume, decided, title, zone };
-    Ok((Taken { claim, jobs, operation: operation.map(Operation::from) }, socket))
+    Ok((Taken { claim, jobs, operation: operation.map(Operation::from), onward }, socket))
 }
 
 /// Says how far the beginning is. Whoever handed over may be gone.

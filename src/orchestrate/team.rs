@@ -12,11 +12,13 @@ use crate::agent::prompt::{self, StepResult};
 use crate::config::{Team, TeamStep};
 use crate::git::{NewCommit, Repository};
 use crate::model::{
-    Agent, Decision, DecisionStatus, Event, EventKind, Finding, FindingStatus, Id, ObjectId, Outcome, StepOf,
-    Task,
+    Agent, Budget, Decision, DecisionStatus, Event, EventKind, Finding, FindingStatus, Id, ObjectId, Outcome,
+    Sandbox, Severity, StepOf, Task,
 };
+use crate::process::FileLock;
 use crate::store::journal::{self, Entry};
 use crate::store::{State, Store};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -207,7 +209,7 @@ pub fn choose(task: &Task, known: &BTreeSet<String>) -> (String, String) {
 }
 
 /// What a step is begun with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StepOptions {
     /// What every agent is told beside its task and what its step says.
     pub extra: Option<String>,
@@ -217,6 +219,55 @@ pub struct StepOptions {
     pub zone: Option<String>,
     /// Whether to take a task that others hold or that waits for others.
     pub force: bool,
+}
+
+/// How a team without a terminal goes on: each step's process begins those that come after it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Onward {
+    /// What each step is begun with.
+    pub options: StepOptions,
+    /// What confines them, where that was said and not left to their profiles.
+    pub sandbox: Option<Sandbox>,
+    /// What each of them may use.
+    pub budget: Budget,
+}
+
+/// The right to begin steps of a task by ourselves: two that end at once both see that the next is ready. Blocks.
+pub fn take_turn(repo: &Repository, task: &Id) -> Result<FileLock, Error> {
+    let path = repo.local_dir().join(format!("team-{task}.lock"));
+    FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))
+}
+
+/// Writes down for people, as a finding, `why` a team does not go on where nobody looks, and what they could do.
+pub fn note_stuck(
+    store: &Store,
+    task: &Id,
+    team: &str,
+    step: &str,
+    (why, hint): (&str, Option<&str>),
+) -> Result<(), Error> {
+    let short = &task.as_str()[..6];
+    let usual = format!("`git orchestra spawn --team {team} --detach {short}` goes on there");
+    let hint = hint.unwrap_or(&usual);
+    let finding = Finding {
+        id: store.new_id()?,
+        message: format!("the team {team} stopped before {step}: {why}\n\n{hint}"),
+        severity: Severity::High,
+        status: FindingStatus::Open,
+        anchor: None,
+        commit: None,
+        agent: None,
+        author: store.author().to_string(),
+        task: Some(*task),
+        between: BTreeSet::new(),
+        resolution: None,
+        created: store.clock().now(),
+    };
+    store.transact(|tx| {
+        tx.describe(format!("finding {}: {team} stopped before {step}", &finding.id.as_str()[..6]));
+        tx.put(&finding)
+    })?;
+    Ok(())
 }
 
 /// Claims the agent of a step: a new one on top of what those before it did, or the one that halted. Says where a new

@@ -171,6 +171,76 @@ fn steps_side_by_side_that_conflict_are_for_a_person() {
 }
 
 #[test]
+fn without_a_terminal_each_step_begins_the_next() {
+    let sandbox = sandbox("");
+    let task = sandbox.ok(&["task", "add", "Offer soup"]);
+    let out = sandbox.orchestra(&["spawn", "--team", "feature", "--detach", "-m", "Use no salt.", &task]);
+    assert_eq!(out.code, 0, "{out}");
+    assert!(out.stdout.contains("offer-soup-planner  started") && !out.stdout.contains("builder"), "{out}");
+    let agents =
+        ["planner", "builder", "tester", "documenter", "reviewer"].map(|step| format!("offer-soup-{step}"));
+    let done = poll(|| {
+        let rows = rows(&sandbox);
+        let done = |name: &String| rows.iter().any(|row| row["name"] == **name && row["state"] == "done");
+        agents.iter().all(done).then_some(rows)
+    });
+    let rows =
+        done.unwrap_or_else(|| panic!("{}\n{}", sandbox.ok(&["status"]), sandbox.ok(&["finding", "list"])));
+    assert_eq!(rows.len(), agents.len(), "two that end at once begin no step twice: {rows:#?}");
+    for step in ["tester", "reviewer"] {
+        let told = told(&sandbox, step);
+        assert!(told.contains("the word of builder") && told.contains("Use no salt."), "{told}");
+    }
+    let files = sandbox.git(&["ls-tree", "--name-only", "orchestra/offer-soup-reviewer"]);
+    assert_eq!(files, "README.md\nbuilder.txt\ndocumenter.txt\ntester.txt");
+    let again = sandbox.orchestra(&["spawn", "--team", "feature", "--detach", &task]);
+    assert!(again.code == 0 && again.stderr.contains("all 5 steps of feature are done"), "{again}");
+    sandbox.assert_sound();
+}
+
+#[test]
+fn what_keeps_a_step_from_beginning_where_nobody_looks_is_a_finding() {
+    let sandbox = sandbox("[team.two]\nsteps = ['tester documenter', 'reviewer']");
+    write_in(sandbox.home(), "shared", "");
+    let task = sandbox.ok(&["task", "add", "Clash"]);
+    sandbox.ok(&["spawn", "--team", "two", "--detach", &task]);
+    let found = poll(|| {
+        let found = sandbox.json(&["finding", "list"])["data"].clone();
+        found.as_array().is_some_and(|all| !all.is_empty()).then_some(found)
+    })
+    .unwrap();
+    let message = found[0]["message"].as_str().unwrap();
+    assert!(
+        message.starts_with("the team two stopped before reviewer: failed to begin reviewer"),
+        "{message}"
+    );
+    assert!(
+        message.contains("conflicts in shared.txt") && message.contains("git orchestra spawn --team two")
+    );
+    assert_eq!((found.as_array().unwrap().len(), &found[0]["severity"]), (1, &Value::from("high")));
+    assert_eq!(rows(&sandbox).len(), 2, "the reviewer did not begin");
+
+    // One that fails stops what comes after it, without a finding: its own row says it.
+    std::fs::remove_file(sandbox.home().join("shared")).unwrap();
+    write_in(sandbox.home(), "fail-planner", "");
+    let task = sandbox.ok(&["task", "add", "Fail"]);
+    sandbox.ok(&["spawn", "--team", "feature", "--detach", &task]);
+    poll(|| {
+        rows(&sandbox)
+            .iter()
+            .any(|row| row["name"] == "fail-planner" && row["state"] == "failed")
+            .then_some(())
+    })
+    .unwrap();
+    std::fs::remove_file(sandbox.home().join("fail-planner")).unwrap();
+    // The supervisor that watched it is gone once the same command goes on.
+    let out =
+        poll(|| Some(sandbox.orchestra(&["spawn", "--team", "feature", &task])).filter(|out| out.code == 0));
+    assert!(out.unwrap().stderr.contains("all 5 steps of feature are done"));
+    assert_eq!(sandbox.json(&["finding", "list"])["data"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn what_is_no_team_is_said_before_anything_begins() {
     let sandbox = sandbox("[team.bad]\nsteps = ['nobody']");
     let task = sandbox.ok(&["task", "add", "Nothing"]);
@@ -178,7 +248,7 @@ fn what_is_no_team_is_said_before_anything_begins() {
         (vec!["spawn", "--team", "bad", &task], "find the profile `nobody`"),
         (vec!["spawn", "--team", "none", &task], "find the team `none`; there are bad, bug-fix,"),
         (vec!["spawn", "--team", "docs"], "TASK"),
-        (vec!["spawn", "--team", "docs", &task, "--detach"], "--detach"),
+        (vec!["spawn", "--team", "docs", &task, "--name", "x"], "--name"),
     ] {
         let out = sandbox.orchestra(&args);
         assert!(out.code != 0 && out.stderr.contains(words), "{out}");

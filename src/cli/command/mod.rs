@@ -76,7 +76,7 @@ macro_rules! noun {
 pub(crate) mod claiming;
 mod confinement;
 mod limits;
-mod teamwork;
+pub(crate) mod teamwork;
 
 pub(crate) use limits::budgets;
 

@@ -104,7 +104,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         claims.push(orchestrate::resume(ctx.store()?, &agent.id, args.message.as_deref(), &outfit)?);
     }
     if args.detach {
-        return apart::detach(ctx, claims, args.jobs, args.json);
+        return apart::detach(ctx, claims, args.jobs, args.json, None);
     }
     let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: true };
     Ok(session::run(ctx, claims, options)?.exit())

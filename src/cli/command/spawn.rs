@@ -60,8 +60,9 @@ pub(crate) struct Args {
     ///
     /// feature, bug-fix, code-review and docs come built in; `team.NAME.steps` sets others. Each step is an agent that
     /// starts from the branch of the one before and is told what that one said; steps side by side are joined for the
-    /// next. What fails stops what comes after it; the same command goes on there.
-    #[arg(long, value_name = "TEAM", requires = "tasks", conflicts_with_all = ["profile", "name", "detach", "record"])]
+    /// next. What fails stops what comes after it; the same command goes on there. With --detach each step's process
+    /// begins what comes after it, and what keeps a step from beginning is a finding.
+    #[arg(long, value_name = "TEAM", requires = "tasks", conflicts_with_all = ["profile", "name", "record"])]
     team: Option<String>,
     /// Start from this commit or branch [default: the branch that is checked out]
     #[arg(short, long, value_name = "REV")]
@@ -87,7 +88,7 @@ pub(crate) struct Args {
     /// as --jobs says run at once, whichever command started them; the others wait. Questions that nobody is there to
     /// answer are kept for `decide`.
     #[arg(short, long)]
-    detach: bool,
+    pub(super) detach: bool,
     /// Keep the lines that the program prints in FILE, for `replay`; of several agents, in FILE/NAME.jsonl
     #[arg(long, value_name = "FILE", conflicts_with = "detach", value_hint = clap::ValueHint::FilePath)]
     record: Option<PathBuf>,
@@ -149,7 +150,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     say_base(ctx, &spawned.base);
     if args.detach {
-        return apart::detach(ctx, spawned.claims, args.jobs, args.json);
+        return apart::detach(ctx, spawned.claims, args.jobs, args.json, None);
     }
     let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: true };
     let session = session::run(ctx, spawned.claims, options)?;

@@ -3,14 +3,16 @@
 use super::claiming;
 use super::limits::budgets;
 use super::spawn::{self, Args};
+use crate::cli::apart;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::session::{self, SessionOptions};
 use crate::cli::ui::printable;
 use crate::config::{AUTO, Team, TeamStep};
 use crate::model::{Agent, Id, Kind, Task};
-use crate::orchestrate::team::{self, Course, Stage, StepOptions, claim_step};
-use crate::orchestrate::{self, Outfit};
+use crate::orchestrate::team::{self, Course, Onward, Stage, StepOptions, claim_step};
+use crate::orchestrate::{self, Claim, Outfit};
+use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Runs the team on each of the tasks until it is done or cannot go on.
@@ -60,6 +62,8 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
         force: args.force,
     };
     let (mut tried, mut exit, mut stuck) = (BTreeSet::<(Id, String)>::new(), Exit::Done, None);
+    let onward = Onward { options, sandbox: args.confined.sandbox, budget: args.limits.budget() };
+    let options = &onward.options;
     loop {
         let mut claims = Vec::new();
         for (id, team) in &tasks {
@@ -68,7 +72,7 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
                 if !tried.insert((*id, step.name.clone())) {
                     continue;
                 }
-                match claim_step(ctx.store()?, &course, step, &options, &outfits[&step.profile]) {
+                match claim_step(ctx.store()?, &course, step, options, &outfits[&step.profile]) {
                     Ok((claim, base)) => {
                         say_step(ctx, &course, step, &claim.agent)?;
                         if let Some(base) = base.filter(|_| step.after.is_empty()) {
@@ -85,6 +89,10 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
             break;
         }
         reservation = None;
+        if args.detach {
+            let begun = apart::detach(ctx, claims, args.jobs, args.json, Some(&onward))?;
+            return stuck.map_or(Ok(begun), |error| Err(error.into()));
+        }
         let options = SessionOptions { jobs: args.jobs, json: args.json, inner: false, hints: false };
         let session = session::run(ctx, claims, options)?;
         exit = graver(exit, session.exit());
@@ -102,6 +110,35 @@ pub(super) fn run(ctx: &Context, args: &Args, name: &str) -> Result<Exit, CliErr
         Some(error) => Err(error.into()),
         None => Ok(exit),
     }
+}
+
+/// A step by its name, and what came of claiming it.
+pub(crate) type Claimed = (String, Result<Claim, CliError>);
+
+/// Claims each step that is ready by now and nobody began, for whoever watched the step before it. What was begun and
+/// did not end well is for a person.
+pub(crate) fn claim_wanted(
+    ctx: &Context,
+    store: &Store,
+    task: &Id,
+    team: &str,
+    onward: &Onward,
+) -> Result<Vec<Claimed>, CliError> {
+    let course = Course::read(store, &ctx.settings()?.team(team)?, task)?;
+    let mut all = Vec::new();
+    for step in course.ready() {
+        if course.stage(&step.name) != Some(&Stage::Wanted) {
+            continue;
+        }
+        let claimed = orchestrate::budget::check(store, &budgets(ctx)?, &[*task]).map_err(CliError::from);
+        let claimed = claimed.and_then(|()| {
+            let mut outfit = session::outfit(ctx, Some(&step.profile), onward.sandbox)?;
+            outfit.budget = onward.budget;
+            Ok(claim_step(store, &course, step, &onward.options, &outfit)?.0)
+        });
+        all.push((step.name.clone(), claimed));
+    }
+    Ok(all)
 }
 
 /// The team of this name; for `auto` the one that works on the task already, or that fits it.
