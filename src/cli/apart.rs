@@ -149,7 +149,7 @@ fn go_on(
     onward: &Onward,
     jobs: u32,
 ) -> Result<Vec<(String, CliError)>, CliError> {
-    let turn = team::take_turn(store.repo(), task)?;
+    let turn = team::take_turn(store.repo())?;
     let claims = teamwork::claim_wanted(ctx, store, task, team, onward)?;
     drop(turn);
     let program = program(ctx)?;

@@ -232,9 +232,9 @@ pub struct Onward {
     pub budget: Budget,
 }
 
-/// The right to begin steps of a task by ourselves: two that end at once both see that the next is ready. Blocks.
-pub fn take_turn(repo: &Repository, task: &Id) -> Result<FileLock, Error> {
-    let path = repo.local_dir().join(format!("team-{task}.lock"));
+/// The right to begin steps where nobody looks: two that end at once both see that the next is ready. Blocks.
+pub fn take_turn(repo: &Repository) -> Result<FileLock, Error> {
+    let path = repo.local_dir().join("teams.lock");
     FileLock::wait(&path).map_err(|e| Error::file("lock", path, e))
 }
 

@@ -31,13 +31,22 @@ fn is_clean(traced: &Traced, done: i32) {
     assert!(words.iter().any(|words| names_something(words)), "it does not say what");
 }
 
+/// What says what could not be done, where it names no path.
+const NAMES: [&str; 8] = [
+    "write a ",
+    "undo ",
+    "`",
+    "start the runtime",
+    "listen for signals",
+    "push to ",
+    "release ",
+    "is not to be had",
+];
+
 /// Whether words say what could not be done to what: a path, a ref, an object, a program, an operation.
 fn names_something(words: &str) -> bool {
     let is_path = |word: &str| word.contains('/') && !word.contains("Input/output");
-    words.split_whitespace().any(is_path)
-        || ["write a ", "undo ", "`", "start the runtime", "listen for signals", "push to ", "release "]
-            .iter()
-            .any(|mark| words.contains(mark))
+    words.split_whitespace().any(is_path) || NAMES.iter().any(|mark| words.contains(mark))
 }
 
 fn fails_at_every_call(errno: Errno) {
