@@ -4,9 +4,9 @@
 //! nothing that is not committed is in the way.
 
 use super::Error;
-use crate::git::{self, Checkout, NewCommit, Repository, Worktree, path_text};
+use crate::git::{self, Checkout, NewCommit, Repository, path_text};
 use crate::model::{Agent, Id, ObjectId};
-use crate::orchestrate::trust;
+use crate::orchestrate::{branch, trust};
 use crate::store::Store;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -100,8 +100,9 @@ fn checkout(repo: &Repository) -> Result<Option<Checkout>, Error> {
 fn work(store: &Store, agent: &Agent, committed: bool) -> Result<ObjectId, Error> {
     let repo = store.repo();
     let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
-    let tip = repo.find_ref(&agent.branch)?.or_else(last).unwrap_or_else(|| agent.base.clone());
-    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
+    let tip = branch::tip_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
+    let here = branch::elsewhere(store, agent)?.is_none();
+    let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
     let Some(worktree) = worktree.filter(|_| !committed && agent.removed.is_none()) else { return Ok(tip) };
     let tree = repo.snapshot(&worktree)?;
     Ok(repo.write_commit(&NewCommit {

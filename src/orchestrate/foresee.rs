@@ -4,9 +4,9 @@
 //! A task is expected to change the files that its `touches` match, those that its words name, and those that the history
 //! changed together with them. Each has a likelihood: a rule of thumb, which [`score`] holds against what happened.
 
-use super::Error;
 use super::overlap::{Branch, overlap};
 use super::spawn::glob_set;
+use super::{Error, branch};
 use crate::git::Repository;
 use crate::model::{Agent, Id, ObjectId, Task};
 use crate::store::Store;
@@ -134,7 +134,7 @@ pub fn score(store: &Store) -> Result<Score, Error> {
     let mut first = None;
     for agent in agents {
         let task = agent.task.map(|task| state.get::<Task>(&task)).transpose()?.flatten();
-        let (Some(task), Some(tip)) = (task, repo.find_ref(&agent.branch)?) else { continue };
+        let (Some(task), Some(tip)) = (task, branch::tip_here(store, &agent)?) else { continue };
         if tip == agent.base || of.contains(&task.id) {
             continue;
         }

@@ -3,6 +3,7 @@
 mod apply;
 pub mod archive;
 pub mod base;
+pub mod branch;
 pub mod breaker;
 pub mod budget;
 pub mod claim;

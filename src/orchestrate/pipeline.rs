@@ -8,7 +8,7 @@ use super::lease;
 use super::merge::find_open as find_open_merge;
 use super::outgoing::{Guard, Held};
 use super::team::{Course, Stage, stage};
-use super::{Error, merge};
+use super::{Error, branch, merge};
 use crate::config::Team;
 use crate::git::{PushAnswer, PushSpec};
 use crate::model::{
@@ -110,7 +110,7 @@ pub fn look(
             if !agent.machine.is_empty() && agent.machine != machine {
                 let is_over =
                     agent.last_run().is_some_and(|(_, run)| run.outcome == Some(Outcome::Succeeded));
-                return is_over && store.repo().find_ref(&agent.branch).is_ok_and(|tip| tip.is_some());
+                return is_over && branch::tip_here(store, agent).is_ok_and(|tip| tip.is_some());
             }
             agent.last_run().is_none_or(|(_, run)| run.outcome.is_none())
                 || lease::find_live(store.repo(), &agent.id).is_some()

@@ -193,10 +193,14 @@ pub(super) fn keep(store: &Store, agent: &Agent, leaving: &Leaving) -> Result<Op
     Ok(rescue)
 }
 
-/// Whether another agent that was not removed has the same name, or one that runs.
+/// Whether another agent of this machine that was not removed has the same name, or one that runs here: the branch and
+/// the worktree of that name are that one's. What other machines call theirs is on them.
 pub(super) fn is_name_of_another(store: &Store, agent: &Agent) -> Result<bool, Error> {
     let running = lease::live(store.repo()).into_iter();
-    let living = store.state()?.all::<Agent>()?.into_iter().filter(|other| other.removed.is_none());
+    let here = store.machine()?;
+    let living = store.state()?.all::<Agent>()?.into_iter();
+    let living =
+        living.filter(|other| other.removed.is_none() && (other.machine.is_empty() || other.machine == here));
     let mut others = running.map(|lease| (lease.agent, lease.name)).chain(living.map(|o| (o.id, o.name)));
     Ok(others.any(|(id, name)| id != agent.id && name == agent.name))
 }

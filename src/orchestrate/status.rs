@@ -5,7 +5,7 @@
 
 pub use super::evidence::{Evidence, Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
-use super::{Error, trust};
+use super::{Error, branch, trust};
 use crate::git::{Ancestry, Repository};
 use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
 use crate::process::Identity;
@@ -190,7 +190,16 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
     agents.sort_by_cached_key(|agent| (agent.created, agent.name.clone()));
     let leases: HashMap<Id, LeaseInfo> =
         lease::live(repo).into_iter().map(|info| (info.agent, info)).collect();
-    let tips: HashMap<String, ObjectId> = repo.list_refs(Agent::BRANCHES)?.into_iter().collect();
+    let branches: HashMap<String, ObjectId> = repo.list_refs(Agent::BRANCHES)?.into_iter().collect();
+    let machine = store.machine()?;
+    let mut tips: HashMap<Id, ObjectId> = HashMap::new();
+    for agent in &agents {
+        if let Some(tip) = branches.get(&agent.branch)
+            && branch::is_work_of(repo, &machine, agent, tip)?
+        {
+            tips.insert(agent.id, tip.clone());
+        }
+    }
     let mut targets: BTreeMap<String, Option<ObjectId>> = BTreeMap::new();
     for target in agents.iter().filter_map(|agent| agent.target.as_ref()) {
         if !targets.contains_key(target) {
@@ -199,7 +208,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
     }
     let pair = |agent: &Agent| -> Option<(ObjectId, ObjectId)> {
         let target = targets.get(agent.target.as_ref()?)?.as_ref()?;
-        Some((tips.get(&agent.branch)?.clone(), target.clone()))
+        Some((tips.get(&agent.id)?.clone(), target.clone()))
     };
     let positions = positions(repo, &agents.iter().filter_map(&pair).collect());
     let uncommitted = uncommitted(repo, &agents, &leases);
@@ -214,7 +223,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
             let (usage, last_event) =
                 if activity.is_live() { live(&agent, &evidence) } else { recorded(&agent) };
             Ok(AgentStatus {
-                tip: tips.get(&agent.branch).cloned(),
+                tip: tips.get(&agent.id).cloned(),
                 position,
                 uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
                 usage,

@@ -5,7 +5,7 @@
 //! ours follows it.
 
 use super::outgoing::{Guard, Held};
-use super::{Error, cut};
+use super::{Error, branch, cut};
 use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
 use crate::store::{Absorbed, FINDINGS_NOTES, Incoming, PROVENANCE_NOTES, STATE_REF, Store};
@@ -514,7 +514,8 @@ fn own_branches(
     for agent in &agents {
         if agent.removed.is_none()
             && agent.branch.starts_with(Agent::BRANCHES)
-            && let Some(new) = store.repo().find_ref(&agent.branch)?
+            && specs.iter().all(|spec: &PushSpec| spec.remote != agent.branch)
+            && let Some(new) = branch::tip_here(store, agent)?
         {
             match guard.hold_agent(store, &agents, agent, &new, &remote.name) {
                 None => specs.push(PushSpec { new, remote: agent.branch.clone() }),

@@ -3,7 +3,7 @@
 use super::archive::{self, Place};
 use super::cache::{self, Cached, Part};
 use super::layout::{FORMAT, FORMAT_PATH};
-use super::{Entity, Error, Record, STATE_REF};
+use super::{Entity, Error, Record, STATE_REF, local};
 use crate::git::{EntryMode, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
 use bstr::ByteSlice;
@@ -310,12 +310,26 @@ impl State {
         self.require(&found.id)
     }
 
-    /// Agents with this name: the one that is not removed, otherwise the last one that was.
+    /// Agents with this name: the one that is not removed, otherwise the last one that was. Machines name theirs without
+    /// asking each other: this one's own comes first, and of several of others none is meant.
     fn agents_called(&self, name: &str) -> Result<Option<Found>, Error> {
         let ids = self.titles::<Agent>()?.into_iter().filter(|(_, title)| title == name).map(|(id, _)| id);
         let mut called: Vec<Agent> = self.several(&ids.collect())?;
         called.retain(|agent| agent.name.as_str() == name);
-        called.sort_by_key(|agent| (agent.removed.is_some(), std::cmp::Reverse(agent.created)));
+        if called.len() > 1 {
+            let here = local::find_machine(&self.repo)?.unwrap_or_default();
+            let rank =
+                |agent: &Agent| (agent.removed.is_some(), !agent.machine.is_empty() && agent.machine != here);
+            called.sort_by_key(|agent| (rank(agent), std::cmp::Reverse(agent.created)));
+            let alike: Vec<&Agent> = called.iter().filter(|agent| rank(agent) == (false, true)).collect();
+            if rank(&called[0]) == (false, true) && alike.len() > 1 {
+                let candidates = alike
+                    .iter()
+                    .map(|agent| format!("agent {} of machine {}", agent.id, agent.machine))
+                    .collect();
+                return Err(Error::Ambiguous { text: name.to_owned(), candidates });
+            }
+        }
         Ok(called.first().map(|agent| Found { kind: Kind::Agent, id: agent.id }))
     }
 

@@ -49,6 +49,7 @@ mod limits;
 mod lock_files;
 mod mends;
 mod merge;
+mod namesakes;
 mod outgoing;
 mod pipeline;
 mod places;

@@ -3,9 +3,9 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::ui::{Label, Painter};
-use crate::git::{Repository, Worktree};
+use crate::git::Repository;
 use crate::model::{Agent, ObjectId};
-use crate::orchestrate::trust;
+use crate::orchestrate::{branch, trust};
 use crate::process::Command;
 use std::ffi::OsString;
 
@@ -70,8 +70,9 @@ fn diff(ctx: &Context) -> Result<Command, CliError> {
 pub(super) fn sides(ctx: &Context, agent: &Agent, committed: bool) -> Result<(ObjectId, ObjectId), CliError> {
     let repo = ctx.repo()?;
     trust::require_unchanged(repo)?;
-    let tip = repo.find_ref(&agent.branch)?;
-    let worktree = repo.find_worktree(agent.name.as_str())?.filter(Worktree::is_intact);
+    let tip = branch::tip_here(ctx.store()?, agent)?;
+    let here = branch::elsewhere(ctx.store()?, agent)?.is_none();
+    let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
     let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
     let commit = tip.or_else(last).unwrap_or_else(|| agent.base.clone());
     let base = base(repo, agent, &commit)?;

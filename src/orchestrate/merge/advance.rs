@@ -21,7 +21,7 @@ use crate::model::{
     Agent, Decision, DecisionKind, DecisionStatus, Finding, GateRun, Id, Merge, MergeStatus, Name, ObjectId,
     Step, StepStatus, Task,
 };
-use crate::orchestrate::trust;
+use crate::orchestrate::{branch, trust};
 use crate::store::{FINDINGS_NOTES, State, Store, Transaction};
 
 /// How far a merge came.
@@ -342,9 +342,9 @@ impl Run<'_> {
         }
         for at in 0..self.merge.steps.len() {
             let step = &self.merge.steps[at];
-            let branch = self.state.get::<Agent>(&step.agent)?.map(|agent| agent.branch);
-            // A branch that is gone (its agent was removed) is merged as it was planned.
-            let tip = branch.map(|branch| repo.find_ref(&branch)).transpose()?.flatten();
+            let agent = self.state.get::<Agent>(&step.agent)?;
+            // A branch that is gone (its agent was removed), or is another's here, is merged as it was planned.
+            let tip = agent.map(|agent| branch::tip_here(self.store, &agent)).transpose()?.flatten();
             if let Some(tip) = tip
                 && tip != step.tip
                 && step.mends.is_none()

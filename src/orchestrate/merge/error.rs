@@ -36,6 +36,14 @@ pub enum Error {
         /// Its branch.
         branch: String,
     },
+    /// The work of an agent that was named is on another machine.
+    #[error("merge {name}: its work is on machine {machine}, and no branch here has it")]
+    OnOtherMachine {
+        /// The agent.
+        name: Name,
+        /// The machine.
+        machine: String,
+    },
     /// A branch has no history in common with the target.
     #[error("merge {name}: its branch shares no history with {target}")]
     Unrelated {

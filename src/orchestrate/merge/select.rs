@@ -10,7 +10,7 @@ use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
 use crate::model::{Agent, Id, Name, ObjectId, Outcome, Task};
 use crate::orchestrate::overlap::Branch;
 use crate::orchestrate::uncommitted::uncommitted;
-use crate::orchestrate::{next_rescue_ref, trust};
+use crate::orchestrate::{branch, next_rescue_ref, trust};
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -87,10 +87,19 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let landed = store.repo().list_refs_merged_into(Agent::BRANCHES, &target_tip)?;
     let mut candidates = Vec::new();
     for agent in agents {
-        let Some(tip) = store.repo().find_ref(&agent.branch)? else {
+        let Some(tip) = branch::tip_here(store, &agent)? else {
+            let elsewhere = branch::elsewhere(store, &agent)?.map(str::to_owned);
             if request.agents.is_empty() {
-                left_out.push(LeftOut { name: agent.name, why: "its branch is gone" });
+                let why =
+                    if elsewhere.is_some() { "its work is on another machine" } else { "its branch is gone" };
+                // What has landed is wanted nowhere.
+                if elsewhere.is_none() || agent.merged.is_none() {
+                    left_out.push(LeftOut { name: agent.name, why });
+                }
                 continue;
+            }
+            if let Some(machine) = elsewhere {
+                return Err(Error::OnOtherMachine { name: agent.name, machine });
             }
             return Err(Error::NoBranch { name: agent.name, branch: short_branch(&agent.branch).to_owned() });
         };

@@ -1,0 +1,43 @@
+//! Whose work a branch of this clone is.
+//!
+//! Agents of two machines may have the same name, and so the same branch; and an agent that another machine took over goes
+//! on there. What a branch is called here says nothing then of what is on it.
+
+use super::Error;
+use crate::git::Repository;
+use crate::model::{Agent, ObjectId};
+use crate::store::Store;
+
+/// The tip of an agent's branch here. `None` if there is no such branch here, or if it is another agent's, or lacks the
+/// end of the agent's last run, which was elsewhere.
+pub fn tip_here(store: &Store, agent: &Agent) -> Result<Option<ObjectId>, Error> {
+    let Some(tip) = store.repo().find_ref(&agent.branch)? else { return Ok(None) };
+    let machine = store.machine()?;
+    Ok(is_work_of(store.repo(), &machine, agent, &tip)?.then_some(tip))
+}
+
+/// Whether `tip`, of the branch here that is called as the agent's, has the agent's work: on its own `machine` always, and
+/// of one of another machine if what its last run ended with is in it.
+pub(super) fn is_work_of(
+    repo: &Repository,
+    machine: &str,
+    agent: &Agent,
+    tip: &ObjectId,
+) -> Result<bool, Error> {
+    if agent.machine.is_empty() || agent.machine == machine {
+        return Ok(true);
+    }
+    // What it began from is in every branch.
+    let Some(last) =
+        agent.runs.values().rev().find_map(|run| run.tip.as_ref()).filter(|last| **last != agent.base)
+    else {
+        return Ok(false);
+    };
+    Ok(last == tip || repo.has_object(last) && repo.is_ancestor(last, tip)?)
+}
+
+/// The name of the machine that has the agent's work, if it is not this one.
+pub fn elsewhere<'a>(store: &Store, agent: &'a Agent) -> Result<Option<&'a str>, Error> {
+    let here = agent.machine.is_empty() || agent.machine == store.machine()?;
+    Ok((!here).then_some(agent.machine.as_str()))
+}
