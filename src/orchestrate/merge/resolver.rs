@@ -5,7 +5,7 @@
 //! removed afterwards; its transcript stays.
 
 use super::answer::{Recorded, record_agent};
-use super::conflict::{ConflictStep, Party, names};
+use super::conflict::{ConflictStep, Part, Party, names};
 use super::resolve::markers_left;
 use super::{Error, reopen};
 use crate::agent::prompt;
@@ -15,7 +15,7 @@ use crate::orchestrate::Surroundings;
 use crate::orchestrate::supervise::Finished;
 use crate::orchestrate::{Claim, Outfit, RemoveOptions, SpawnRequest, lease, remove, spawn};
 use crate::store::Store;
-use bstr::BString;
+use bstr::{BString, ByteSlice};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -185,6 +185,26 @@ pub fn take_answer(
     Ok(answer)
 }
 
+/// A line beside the conflicts that is not there any more, or not in its place: those are nobody's to resolve. Lines may
+/// have come between them, an import that both sides need.
+fn changed_beside(parts: &[Part], text: &str) -> Option<String> {
+    let mut lines = text.lines();
+    let beside = parts.iter().filter_map(|part| match part {
+        Part::Common(lines) => Some(lines),
+        Part::Clash { .. } => None,
+    });
+    for line in beside.flat_map(|lines| lines.lines()) {
+        let line = line.to_str_lossy();
+        if !line.trim().is_empty() && !lines.any(|other| other == line) {
+            return Some(line.trim().chars().take(SHOWN).collect());
+        }
+    }
+    None
+}
+
+/// How much of a line is shown.
+const SHOWN: usize = 80;
+
 type Files = BTreeMap<String, Option<String>>;
 
 /// The files as the agent left them and the other paths it changed; or why they are no answer.
@@ -217,6 +237,9 @@ fn judge(
             left => return Ok(Err(format!("{path} still has {left} lines of conflict markers"))),
         }
         let Ok(text) = String::from_utf8(content) else { return Ok(Err(format!("{path} is not UTF-8"))) };
+        if let Some(line) = file.parts.as_ref().and_then(|parts| changed_beside(parts, &text)) {
+            return Ok(Err(format!("it changed `{line}` of {path}, which is in no conflict")));
+        }
         files.insert(path.clone(), Some(text));
     }
     let base = store.state()?.require::<Agent>(&finished.agent)?.base;

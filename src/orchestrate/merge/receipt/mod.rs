@@ -5,6 +5,7 @@
 //! what git's own merge makes, or what the recorded answers make of its conflicts, that explains it; everywhere else
 //! each line is looked for. What a record may add is only which decision chose to leave a line out.
 
+mod anew;
 mod bases;
 mod by_hand;
 mod choice;

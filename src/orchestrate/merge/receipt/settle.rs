@@ -1,19 +1,16 @@
 //! From lines that are missing or back to a receipt: where they went, or on whose word they are gone.
 
+use super::anew::Anew;
 use super::files::{Compared, Files, Lines, Why};
-use super::lines::{Found, Missing, Token};
+use super::lines::{Found, Token};
 use super::{Case, Settled};
 use crate::git::{path_text, text_path};
 use crate::model::{Account, Brought, By, Fates, LineRange, Loss, Receipt, Side};
-use bstr::{ByteSlice, ByteVec};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use bstr::ByteSlice;
+use std::collections::{BTreeMap, HashMap};
 
 /// How many losses a receipt lists.
 const LISTED: usize = 200;
-/// How much a line must be like another, of 1, to be that line written anew.
-const ALIKE: f32 = 0.6;
-/// Longer lines are compared by their beginnings.
-const LONG: usize = 400;
 
 /// One line that is not there as it was brought: whose, of what file, where, how, and what took its place.
 type Lost = (usize, usize, usize, u32, Brought, Option<By>);
@@ -224,9 +221,10 @@ impl<'a> Excuses<'a> {
         Self { settled, limit }
     }
 
-    /// The decision about the file, if there is one.
+    /// The decision about the file, if somebody made one. What an agent wrote anew nobody decided.
     fn anyone(&self) -> Option<By> {
-        self.settled.iter().find_map(|settled| settled.resolution.decision).map(|id| By::Decision { id })
+        let mut decided = self.settled.iter().filter(|settled| settled.resolution.side != Side::Agent);
+        decided.find_map(|settled| settled.resolution.decision).map(|id| By::Decision { id })
     }
 
     /// The decision that left a line of `who` out.
@@ -257,63 +255,4 @@ fn limit(expected: &Found) -> BTreeMap<(usize, Token, Brought), usize> {
         *limit.entry((line.who, line.token, Brought::Removed)).or_default() += 1;
     }
     limit
-}
-
-/// Lines that stand for others which they are much like.
-struct Anew<'a> {
-    lines: &'a Lines,
-    /// By stretch.
-    fresh: HashMap<usize, Vec<Token>>,
-    /// Each stands for one line of each who brings.
-    used: HashSet<(usize, usize, usize)>,
-}
-
-impl<'a> Anew<'a> {
-    fn new(lines: &'a Lines, found: &Found) -> Self {
-        let mut fresh = HashMap::<usize, Vec<Token>>::new();
-        for line in &found.fresh {
-            fresh.entry(line.stretch).or_default().push(line.token);
-        }
-        Self { lines, fresh, used: HashSet::new() }
-    }
-
-    fn covers(&mut self, line: &Missing) -> bool {
-        let Some(fresh) = self.fresh.get(&line.stretch).filter(|_| self.lines.tells(line.token)) else {
-            return false;
-        };
-        let share = |new: Token| alike(self.lines.text(new), self.lines.text(line.token));
-        let free =
-            fresh.iter().enumerate().filter(|(at, _)| !self.used.contains(&(line.stretch, *at, line.who)));
-        let best = free.map(|(at, token)| (share(*token), at)).filter(|(share, _)| *share >= ALIKE);
-        let Some((_, at)) = best.max_by(|a, b| a.0.total_cmp(&b.0)) else { return false };
-        self.used.insert((line.stretch, at, line.who))
-    }
-}
-
-/// How much of a line is in another one, from 0 to 1: by its characters in order, or by its words.
-fn alike(new: &[u8], old: &[u8]) -> f32 {
-    let text = |line: &[u8]| {
-        let line = line.trim();
-        if line.first() == Some(&0) {
-            String::new()
-        } else {
-            line[..line.len().min(LONG)].to_vec().into_string_lossy()
-        }
-    };
-    let (new, old) = (text(new), text(old));
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    let words = |text: &str| -> Vec<String> {
-        text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-    };
-    let (there, all) = (words(&new), words(&old));
-    let length =
-        |words: &mut dyn Iterator<Item = &String>| words.map(|word| word.chars().count()).sum::<usize>();
-    let (said, whole) =
-        (length(&mut all.iter().filter(|word| there.contains(word))), length(&mut all.iter()));
-    if whole == 0 {
-        return 0.0;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "lines are short")]
-    let words = said as f32 / whole as f32;
-    words.max(similar::TextDiff::from_chars(&new, &old).ratio())
 }

@@ -130,7 +130,7 @@ fn an_agent_that_leaves_markers_or_fails_is_no_answer() {
 #[test]
 fn an_agent_that_leaves_out_somebodys_line_is_no_answer() {
     let fleet = clashing();
-    let script = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; /^grey$/d; /^nine$/d' f";
+    let script = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; /^grey$/d' f";
     let (merge, decision, taken) = resolved_by(&fleet, script);
     assert!(matches!(taken, AgentAnswer::Taken { .. }), "its files are well formed");
     let mut said = Vec::new();
@@ -141,7 +141,7 @@ fn an_agent_that_leaves_out_somebodys_line_is_no_answer() {
         .unwrap();
     let Progress::Waiting { decision: again, .. } = progress else { panic!("{progress:#?}") };
     assert_eq!((again.id, &again.answer), (decision.id, &None));
-    let lost = "left out f:2 of grey-fox, left out f:9 of grey-fox";
+    let lost = "left out f:2 of grey-fox";
     assert!(said.contains(&Remark::Refused(lost.to_owned())), "{said:#?}");
     assert!(again.detail.contains(lost), "{}", again.detail);
     let changes = fleet.sandbox.git(&["log", "--format=%s", "refs/orchestra/state"]);
@@ -150,4 +150,36 @@ fn an_agent_that_leaves_out_somebodys_line_is_no_answer() {
     fleet.answer(&decision, "ours");
     let receipt = fleet.landed(&merge).receipt.unwrap();
     assert_eq!(receipt.dropped(), 0, "{receipt:#?}");
+}
+
+#[test]
+fn what_an_agent_changed_beside_the_conflict_or_took_out_of_use_is_refused() {
+    let beside = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d; s/^5$/5 or more/' f";
+    let fleet = clashing();
+    let (_, _, taken) = resolved_by(&fleet, beside);
+    let AgentAnswer::Refused(why) = taken else { panic!("{taken:?}") };
+    assert_eq!(why, "it changed `5` of f, which is in no conflict");
+    let more = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d; s/^5$/5\\nfive and a half/' f";
+    let fleet = clashing();
+    let (merge, _, taken) = resolved_by(&fleet, more);
+    assert_eq!(
+        taken,
+        AgentAnswer::Taken { ignored: Vec::new() },
+        "what comes between them takes nothing away"
+    );
+    let landed = fleet.landed(&merge);
+    let losses = &landed.receipt.unwrap().losses;
+    assert!(
+        losses.iter().all(|loss| loss.by == Some(crate::model::By::Rewritten)),
+        "no decision said so: {losses:#?}"
+    );
+
+    let comment = "sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/# blue/' f";
+    let fleet = clashing();
+    let (merge, decision, taken) = resolved_by(&fleet, comment);
+    assert_eq!(taken, AgentAnswer::Taken { ignored: Vec::new() }, "its markers are gone");
+    // What it made is held against what both brought before anything lands.
+    let Progress::Waiting { .. } = fleet.advance(&merge) else { panic!("it is asked again") };
+    let again = fleet.store.state().unwrap().require::<Decision>(&decision.id).unwrap();
+    assert!(again.detail.contains("left out f:2 of blue-heron"), "{}", again.detail);
 }
