@@ -1,8 +1,8 @@
 //! What merged work makes run by itself later, on machines that nobody thought of: asked about before it lands.
 //!
 //! A line in a workflow, a hook, an attribute with a filter or an editor's setting runs as whoever pushes, commits or
-//! opens the directory next. What every build runs anyway (tests, Makefiles, manifests) is not in the list: gates run
-//! that, and it would be asked about each time.
+//! opens the directory next; a build script, as whoever fetches what it belongs to. What a build is told to run anyway
+//! (tests, Makefiles, most of a manifest) is not in the list: gates run that, and it would be asked about each time.
 
 use super::advance::{Progress, Remark, Run};
 use super::digest::Digest;
@@ -13,13 +13,14 @@ use crate::git::{FileChange, Repository};
 use crate::model::{
     Choice, Decision, DecisionKind, DecisionStatus, Id, MergeStatus, ObjectId, Step, StepStatus,
 };
-use bstr::ByteSlice;
+use bstr::{BStr, ByteSlice};
 use globset::{GlobBuilder, GlobSet};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-/// The paths that are asked about: CI, hooks and attributes of git, our own settings, agents and editors, and what
-/// package managers and shells read before anything is built.
+/// The paths that are asked about, whatever their case: CI, hooks and attributes of git, our own settings, agents and
+/// editors, what package managers and shells read before anything is built, and what these run by themselves. Each
+/// directory here is asked about as something else, too: a link leads anywhere.
 pub const EXECUTABLES: &[&str] = &[
     ".github/workflows/**",
     ".github/actions/**",
@@ -27,6 +28,17 @@ pub const EXECUTABLES: &[&str] = &[
     ".gitlab/ci/**",
     ".circleci/**",
     ".buildkite/**",
+    ".forgejo/workflows/**",
+    ".gitea/workflows/**",
+    ".woodpecker/**",
+    ".woodpecker.{yml,yaml}",
+    ".drone.yml",
+    ".cirrus.yml",
+    ".semaphore/**",
+    ".teamcity/**",
+    "appveyor.yml",
+    ".appveyor.yml",
+    "cloudbuild.{yml,yaml}",
     ".travis.yml",
     "azure-pipelines.yml",
     "bitbucket-pipelines.yml",
@@ -36,7 +48,8 @@ pub const EXECUTABLES: &[&str] = &[
     ".githooks/**",
     ".husky/**",
     ".pre-commit-config.yaml",
-    "lefthook.yml",
+    "lefthook.{yml,yaml,toml,json}",
+    ".lefthook.{yml,yaml,toml,json}",
     "orchestra.toml",
     ".worktreeinclude",
     "**/.claude/**",
@@ -46,13 +59,27 @@ pub const EXECUTABLES: &[&str] = &[
     "**/.cursor/**",
     "**/.vscode/**",
     "**/.idea/**",
+    "**/.zed/**",
     ".devcontainer/**",
+    ".devcontainer.json",
     "**/.envrc",
     "**/.cargo/config.toml",
     "**/.cargo/config",
     "**/.npmrc",
     "**/.yarnrc.yml",
+    "**/.yarn/{plugins,releases}/**",
+    "**/.pnpmfile.{cjs,mjs}",
+    "**/build.rs",
+    "**/setup.py",
+    "**/binding.gyp",
+    "**/{gradlew,gradlew.bat,mvnw,mvnw.cmd}",
+    "**/gradle/wrapper/**",
+    "**/.mvn/**",
 ];
+
+/// Scripts of a `package.json` that its package managers run when somebody installs.
+const ON_INSTALL: [&str; 7] =
+    ["preinstall", "install", "postinstall", "prepare", "preprepare", "postprepare", "prepublish"];
 
 /// Let it land.
 const APPROVE: &str = "approve";
@@ -85,9 +112,9 @@ impl Run<'_> {
         if self.rules.lands_unseen || self.merge.head == self.merge.target_tip {
             return Ok(Approved::All);
         }
-        let (repo, globs) = (self.store.repo(), globs());
+        let (repo, watch) = (self.store.repo(), Watch::new(self.store.repo()));
         let all = repo.changes(&self.merge.target_tip, &self.merge.head)?;
-        if !all.iter().any(|change| is_executable(&globs, change)) {
+        if watch.executable(repo, &self.merge.target_tip, &self.merge.head, all)?.is_empty() {
             return Ok(Approved::All);
         }
         let mut unseen = Vec::new();
@@ -95,8 +122,7 @@ impl Run<'_> {
         for at in 0..self.merge.steps.len() {
             let step = self.merge.steps[at].clone();
             let Some(commit) = step.commit.clone() else { continue };
-            let mut changes = repo.changes(&before, &commit)?;
-            changes.retain(|change| is_executable(&globs, change));
+            let changes = watch.executable(repo, &before, &commit, repo.changes(&before, &commit)?)?;
             before.clone_from(&commit);
             if changes.is_empty() {
                 continue;
@@ -248,16 +274,85 @@ impl Run<'_> {
     }
 }
 
-fn globs() -> GlobSet {
+/// What is looked for.
+struct Watch {
+    globs: GlobSet,
+}
+
+impl Watch {
+    /// With the hooks that this repository's own configuration looks for among its files.
+    fn new(repo: &Repository) -> Self {
+        let mut all: Vec<String> = EXECUTABLES.iter().map(|glob| (*glob).to_owned()).collect();
+        if let (Some(hooks), Some(work)) = (repo.config("core.hooksPath"), repo.work_dir()) {
+            let hooks = work.join(hooks);
+            let below = hooks.strip_prefix(work).ok().and_then(|below| below.to_str());
+            all.extend(below.map(|below| format!("{}/**", globset::escape(below.trim_matches('/')))));
+        }
+        Self { globs: set(&all) }
+    }
+
+    /// Those of `changes`, from one commit to another, that change what is run by itself.
+    fn executable(
+        &self,
+        repo: &Repository,
+        before: &ObjectId,
+        after: &ObjectId,
+        changes: Vec<FileChange>,
+    ) -> Result<Vec<FileChange>, Error> {
+        let mut found = Vec::new();
+        for change in changes {
+            let listed = change.paths().any(|path| self.globs.is_match(path.to_path_lossy()));
+            if listed || changes_install_scripts(repo, before, after, &change)? {
+                found.push(change);
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn set(globs: &[String]) -> GlobSet {
     let mut set = GlobSet::builder();
-    for glob in EXECUTABLES {
-        set.add(GlobBuilder::new(glob).literal_separator(true).build().expect("a test builds them"));
+    let mut add = |glob: &str| {
+        let glob = GlobBuilder::new(glob).literal_separator(true).case_insensitive(true).build();
+        set.add(glob.expect("a test builds them"));
+    };
+    for glob in globs {
+        add(glob);
+        // A link in the place of a directory, or of one that it is in.
+        let mut directory = glob.strip_suffix("/**");
+        while let Some(glob) = directory.filter(|glob| !glob.is_empty() && *glob != "**") {
+            add(glob);
+            directory = glob.rsplit_once('/').map(|(parent, _)| parent);
+        }
     }
     set.build().expect("a test builds them")
 }
 
-fn is_executable(globs: &GlobSet, change: &FileChange) -> bool {
-    change.paths().any(|path| globs.is_match(path.to_path_lossy()))
+/// Whether a manifest of npm's has another script afterwards that runs when somebody installs.
+fn changes_install_scripts(
+    repo: &Repository,
+    before: &ObjectId,
+    after: &ObjectId,
+    change: &FileChange,
+) -> Result<bool, Error> {
+    if change.path.rsplit(|&b| b == b'/').next() != Some(b"package.json") {
+        return Ok(false);
+    }
+    let scripts = |commit: &ObjectId, path: &BStr| -> Result<Option<Vec<Option<String>>>, Error> {
+        let tree = repo.read_commit(commit)?.tree;
+        let Some(entry) = repo.find_in_tree(&tree, path)? else {
+            return Ok(Some(vec![None; ON_INSTALL.len()]));
+        };
+        let manifest = serde_json::from_slice::<serde_json::Value>(&repo.read_blob(&entry.id)?).ok();
+        let script = |manifest: &serde_json::Value, name: &&str| {
+            manifest["scripts"].get(*name).map(ToString::to_string)
+        };
+        Ok(manifest.map(|manifest| ON_INSTALL.iter().map(|name| script(&manifest, name)).collect()))
+    };
+    let old = scripts(before, change.old_path.as_ref().unwrap_or(&change.path).as_bstr())?;
+    let new = scripts(after, change.path.as_bstr())?;
+    // What cannot be read may say anything.
+    Ok(new.is_none() || old != new)
 }
 
 /// The same content on the same paths asks nothing new, whatever it is merged onto.
@@ -281,25 +376,73 @@ fn subject(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::testing::Sandbox;
 
     #[test]
     fn what_runs_by_itself_is_matched_and_what_builds_run_is_not() {
-        let globs = globs();
+        let globs = set(&EXECUTABLES.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>());
         for path in [
             ".github/workflows/ci.yml",
+            ".github",
+            ".github/workflows",
+            ".forgejo/workflows/a.yml",
             "deep/.gitattributes",
             ".gitattributes",
             "orchestra.toml",
             ".husky/pre-commit",
+            ".lefthook.yml",
             "web/.vscode/tasks.json",
             ".claude/settings.json",
+            ".Claude/settings.json",
+            "web/.claude",
+            ".devcontainer.json",
             ".cargo/config.toml",
+            "crates/one/build.rs",
+            "setup.py",
         ] {
             assert!(globs.is_match(path), "{path}");
         }
-        for path in ["Makefile", "package.json", "src/github/workflows/x", "docs/orchestra.toml", "build.rs"]
-        {
+        for path in [
+            "Makefile",
+            "package.json",
+            "src/github/workflows/x",
+            "docs/orchestra.toml",
+            "src/build.rs.md",
+            "a",
+        ] {
             assert!(!globs.is_match(path), "{path}");
         }
+    }
+
+    #[test]
+    fn hooks_that_the_user_keeps_among_the_files_and_scripts_of_an_installation_are_found() {
+        let sandbox = Sandbox::new(&[]);
+        sandbox.git(&["config", "core.hooksPath", ".myhooks"]);
+        let repo = sandbox.open();
+        let commit = |files: &[(&str, &str)]| {
+            for (path, text) in files {
+                let path = sandbox.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            sandbox.git(&["add", "-A"]);
+            sandbox.git(&["commit", "-q", "-m", "more"]);
+            repo.resolve_commit("HEAD").unwrap()
+        };
+        let manifest = |scripts: &str| format!("{{\"name\": \"x\", \"scripts\": {{{scripts}}}}}");
+        let one = commit(&[("package.json", &manifest("\"test\": \"a\"")), ("web/package.json", "{}")]);
+        let two = commit(&[(".myhooks/pre-commit", "x"), ("web/package.json", "{\"version\": 2}")]);
+        let three = commit(&[("package.json", &manifest("\"test\": \"b\""))]);
+        let four = commit(&[("package.json", &manifest("\"test\": \"b\", \"postinstall\": \"evil\""))]);
+        let five = commit(&[("package.json", "no JSON")]);
+        let found = |before: &ObjectId, after: &ObjectId| -> Vec<String> {
+            let changes = repo.changes(before, after).unwrap();
+            let found = Watch::new(&repo).executable(&repo, before, after, changes).unwrap();
+            found.iter().map(|change| change.path.to_string()).collect()
+        };
+        assert_eq!(found(&one, &two), [".myhooks/pre-commit"]);
+        assert!(found(&two, &three).is_empty());
+        assert_eq!(found(&three, &four), ["package.json"]);
+        assert_eq!(found(&four, &five), ["package.json"]);
     }
 }
