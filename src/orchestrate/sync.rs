@@ -346,7 +346,7 @@ fn exchange(
             let answer = cut::replace(store, remote, old, &sent.spec.new)?;
             answered.push((sent, answer));
         }
-        let mut again = false;
+        let (mut again, mut is_refused) = (false, false);
         let mut landed = Vec::new();
         for (sent, answer) in answered {
             match &answer {
@@ -369,6 +369,7 @@ fn exchange(
                         None => reason.clone(),
                     };
                     synced.pushed.refused.push((sent.ours.to_owned(), reason));
+                    is_refused = true;
                 }
             }
         }
@@ -384,7 +385,8 @@ fn exchange(
         }
         again |= !left.is_empty();
         branches = left;
-        if !again || !synced.pushed.refused.is_empty() {
+        // What keeps a branch of an agent from going keeps back nothing else.
+        if !again || is_refused {
             return Ok(());
         }
         if idle >= IDLE_ATTEMPTS {

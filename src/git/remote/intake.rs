@@ -51,13 +51,15 @@ impl Repository {
         limits: Limits,
         deadline: Duration,
     ) -> Result<Intake, Error> {
-        const PLAIN: [&str; 8] = [
+        const PLAIN: [&str; 9] = [
             "--no-tags",
             "--no-write-fetch-head",
             "--no-auto-maintenance",
             "--no-recurse-submodules",
             "--no-prune",
             "--no-force",
+            // A clone that fetches contents only when they are asked for needs those of the state now.
+            "--no-filter",
             "--refmap=",
             "--upload-pack=git-upload-pack",
         ];

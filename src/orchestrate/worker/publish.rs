@@ -140,7 +140,7 @@ impl Shift {
         }
         Err(Error::refused(
             "bring everything to the remote; it is safe here",
-            "`git orchestra worker --until-empty` or `git orchestra sync` sends it when the remote is there again".to_owned(),
+            "`git orchestra worker --until-empty` sends it when the remote is there again".to_owned(),
         ))
     }
 }

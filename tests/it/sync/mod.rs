@@ -329,6 +329,54 @@ fn branches_of_agents_go_on_request() {
 }
 
 #[test]
+fn a_branch_that_the_remote_does_not_take_keeps_back_no_state() {
+    let stage = Stage::new();
+    let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    let file = bob.home().join(".config/git-orchestra/config.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let profile = "[profile.worker]\nprogram = 'command'\ncommand = ['sh', '-c', 'echo done >work.txt']\n";
+    std::fs::write(file, profile).unwrap();
+    bob.ok(&["spawn", "--profile", "worker", "--name", "blue-heron", "-m", "Work"]);
+    // Another history has that name there, and the state is ahead of what this machine knows of it.
+    bob.git(&["push", "--quiet", "origin", "main:refs/heads/orchestra/blue-heron"]);
+    let other = stage.remote.git(&["commit-tree", "-m", "other", "main^{tree}"]);
+    stage.remote.git(&["update-ref", "refs/heads/orchestra/blue-heron", &other]);
+    ada.ok(&["task", "add", "First"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["task", "add", "Second"]);
+    let out = bob.orchestra(&["push", "--branches"]);
+    assert!(out.code == 1 && out.stderr.contains("the remote has other commits on it"), "{out}");
+    assert!(out.stdout.contains("state"), "{out}");
+    assert_eq!(stage.tip(STATE), bob.git(&["rev-parse", STATE]));
+}
+
+#[test]
+fn a_clone_without_contents_gets_those_of_the_state() {
+    let stage = Stage::new();
+    stage.remote.git(&["config", "uploadpack.allowFilter", "true"]);
+    let ada = machine(&stage.path());
+    ada.ok(&["task", "add", "First"]);
+    ada.ok(&["sync"]);
+    let bob = machine(&format!("file://{}", stage.path()));
+    for (key, value) in [
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("remote.origin.partialCloneFilter", "blob:none"),
+    ] {
+        bob.git(&["config", key, value]);
+    }
+    bob.ok(&["sync"]);
+    assert_eq!(titles(&bob), ["First"]);
+    bob.ok(&["task", "add", "Second"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    assert_eq!(titles(&ada), ["First", "Second"]);
+}
+
+#[test]
 fn a_remote_has_to_be_there() {
     let machine = Sandbox::new();
     let out = machine.orchestra(&["sync"]);
