@@ -557,7 +557,7 @@ impl Store {
         let tells = |name: &str| {
             let ours = name.strip_prefix("refs/orchestra/");
             ours.is_none_or(|name| {
-                ["epochs/", "merges/", "rescue/"].iter().any(|kept| name.starts_with(kept))
+                ["epochs/", "log/", "merges/", "rescue/"].iter().any(|kept| name.starts_with(kept))
             })
         };
         moved.retain(|moved| moved.old != moved.new && tells(&moved.name));

@@ -101,6 +101,14 @@ fn journals_go_once_their_transcript_is_kept() {
     assert!(!journal.exists());
     assert_eq!(sandbox.ok(&["log", "heron"]), log, "the transcript says the same");
     assert!(subjects(&prune(&sandbox, &["--transcripts", "1d"]), "transcripts").is_empty());
+    // What goes so is what the next `undo` brings back, and not what was done before it.
+    let transcripts = || sandbox.git(&["for-each-ref", "refs/orchestra/log"]);
+    let before = transcripts();
+    prune(&sandbox, &["--transcripts", "0s", "--yes"]);
+    assert_eq!(transcripts(), "");
+    sandbox.ok(&["undo", "--yes"]);
+    assert_eq!(transcripts(), before);
+    assert_eq!(sandbox.ok(&["log", "heron"]), log);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use super::notes;
 use crate::git::{Checkout, Repository, few_paths};
 use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
-    CLAIM_REFS, EPOCH_REFS, EntityChange, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal, STATE_REF, Side,
-    State, Store,
+    CLAIM_REFS, EPOCH_REFS, EntityChange, LOG_REFS, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal,
+    STATE_REF, Side, State, Store,
 };
 use std::collections::BTreeSet;
 
@@ -166,7 +166,7 @@ impl Plan {
             // What is back needs nothing.
             return Ok(());
         }
-        if name.starts_with(RESCUE_REFS) || name.starts_with(EPOCH_REFS) {
+        if [RESCUE_REFS, EPOCH_REFS, LOG_REFS].iter().any(|kept| name.starts_with(kept)) {
             // What was kept stays kept, and what `prune` let go comes back as long as git has it.
             let had = moved.old.as_ref().filter(|_| moved.new.is_none() && now.is_none());
             if had.is_some_and(|old| repo.has_object(old)) {
