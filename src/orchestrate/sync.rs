@@ -118,6 +118,8 @@ pub struct Synced {
     pub retries: u32,
     /// What the remote's state had lost. It has it again, if the state was sent.
     pub lost: Vec<Lost>,
+    /// Whether the remote was asked at all: what was sent before is not sent again, and not looked for.
+    pub asked: bool,
 }
 
 /// The remote to use: the one that is named, the one of the settings, the one that the current branch follows,
@@ -324,6 +326,7 @@ fn exchange(
             std::thread::sleep(jittered(store, attempt)?);
         }
         if fetch_first {
+            synced.asked = true;
             let news = take_in(store, remote, synced, attempt > 0)?;
             idle = if news || unknown.is_some() { 0 } else { idle + 1 };
         }
@@ -335,6 +338,7 @@ fn exchange(
         if wire.is_empty() && cuts.is_empty() {
             return Ok(());
         }
+        synced.asked = true;
         let mut answers = Vec::new();
         if !wire.is_empty() {
             answers = store.repo().push(&remote.name, &wire, remote.deadline)?;

@@ -148,6 +148,8 @@ pub(super) struct Report<'a> {
     lost: Vec<LostRecords<'a>>,
     #[serde(skip)]
     alarms: &'a [Lost],
+    #[serde(skip)]
+    asked: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +203,7 @@ impl<'a> Report<'a> {
             retries: synced.retries,
             lost: synced.lost.iter().map(LostRecords::from).collect(),
             alarms: &synced.lost,
+            asked: synced.asked,
         }
     }
 
@@ -266,6 +269,9 @@ impl<'a> Report<'a> {
             parts.push(format!("to {}: {}", self.remote, sent.join(", ")));
         }
         match (parts.is_empty(), self.refused.is_empty() && self.not_taken.is_empty()) {
+            (true, true) if !self.asked => {
+                format!("nothing here that {} was not sent before; `sync` asks it", self.remote)
+            }
             (true, true) => format!("{} has the same", self.remote),
             (true, false) => format!("{} has not the same", self.remote),
             _ => parts.join("; "),

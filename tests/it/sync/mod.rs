@@ -325,6 +325,8 @@ fn branches_of_agents_go_on_request() {
     assert_eq!(stage.remote.git(&["for-each-ref", branch]), "");
     let said = ada.ok(&["push", "--branches"]);
     assert_eq!(said, "to origin: orchestra/blue-heron");
+    // A push does not look what is there, and does not say that it did.
+    assert_eq!(ada.ok(&["push"]), "nothing here that origin was not sent before; `sync` asks it");
     assert_eq!(stage.tip(branch), ada.git(&["rev-parse", branch]));
 }
 
