@@ -3,7 +3,7 @@
 //! Everything here reads the agent's index and leaves it alone, except [`Repository::commit_leftovers`], which runs
 //! when its agent is gone.
 
-use super::{Error, Expected, Identity, NewCommit, RefEdit, Repository, Worktree};
+use super::{Error, Expected, Head, Identity, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{ObjectId, Timestamp};
 use crate::process::Command;
 use bstr::{BStr, BString, ByteSlice};
@@ -76,6 +76,19 @@ pub enum Leftover {
     Committed(ObjectId),
     /// It is safe under the rescue ref, and the worktree is as it was.
     Rescued(ObjectId),
+}
+
+/// Where a worktree is that is not plainly on the branch it belongs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detour {
+    /// In the middle of a merge.
+    Merge,
+    /// In the middle of a rebase.
+    Rebase,
+    /// On another branch, a full ref name.
+    Branch(String),
+    /// On no branch; at this commit, if it is at one.
+    Detached(Option<ObjectId>),
 }
 
 impl Repository {
@@ -200,10 +213,7 @@ impl Repository {
         })?;
         // Also what git put there for us.
         self.sync_history(&commit, &head.commit.iter().collect::<Vec<_>>())?;
-        let plain = head.branch.as_deref() == Some(new.branch)
-            && !["MERGE_HEAD", "rebase-merge", "rebase-apply"]
-                .iter()
-                .any(|name| worktree.git_dir.join(name).exists());
+        let plain = detour(worktree, &head, new.branch).is_none();
         let (name, expected) =
             if plain { (new.branch, Expected::from(head.commit)) } else { (new.rescue, Expected::Absent) };
         let edit = RefEdit { name: name.to_owned(), new: Some(commit.clone()), expected };
@@ -213,6 +223,12 @@ impl Repository {
         }
         install_index(&index, &worktree.git_dir)?;
         Ok(Leftover::Committed(commit))
+    }
+
+    /// Where a worktree is, if it is not plainly on `branch`, a full ref name: what is uncommitted there does not belong
+    /// on it.
+    pub fn find_detour(&self, worktree: &Worktree, branch: &str) -> Result<Option<Detour>, Error> {
+        Ok(detour(worktree, &self.worktree_head(worktree)?, branch))
     }
 
     /// Puts everything that differs and is not ignored into an index.
@@ -239,6 +255,22 @@ impl Repository {
 
     fn git_with_index(&self, worktree: &Worktree, index: &Path, args: &[&str]) -> Command {
         self.git_at(&worktree.git_dir, Some(&worktree.path), args).env("GIT_INDEX_FILE", index)
+    }
+}
+
+fn detour(worktree: &Worktree, head: &Head, branch: &str) -> Option<Detour> {
+    let has = |name: &str| worktree.git_dir.join(name).exists();
+    if has("MERGE_HEAD") {
+        return Some(Detour::Merge);
+    }
+    // In the middle of a rebase `HEAD` is on no branch, or may be.
+    if has("rebase-merge") || has("rebase-apply") {
+        return Some(Detour::Rebase);
+    }
+    match &head.branch {
+        Some(on) if on == branch => None,
+        Some(on) => Some(Detour::Branch(on.clone())),
+        None => Some(Detour::Detached(head.commit.clone())),
     }
 }
 

@@ -55,7 +55,7 @@ pub use fingerprint::Fingerprint;
 pub use graph::Touching;
 pub use include::INCLUDE_FILE;
 pub use inventory::{ObjectCounts, RepositoryKind};
-pub use leftover::{Ignored, Leftover, NewLeftover, WorktreeStatus};
+pub use leftover::{Detour, Ignored, Leftover, NewLeftover, WorktreeStatus};
 pub use mend::{LockFile, Relinked};
 pub use merge::{Favour, FileMerge, MergeMessage, MergeTree};
 pub use note::{NoteEdit, NoteLines};
