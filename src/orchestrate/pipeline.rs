@@ -301,11 +301,52 @@ pub fn landed(merge: &Merge) -> usize {
     }
 }
 
-/// The question what becomes of agents that did not end well: the one that is open or answered, or a new one.
+/// Which of these agents, whose work is done, cannot be merged, each with why in a few words. What else may keep them from
+/// it the merge says itself.
+pub fn unmergeable(store: &Store, target: Option<&str>, agents: &[Agent]) -> BTreeMap<Id, String> {
+    let request = merge::Request {
+        agents: agents.iter().map(|agent| agent.id).collect(),
+        target: target.map(str::to_owned),
+        ..merge::Request::default()
+    };
+    let found = merge::select(store, &request).and_then(|selection| merge::unmergeable(store, &selection));
+    found.unwrap_or_default().into_iter().collect()
+}
+
+/// Why a task whose agent this is did not land, in a few words.
+///
+/// # Errors
+/// If the state cannot be read.
+pub fn why_left_out(store: &Store, pipeline: &Pipeline, agent: &Agent) -> Result<String, Error> {
+    if let Some(why) = merge::ended_badly(agent) {
+        return Ok(why.to_owned());
+    }
+    let merge = last_merge(store, pipeline, &BTreeSet::from([agent.id]))?;
+    let mut steps = merge.into_iter().flat_map(|merge| merge.steps);
+    if let Some(step) = steps.find(|step| step.agent == agent.id && step.status == StepStatus::Skipped) {
+        return Ok(step.reason.unwrap_or_else(|| "left out of the merge, as decided".to_owned()));
+    }
+    if let Some(why) =
+        unmergeable(store, pipeline.target.as_deref(), std::slice::from_ref(agent)).remove(&agent.id)
+    {
+        return Ok(why);
+    }
+    let changed = store.repo().find_ref(&agent.branch)?.is_some_and(|tip| tip != agent.base);
+    Ok(if changed { "given up" } else { "it changed nothing" }.to_owned())
+}
+
+/// The question what becomes of agents that did not end well, or whose branches cannot be merged (`stuck`, with why): the
+/// one that is open or answered, or a new one.
 ///
 /// # Errors
 /// If the state cannot be read or written.
-pub fn ask(store: &Store, pipeline: &Pipeline, failed: &[Agent], ready: usize) -> Result<Decision, Error> {
+pub fn ask(
+    store: &Store,
+    pipeline: &Pipeline,
+    failed: &[Agent],
+    stuck: &BTreeMap<Id, String>,
+    ready: usize,
+) -> Result<Decision, Error> {
     let runs: Vec<String> = failed.iter().map(|agent| format!("{}:{}", agent.id, agent.runs.len())).collect();
     let subject = format!("pipeline/{}/{}", pipeline.id, runs.join(","));
     let asked = store.state()?.all::<Decision>()?.into_iter();
@@ -325,8 +366,17 @@ pub fn ask(store: &Store, pipeline: &Pipeline, failed: &[Agent], ready: usize) -
     }
     add(RETRY, format!("let {names} try again"));
     add(CANCEL, "give the pipeline up; what landed stays".to_owned());
-    let mut detail = String::from("These agents did not end well:\n\n");
-    for agent in failed {
+    let (unfit, bad): (Vec<&Agent>, Vec<&Agent>) =
+        failed.iter().partition(|agent| stuck.contains_key(&agent.id));
+    let mut detail = String::new();
+    let mut title = Vec::new();
+    let list =
+        |agents: &[&Agent]| agents.iter().map(|agent| agent.name.as_str()).collect::<Vec<_>>().join(", ");
+    if !bad.is_empty() {
+        detail.push_str("These agents did not end well:\n\n");
+        title.push(format!("{} did not end well", list(&bad)));
+    }
+    for agent in &bad {
         let outcome = agent.last_run().and_then(|(_, run)| run.outcome.clone());
         let how = match outcome {
             Some(Outcome::Failed { reason }) => reason,
@@ -335,16 +385,19 @@ pub fn ask(store: &Store, pipeline: &Pipeline, failed: &[Agent], ready: usize) -
         };
         let _ = writeln!(detail, "- `{}`: {how}", agent.name);
     }
+    if !unfit.is_empty() {
+        let gap = if detail.is_empty() { "" } else { "\n" };
+        let _ = write!(detail, "{gap}These are done, and what they did cannot be merged:\n\n");
+        title.push(format!("{} cannot be merged", list(&unfit)));
+    }
+    for agent in &unfit {
+        let _ = writeln!(detail, "- `{}`: {}", agent.name, stuck[&agent.id]);
+    }
     let decision = Decision {
         detail,
         choices,
         subject,
-        ..Decision::open(
-            store.new_id()?,
-            DecisionKind::Pipeline,
-            format!("{names} did not end well"),
-            store.clock().now(),
-        )
+        ..Decision::open(store.new_id()?, DecisionKind::Pipeline, title.join(", "), store.clock().now())
     };
     let put = |tx: &mut Transaction<'_>| -> Result<(), Error> {
         tx.describe(format!("pipeline {}: wait for a decision", short(&pipeline.id)));

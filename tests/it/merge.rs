@@ -1,6 +1,6 @@
 //! `overlap`, `merge` and `decide` as a user meets them: on a terminal, off one, killed half-way.
 
-use crate::harness::sandbox::ORCHESTRA;
+use crate::harness::sandbox::{ORCHESTRA, write_in};
 use crate::harness::terminal::Terminal;
 use crate::harness::{Layout, Sandbox};
 use git_orchestra::git::{Identity, Repository};
@@ -315,6 +315,74 @@ fn uncommitted_work_counts_and_is_committed_first() {
     assert_eq!(waiting.code, 0, "{waiting}");
     assert!(waiting.stderr.contains("committed what red-owl left uncommitted"), "{waiting}");
     assert_eq!(sandbox.read("src/f"), "two\n");
+}
+
+/// The worktree of an agent, as `spawn` makes it.
+fn worktree(sandbox: &Sandbox, name: &str) -> std::path::PathBuf {
+    let worktree = sandbox.root().join(name);
+    sandbox.git(&["worktree", "add", "--quiet", worktree.to_str().unwrap(), &format!("orchestra/{name}")]);
+    std::fs::write(sandbox.git_dir().join("worktrees").join(name).join("orchestra"), "").unwrap();
+    worktree
+}
+
+#[test]
+fn what_is_left_uncommitted_while_a_decision_waits_lands_too_or_is_named() {
+    let sandbox = clashing();
+    let [heron, fox, owl] = ["blue-heron", "grey-fox", "red-owl"].map(|name| worktree(&sandbox, name));
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    // A commit and an edit; a new file; another branch.
+    std::fs::write(fox.join("extra"), "extra\n").unwrap();
+    sandbox.commit_in(&fox, "extra");
+    std::fs::write(fox.join("extra"), "more\n").unwrap();
+    std::fs::write(owl.join("fresh"), "fresh\n").unwrap();
+    sandbox.git_in(&heron, &["checkout", "--quiet", "-b", "mine"]);
+    std::fs::write(heron.join("astray"), "astray\n").unwrap();
+    let landed = sandbox.orchestra(&["merge", "--continue"]);
+    assert_eq!(landed.code, 0, "{landed}");
+    for words in [
+        "committed what grey-fox left uncommitted",
+        "committed what red-owl left uncommitted",
+        "what blue-heron has not committed is not in this merge: its worktree is on the branch mine",
+    ] {
+        assert_eq!(landed.stderr.matches(words).count(), 1, "{words}\n{landed}");
+    }
+    assert_eq!(sandbox.read("src/f"), "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n", "nothing is asked twice");
+    assert_eq!((sandbox.read("fresh"), sandbox.read("extra")), ("fresh\n".to_owned(), "more\n".to_owned()));
+    assert_eq!(sandbox.git_in(&fox, &["status", "--porcelain"]), "");
+    assert!(!sandbox.repo().join("astray").exists() && heron.join("astray").exists());
+    sandbox.assert_sound();
+}
+
+/// What comes while a gate runs is gated and lands with the rest.
+#[test]
+fn what_is_left_uncommitted_while_a_gate_runs_lands_too() {
+    let sandbox = fleet(&[("red-owl", &[("src/g", "gg\n")])]);
+    let owl = worktree(&sandbox, "red-owl");
+    let gate =
+        format!("[gate.test]\nrun = 'echo late >\"{}/late\"; echo >>\"$HOME/gates\"'\n", owl.display());
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &gate);
+    let landed = sandbox.orchestra(&["merge"]);
+    assert_eq!(landed.code, 0, "{landed}");
+    assert!(landed.stderr.contains("committed what red-owl left uncommitted"), "{landed}");
+    assert_eq!(sandbox.read("late"), "late\n");
+    let gates = std::fs::read_to_string(sandbox.home().join("gates")).unwrap();
+    assert_eq!(gates.lines().count(), 2, "what lands is what was gated");
+}
+
+#[test]
+fn a_branch_that_is_rewritten_while_a_decision_waits_holds_back_nothing() {
+    let sandbox = clashing();
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+    let tree = sandbox.git(&["rev-parse", "orchestra/red-owl^{tree}"]);
+    let orphan = sandbox.git(&["commit-tree", "-m", "orphan", &tree]);
+    sandbox.git(&["update-ref", "refs/heads/orchestra/red-owl", &orphan]);
+    let landed = sandbox.orchestra(&["merge", "--continue"]);
+    assert_eq!(landed.code, 0, "{landed}");
+    assert!(landed.stderr.contains("left red-owl out: its branch shares no history with main"), "{landed}");
+    assert_eq!((sandbox.read("src/g").as_str(), sandbox.read("new").as_str()), ("g\n", "n\n"));
+    sandbox.assert_sound();
 }
 
 /// Runs `merge --yes` or `--continue` until it is over, killing it at moments spread over its run.

@@ -109,6 +109,56 @@ fn an_agent_that_failed_is_asked_about_and_can_be_left_or_try_again() {
     sandbox.assert_sound();
 }
 
+/// An agent that rewrote its branch without its history, and one that left its branch with work it did not commit.
+#[test]
+fn what_cannot_be_merged_is_asked_about_and_holds_back_nothing() {
+    let script = "n=$GIT_ORCHESTRA_AGENT_NAME; echo work >$n; test -e \"$HOME/again\" && exit; case $n in \
+                  orphan*) git add $n; c=$(git commit-tree -m $n $(git write-tree)); \
+                  git update-ref $(git symbolic-ref HEAD) $c;; \
+                  astray*) git checkout -q -b mine;; esac";
+    let sandbox = scripted(script, "");
+    for title in ["One", "Orphan", "Astray"] {
+        add(&sandbox, title);
+    }
+    let out = sandbox.orchestra(&["run"]);
+    assert_eq!(out.code, 3, "{out}");
+    assert!(
+        out.stderr.contains("astray, orphan cannot be merged")
+            || out.stderr.contains("orphan, astray cannot be merged"),
+        "{out}"
+    );
+    let id = open_decision(&sandbox);
+    let shown = sandbox.ok(&["show", &id]);
+    assert!(shown.contains("`orphan`: its branch shares no history with main"), "{shown}");
+    assert!(shown.contains("`astray`: its worktree is on the branch mine, with uncommitted work"), "{shown}");
+    assert!(shown.contains("go on with the 1 that are done, and leave"), "{shown}");
+
+    // By hand, without naming anybody, the others land too; whom somebody names is an error.
+    let planned = sandbox.orchestra(&["merge", "--dry-run", "--json"]);
+    let planned: Value = serde_json::from_str(&planned.stdout).unwrap();
+    let left = serde_json::json!([
+        {"name": "orphan", "why": "its branch shares no history with main"},
+        {"name": "astray", "why": "its worktree is on the branch mine, with uncommitted work"},
+    ]);
+    assert_eq!(planned["data"]["left_out"], left);
+    let named = sandbox.orchestra(&["merge", "one", "orphan"]);
+    assert!(named.code == 1 && named.stderr.contains("shares no history with main"), "{named}");
+    let named = sandbox.orchestra(&["merge", "one", "astray"]);
+    let kept = "merge astray: its worktree is on the branch mine, with uncommitted work, which is kept as \
+                refs/orchestra/rescue/astray/";
+    assert!(named.code == 1 && named.stderr.contains(kept), "{named}");
+    let merged = sandbox.orchestra(&["merge"]);
+    assert_eq!((merged.code, files(&sandbox)), (0, "one".to_owned()), "{merged}");
+    assert!(merged.stderr.contains("orphan is left out: its branch shares no history with main"), "{merged}");
+
+    sandbox.ok(&["decide", &id, "go-on"]);
+    let out = sandbox.orchestra(&["run", "--continue"]);
+    assert_eq!((out.code, files(&sandbox)), (0, "one".to_owned()), "{out}");
+    let result = pipeline(&sandbox)["result"].to_string();
+    assert!(result.contains("1 of 3 tasks landed; left out: orphan (its branch shares no history with main), astray (its worktree is on the branch mine"), "{result}");
+    sandbox.assert_sound();
+}
+
 #[test]
 fn what_a_gate_fails_with_is_mended_on_the_way_where_that_is_set() {
     let script = "n=$GIT_ORCHESTRA_AGENT_NAME; case $n in mend-*) rm broken;; broken*) echo work >broken; echo more >with-$n;; *) echo work >$n; echo more >with-$n;; esac";
@@ -181,7 +231,10 @@ fn what_passed_lands_before_the_pipeline_waits_where_that_is_set() {
     sandbox.ok(&["decide", &open_decision(&sandbox), "put-aside"]);
     let out = sandbox.orchestra(&["run", "--continue"]);
     assert_eq!((out.code, files(&sandbox)), (0, "one two".to_owned()), "{out}");
-    assert_eq!(pipeline(&sandbox)["result"], "2 of 3 tasks landed; left out: broken");
+    assert_eq!(
+        pipeline(&sandbox)["result"],
+        "2 of 3 tasks landed; left out: broken (the gate test fails with it (exit code 1))"
+    );
     sandbox.assert_sound();
 }
 
@@ -201,7 +254,8 @@ fn a_gate_that_fails_stops_it_and_an_answer_goes_on() {
     let out = sandbox.orchestra(&["run", "--continue"]);
     assert_eq!((out.code, files(&sandbox)), (0, "one".to_owned()), "{out}");
     let record = pipeline(&sandbox);
-    assert_eq!(record["result"], "1 of 2 tasks landed; left out: broken", "{record:#}");
+    let left = "1 of 2 tasks landed; left out: broken (the gate test fails with it (exit code 1))";
+    assert_eq!(record["result"], left, "{record:#}");
     assert_eq!(record["name"], "night");
 
     // What one that is given up has begun stays, and nothing moved.

@@ -10,6 +10,7 @@ use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::ladder::{NotLocked, Rules, climb, learn};
 use super::land::{Blocked, Landing, known, land, withdraw_decisions};
+use super::leftovers::unrelated;
 use super::places::fold;
 use super::receipt::refusal;
 use super::resolve::{PLACES, resolve};
@@ -23,6 +24,7 @@ use crate::model::{
 };
 use crate::orchestrate::{branch, trust};
 use crate::store::{FINDINGS_NOTES, State, Store, Transaction};
+use std::collections::BTreeSet;
 
 /// How far a merge came.
 #[derive(Debug)]
@@ -107,6 +109,15 @@ pub enum Remark {
     Step(Step),
     /// An agent's branch moved since the merge was planned; it is merged as it is now.
     TipMoved(Name),
+    /// What an agent left uncommitted since the merge was planned is committed, and merged with the rest.
+    Committed(Name),
+    /// What an agent has not committed is not in this merge.
+    NotCommitted {
+        /// The agent.
+        name: Name,
+        /// Why: `its worktree is on the branch mine`.
+        why: String,
+    },
     /// The target moved since the merge was planned; everything is merged again onto what it is now.
     TargetMoved {
         /// The branch.
@@ -231,11 +242,12 @@ pub fn advance(
             settled: Vec::new(),
             noticed: Vec::new(),
             reopened: Vec::new(),
+            named: BTreeSet::new(),
             say: &mut *say,
         };
         let mut prefix = run.find_landed_prefix()?;
         if prefix.is_none() {
-            run.look_around()?;
+            let has_landed = run.look_around()?;
             prefix = loop {
                 let merged = run.merge_pending()?;
                 if let Merged::Stopped(progress) = merged {
@@ -250,6 +262,9 @@ pub fn advance(
                     Gated::Stopped(progress) => return Ok(*progress),
                 }
             };
+            if !has_landed && run.has_moved()? {
+                continue;
+            }
         }
         if let Some(commit) = prefix {
             match run.land_prefix(&commit)? {
@@ -317,12 +332,14 @@ pub(super) struct Run<'a> {
     pub(super) noticed: Vec<Finding>,
     /// Decisions that are open again with the next record, with why: what an agent answered is not taken.
     pub(super) reopened: Vec<(Id, String)>,
+    /// Whose uncommitted work was said not to be in this merge.
+    pub(super) named: BTreeSet<Id>,
     pub(super) say: &'a mut dyn FnMut(Remark),
 }
 
 impl Run<'_> {
-    /// Compares the merge with the world, and takes back what no longer holds.
-    fn look_around(&mut self) -> Result<(), Error> {
+    /// Compares the merge with the world, and takes back what no longer holds. Whether all of it has landed already.
+    fn look_around(&mut self) -> Result<bool, Error> {
         let repo = self.store.repo();
         let target = repo.find_ref(&self.merge.target)?;
         let target = target.ok_or_else(|| Error::NoTarget(short_branch(&self.merge.target).to_owned()))?;
@@ -338,8 +355,10 @@ impl Run<'_> {
             self.redo_from(0);
         }
         if landed && self.is_done() {
-            return Ok(());
+            self.name_left()?;
+            return Ok(true);
         }
+        self.commit_left()?;
         for at in 0..self.merge.steps.len() {
             let step = &self.merge.steps[at];
             let agent = self.state.get::<Agent>(&step.agent)?;
@@ -355,7 +374,7 @@ impl Run<'_> {
                 self.redo_from(at);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether the accumulated commit is what the steps say: the target, and each branch merged onto what came before,
@@ -412,10 +431,8 @@ impl Run<'_> {
                 continue;
             }
             match attempt(self.store.repo(), &self.merge.head, &step.tip)? {
-                None => {
-                    let target = short_branch(&self.merge.target).to_owned();
-                    return Err(Error::Unrelated { name: step.name, target });
-                }
+                // Somebody rewrote it since the merge was planned; the others do not wait for that.
+                None => self.skip(at, Some(unrelated(&self.merge.target))),
                 Some(Attempt::Empty) => self.done(at, StepStatus::Empty, None),
                 Some(Attempt::Clean(tree)) => {
                     let commit = self.commit(&step, &tree, &[])?;

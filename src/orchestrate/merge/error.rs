@@ -53,10 +53,14 @@ pub enum Error {
         target: String,
     },
     /// What an agent left uncommitted could not be committed onto its branch.
-    #[error("merge {name}: its worktree holds uncommitted work in the middle of something else")]
+    #[error("merge {name}: {place}, with uncommitted work, which is kept as {rescue}")]
     Leftover {
         /// The agent.
         name: Name,
+        /// Where its worktree is, as a sentence without its end.
+        place: String,
+        /// The ref that keeps the work.
+        rescue: String,
     },
     /// Another merge into the same branch is not over.
     #[error("merge into {target}: merge {id} is {} there", .status.word())]

@@ -6,11 +6,11 @@
 
 use super::resolver::resolves;
 use super::{Error, short_branch};
-use crate::git::{Leftover, NewCommit, NewLeftover, Repository};
+use crate::git::Repository;
 use crate::model::{Agent, Id, Name, ObjectId, Outcome, Task};
 use crate::orchestrate::overlap::Branch;
 use crate::orchestrate::uncommitted::uncommitted;
-use crate::orchestrate::{branch, next_rescue_ref, trust};
+use crate::orchestrate::{branch, trust};
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,7 @@ pub struct LeftOut {
     /// The agent.
     pub name: Name,
     /// Why, in a few words.
-    pub why: &'static str,
+    pub why: String,
 }
 
 /// Finds the agents and the target. Changes nothing.
@@ -94,7 +94,7 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
                     if elsewhere.is_some() { "its work is on another machine" } else { "its branch is gone" };
                 // What has landed is wanted nowhere.
                 if elsewhere.is_none() || agent.merged.is_none() {
-                    left_out.push(LeftOut { name: agent.name, why });
+                    left_out.push(LeftOut { name: agent.name, why: why.to_owned() });
                 }
                 continue;
             }
@@ -115,7 +115,7 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
         if request.agents.is_empty()
             && let Some(why) = unfinished(&agent)
         {
-            left_out.push(LeftOut { name: agent.name, why });
+            left_out.push(LeftOut { name: agent.name, why: why.to_owned() });
             continue;
         }
         let task = agent.task.and_then(|id| tasks.get(&id).cloned());
@@ -154,7 +154,7 @@ fn without_steps(repo: &Repository, candidates: &[Candidate]) -> Result<Vec<Cand
 }
 
 /// Why an agent's work is not merged unless somebody names it: its last run did not end well.
-fn unfinished(agent: &Agent) -> Option<&'static str> {
+pub(in crate::orchestrate) fn unfinished(agent: &Agent) -> Option<&'static str> {
     match agent.last_run()?.1.outcome.as_ref()? {
         Outcome::Succeeded => None,
         Outcome::Failed { .. } => Some("its last run failed"),
@@ -181,7 +181,8 @@ fn agents(repo: &Repository, state: &State, request: &Request) -> Result<(Vec<Ag
     agents.sort_by_key(|agent| (agent.created, agent.id));
     let (running, idle): (Vec<_>, Vec<_>) =
         agents.into_iter().partition(|agent| request.running.contains(&agent.id));
-    let left_out = running.into_iter().map(|agent| LeftOut { name: agent.name, why: "still running" });
+    let left_out =
+        running.into_iter().map(|agent| LeftOut { name: agent.name, why: "still running".to_owned() });
     Ok((idle, left_out.collect()))
 }
 
@@ -206,68 +207,4 @@ fn target(store: &Store, request: &Request, agents: &[Agent]) -> Result<String, 
             Err(Error::ManyTargets(format!("some agents started from {first}, others from {second}")))
         }
     }
-}
-
-/// Commits what the candidates left uncommitted, as their own work, and moves their tips on. Returns whose.
-///
-/// # Errors
-/// [`Error::Leftover`] if one is in the middle of a merge or not on its branch; its work is safe under a rescue
-/// ref then, and its worktree is as it was.
-pub fn commit_uncommitted(store: &Store, selection: &mut Selection) -> Result<Vec<Name>, Error> {
-    let mut committed = Vec::new();
-    for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
-        let (repo, agent) = (store.repo(), &candidate.agent);
-        let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
-        let rescue = next_rescue_ref(repo, &agent.name)?;
-        let left = NewLeftover {
-            branch: &agent.branch,
-            rescue: &rescue,
-            author: store.author(),
-            committer: store.author(),
-            at: store.clock().now(),
-            message: &leftover_message(agent),
-        };
-        trust::require_unchanged(repo)?;
-        match repo.commit_leftovers(&worktree, &left)? {
-            Leftover::Nothing => {}
-            Leftover::Committed(tip) => {
-                candidate.tip = tip;
-                committed.push(agent.name.clone());
-            }
-            Leftover::Rescued(_) => return Err(Error::Leftover { name: agent.name.clone() }),
-        }
-        candidate.uncommitted = 0;
-    }
-    Ok(committed)
-}
-
-/// The candidates' tips as they would be with their uncommitted work, as commits that nothing refers to: for
-/// forecasts.
-pub fn with_uncommitted(store: &Store, selection: &mut Selection) -> Result<(), Error> {
-    for candidate in selection.candidates.iter_mut().filter(|candidate| candidate.uncommitted > 0) {
-        let (repo, agent) = (store.repo(), &candidate.agent);
-        let Some(worktree) = repo.find_worktree(agent.name.as_str())? else { continue };
-        trust::require_unchanged(repo)?;
-        let tree = repo.snapshot(&worktree)?;
-        candidate.tip = repo.write_commit(&NewCommit {
-            tree: &tree,
-            parents: std::slice::from_ref(&candidate.tip),
-            author: store.author(),
-            committer: store.author(),
-            at: store.clock().now(),
-            message: &leftover_message(agent),
-        })?;
-    }
-    Ok(())
-}
-
-/// As the supervisor says it at the end of a run.
-fn leftover_message(agent: &Agent) -> String {
-    let task = agent.task.map(|task| format!("Orchestra-Task: {task}\n")).unwrap_or_default();
-    let name = &agent.name;
-    format!(
-        "{name}: work left uncommitted\n\nLeft uncommitted by the agent {name}, and committed for it before a merge.\n\n\
-         Orchestra-Agent: {}\n{task}",
-        agent.id
-    )
 }

@@ -555,7 +555,7 @@ fn who_is_merged() {
     };
     fleet.store.transact(fail).unwrap();
     let selection = select(&fleet.store, &Request::default()).unwrap();
-    assert_eq!((selection.candidates.len(), selection.left_out[0].why), (2, "its last run failed"));
+    assert_eq!((selection.candidates.len(), selection.left_out[0].why.as_str()), (2, "its last run failed"));
     let named = Request { agents: vec![owl.id], ..Request::default() };
     assert_eq!(select(&fleet.store, &named).unwrap().candidates.len(), 1);
     fleet.store.transact(|tx| tx.put(&crate::model::Agent { runs: [].into(), ..owl.clone() })).unwrap();

@@ -10,7 +10,7 @@ pub(crate) use report::{CONTINUE, few, waiting_for};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
-use crate::cli::ui::{Label, Reply};
+use crate::cli::ui::{Label, Reply, printable};
 use crate::model::{Agent, Decision, GateRun, Id, Merge};
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
@@ -87,7 +87,7 @@ impl From<Error> for CliError {
             Error::ManyTargets(_) => "say it with `--into BRANCH`",
             Error::AtWork(_) => "wait for it, or end it with Ctrl-C where it runs",
             Error::MovedOn(_) | Error::Restless(_) => "`git orchestra merge --continue` tries again",
-            Error::Leftover { .. } => "finish what is going on in its worktree; its work is kept in a rescue ref",
+            Error::Leftover { .. } => "finish what is going on in its worktree, or bring it back to its branch",
             Error::Sign(_) => "answers are signed because `commit.gpgSign` is on; without it they are recorded as they are",
             Error::Store(_) | Error::Git(_) | Error::Before(_) => "",
             _ => return Self::layer(error),
@@ -267,10 +267,13 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
     {
         return Ok(Next::Finish(Box::new(unfinished)));
     }
+    if request.agents.is_empty() {
+        merge::leave_out_unmergeable(store, &mut selection)?;
+    }
     let paint = ctx.ui().err_painter();
     for left_out in &selection.left_out {
         let name = paint.paint(Label::Agent, left_out.name.as_str());
-        ctx.ui().note(format!("{name} is left out: {}", left_out.why));
+        ctx.ui().note(format!("{name} is left out: {}", printable(&left_out.why)));
     }
     if selection.candidates.is_empty() {
         if !again {

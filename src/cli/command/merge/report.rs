@@ -54,7 +54,7 @@ struct LeftOut<'a> {
 
 impl<'a> ShownPlan<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
-        let left_out = plan.left_out.iter().map(|left| LeftOut { name: left.name.as_str(), why: left.why });
+        let left_out = plan.left_out.iter().map(|left| LeftOut { name: left.name.as_str(), why: &left.why });
         let suspects = plan.suspects().into_iter().map(|pair| ShownSuspects {
             a: &pair.a,
             b: pair.b.as_ref(),
@@ -187,6 +187,13 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
         Remark::TipMoved(agent) => {
             format!("{}'s branch has moved since: it is merged as it is now", name(agent.as_str()))
         }
+        Remark::Committed(agent) => format!("committed what {} left uncommitted", name(agent.as_str())),
+        Remark::NotCommitted { name: who, why } => format!(
+            "what {} has not committed is {}: {}",
+            name(who.as_str()),
+            paint.paint(Label::Attention, "not in this merge"),
+            paint.paint(Label::Plain, why)
+        ),
         Remark::TargetMoved { target, tip } => format!(
             "{} has moved to {} since: everything is merged again onto that",
             paint.paint(Label::Branch, short_branch(target)),

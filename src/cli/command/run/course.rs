@@ -9,7 +9,7 @@ use crate::cli::session;
 use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::config::{self, AUTO, Team};
-use crate::model::{Agent, Decision, DecisionStatus, Id, MergeStatus, Pipeline, PipelineStatus, StepStatus, Task};
+use crate::model::{Agent, Decision, DecisionStatus, Id, MergeStatus, Pipeline, PipelineStatus, Task};
 use crate::orchestrate::hold::Lookout;
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::short_branch;
@@ -155,9 +155,14 @@ impl Course<'_> {
             return self.asked(&asking);
         }
         let failed = agents(&all(|at| matches!(at, Standing::Failed(_) | Standing::CutShort(_))));
-        let ready = agents(&all(|at| matches!(at, Standing::Ready(_))));
+        let mut ready = agents(&all(|at| matches!(at, Standing::Ready(_))));
+        let stuck = self.stuck(&pipeline, &ready)?;
+        let (unfit, fit): (Vec<Agent>, Vec<Agent>) =
+            ready.into_iter().partition(|agent| stuck.contains_key(&agent.id));
+        ready = fit;
+        let failed: Vec<Agent> = failed.into_iter().chain(unfit).collect();
         if !failed.is_empty() {
-            return self.failed(&pipeline, &failed, ready.len());
+            return self.failed(&pipeline, &failed, &stuck, ready.len());
         }
         if !ready.is_empty() {
             return self.merge(&pipeline, &ready);
@@ -280,12 +285,28 @@ impl Course<'_> {
         Ok(Turn::Ended(Exit::Waiting))
     }
 
-    fn failed(&mut self, pipeline: &Pipeline, failed: &[Agent], ready: usize) -> Result<Turn, CliError> {
+    /// Which of those that are done no merge takes, with why. A merge of theirs that is under way sees to its own.
+    fn stuck(&self, pipeline: &Pipeline, ready: &[Agent]) -> Result<BTreeMap<Id, String>, CliError> {
+        let (store, target) = (self.ctx.store()?, pipeline.target.as_deref());
+        let ids: BTreeSet<Id> = ready.iter().map(|agent| agent.id).collect();
+        if ids.is_empty() || pipeline::open_merge(store, target, &ids)?.is_some() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(pipeline::unmergeable(store, target, ready))
+    }
+
+    fn failed(
+        &mut self,
+        pipeline: &Pipeline,
+        failed: &[Agent],
+        stuck: &BTreeMap<Id, String>,
+        ready: usize,
+    ) -> Result<Turn, CliError> {
         let store = self.ctx.store()?;
         if !std::mem::replace(&mut self.retried, true) {
             return self.resume(failed);
         }
-        let mut decision = pipeline::ask(store, pipeline, failed, ready)?;
+        let mut decision = pipeline::ask(store, pipeline, failed, stuck, ready)?;
         if decision.status == DecisionStatus::Open
             && self.ctx.ui().is_interactive()
             && !self.args.json
@@ -401,22 +422,22 @@ impl Course<'_> {
                 }
             }
         }
-        let merge = pipeline.merge.map(|id| self.ctx.state()?.get::<crate::model::Merge>(&id).map_err(CliError::from));
-        let merge = merge.transpose()?.flatten();
-        let left: Vec<String> = merge
-            .iter()
-            .flat_map(|merge| &merge.steps)
-            .filter(|step| step.status == StepStatus::Skipped)
-            .map(|step| step.name.to_string())
-            .collect();
         let landed = stands.iter().filter(|(_, at)| matches!(at, Standing::Landed)).count();
-        let waits = stands.iter().filter(|(_, at)| matches!(at, Standing::Blocked)).count();
+        let mut left = Vec::new();
+        for (_, at) in stands {
+            if let Standing::Settled(agent) = at {
+                left.push(format!("{} ({})", agent.name, pipeline::why_left_out(store, pipeline, agent)?));
+            }
+        }
+        let waits = stands.iter().filter(|(_, at)| matches!(at, Standing::Blocked));
+        let waits: Vec<&str> =
+            waits.map(|(task, _)| task.title.lines().next().unwrap_or_default()).collect();
         let mut result = format!("{landed} of {} tasks landed", stands.len());
         if !left.is_empty() {
             result = format!("{result}; left out: {}", left.join(", "));
         }
-        if waits > 0 {
-            result = format!("{result}; {waits} wait for others");
+        if !waits.is_empty() {
+            result = format!("{result}; waiting for others: {}", waits.join(", "));
         }
         pipeline::change(store, &self.id, "done", |one| {
             one.status = PipelineStatus::Done;
