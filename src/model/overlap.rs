@@ -44,6 +44,8 @@ pub enum Forecast {
         /// The paths that conflict.
         paths: Vec<String>,
     },
+    /// The two have no history in common, and are not merged.
+    Unrelated,
 }
 
 impl Forecast {

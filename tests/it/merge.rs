@@ -123,6 +123,27 @@ fn overlap_is_readable_at_eighty_columns() {
 }
 
 #[test]
+fn a_matrix_that_goes_to_a_pipe_comes_in_parts() {
+    let names: Vec<String> = (1..=40).map(|n| format!("agent-{n:02}")).collect();
+    let text = "x\n";
+    let files: Vec<[(&str, &str); 1]> = names.iter().map(|name| [(name.as_str(), text)]).collect();
+    let agents: Vec<(&str, &[(&str, &str)])> =
+        names.iter().zip(&files).map(|(name, files)| (name.as_str(), &files[..])).collect();
+    let sandbox = fleet(&agents);
+    let out = sandbox.orchestra(&["overlap"]);
+    assert_eq!((out.code, out.stderr.as_str()), (0, ""));
+    assert!(out.stdout.lines().all(|line| line.chars().count() <= 80), "{out}");
+    // A cell for every pair, and for each with the target.
+    let legend = out.stdout.lines().find(|line| line.starts_with('·')).unwrap();
+    let cells = out.stdout.replace(legend, "").matches('·').count();
+    assert_eq!(cells, 40 * 39 / 2 + 40, "{out}");
+    // A terminal that is too narrow for it still shows the pairs alone.
+    let mut narrow = sandbox.command(ORCHESTRA);
+    let narrow = narrow.arg("overlap").env("COLUMNS", "80").output().unwrap();
+    assert!(String::from_utf8_lossy(&narrow.stderr).contains("wider than the terminal"));
+}
+
+#[test]
 fn a_dry_run_says_the_order_and_changes_nothing() {
     let sandbox = clashing();
     let refs = sandbox.git(&["for-each-ref"]);

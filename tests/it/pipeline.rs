@@ -96,8 +96,14 @@ fn an_agent_that_failed_is_asked_about_and_can_be_left_or_try_again() {
     let other = open_decision(&sandbox);
     assert_ne!(other, id);
     sandbox.ok(&["decide", &other, "go-on"]);
+    let overlap = sandbox.orchestra(&["overlap", "--json"]);
+    assert!(overlap.stderr.contains("two is left out: its last run failed"), "{overlap}");
+    let overlap: Value = serde_json::from_str(&overlap.stdout).unwrap();
+    let left = serde_json::json!([{"name": "two", "why": "its last run failed"}]);
+    assert_eq!(overlap["data"]["left_out"], left);
     let out = sandbox.orchestra(&["run", "--continue"]);
-    assert!(out.code == 0 && out.stderr.contains("is done: 1 of 2 tasks landed"), "{out}");
+    let result = "is done: 1 of 2 tasks landed; left out: two (its last run failed)";
+    assert!(out.code == 0 && out.stderr.contains(result), "{out}");
     assert_eq!(files(&sandbox), "one");
 
     add(&sandbox, "Three");
@@ -132,6 +138,21 @@ fn what_cannot_be_merged_is_asked_about_and_holds_back_nothing() {
     assert!(shown.contains("`orphan`: its branch shares no history with main"), "{shown}");
     assert!(shown.contains("`astray`: its worktree is on the branch mine, with uncommitted work"), "{shown}");
     assert!(shown.contains("go on with the 1 that are done, and leave"), "{shown}");
+
+    // The forecast says so too.
+    let overlap = sandbox.ok(&["overlap"]);
+    let last = overlap.trim_end().lines().last();
+    assert_eq!(last, Some("orphan and main: no history in common, no merge takes it"), "{overlap}");
+    let row = |name: &str| {
+        let line = overlap.lines().filter(|line| line.contains(name)).nth(1);
+        line.map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>()).unwrap_or_default()
+    };
+    assert_eq!(row(" orphan").first(), Some(&"x"), "{overlap}");
+    assert_eq!(row(" one").first(), Some(&"·"), "{overlap}");
+    assert!(overlap.contains("2! paths conflict   x no common history"), "{overlap}");
+    let json = sandbox.json(&["overlap", "orphan"]);
+    assert_eq!(json["data"]["pairs"][0]["forecast"], serde_json::json!({"is": "unrelated"}));
+    assert!(sandbox.ok(&["overlap", "--porcelain", "orphan"]).starts_with("unrelated\t0\t0\torphan\t"));
 
     // By hand, without naming anybody, the others land too; whom somebody names is an error.
     let planned = sandbox.orchestra(&["merge", "--dry-run", "--json"]);

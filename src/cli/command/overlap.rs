@@ -1,6 +1,6 @@
 //! `git orchestra overlap`: which places agents change together, and what merging them would do.
 
-use super::merge::named_agents;
+use super::merge::{ShownLeftOut, left_out, named_agents};
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 /// merges cleanly it names what may not work together: a definition that one took away and the other uses, a function
 /// that both edited, a manifest that both changed.
 ///
-/// With --porcelain each pair has a line: verdict (clean, conflict), files in common, conflicting paths, an agent,
+/// With --porcelain each pair has a line: verdict (clean, conflict, unrelated), files in common, conflicting paths, an agent,
 /// the other agent or the full name of the target's ref, reasons for a look.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -41,6 +41,8 @@ pub(crate) struct Args {
 
 /// Files that are named for each pair unless all are asked for.
 const FEW: usize = 6;
+/// How wide a text is that goes to a file or another program.
+const WIDE: usize = 80;
 
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
@@ -48,6 +50,7 @@ struct Shown<'a> {
     target_tip: &'a str,
     branches: Vec<ShownBranch<'a>>,
     pairs: &'a [Pair],
+    left_out: Vec<ShownLeftOut<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,6 +80,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         let overlap = overlap_and_suspects(store.repo(), &selection.branches(), &selection.target_tip)?;
         (selection, overlap)
     };
+    left_out(ctx, &selection.left_out);
     if args.format.is_porcelain() {
         return porcelain(ctx, args.format, &selection, &overlap);
     }
@@ -88,9 +92,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note("no agent has work to merge");
         return Ok(Exit::Done);
     }
-    let (paint, columns) = (ctx.ui().painter(), ctx.ui().columns().unwrap_or(80));
+    let (paint, columns) = (ctx.ui().painter(), ctx.ui().columns());
     let target = short_branch(&selection.target);
-    let mut text = standings(&overlap, paint, target, columns);
+    let mut text = standings(&overlap, paint, target, columns.unwrap_or(WIDE));
     match matrix(&overlap, paint, target, columns) {
         Some(matrix) => text.push_str(&matrix),
         None => ctx.ui().note("the matrix is wider than the terminal; here are the pairs"),
@@ -117,6 +121,7 @@ fn shown<'a>(selection: &'a Selection, overlap: &'a Overlap) -> Shown<'a> {
         target_tip: selection.target_tip.as_str(),
         branches: branches.collect(),
         pairs: &overlap.pairs,
+        left_out: ShownLeftOut::all(&selection.left_out),
     }
 }
 
@@ -134,6 +139,7 @@ fn porcelain(
         let (verdict, paths) = match &pair.forecast {
             Forecast::Clean => ("clean", 0),
             Forecast::Conflict { paths } => ("conflict", paths.len()),
+            Forecast::Unrelated => ("unrelated", 0),
         };
         let other = pair.b.as_ref().map_or_else(|| selection.target.clone(), name);
         let suspects = pair.suspects.len().to_string();
@@ -176,8 +182,8 @@ fn standings(overlap: &Overlap, paint: Painter, target: &str, columns: usize) ->
 }
 
 /// A triangle of cells: `·` nothing in common, `3` files that git merges, `3?` and worth a look, `2!` paths that
-/// conflict. `None` if it does not fit.
-fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Option<String> {
+/// conflict, `x` no common history. `None` if it does not fit; without `columns`, parts of it, one below the other.
+fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: Option<usize>) -> Option<String> {
     let widest = overlap.pairs.iter().map(|pair| cell(Some(pair), Painter::new(false)).chars().count()).max();
     // As wide as it has to be: the terminal is not.
     let cell_width = widest.unwrap_or(1).max(overlap.branches.len().to_string().len()) + 1;
@@ -185,33 +191,61 @@ fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: usize) -> Op
     let name_width = overlap.branches.iter().map(|s| s.branch.name.as_str().len()).max().unwrap_or(0).min(24);
     let first = target.chars().count().clamp(cell_width, 12);
     let left = 4 + name_width;
-    if left + 2 + first + ids.len().saturating_sub(1) * cell_width > columns {
-        return None;
+    let count = ids.len().saturating_sub(1);
+    let mut parts = vec![(true, 0..count)];
+    match columns {
+        Some(columns) if left + 2 + first + count * cell_width > columns => return None,
+        Some(_) => {}
+        None => {
+            let room = |used: usize| (WIDE.saturating_sub(left + 2 + used) / cell_width).max(1);
+            let mut at = room(first).min(count);
+            parts = vec![(true, 0..at)];
+            while at < count {
+                let end = (at + room(0)).min(count);
+                parts.push((false, at..end));
+                at = end;
+            }
+        }
     }
     let cut = |text: &str, width: usize| console::truncate_str(text, width, "…").into_owned();
     let pad = |cell: &str, width: usize| console::pad_str(cell, width, console::Alignment::Right, None).into_owned();
-    let mut text = format!("\n{}{}", " ".repeat(left + 2), pad(&paint.paint(Label::Branch, cut(target, first)), first));
-    for number in 1..ids.len() {
-        text.push_str(&pad(&paint.paint(Label::Dim, number.to_string()), cell_width));
-    }
-    text.push('\n');
-    for (row, standing) in overlap.branches.iter().enumerate() {
-        let name = cut(standing.branch.name.as_str(), name_width);
-        let name = paint.paint(Label::Agent, format!("{name:name_width$}"));
-        let number = paint.paint(Label::Dim, format!("{:>3}", row + 1));
-        let _ = write!(text, "{number} {name}  ");
-        text.push_str(&pad(&cell(overlap.between(ids[row], None), paint), first));
-        for other in &ids[..row] {
-            text.push_str(&pad(&cell(overlap.between(ids[row], Some(other)), paint), cell_width));
+    let mut text = String::new();
+    for (with_target, others) in parts {
+        let _ = write!(text, "\n{}", " ".repeat(left + 2));
+        if with_target {
+            text.push_str(&pad(&paint.paint(Label::Branch, cut(target, first)), first));
+        }
+        for number in others.clone() {
+            text.push_str(&pad(&paint.paint(Label::Dim, (number + 1).to_string()), cell_width));
         }
         text.push('\n');
+        // The others are above: a triangle.
+        let top = if with_target { 0 } else { others.start + 1 };
+        for (row, standing) in overlap.branches.iter().enumerate().skip(top) {
+            let name = cut(standing.branch.name.as_str(), name_width);
+            let name = paint.paint(Label::Agent, format!("{name:name_width$}"));
+            let number = paint.paint(Label::Dim, format!("{:>3}", row + 1));
+            let _ = write!(text, "{number} {name}  ");
+            if with_target {
+                text.push_str(&pad(&cell(overlap.between(ids[row], None), paint), first));
+            }
+            for other in &ids[others.start..others.end.min(row)] {
+                text.push_str(&pad(&cell(overlap.between(ids[row], Some(other)), paint), cell_width));
+            }
+            text.push('\n');
+        }
     }
     let legend = if overlap.pairs.iter().any(|pair| !pair.suspects.is_empty()) {
         "· nothing in common   3 git merges 3 files   3? worth a look   2! paths conflict"
     } else {
         "· nothing in common   3 files in common, git merges them   2! paths conflict"
     };
-    let _ = writeln!(text, "\n{}", paint.paint(Label::Dim, legend));
+    let alien = if overlap.pairs.iter().any(|pair| pair.forecast == Forecast::Unrelated) {
+        "   x no common history"
+    } else {
+        ""
+    };
+    let _ = writeln!(text, "\n{}", paint.paint(Label::Dim, format!("{legend}{alien}")));
     Some(text)
 }
 
@@ -220,6 +254,7 @@ fn cell(pair: Option<&Pair>, paint: Painter) -> String {
         Some(Pair { forecast: Forecast::Conflict { paths }, .. }) => {
             paint.paint(Label::Bad, format!("{}!", paths.len().max(1)))
         }
+        Some(Pair { forecast: Forecast::Unrelated, .. }) => paint.paint(Label::Bad, "x"),
         Some(pair) if !pair.suspects.is_empty() => {
             paint.paint(Label::Attention, format!("{}?", pair.files.len()))
         }
@@ -234,11 +269,17 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
         let found = overlap.branches.iter().find(|standing| standing.branch.agent == *id);
         found.map_or("", |standing| standing.branch.name.as_str())
     };
+    let is_unrelated = |pair: &Pair| pair.forecast == Forecast::Unrelated;
+    let alone = |id: &Id| overlap.between(id, None).is_some_and(is_unrelated);
     let counts = |pair: &&Pair| {
+        // One that has nothing in common with the target is said to, once.
+        if is_unrelated(pair) {
+            return pair.b.as_ref().is_none_or(|b| !alone(&pair.a) && !alone(b));
+        }
         pair.forecast.is_conflict() || !pair.files.is_empty() || !pair.suspects.is_empty()
     };
     let mut common: Vec<&Pair> = overlap.pairs.iter().filter(counts).collect();
-    common.sort_by_key(|pair| (!pair.forecast.is_conflict(), pair.suspects.is_empty()));
+    common.sort_by_key(|pair| (pair.forecast == Forecast::Clean, pair.suspects.is_empty()));
     let mut text = String::new();
     for pair in common {
         let other = match &pair.b {
@@ -247,6 +288,7 @@ fn pairs(overlap: &Overlap, paint: Painter, target: &str, all: bool) -> String {
         };
         let (label, word) = match pair.forecast {
             Forecast::Conflict { .. } => (Label::Bad, "conflict"),
+            Forecast::Unrelated => (Label::Bad, "no history in common, no merge takes it"),
             Forecast::Clean if pair.suspects.is_empty() => (Label::Good, "git merges them"),
             Forecast::Clean => (Label::Attention, "git merges them, and they are worth a look"),
         };
@@ -289,7 +331,7 @@ pub(crate) fn suspect_words<'a>(reason: &Suspect, target: &'a str, name: &dyn Fn
 fn file_lines(pair: &Pair, paint: Painter) -> Vec<String> {
     let conflicts: &[String] = match &pair.forecast {
         Forecast::Conflict { paths } => paths,
-        Forecast::Clean => &[],
+        Forecast::Clean | Forecast::Unrelated => &[],
     };
     let mut files: Vec<(bool, &str, u32)> =
         pair.files.iter().map(|file| (conflicts.contains(&file.path), file.path.as_str(), file.lines)).collect();

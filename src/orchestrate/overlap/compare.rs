@@ -63,6 +63,8 @@ struct Merge<'a> {
     theirs: &'a ObjectId,
     /// The merge base, if there is exactly one.
     base: Option<&'a ObjectId>,
+    /// Whether there is any.
+    is_related: bool,
     /// The trees of the base and each side.
     trees: Option<[&'a ObjectId; 3]>,
 }
@@ -77,12 +79,14 @@ impl Merge<'_> {
 
 fn with_bases<'a>(ancestry: &'a Ancestry, merges: &'a [(ObjectId, ObjectId)]) -> Vec<Merge<'a>> {
     let merge = |(ours, theirs): &'a (ObjectId, ObjectId)| {
-        let base = match ancestry.merge_bases(ours, theirs)[..] {
+        let bases = ancestry.merge_bases(ours, theirs);
+        let base = match bases[..] {
             [base] => Some(base),
             _ => None,
         };
+        let is_related = !bases.is_empty();
         let trees = base.map(|base| [base, ours, theirs].map(|commit| ancestry.tree(commit)));
-        Merge { ours, theirs, base, trees }
+        Merge { ours, theirs, base, is_related, trees }
     };
     merges.iter().map(merge).collect()
 }
@@ -121,7 +125,9 @@ fn forecasts<T>(
     let by_lines = |at: &usize| {
         contended[*at].as_ref().is_some_and(|paths| paths.iter().all(|path| edited(path).is_some()))
     };
-    let (by_lines, by_git): (Vec<usize>, Vec<usize>) = (0..merges.len()).partition(by_lines);
+    let (related, unrelated): (Vec<usize>, Vec<usize>) =
+        (0..merges.len()).partition(|&at| merges[at].is_related);
+    let (by_lines, by_git): (Vec<usize>, Vec<usize>) = related.into_iter().partition(by_lines);
     std::thread::scope(|scope| {
         let beside = repo.clone();
         let asked = scope.spawn(move || ask(&beside, merges, by_git));
@@ -133,6 +139,9 @@ fn forecasts<T>(
         let mut forecasts = vec![Forecast::Clean; merges.len()];
         for (at, merge) in touching.into_iter().chain(asked).filter(|(_, merge)| !merge.clean) {
             forecasts[at] = Forecast::Conflict { paths: conflicting(merge) };
+        }
+        for at in unrelated {
+            forecasts[at] = Forecast::Unrelated;
         }
         Ok((forecasts, read))
     })

@@ -6,7 +6,7 @@
 
 use super::{Branch, Overlap};
 use crate::git::{Ancestry, ChangeStatus, EntryMode, Error, FileChange, Repository, path_text};
-use crate::model::{Id, ObjectId, Suspect};
+use crate::model::{Forecast, Id, ObjectId, Suspect};
 use bstr::ByteSlice;
 use regex::Regex;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -70,7 +70,7 @@ pub(super) fn name(
     let sides = Sides::read(repo, ancestry, branches, target)?;
     let work: HashMap<Id, &ObjectId> = branches.iter().map(|branch| (branch.agent, &branch.work)).collect();
     let mut defined = Defined { repo, known: HashMap::new() };
-    for pair in overlap.pairs.iter_mut().filter(|pair| !pair.forecast.is_conflict()) {
+    for pair in overlap.pairs.iter_mut().filter(|pair| pair.forecast == Forecast::Clean) {
         let Some(a) = sides.own.get(&pair.a) else { continue };
         // Of two of which one builds on the other, one knew what the other did.
         let stacked = |a: &ObjectId, b: &ObjectId| ancestry.contains(a, b) || ancestry.contains(b, a);

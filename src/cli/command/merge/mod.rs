@@ -5,12 +5,12 @@ mod gates;
 mod report;
 
 pub(crate) use ask::edited;
-pub(crate) use report::{CONTINUE, few, waiting_for};
+pub(crate) use report::{CONTINUE, ShownLeftOut, few, left_out, waiting_for};
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
-use crate::cli::ui::{Label, Reply, printable};
+use crate::cli::ui::{Label, Reply};
 use crate::model::{Agent, Decision, GateRun, Id, Merge};
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
@@ -270,11 +270,8 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
     if request.agents.is_empty() {
         merge::leave_out_unmergeable(store, &mut selection)?;
     }
+    report::left_out(ctx, &selection.left_out);
     let paint = ctx.ui().err_painter();
-    for left_out in &selection.left_out {
-        let name = paint.paint(Label::Agent, left_out.name.as_str());
-        ctx.ui().note(format!("{name} is left out: {}", printable(&left_out.why)));
-    }
     if selection.candidates.is_empty() {
         if !again {
             ctx.ui().note("no agent has anything to merge");

@@ -8,7 +8,7 @@ use crate::cli::ui::{Label, Painter, printable};
 use crate::cli::view;
 use crate::git::few_paths;
 use crate::model::{Decision, Id, Merge, PlanScore, Side, Step, StepStatus, Suspect};
-use crate::orchestrate::merge::{Blocked, NotLocked, On, Plan, Remark, short_branch};
+use crate::orchestrate::merge::{Blocked, LeftOut, NotLocked, On, Plan, Remark, short_branch};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ pub(super) struct ShownPlan<'a> {
     conflicts: &'a BTreeMap<Id, Vec<String>>,
     suspects: Vec<ShownSuspects<'a>>,
     score: PlanScore,
-    left_out: Vec<LeftOut<'a>>,
+    left_out: Vec<ShownLeftOut<'a>>,
 }
 
 /// Two branches, or one and the target, that git merges.
@@ -46,15 +46,29 @@ struct ShownSuspects<'a> {
     reasons: &'a [Suspect],
 }
 
+/// Whom a merge leaves out, as JSON shows it.
 #[derive(Debug, Serialize)]
-struct LeftOut<'a> {
+pub(crate) struct ShownLeftOut<'a> {
     name: &'a str,
     why: &'a str,
 }
 
+impl<'a> ShownLeftOut<'a> {
+    pub(crate) fn all(left_out: &'a [LeftOut]) -> Vec<Self> {
+        left_out.iter().map(|left| Self { name: left.name.as_str(), why: &left.why }).collect()
+    }
+}
+
+/// Says who is left out, and why.
+pub(crate) fn left_out(ctx: &Context, left_out: &[LeftOut]) {
+    for left in left_out {
+        let name = ctx.ui().err_painter().paint(Label::Agent, left.name.as_str());
+        ctx.ui().note(format!("{name} is left out: {}", printable(&left.why)));
+    }
+}
+
 impl<'a> ShownPlan<'a> {
     pub(super) fn new(plan: &'a Plan) -> Self {
-        let left_out = plan.left_out.iter().map(|left| LeftOut { name: left.name.as_str(), why: &left.why });
         let suspects = plan.suspects().into_iter().map(|pair| ShownSuspects {
             a: &pair.a,
             b: pair.b.as_ref(),
@@ -67,7 +81,7 @@ impl<'a> ShownPlan<'a> {
             steps: &plan.steps,
             conflicts: &plan.conflicts,
             score: plan.score,
-            left_out: left_out.collect(),
+            left_out: ShownLeftOut::all(&plan.left_out),
         }
     }
 }
