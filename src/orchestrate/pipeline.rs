@@ -285,7 +285,7 @@ pub fn first_landed(store: &Store, pipeline: &Pipeline) -> Result<Option<Merge>,
     Ok(merges.pop())
 }
 
-fn unmerged(error: merge::Error) -> Error {
+pub(super) fn unmerged(error: merge::Error) -> Error {
     match error {
         merge::Error::Before(error) => *error,
         error => Error::refused(error.to_string(), None),

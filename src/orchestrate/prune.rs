@@ -291,7 +291,7 @@ fn of_agent(store: &Store, state: &State, agent: &Agent, items: &mut Vec<Item>) 
     let tip = repo.find_ref(&agent.branch)?;
     let landed = match &tip {
         Some(tip) if *tip != agent.base || agent.merged.is_some() => {
-            has_landed(state, agent, tip)? || is_merged(store, agent, tip)?
+            has_landed(store, state, agent, tip)? || is_merged(store, agent, tip)?
         }
         _ => false,
     };
@@ -353,12 +353,18 @@ fn the_agent(agent: &Agent, bytes: u64, discard_ignored: bool) -> Item {
 }
 
 /// Whether a merge that has landed took exactly this commit of the agent.
-fn has_landed(state: &State, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
+fn has_landed(store: &Store, state: &State, agent: &Agent, tip: &ObjectId) -> Result<bool, Error> {
     let took = |merge: &Merge| {
         merge.status == MergeStatus::Landed
             && merge.steps.iter().any(|s| s.agent == agent.id && s.tip == *tip && s.status.is_merged())
     };
-    Ok(state.all::<Merge>()?.iter().any(took))
+    for merge in state.all::<Merge>()?.iter().filter(|merge| took(merge)) {
+        // Where the target was reset since, its branch may be all there is of it.
+        if super::merge::gone(store, state, merge).map_err(super::pipeline::unmerged)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Removes a directory, what says that it may go last: a removal that is cut short is gone on with.

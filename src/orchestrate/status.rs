@@ -5,9 +5,11 @@
 
 pub use super::evidence::{Evidence, Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
-use super::{Error, branch, trust};
+use super::{Error, branch, merge, trust};
 use crate::git::{Ancestry, Repository};
-use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, ObjectId, Outcome, Timestamp, Usage};
+use crate::model::{
+    Agent, ContextUse, Decision, DecisionStatus, Id, Merge, ObjectId, Outcome, Timestamp, Usage,
+};
 use crate::process::Identity;
 use crate::store::{State, Store};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -32,6 +34,8 @@ pub struct AgentStatus {
     pub tip: Option<ObjectId>,
     /// Where its branch stands beside its target; `None` if one of them is gone.
     pub position: Option<Position>,
+    /// Whether its target once contained what was merged of it, and does not any more.
+    pub gone: bool,
     /// Paths in its worktree that are not committed; looked up only while it runs.
     pub uncommitted: u32,
     /// What all its runs consumed; of a live one as far as its journal says.
@@ -92,6 +96,23 @@ pub enum Activity {
     Merged(ObjectId),
     /// It was removed.
     Removed,
+}
+
+impl AgentStatus {
+    /// What shows what it does, in a few words.
+    pub fn evidence(&self, now: Timestamp) -> String {
+        self.with_gone(self.activity.evidence(now))
+    }
+
+    /// The same in less room.
+    pub fn brief(&self, now: Timestamp) -> String {
+        self.with_gone(self.activity.brief(now))
+    }
+
+    fn with_gone(&self, evidence: String) -> String {
+        let target = self.agent.target.as_deref().map_or("its target", merge::short_branch);
+        if self.gone { format!("{evidence}, and gone from {target}") } else { evidence }
+    }
 }
 
 impl Activity {
@@ -210,7 +231,12 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         let target = targets.get(agent.target.as_ref()?)?.as_ref()?;
         Some((tips.get(&agent.id)?.clone(), target.clone()))
     };
-    let positions = positions(repo, &agents.iter().filter_map(&pair).collect());
+    let landed = |agent: &Agent| -> Option<(ObjectId, ObjectId)> {
+        let merged = agent.merged.as_ref().filter(|merged| repo.has_object(merged))?;
+        Some((merged.clone(), targets.get(agent.target.as_ref()?)?.clone()?))
+    };
+    let pairs = agents.iter().filter_map(&pair).chain(agents.iter().filter_map(&landed));
+    let positions = positions(repo, &pairs.collect());
     let uncommitted = uncommitted(repo, &agents, &leases);
     let now = store.clock().now();
     let mut all: Vec<AgentStatus> = agents
@@ -224,6 +250,9 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
                 if activity.is_live() { live(&agent, &evidence) } else { recorded(&agent) };
             Ok(AgentStatus {
                 tip: tips.get(&agent.id).cloned(),
+                gone: matches!(activity, Activity::Merged(_))
+                    && landed(&agent).and_then(|pair| positions.get(&pair)).is_some_and(|at| at.ahead > 0)
+                    && is_gone(store, state, &agent),
                 position,
                 uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
                 usage,
@@ -240,6 +269,25 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         .collect::<Result<_, Error>>()?;
     all.sort_by_key(|status| !status.activity.is_live());
     Ok(all)
+}
+
+/// Whether the merge that landed an agent's work last is gone from its target. One that cannot be looked at is not said
+/// to be.
+fn is_gone(store: &Store, state: &State, agent: &Agent) -> bool {
+    let look = || -> Result<bool, merge::Error> {
+        let mut merges: Vec<Merge> = state.all()?;
+        merges.retain(|merge| merge.landed.is_some() && merge.landed == agent.merged);
+        for merge in &merges {
+            if merge::gone(store, state, merge)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    look().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        false
+    })
 }
 
 /// What one agent does. Looks at its lease before anything else, so that what `agent` was read from may be older.

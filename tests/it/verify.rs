@@ -2,7 +2,7 @@
 
 use crate::harness::Sandbox;
 use crate::merge::{clashing, fleet, open_decision, store};
-use git_orchestra::model::Merge;
+use git_orchestra::model::{Agent, Merge};
 
 /// What was said, without what differs from run to run.
 fn steady(sandbox: &Sandbox, text: &str) -> String {
@@ -143,4 +143,142 @@ fn a_clean_merge_has_one_line_more() {
     let sandbox = fleet(&[("blue-heron", &[("new", "n\n")]), ("red-owl", &[("src/g", "gg\n")])]);
     let landed = sandbox.ok(&["merge"]);
     assert!(landed.ends_with("receipt: 3 of 3 changed lines of 2 agents are there"), "{landed}");
+}
+
+/// What `verify --all`, `check`, the hook before a push and `status` say: each its exit code, but for the last, and all
+/// of their words.
+fn looked_at(sandbox: &Sandbox) -> ([i32; 3], String) {
+    let all = [
+        sandbox.orchestra(&["verify", "--all"]),
+        sandbox.orchestra(&["check"]),
+        sandbox.orchestra(&["hook", "pre-push", "origin", "url"]),
+        sandbox.orchestra(&["status"]),
+    ];
+    let codes = [all[0].code, all[1].code, all[2].code];
+    (codes, all.iter().flat_map(|out| [out.stdout.as_str(), &out.stderr]).collect())
+}
+
+fn assert_whole(sandbox: &Sandbox) {
+    let (codes, said) = looked_at(sandbox);
+    assert_eq!(codes, [0; 3], "{said}");
+    assert!(!said.contains("any more") && !said.contains("gone from"), "{said}");
+}
+
+/// A landed merge of one agent that added `one` and `two` to a new file, and where `main` was before.
+fn two_lines_landed() -> (Sandbox, String) {
+    let sandbox = fleet(&[("blue-heron", &[("new", "one\ntwo\n")])]);
+    let before = sandbox.git(&["rev-parse", "main"]);
+    let store = store(&sandbox);
+    let agent = store.state().unwrap().all::<Agent>().unwrap().remove(0);
+    let run = serde_json::json!({"started": 1, "ended": 2, "outcome": {"is": "succeeded"}});
+    store
+        .transact(|tx| {
+            let mut agent = agent.clone();
+            agent.runs.insert(1, Box::new(serde_json::from_value(run.clone()).unwrap()));
+            tx.put(&agent)
+        })
+        .unwrap_or_else(|error: git_orchestra::store::Error| panic!("{error}"));
+    sandbox.ok(&["merge"]);
+    assert_whole(&sandbox);
+    (sandbox, before)
+}
+
+#[test]
+fn a_branch_that_lost_a_merge_is_told_everywhere() {
+    // Amended, with a line less.
+    let (sandbox, before) = two_lines_landed();
+    let landed = sandbox.git(&["rev-parse", "main"]);
+    sandbox.write("new", "one\n");
+    sandbox.git(&["commit", "--quiet", "--all", "--amend", "--no-edit"]);
+    let gone = format!("main does not contain {} any more: this is what landed\n", &landed[..8]);
+    let (codes, said) = looked_at(&sandbox);
+    assert_eq!(codes, [1; 3], "{said}");
+    assert!(said.contains(&gone) && said.contains(", and gone from main"), "{said}");
+    let judge = format!("`git orchestra verify --target main --since {}`", &before[..8]);
+    assert!(said.contains(&judge), "{said}");
+    assert_eq!(sandbox.orchestra(&["verify", "--target", "main", "--since", &before]).code, 1);
+    let json = sandbox.orchestra(&["verify", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!((&json["data"][0]["gone"], &json["data"][0]["dropped"]), (&true.into(), &0.into()));
+    let row = sandbox.json(&["status"])["data"][0].clone();
+    assert_eq!((&row["state"], &row["gone"]), (&"merged".into(), &true.into()), "{row}");
+    let check = sandbox.orchestra(&["check", "--ci", "--sarif", "report.sarif"]);
+    assert!(check.code == 1 && check.stdout.starts_with("::error::main does not contain merge "), "{check}");
+    let report: serde_json::Value = serde_json::from_str(&sandbox.read("report.sarif")).unwrap();
+    assert_eq!(report["runs"][0]["results"][0]["ruleId"], "gone");
+    // And put back.
+    sandbox.git(&["reset", "--quiet", "--hard", &landed]);
+    assert_whole(&sandbox);
+
+    // Reset: it can be merged again, and all is well.
+    let (sandbox, before) = two_lines_landed();
+    sandbox.git(&["reset", "--quiet", "--hard", &before]);
+    let (codes, said) = looked_at(&sandbox);
+    assert_eq!(codes, [1; 3], "{said}");
+    assert!(said.contains("hint: `git orchestra merge blue-heron` merges again what is gone"), "{said}");
+    sandbox.plumb_commit("refs/heads/main", "other", &[("other", "o\n")]);
+    sandbox.git(&["reset", "--quiet", "--hard"]);
+    assert_eq!(looked_at(&sandbox).0, [1; 3], "what came instead holds none of it");
+    let pruned = sandbox.orchestra(&["prune"]);
+    assert!(!pruned.stdout.contains("blue-heron"), "{pruned}");
+    sandbox.ok(&["merge", "blue-heron"]);
+    assert_whole(&sandbox);
+}
+
+#[test]
+fn a_branch_that_was_undone_rewritten_or_never_had_a_merge_lost_nothing() {
+    let (sandbox, before) = two_lines_landed();
+    let landed = sandbox.git(&["rev-parse", "main"]);
+    // Another message, and a commit on top.
+    sandbox.git(&["commit", "--quiet", "--amend", "-m", "Another message"]);
+    sandbox.write("new", "one\n");
+    sandbox.git(&["commit", "--quiet", "--all", "-m", "Without two, and said so"]);
+    assert_whole(&sandbox);
+    // The same lines on top of something else, without the merge.
+    sandbox.git(&["reset", "--quiet", "--hard", &before]);
+    sandbox.write("src/g", "other\n");
+    sandbox.git(&["commit", "--quiet", "--all", "-m", "other"]);
+    sandbox.git(&["cherry-pick", "--no-commit", "orchestra/blue-heron"]);
+    sandbox.git(&["commit", "--quiet", "-m", "squashed"]);
+    assert_whole(&sandbox);
+    sandbox.git(&["reset", "--quiet", "--hard", &landed]);
+    sandbox.ok(&["undo", "--yes"]);
+    assert_eq!(sandbox.git(&["rev-parse", "main"]), before);
+    assert_whole(&sandbox);
+
+    let (sandbox, before) = two_lines_landed();
+    let remote = sandbox.root().join("remote.git");
+    sandbox.git(&["init", "--quiet", "--bare", remote.to_str().unwrap()]);
+    sandbox.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    sandbox.git(&["push", "--quiet", "origin", &format!("{before}:refs/heads/main")]);
+    sandbox.ok(&["sync", "origin"]);
+    let clone = sandbox.root().join("clone");
+    sandbox.git(&["clone", "--quiet", "--branch", "main", remote.to_str().unwrap(), clone.to_str().unwrap()]);
+    let there = |args: &[&str]| sandbox.orchestra_in(&clone, args);
+    assert_eq!(there(&["sync", "origin"]).code, 0);
+    assert_eq!(there(&["check"]).code, 0, "it has the state alone");
+    // Its own branch is behind what it has fetched.
+    sandbox.git(&["push", "--quiet", "origin", "main"]);
+    sandbox.git_in(&clone, &["fetch", "--quiet"]);
+    for args in [&["check"][..], &["verify", "--all"]] {
+        let behind = there(args);
+        assert!(behind.code == 0 && !behind.stdout.contains("any more"), "{behind}");
+    }
+}
+
+#[test]
+fn what_landed_before_the_rest_of_a_merge_can_be_gone_by_itself() {
+    let sandbox = clashing();
+    assert_eq!(sandbox.orchestra(&["merge", "--land-prefixes"]).code, 3);
+    let prefix = sandbox.git(&["rev-parse", "main"]);
+    sandbox.git(&["reset", "--quiet", "--hard", "main~2"]);
+    let gone = format!("main does not contain {} any more", &prefix[..8]);
+    let said = sandbox.orchestra(&["verify", "--all"]);
+    assert!(said.code == 1 && said.stdout.contains(&gone), "{said}");
+    // What lands after it does not stand for it, though it may be much like it.
+    sandbox.ok(&["decide", &open_decision(&sandbox), "union"]);
+    sandbox.ok(&["merge", "--continue"]);
+    assert_eq!(sandbox.read("src/f"), "1\ngrey\n3\n4\n5\n6\n7\n8\nnine\n10\n");
+    let said = sandbox.orchestra(&["verify", "--all"]);
+    assert!(said.code == 1 && said.stdout.contains(&gone), "{said}");
 }

@@ -6,14 +6,15 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, printable};
 use crate::model::{Decision, DecisionStatus, Finding, FindingStatus, Merge, MergeStatus, Severity};
-use crate::orchestrate::merge::{self, receipt, short_branch};
+use crate::orchestrate::merge::{self, gone, receipt, short_branch};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 /// Fail if a decision waits, a finding is grave, or a line was lost
 ///
-/// For continuous integration and scripts: ends with 1 if there is such a finding or merge, with 3 if only decisions
+/// For continuous integration and scripts: ends with 1 if there is such a finding or merge, or
+/// if a branch does not contain a merge any more that landed on it, with 3 if only decisions
 /// wait, and with 0 otherwise. The state has to be there: `git orchestra sync` brings it into a clone.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -44,7 +45,7 @@ pub(super) struct Problems {
 /// One of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    /// `decision`, `finding` or `receipt`.
+    /// `decision`, `finding`, `gone` or `receipt`.
     pub(super) rule: &'static str,
     /// The entity's id.
     id: String,
@@ -84,6 +85,21 @@ impl Problems {
         merges.retain(|merge| merge.status == MergeStatus::Landed);
         merges.sort_by_key(|merge| (merge.created, merge.id));
         for merged in merges {
+            if let Some(gone) = gone(store, &state, &merged)? {
+                all.push(Problem {
+                    rule: "gone",
+                    id: merged.id.to_string(),
+                    message: format!(
+                        "{} does not contain merge {} ({}) any more; {}",
+                        gone.target,
+                        ids.shorten(&merged.id),
+                        gone.commit.short(),
+                        gone.hint()
+                    ),
+                    path: None,
+                    line: None,
+                });
+            }
             // Where its commits are, what is stored is not believed.
             let receipt = match receipt(store, &state, &merged) {
                 Ok(receipt) => Some(receipt),
@@ -171,6 +187,7 @@ fn sarif(problems: &Problems) -> String {
     let rules = [
         ("decision", "A decision waits for an answer"),
         ("finding", "A grave finding is open"),
+        ("gone", "A branch does not contain a merge any more that landed on it"),
         ("receipt", "A merge dropped somebody's line"),
     ];
     let results = problems.all.iter().map(|problem| {

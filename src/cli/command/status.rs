@@ -47,6 +47,9 @@ struct Row<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     evidence: String,
+    /// Whether what was merged of it is gone from its target.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     profile: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     task: Option<Id>,
@@ -189,9 +192,10 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     let agent = &status.agent;
     let evidence = match &status.activity {
         Activity::Asking(decision) => format!("decision {}", ids.shorten(decision)),
-        activity => activity.brief(now),
+        _ => status.brief(now),
     };
-    let mut state = paint.paint(activity_label(&status.activity), status.activity.word());
+    let label = if status.gone { Label::Bad } else { activity_label(&status.activity) };
+    let mut state = paint.paint(label, status.activity.word());
     if !evidence.is_empty() {
         state = format!("{state} {}", paint.paint(Label::Dim, format!("({evidence})")));
     }
@@ -254,7 +258,8 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now:
         short: ids.shorten(&agent.id),
         name: &agent.name,
         state: status.activity.word(),
-        evidence: status.activity.evidence(now),
+        evidence: status.evidence(now),
+        gone: status.gone,
         profile: &agent.profile,
         task: agent.task,
         title,
@@ -289,6 +294,6 @@ fn porcelain(status: &AgentStatus, now: Timestamp) -> [String; 13] {
         status.usage.cost.map(|cost| cost.micro_usd.to_string()).unwrap_or_default(),
         status.last_event.as_millis().to_string(),
         agent.task.map(|task| task.to_string()).unwrap_or_default(),
-        status.activity.evidence(now),
+        status.evidence(now),
     ]
 }

@@ -7,7 +7,7 @@ use crate::cli::json;
 use crate::cli::ui::Label;
 use crate::cli::view;
 use crate::model::{Agent, Id, Merge, MergeStatus, ObjectId, Receipt};
-use crate::orchestrate::merge::{by_hand, receipt, short_branch};
+use crate::orchestrate::merge::{by_hand, gone, receipt, short_branch};
 use serde::Serialize;
 use std::fmt::Write as _;
 
@@ -15,7 +15,8 @@ use std::fmt::Write as _;
 ///
 /// Works out again, from the trees alone, what became of every line that each agent added or removed: it is there, it
 /// was moved, it gave way to another agent or to a decision, or it was dropped. Without arguments, of the newest merge
-/// that has landed. Ends with 1 if anything was dropped that no decision explains.
+/// that has landed. Ends with 1 if anything was dropped that no decision explains, or if the target does not contain the
+/// merge any more and lacks a line of it.
 ///
 /// With --target it judges merges that were made by hand: every merge commit of that branch since --since that brought
 /// the work of the agents named, or of any.
@@ -49,6 +50,12 @@ struct Judged {
     target: String,
     commit: ObjectId,
     dropped: u64,
+    /// Whether the target once contained it, and does not any more, nor all of its lines.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
+    /// The same, with what can be done.
+    #[serde(skip)]
+    hint: Option<String>,
     receipt: Receipt,
     /// Whether it says what was stored when the merge landed; absent if nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,7 +73,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     } else {
         print(ctx, &judged)?;
     }
-    Ok(if dropped > 0 { Exit::Error } else { Exit::Done })
+    let gone = judged.iter().any(|judged| judged.gone);
+    Ok(if dropped > 0 || gone { Exit::Error } else { Exit::Done })
 }
 
 fn judge(ctx: &Context, args: &Args) -> Result<Vec<Judged>, CliError> {
@@ -95,11 +103,14 @@ fn judge(ctx: &Context, args: &Args) -> Result<Vec<Judged>, CliError> {
     let mut judged = Vec::new();
     for merge in &merges {
         let receipt = receipt(store, &state, merge)?;
+        let gone = gone(store, &state, merge)?;
         judged.push(Judged {
             merge: Some(merge.id),
             target: short_branch(&merge.target).to_owned(),
             commit: merge.landed.clone().unwrap_or_else(|| merge.head.clone()),
             dropped: receipt.dropped(),
+            gone: gone.is_some(),
+            hint: gone.map(|gone| gone.hint()),
             as_stored: merge.receipt.as_ref().map(|stored| **stored == receipt),
             receipt,
         });
@@ -137,6 +148,8 @@ fn judge_by_hand(ctx: &Context, args: &Args, target: &str, since: &str) -> Resul
         target: target.clone(),
         commit: made.commit,
         dropped: made.receipt.dropped(),
+        gone: false,
+        hint: None,
         receipt: made.receipt,
         as_stored: None,
     });
@@ -155,6 +168,10 @@ fn print(ctx: &Context, judged: &[Judged]) -> Result<(), CliError> {
         let commit = paint.paint(Label::Commit, one.commit.short());
         let target = paint.paint(Label::Branch, &one.target);
         let _ = writeln!(text, "{}into {target} at {commit}", merge.unwrap_or_default());
+        if one.gone {
+            let gone = format!("{} does not contain {} any more", one.target, one.commit.short());
+            let _ = writeln!(text, "{}: this is what landed", paint.paint(Label::Bad, gone));
+        }
         text.push_str(&view::receipt::sentence(&one.receipt, &one.target, paint, ids));
         text.push_str(&view::receipt::accounts(&one.receipt, paint));
         text.push_str(&view::receipt::losses(&one.receipt, paint, ids));
@@ -163,5 +180,8 @@ fn print(ctx: &Context, judged: &[Judged]) -> Result<(), CliError> {
         }
     }
     ctx.ui().page(&text)?;
+    for hint in judged.iter().filter_map(|one| one.hint.as_ref()) {
+        ctx.ui().hint(hint);
+    }
     Ok(())
 }

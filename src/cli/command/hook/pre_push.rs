@@ -7,7 +7,7 @@ use crate::model::Severity;
 
 /// Say which decisions are open and which merges dropped lines
 ///
-/// Ends with 1 if a merge that has landed dropped somebody's line. Reads nothing from standard input.
+/// Ends with 1 if a merge that has landed dropped somebody's line, or if its target lost it since. Reads nothing from standard input.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  git orchestra hook pre-push --strict")]
 pub(crate) struct Args {
@@ -28,6 +28,6 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for problem in &problems {
         ctx.ui().warn(&problem.message);
     }
-    let stops = problems.iter().any(|problem| args.strict || problem.rule == "receipt");
+    let stops = problems.iter().any(|problem| args.strict || problem.rule != "decision");
     Ok(if stops { Exit::Error } else { Exit::Done })
 }

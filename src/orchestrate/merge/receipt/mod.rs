@@ -95,6 +95,29 @@ pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, E
     )
 }
 
+/// Whether a tree holds every line that the agents of a merge brought and that its own tree holds, as it was brought: where
+/// the target was rewritten, this tree may stand for that one.
+pub(super) fn holds_all(
+    repo: &Repository,
+    state: &State,
+    merge: &Merge,
+    tree: &ObjectId,
+) -> Result<bool, Error> {
+    let (brings, settled) = brought(state, &merge.steps)?;
+    let target = short_branch(&merge.target);
+    let lost = |landed: &ObjectId| -> Result<u64, Error> {
+        let before = &merge.target_tip;
+        let case = Case { target, before, brings: &brings, landed, settled: &settled };
+        let accounts = judge(repo, &case)?.accounts;
+        let agents = accounts.iter().filter(|account| account.agent.is_some());
+        let fates = agents.flat_map(|account| [account.added, account.removed]);
+        // A line that is only much like it may be another's.
+        Ok(fates.map(|fates| fates.dropped + fates.superseded).sum())
+    };
+    let head = merge.landed.as_ref().unwrap_or(&merge.head);
+    Ok(lost(tree)? <= lost(&repo.read_commit(head)?.tree)?)
+}
+
 /// What the trees say of the receipt that is recorded of a merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Check {
