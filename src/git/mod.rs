@@ -5,6 +5,7 @@
 //! a kill leaves `packed-refs.lock` behind.)
 
 mod ancestry;
+mod astray;
 mod checkout;
 mod commit;
 mod detached;
@@ -48,6 +49,7 @@ mod together;
 mod worktree;
 
 pub use ancestry::Ancestry;
+pub use astray::Astray;
 pub use commit::{Commit, Identity, NewCommit};
 pub use diff::{ChangeStatus, Contents, DiffStat, FileChange, Hunk};
 pub use error::Error;

@@ -70,7 +70,7 @@ pub use prune::make_room;
 pub use pulse::Pulse;
 pub use recover::{Fault, RecoverOptions, Recovered, recover, recover_all};
 pub use remove::{RemoveOptions, Removed, remove};
-pub use rescue::next_rescue_ref;
+pub use rescue::{Aside, kept_aside, next_rescue_ref};
 pub use resume::{doubted_answers, resume};
 pub use sandbox::Sandboxing;
 pub use session::{Claim, Outfit, Surroundings, default_worktree_root, run_claims};

@@ -2,7 +2,7 @@
 
 use super::prepare::tear_down;
 use super::session::{Surroundings, release_task};
-use super::{Error, lease, next_rescue_ref, trust};
+use super::{Aside, Error, kept_aside, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
 use crate::store::{RefMove, Store};
@@ -24,6 +24,8 @@ pub struct Removed {
     pub agent: Agent,
     /// The ref under which everything is that is in no other branch, and its commit; absent if all of it was merged.
     pub rescue: Option<(String, ObjectId)>,
+    /// What it committed outside of its branch, which is in neither its branch, its target nor that ref.
+    pub aside: Vec<Aside>,
     /// How many uncommitted paths went there.
     pub uncommitted: usize,
     /// Whether a worktree was there.
@@ -70,6 +72,19 @@ pub fn remove(
         }
         None => None,
     };
+    let mut aside = Vec::new();
+    if leaving.own {
+        let target = agent.target.as_deref().map(|target| repo.find_ref(target)).transpose()?.flatten();
+        for one in kept_aside(store, std::slice::from_ref(&agent), target.as_ref())? {
+            let held = match &rescue {
+                Some((_, commit)) => repo.is_ancestor(&one.commit, commit)?,
+                None => false,
+            };
+            if !held {
+                aside.push(one);
+            }
+        }
+    }
     if let Some(worktree) = &leaving.worktree {
         repo.remove_worktree(worktree)?;
     }
@@ -90,7 +105,7 @@ pub fn remove(
         Ok::<_, Error>(agent)
     })?;
     let Leaving { uncommitted, there, own, .. } = leaving;
-    Ok(Removed { agent: removed.value, rescue, uncommitted, worktree: there, own })
+    Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own })
 }
 
 /// What an agent leaves behind when it goes, looked at before anything is touched.

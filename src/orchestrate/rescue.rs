@@ -1,9 +1,9 @@
 //! Rescue refs: where work goes that would otherwise be lost.
 
-use super::Error;
+use super::{Error, branch};
 use crate::git::Repository;
-use crate::model::Name;
-use crate::store::RESCUE_REFS;
+use crate::model::{Agent, Name, ObjectId};
+use crate::store::{RESCUE_REFS, Store};
 
 /// The next free rescue ref of an agent: `refs/orchestra/rescue/<agent>/<n>`.
 pub fn next_rescue_ref(repo: &Repository, agent: &Name) -> Result<String, Error> {
@@ -11,4 +11,53 @@ pub fn next_rescue_ref(repo: &Repository, agent: &Name) -> Result<String, Error>
     let taken = repo.list_refs(&prefix)?;
     let last = taken.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.parse::<u64>().ok()).max();
     Ok(format!("{prefix}{}", last.unwrap_or(0) + 1))
+}
+
+/// What an agent committed outside of its branch and is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    /// The agent.
+    pub agent: Name,
+    /// The rescue ref.
+    pub rescue: String,
+    /// Its commit.
+    pub commit: ObjectId,
+}
+
+/// What agents committed outside of their branches and that neither those nor `target` have, by the rescue refs that keep
+/// it. What we committed for them was told where it was kept.
+pub fn kept_aside(store: &Store, agents: &[Agent], target: Option<&ObjectId>) -> Result<Vec<Aside>, Error> {
+    let repo = store.repo();
+    let refs = repo.list_refs(RESCUE_REFS)?;
+    let mut aside = Vec::new();
+    for agent in agents {
+        let prefix = format!("{RESCUE_REFS}{}/", agent.name);
+        let kept: Vec<_> = refs.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
+        if kept.is_empty() || branch::elsewhere(store, agent)?.is_some() {
+            continue;
+        }
+        let own = repo.find_ref(&agent.branch)?.unwrap_or_else(|| agent.base.clone());
+        for (name, commit) in kept {
+            // One that had its name before may have left some, too.
+            if !repo.is_ancestor(&agent.base, commit)? || is_ours(repo, commit)? {
+                continue;
+            }
+            let mut args = vec!["rev-list".to_owned(), "--cherry-pick".into(), "--right-only".into()];
+            args.push(format!("{own}...{commit}"));
+            args.extend(target.map(|target| format!("^{target}")));
+            if !repo.read(args)?.is_empty() {
+                let (agent, rescue, commit) = (agent.name.clone(), name.clone(), commit.clone());
+                aside.push(Aside { agent, rescue, commit });
+            }
+        }
+    }
+    Ok(aside)
+}
+
+/// Whether we made a commit of what was in a worktree, or of what a program was in the middle of.
+fn is_ours(repo: &Repository, commit: &ObjectId) -> Result<bool, Error> {
+    let message = repo.read_commit(commit)?.message;
+    Ok(["\nLeft uncommitted by the agent ", "\nWhat was in its worktree when it was removed."]
+        .iter()
+        .any(|words| message.contains(words)))
 }

@@ -19,6 +19,7 @@ mod agent_teams;
 mod answers;
 mod apply;
 mod archive;
+mod astray;
 mod budgets;
 mod canary;
 mod check;

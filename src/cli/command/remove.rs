@@ -41,6 +41,9 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<&'a ObjectId>,
     uncommitted: usize,
+    /// Where what it committed outside of its branch is kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    aside: Vec<&'a str>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
@@ -66,6 +69,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
                 rescue: one.rescue.as_ref().map(|(name, _)| name.as_str()),
                 commit: one.rescue.as_ref().map(|(_, commit)| commit),
                 uncommitted: one.uncommitted,
+                aside: one.aside.iter().map(|aside| aside.rescue.as_str()).collect(),
             })
             .collect();
         json::print(ctx, "removed", &shown)?;
@@ -76,6 +80,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
 fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {
     let paint = ctx.ui().painter();
     let name = paint.paint(Label::Agent, removed.agent.name.as_str());
+    let aside: Vec<String> =
+        removed.aside.iter().map(|aside| format!("{} ({})", aside.rescue, aside.commit.short())).collect();
+    let and = if aside.is_empty() {
+        String::new()
+    } else {
+        format!(", what it committed outside of its branch is kept as {}", aside.join(", "))
+    };
     let text = match &removed.rescue {
         Some((rescue, commit)) => {
             let with = match removed.uncommitted {
@@ -84,11 +95,12 @@ fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {
                 count => format!(", {count} uncommitted paths included"),
             };
             let (rescue, commit) = (paint.paint(Label::Branch, rescue), paint.paint(Label::Commit, commit.short()));
-            format!("removed {name}; its work is kept as {rescue} ({commit}){with}\n")
+            format!("removed {name}; its work is kept as {rescue} ({commit}){with}{and}\n")
         }
         None if !removed.own => {
             format!("removed the record of {name}; branches and worktrees under its names are not its own and stay\n")
         }
+        None if !aside.is_empty() => format!("removed {name}; all that was on its branch is in other branches{and}\n"),
         None => format!("removed {name}; all of its work is in other branches\n"),
     };
     ctx.ui().print(&text)

@@ -12,7 +12,7 @@ use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
 use crate::model::{Agent, Decision, GateRun, Id, Merge};
-use crate::orchestrate::lease;
+use crate::orchestrate::{Aside, kept_aside, lease};
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
 use ask::Asked;
 use gates::Gates;
@@ -249,6 +249,21 @@ fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
     })
 }
 
+/// Names what agents committed outside of their branches: it is not merged.
+fn warn_of_aside(ctx: &Context, request: &Request, target: &str) -> Result<(), CliError> {
+    let store = ctx.store()?;
+    let mut agents: Vec<Agent> = ctx.state()?.all()?;
+    let asked = |agent: &Agent| request.agents.is_empty() || request.agents.contains(&agent.id);
+    agents.retain(|agent| agent.removed.is_none() && asked(agent));
+    let tip = store.repo().find_ref(target)?;
+    for Aside { agent, rescue, commit } in kept_aside(store, &agents, tip.as_ref())? {
+        let (name, commit) = (ctx.ui().err_painter().paint(Label::Agent, agent.as_str()), commit.short());
+        let own = format!("{rescue} ({commit})");
+        ctx.ui().warn(format!("{name} committed something outside of its branch, which is not merged: {own}"));
+    }
+    Ok(())
+}
+
 /// Who is merged and in which order. `again` if an earlier merge has just landed.
 fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
     if !args.dry_run {
@@ -271,6 +286,7 @@ fn planned(ctx: &Context, args: &Args, again: bool) -> Result<Next, CliError> {
         merge::leave_out_unmergeable(store, &mut selection)?;
     }
     report::left_out(ctx, &selection.left_out);
+    warn_of_aside(ctx, &request, &selection.target)?;
     let paint = ctx.ui().err_painter();
     if selection.candidates.is_empty() {
         if !again {

@@ -1,0 +1,91 @@
+//! What agents commit outside of their branches: kept, told, and never taken for nothing.
+
+use crate::harness::Sandbox;
+use crate::harness::sandbox::write_in;
+
+/// A repository with one commit, and an agent `heron` that ran a script, in which `ci FILE` commits a file of that name.
+fn after(script: &str) -> (Sandbox, String) {
+    let sandbox = Sandbox::new();
+    let script = format!("ci() {{ echo $1 >$1; git add $1; git commit -q -m \"add $1\"; }}\n{script}");
+    let words = serde_json::json!(["/bin/sh", "-ec", script]);
+    let config = format!("[profile.sh]\nprogram = \"command\"\ncommand = {words}\n");
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &config);
+    let out = sandbox.orchestra(&["spawn", "--profile", "sh", "--name", "heron", "-m", "Work"]);
+    assert_eq!(out.code, 0, "{out}");
+    (sandbox, format!("{}{}", out.stdout, out.stderr))
+}
+
+fn rescued(sandbox: &Sandbox) -> String {
+    sandbox.git(&["for-each-ref", "--format=%(refname:lstrip=3) %(subject)", "refs/orchestra/rescue"])
+}
+
+#[test]
+fn commits_on_another_branch_are_told_and_can_be_taken_in() {
+    let (sandbox, said) = after("git checkout -q -b mine; ci x; ci y");
+    assert_eq!(rescued(&sandbox), "heron/1 add y");
+    let [x, y] = ["mine~", "mine"].map(|name| sandbox.git(&["rev-parse", name])[..8].to_owned());
+    let told =
+        format!("it committed on mine, and not on orchestra/heron: {y} add y, {x} add x; that is kept as");
+    assert!(said.contains(&told), "{said}");
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("it committed on mine"), "whoever looks later reads it: {log}");
+
+    let merged = sandbox.orchestra(&["merge"]);
+    let warned = format!(
+        "heron committed something outside of its branch, which is not merged: refs/orchestra/rescue/heron/1 ({y})"
+    );
+    assert!(merged.code == 0 && merged.stderr.contains(&warned), "{merged}");
+    // As it was told.
+    let from = said.find("`git -C ").unwrap() + 1;
+    let way = &said[from..from + said[from..].find('`').unwrap()];
+    let out = sandbox.command("sh").args(["-c", way]).current_dir(sandbox.repo()).output().unwrap();
+    assert!(out.status.success(), "{way}\n{}", String::from_utf8_lossy(&out.stderr));
+    let merged = sandbox.orchestra(&["merge"]);
+    assert!(merged.code == 0 && !merged.stderr.contains("outside"), "{merged}");
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "main", "x", "y"]), "x\ny");
+    let removed = sandbox.ok(&["remove", "heron"]);
+    assert!(removed.contains("all of its work is in other branches"), "{removed}");
+}
+
+#[test]
+fn a_commit_on_no_branch_is_kept_wherever_head_is() {
+    // Still there, with something uncommitted on top of it.
+    let (sandbox, said) = after("ci one; git checkout -q --detach; ci two; echo three >two");
+    assert!(said.contains("it committed on no branch, and not on orchestra/heron: "), "{said}");
+    assert!(said.contains("heron  done       orchestra/heron  1 commit"), "{said}");
+    let kept = rescued(&sandbox);
+    assert!(kept.starts_with("heron/1 add two\nheron/2 Work"), "each for itself: {kept}");
+
+    // Back on its branch: nothing else has it.
+    let (sandbox, said) = after("ci one; git checkout -q --detach; ci two; git checkout -q -");
+    assert!(said.contains(" add two; that is kept as refs/orchestra/rescue/heron/1 "), "{said}");
+    assert_eq!(rescued(&sandbox), "heron/1 add two");
+    let merged = sandbox.orchestra(&["merge"]);
+    assert!(merged.code == 0 && merged.stderr.contains("which is not merged"), "{merged}");
+    let removed = sandbox.ok(&["remove", "heron"]);
+    let told = "all that was on its branch is in other branches, what it committed outside of its branch is kept as refs/orchestra/rescue/heron/1";
+    assert!(removed.contains(told), "{removed}");
+    assert_eq!(rescued(&sandbox), "heron/1 add two");
+
+    // And so has nothing what was on a branch that it deleted.
+    let (sandbox, said) =
+        after("git checkout -q -b mine; ci one; git checkout -q -; ci two; git branch -q -D mine");
+    assert!(said.contains("it committed on no branch, and not on orchestra/heron: "), "{said}");
+    assert_eq!(rescued(&sandbox), "heron/1 add one");
+}
+
+#[test]
+fn what_an_agent_replaced_itself_or_brought_home_is_not_astray() {
+    for script in [
+        "ci one; git commit -q --amend -m again; ci two; git reset -q --hard HEAD~1",
+        "git checkout -q -b side; ci one; git checkout -q -; git merge -q --no-ff -m joined side; git branch -q -D side",
+        "git checkout -q --detach; ci one; git checkout -q -; ci two; git cherry-pick HEAD@{2} >/dev/null",
+        "ci one; git checkout -q HEAD~1; git checkout -q -; git commit -q --amend -m again",
+        "ci one; ci two; git -c sequence.editor=: rebase -q -i --force-rebase HEAD~2",
+        "git checkout -q --detach main; git checkout -q -; ci one",
+    ] {
+        let (sandbox, said) = after(script);
+        assert!(!said.contains("it committed on"), "{script}\n{said}");
+        assert_eq!(rescued(&sandbox), "", "{script}\n{said}");
+    }
+}
