@@ -64,7 +64,7 @@ pub(crate) fn named(ctx: &Context, names: &[String]) -> Result<Vec<Agent>, CliEr
 pub(crate) fn tell(ctx: &Context, agent: &Agent, wish: &Ask) -> Result<Told, CliError> {
     let repo = ctx.repo()?;
     let Some(lease) = lease::find_live(repo, &agent.id) else {
-        return Ok(Told::Idle(status::activity_of(ctx.store()?, agent)?));
+        return idle(ctx, agent);
     };
     match control::ask(repo, &lease, wish) {
         Ok(Answer::Refused { why: Refusal::NotUnderstood }) => Err(unreachable(
@@ -80,10 +80,29 @@ pub(crate) fn tell(ctx: &Context, agent: &Agent, wish: &Ask) -> Result<Told, Cli
         Err(_) if lease::find_live(repo, &agent.id).is_none() => {
             let state = ctx.store()?.state()?;
             let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
-            Ok(Told::Idle(status::activity_of(ctx.store()?, &agent)?))
+            idle(ctx, &agent)
         }
         Err(error) => Err(unreachable(error.into(), &lease)),
     }
+}
+
+/// How an agent stands that nobody watches here; an error if it may run on another machine.
+fn idle(ctx: &Context, agent: &Agent) -> Result<Told, CliError> {
+    let activity = status::activity_of(ctx.store()?, agent)?;
+    refuse_elsewhere(ctx, agent, &activity)?;
+    Ok(Told::Idle(activity))
+}
+
+/// Refuses an agent that runs on another machine: nothing that is asked here reaches it.
+pub(crate) fn refuse_elsewhere(ctx: &Context, agent: &Agent, activity: &Activity) -> Result<(), CliError> {
+    if !matches!(activity, Activity::Elsewhere { .. }) {
+        return Ok(());
+    }
+    let name = &agent.name;
+    let words = format!("{name} does not run here but {}", activity.evidence(ctx.clock().now()));
+    Err(CliError::new(ErrorKind::Failed, words).hint(format!(
+        "on that machine `git orchestra stop {name}` ends it, and `send` and `attach` reach it; once that machine is silent, `git orchestra take {name}` goes on with it here"
+    )))
 }
 
 fn unreachable(error: CliError, lease: &LeaseInfo) -> CliError {

@@ -8,7 +8,7 @@ use super::{Error, lease};
 use crate::git::Repository;
 use crate::model::{Agent, ObjectId, Timestamp};
 use crate::process::{Clock, Uptime, host_name};
-use crate::store::{Heartbeat, LiveAgent, State, Store};
+use crate::store::{Heartbeat, LiveAgent, MACHINE_REFS, State, Store};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -59,6 +59,13 @@ impl Watch {
         Some(Duration::from_millis(millis(clock).saturating_sub(seen.since)))
     }
 
+    /// The least time for which a ref was seen unchanged on any remote; nothing if none had it.
+    fn least_silence(&self, name: &str, clock: &dyn Clock) -> Option<Duration> {
+        let of_it = |key: &String| key.split_once(' ').is_some_and(|(_, known)| known == name);
+        let seen = self.seen.iter().filter(|(key, seen)| of_it(key) && seen.commit.is_some());
+        seen.map(|(_, seen)| Duration::from_millis(millis(clock).saturating_sub(seen.since))).min()
+    }
+
     /// Forgets refs of a remote that are gone.
     pub(super) fn retain(&mut self, remote: &str, keep: impl Fn(&str) -> bool) {
         let before = self.seen.len();
@@ -95,6 +102,13 @@ fn millis(clock: &dyn Clock) -> u64 {
 
 fn path(repo: &Repository) -> PathBuf {
     repo.local_dir().join("watched.json")
+}
+
+/// How long ago a machine was heard of, by this machine's clock; nothing if no heartbeat of it was ever seen. Asks
+/// nobody.
+pub(super) fn heard(store: &Store, machine: &str) -> Option<Duration> {
+    let clock = &**store.clock();
+    Watch::load(store.repo(), clock).least_silence(&format!("{MACHINE_REFS}{machine}"), clock)
 }
 
 /// What this machine has to say of itself now, after `last`.

@@ -348,7 +348,7 @@ fn the_agent(agent: &Agent, bytes: u64, discard_ignored: bool) -> Item {
         subject: agent.name.to_string(),
         reason: format!("all of its work is in {target}, its worktree is clean"),
         bytes,
-        what: What::Agent(agent.id, RemoveOptions { discard_ignored }),
+        what: What::Agent(agent.id, RemoveOptions { discard_ignored, ..RemoveOptions::default() }),
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) const IGNORED_LIMIT: u64 = 16 << 20;
 pub struct RemoveOptions {
     /// Whether ignored files that are too large to keep (build products, dependencies) may be deleted.
     pub discard_ignored: bool,
+    /// Whether one of another machine goes although it may still work there, or its work is not here.
+    pub force: bool,
 }
 
 /// What removing an agent did.
@@ -32,6 +34,8 @@ pub struct Removed {
     pub worktree: bool,
     /// Whether its branch and worktree were its own; otherwise they stay, and only its record went.
     pub own: bool,
+    /// The other machine that has work of it which was never here, as far as is known.
+    pub elsewhere: Option<String>,
 }
 
 /// Removes an agent: keeps what is in no other branch under a rescue ref, then removes its worktree and branch, and
@@ -40,8 +44,9 @@ pub struct Removed {
 /// Killed in between, it can be called again.
 ///
 /// # Errors
-/// If it runs, if its directory is not the worktree that is registered, if ignored files are too large to keep, or if
-/// the teardown command failed. Nothing was removed then.
+/// If it runs, if it is another machine's that may have the only copy of its work (unless forced), if its directory is
+/// not the worktree that is registered, if ignored files are too large to keep, or if the teardown command failed.
+/// Nothing was removed then.
 pub fn remove(
     store: &Store,
     id: &Id,
@@ -55,6 +60,10 @@ pub fn remove(
         let hint =
             format!("what was kept of its work: git for-each-ref refs/orchestra/rescue/{}", agent.name);
         return Err(Error::refused(format!("remove {}: it was removed before", agent.name), hint));
+    }
+    let elsewhere = find_only_elsewhere(store, &agent)?;
+    if let Some(only) = elsewhere.as_ref().filter(|_| !options.force) {
+        return Err(only.refusal(&agent));
     }
     let mut leaving = look("remove", store, &agent, options)?;
     if let Some(surroundings) = teardown.filter(|one| leaving.there && one.provision.teardown.is_some()) {
@@ -105,7 +114,53 @@ pub fn remove(
         Ok::<_, Error>(agent)
     })?;
     let Leaving { uncommitted, there, own, .. } = leaving;
-    Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own })
+    let elsewhere = elsewhere.map(|only| only.machine);
+    Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own, elsewhere })
+}
+
+/// Work of an agent that only another machine has.
+struct OnlyElsewhere {
+    machine: String,
+    /// Whether its last run is over; otherwise it may be at work there now.
+    over: bool,
+}
+
+impl OnlyElsewhere {
+    fn refusal(&self, agent: &Agent) -> Error {
+        let (name, machine) = (&agent.name, &self.machine);
+        let (why, helps) = if self.over {
+            let why =
+                format!("its branch is not here, and machine {machine} may have the only copy of its work");
+            (why, format!("`git orchestra take {name}` brings what that machine published"))
+        } else {
+            let why = format!("its run on machine {machine} is not over");
+            (why, format!("`git orchestra stop {name}` there ends it"))
+        };
+        let force = "--force takes it out of the state all the same, its task is free again, and what only that machine has stays there";
+        Error::refused(format!("remove {name}: {why}"), format!("{helps}; {force}"))
+    }
+}
+
+/// What only another machine may have of an agent; `None` if nothing.
+fn find_only_elsewhere(store: &Store, agent: &Agent) -> Result<Option<OnlyElsewhere>, Error> {
+    let Some(machine) = store.find_elsewhere(agent)? else { return Ok(None) };
+    let machine = machine.to_owned();
+    let last = agent.last_run().map(|(_, run)| run);
+    if last.is_some_and(|run| run.outcome.is_none()) {
+        return Ok(Some(OnlyElsewhere { machine, over: false }));
+    }
+    let repo = store.repo();
+    let own = agent.has_own_branch() && !is_name_of_another(store, agent)?;
+    if own && super::branch::tip_here(store, agent)?.is_some() {
+        return Ok(None);
+    }
+    // What its last run ended with may have landed, wherever its branch is.
+    let tip = last.and_then(|run| run.tip.as_ref()).filter(|tip| repo.has_object(tip));
+    let landed = match tip {
+        Some(tip) => is_merged(store, agent, tip)?,
+        None => false,
+    };
+    Ok((!landed).then_some(OnlyElsewhere { machine, over: true }))
 }
 
 /// What an agent leaves behind when it goes, looked at before anything is touched.

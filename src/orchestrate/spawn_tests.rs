@@ -398,7 +398,9 @@ fn an_agent_whose_worktree_holds_repositories_is_not_removed() {
     let (finished, _) = stage.run(claims);
     assert_eq!((finished[0].commits, finished[0].leftovers), (0, false), "{finished:?}");
     let id = stage.agent("work").id;
-    let error = remove(&stage.store, &id, RemoveOptions { discard_ignored: true }, None).unwrap_err();
+    let error =
+        remove(&stage.store, &id, RemoveOptions { discard_ignored: true, ..RemoveOptions::default() }, None)
+            .unwrap_err();
     assert!(error.to_string().contains("(inner)"), "{error}");
     let path = stage.store.repo().find_worktree("work").unwrap().unwrap().path;
     assert!(path.join("inner/p").exists());

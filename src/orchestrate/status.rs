@@ -5,7 +5,7 @@
 
 pub use super::evidence::{Evidence, Tool, Waits};
 use super::lease::{self, LeaseInfo, LeaseState};
-use super::{Error, branch, merge, trust};
+use super::{Error, branch, heartbeat, merge, trust};
 use crate::git::{Ancestry, Repository};
 use crate::model::{
     Agent, ContextUse, Decision, DecisionStatus, Id, Merge, ObjectId, Outcome, Timestamp, Usage,
@@ -92,6 +92,13 @@ pub enum Activity {
         /// Its process, if that runs all the same.
         pid: Option<u32>,
     },
+    /// Its last run has no end, and is another machine's: what became of it, a sync brings.
+    Elsewhere {
+        /// The machine.
+        machine: String,
+        /// How long ago that was heard of, by this machine's clock; absent if it never was.
+        heard: Option<Duration>,
+    },
     /// Its work landed in its target.
     Merged(ObjectId),
     /// It was removed.
@@ -127,6 +134,7 @@ impl Activity {
             Self::New => "new",
             Self::Ended(outcome) => outcome.word(),
             Self::Unwatched { .. } => "lost",
+            Self::Elsewhere { .. } => "elsewhere",
             Self::Merged(_) => "merged",
             Self::Removed => "removed",
         }
@@ -165,6 +173,10 @@ impl Activity {
             Self::Unwatched { pid: Some(pid) } => {
                 format!("its watcher died, pid {pid} still runs: `git orchestra recover` ends it")
             }
+            Self::Elsewhere { machine, heard: Some(heard) } => {
+                format!("on machine {machine}, heard {} ago", span(*heard))
+            }
+            Self::Elsewhere { machine, heard: None } => format!("on machine {machine}"),
             Self::Merged(commit) => format!("as {}", commit.short()),
             Self::New | Self::Removed => String::new(),
         }
@@ -188,7 +200,12 @@ impl Activity {
         matches!(self, Self::Asking(_) | Self::Waiting(_))
     }
 
-    /// Whether somebody alive watches it.
+    /// Whether nothing of it goes on, here or on another machine, as far as anybody knows.
+    pub const fn is_over(&self) -> bool {
+        !self.is_live() && !matches!(self, Self::Elsewhere { .. })
+    }
+
+    /// Whether somebody alive watches it here.
     pub const fn is_live(&self) -> bool {
         matches!(
             self,
@@ -244,7 +261,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         .map(|agent| {
             let lease = leases.get(&agent.id);
             let evidence = lease.map(|lease| seen(repo, lease)).unwrap_or_default();
-            let activity = activity(repo, &agent, lease, asking(state, lease)?, &evidence, now);
+            let activity = activity(store, &agent, lease, asking(state, lease)?, &evidence, now)?;
             let position = pair(&agent).and_then(|pair| positions.get(&pair)).copied();
             let (usage, last_event) =
                 if activity.is_live() { live(&agent, &evidence) } else { recorded(&agent) };
@@ -297,7 +314,7 @@ pub fn activity_of(store: &Store, agent: &Agent) -> Result<Activity, Error> {
     let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
     let lease = lease.as_ref();
     let evidence = lease.map(|lease| seen(store.repo(), lease)).unwrap_or_default();
-    Ok(activity(store.repo(), &agent, lease, asking(&state, lease)?, &evidence, store.clock().now()))
+    activity(store, &agent, lease, asking(&state, lease)?, &evidence, store.clock().now())
 }
 
 /// The decision that a live run waits for. Who says so is whoever watches it: an open decision may be about its branch,
@@ -322,40 +339,54 @@ fn seen(repo: &Repository, lease: &LeaseInfo) -> Evidence {
 }
 
 fn activity(
-    repo: &Repository,
+    store: &Store,
     agent: &Agent,
     lease: Option<&LeaseInfo>,
     asking: Option<Id>,
     evidence: &Evidence,
     now: Timestamp,
-) -> Activity {
+) -> Result<Activity, Error> {
     match (lease, asking) {
         // One that waits before it begins has said so in its journal.
         (Some(lease), _) if lease.state != LeaseState::Running && is_parked(evidence, now) => {
-            return evidence.waits(now).map_or(Activity::Queued, Activity::Waiting);
+            return Ok(evidence.waits(now).map_or(Activity::Queued, Activity::Waiting));
         }
-        (Some(lease), _) if lease.state == LeaseState::Queued => return Activity::Queued,
+        (Some(lease), _) if lease.state == LeaseState::Queued => return Ok(Activity::Queued),
         (Some(lease), _) if lease.state == LeaseState::Preparing => {
             let tool =
                 Tool { name: "setup".to_owned(), summary: "of its worktree".to_owned(), since: lease.since };
-            return Activity::Running { pid: None, tool: Some(tool) };
+            return Ok(Activity::Running { pid: None, tool: Some(tool) });
         }
-        (Some(_), Some(decision)) => return Activity::Asking(decision),
+        (Some(_), Some(decision)) => return Ok(Activity::Asking(decision)),
         (Some(lease), None) => {
-            return running(&agent.program, lease.since, lease.child.as_ref(), evidence, now);
+            return Ok(running(&agent.program, lease.since, lease.child.as_ref(), evidence, now));
         }
         (None, _) => {}
     }
     if agent.removed.is_some() {
-        return Activity::Removed;
+        return Ok(Activity::Removed);
     }
-    let unwatched = || Activity::Unwatched { pid: lease::find_left(repo, &agent.id) };
-    match (&agent.merged, agent.last_run()) {
+    Ok(match (&agent.merged, agent.last_run()) {
         (_, None) => Activity::New,
-        (_, Some((_, run))) if run.outcome.is_none() => unwatched(),
-        (Some(commit), Some(_)) => Activity::Merged(commit.clone()),
-        (None, Some((_, run))) => run.outcome.clone().map_or_else(unwatched, Activity::Ended),
-    }
+        (merged, Some((_, run))) => match (&run.outcome, merged) {
+            (None, _) => unwatched(store, agent)?,
+            (Some(_), Some(commit)) => Activity::Merged(commit.clone()),
+            (Some(outcome), None) => Activity::Ended(outcome.clone()),
+        },
+    })
+}
+
+/// What can be said of a run that is not over and that nobody watches here. Only of one of this machine that is that
+/// nobody watches it at all.
+fn unwatched(store: &Store, agent: &Agent) -> Result<Activity, Error> {
+    let pid = lease::find_left(store.repo(), &agent.id);
+    let machine = if pid.is_none() { store.find_elsewhere(agent)? } else { None };
+    Ok(match machine {
+        Some(machine) => {
+            Activity::Elsewhere { machine: machine.to_owned(), heard: heartbeat::heard(store, machine) }
+        }
+        None => Activity::Unwatched { pid },
+    })
 }
 
 /// Whether it waits for the limit of its model to pass.

@@ -64,7 +64,7 @@ pub use transaction::{Committed, Transaction};
 pub use verify::Verified;
 
 use crate::git::{Identity, Repository};
-use crate::model::{Answer, Id};
+use crate::model::{Agent, Answer, Id};
 use crate::process::Clock;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -190,6 +190,13 @@ impl Store {
     /// The name of this clone among all that share the state: the actor of its stamps. Made on first use.
     pub fn machine(&self) -> Result<String, Error> {
         local::machine(&self.repo)
+    }
+
+    /// The machine that `agent` is of, if it is another one than this clone. Names no clone that has no name yet.
+    pub fn find_elsewhere<'a>(&self, agent: &'a Agent) -> Result<Option<&'a str>, Error> {
+        let machine = Some(agent.machine.as_str()).filter(|machine| local::is_machine(machine));
+        let Some(machine) = machine else { return Ok(None) };
+        Ok((local::find_machine(&self.repo)?.as_deref() != Some(machine)).then_some(machine))
     }
 }
 

@@ -31,6 +31,7 @@ mod cut;
 mod demo;
 mod doctor;
 mod drain;
+mod elsewhere;
 mod escapes;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;

@@ -51,6 +51,7 @@ fn live(ctx: &Context, agent: Agent) -> Result<(Agent, LeaseInfo), CliError> {
         return Ok((agent, lease));
     }
     let state = status::activity_of(ctx.store()?, &agent)?;
+    steer::refuse_elsewhere(ctx, &agent, &state)?;
     let words = format!("{} does not run ({})", agent.name, state.word());
     let name = &agent.name;
     Err(CliError::new(ErrorKind::Failed, words).hint(format!(

@@ -14,8 +14,12 @@ use serde::Serialize;
 /// What is in no other branch, uncommitted and small ignored files included, is kept first under
 /// refs/orchestra/rescue/<agent>/<n>, which is named in the output. The agent's record and transcripts stay; its
 /// task is free again.
+///
+/// An agent of another machine stays while its run there is not over, and while its branch is not here: --force removes
+/// its record all the same, and what only that machine has stays there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra remove blue-heron\n  git switch -c again refs/orchestra/rescue/blue-heron/1")]
+#[expect(clippy::struct_excessive_bools, reason = "the switches of a command line")]
 pub(crate) struct Args {
     /// The agents
     #[arg(value_name = "AGENT", required = true)]
@@ -23,6 +27,9 @@ pub(crate) struct Args {
     /// Delete ignored files that are too large to keep (build products, dependencies)
     #[arg(long)]
     discard_ignored: bool,
+    /// Also one that may still work on another machine, or whose work is not here
+    #[arg(short, long)]
+    force: bool,
     /// Do not run the teardown command (`worktree.teardown`)
     #[arg(long)]
     no_teardown: bool,
@@ -44,12 +51,15 @@ struct Shown<'a> {
     /// Where what it committed outside of its branch is kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aside: Vec<&'a str>,
+    /// The other machine that has work of it which was never here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<&'a str>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.recover()?;
     let state = ctx.state()?;
-    let options = RemoveOptions { discard_ignored: args.discard_ignored };
+    let options = RemoveOptions { discard_ignored: args.discard_ignored, force: args.force };
     let surroundings = if args.no_teardown { None } else { Some(session::surroundings(ctx)?) };
     let mut removed = Vec::new();
     for text in &args.agents {
@@ -70,6 +80,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
                 commit: one.rescue.as_ref().map(|(_, commit)| commit),
                 uncommitted: one.uncommitted,
                 aside: one.aside.iter().map(|aside| aside.rescue.as_str()).collect(),
+                elsewhere: one.elsewhere.as_deref(),
             })
             .collect();
         json::print(ctx, "removed", &shown)?;
@@ -87,21 +98,28 @@ fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {
     } else {
         format!(", what it committed outside of its branch is kept as {}", aside.join(", "))
     };
-    let text = match &removed.rescue {
-        Some((rescue, commit)) => {
+    let text = match (&removed.rescue, &removed.elsewhere) {
+        (Some((rescue, commit)), elsewhere) => {
             let with = match removed.uncommitted {
                 0 => String::new(),
                 1 => ", 1 uncommitted path included".to_owned(),
                 count => format!(", {count} uncommitted paths included"),
             };
             let (rescue, commit) = (paint.paint(Label::Branch, rescue), paint.paint(Label::Commit, commit.short()));
-            format!("removed {name}; its work is kept as {rescue} ({commit}){with}{and}\n")
+            let rest = elsewhere.as_ref().map(|machine| format!("; what it did since is on machine {machine}"));
+            let rest = rest.unwrap_or_default();
+            format!("removed {name}; its work is kept as {rescue} ({commit}){with}{and}{rest}\n")
         }
-        None if !removed.own => {
+        (None, _) if !removed.own => {
             format!("removed the record of {name}; branches and worktrees under its names are not its own and stay\n")
         }
-        None if !aside.is_empty() => format!("removed {name}; all that was on its branch is in other branches{and}\n"),
-        None => format!("removed {name}; all of its work is in other branches\n"),
+        (None, Some(machine)) => {
+            format!("removed the record of {name}; what it did is on machine {machine}, and nothing of it is kept here\n")
+        }
+        (None, None) if !aside.is_empty() => {
+            format!("removed {name}; all that was on its branch is in other branches{and}\n")
+        }
+        (None, None) => format!("removed {name}; all of its work is in other branches\n"),
     };
     ctx.ui().print(&text)
 }

@@ -17,7 +17,8 @@ use serde::Serialize;
 ///
 /// "running" is said only while somebody alive watches the agent, with the tool that runs and since when. "waiting" says
 /// for what: a decision, a person, its model's limit; "stuck" is one that has been silent for ten minutes for no reason
-/// that we know of, "unknown" one whose process is gone without a word. A `*` behind the number of changed files means
+/// that we know of, "unknown" one whose process is gone without a word. "elsewhere" is one of another machine whose run
+/// is not over as far as is known here, with how long ago that machine was heard of. A `*` behind the number of changed files means
 /// that some are not committed yet; a `~` before a figure, that it is an estimate.
 ///
 /// --all shows the fleet too: the machines that share this state, what each of them said that it runs, and for how
@@ -209,6 +210,7 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     };
     let own = agent.branch.strip_prefix(crate::model::Agent::BRANCHES) == Some(agent.name.as_str());
     let branch = match (own, &status.tip) {
+        (_, None) if matches!(status.activity, Activity::Elsewhere { .. }) => paint.paint(Label::Dim, "not here"),
         (_, None) => paint.paint(Label::Bad, "gone"),
         // `orchestra/<name>` says nothing that the first column does not.
         (true, Some(_)) => String::new(),

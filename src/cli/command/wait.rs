@@ -17,7 +17,8 @@ const POLL: Duration = Duration::from_millis(100);
 /// Wait until agents have ended, or are in a state
 ///
 /// Without --for, until every one of them has ended and is recorded; one that waits for an answer has not (`--for
-/// waiting` returns then). It only looks, so agents may call this too.
+/// waiting` returns then). One that runs on another machine has not either: what became of it is known here after a
+/// `sync`, or while a worker runs. It only looks, so agents may call this too.
 ///
 /// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
 /// stopped, lost); 7 the time was over; 8 there is no such agent; 9 one was stopped because a budget is used up, and
@@ -76,7 +77,7 @@ enum Standing {
 impl Goal {
     fn standing(self, activity: &Activity) -> Standing {
         let reached = match self {
-            Self::Ended => !activity.is_live(),
+            Self::Ended => activity.is_over(),
             Self::Running => activity.is_live() && *activity != Activity::Queued,
             Self::Waiting => activity.is_waiting(),
             Self::Done => matches!(activity, Activity::Ended(Outcome::Succeeded) | Activity::Merged(_)),
@@ -87,7 +88,7 @@ impl Goal {
         let over = match self {
             // A merge comes after the end.
             Self::Merged => matches!(activity, Activity::Removed),
-            _ => !activity.is_live(),
+            _ => activity.is_over(),
         };
         match (reached, over) {
             (true, _) => Standing::Reached,
@@ -115,8 +116,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         agents => agents?,
     };
     let limit = args.timeout.map(|span| Instant::now() + span);
+    let mut first = true;
     let (seen, timed_out) = loop {
         let seen = look(ctx, &agents)?;
+        if std::mem::take(&mut first) {
+            note_elsewhere(ctx, &seen);
+        }
         let standings = || seen.iter().map(|(_, activity)| args.state.standing(activity));
         let over = if args.any {
             standings().any(|one| one == Standing::Reached) || standings().all(|one| one == Standing::Never)
@@ -136,6 +141,16 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return Ok(Exit::TimedOut);
     }
     exit(ctx, args, &seen)
+}
+
+/// Says of which agents nothing new is heard without a sync.
+fn note_elsewhere(ctx: &Context, seen: &[(Agent, Activity)]) {
+    for (agent, activity) in seen {
+        if let Activity::Elsewhere { machine, .. } = activity {
+            let name = &agent.name;
+            ctx.ui().note(format!("{name} is on machine {machine}: a sync brings what becomes of it there"));
+        }
+    }
 }
 
 fn look(ctx: &Context, agents: &[Agent]) -> Result<Vec<(Agent, Activity)>, CliError> {

@@ -54,7 +54,7 @@ pub(crate) const fn outcome_label(outcome: &Outcome) -> Label {
 /// How what an agent does looks.
 pub(crate) const fn activity_label(activity: &Activity) -> Label {
     match activity {
-        Activity::Running { .. } => Label::Running,
+        Activity::Running { .. } | Activity::Elsewhere { .. } => Label::Running,
         Activity::Queued | Activity::New => Label::Waiting,
         Activity::Asking(_) | Activity::Waiting(_) | Activity::Stuck { .. } => Label::Attention,
         Activity::Ended(outcome) => outcome_label(outcome),

@@ -88,7 +88,12 @@ pub fn take_mend(
             }
         },
     };
-    remove(store, &finished.agent, RemoveOptions { discard_ignored: true }, teardown)?;
+    remove(
+        store,
+        &finished.agent,
+        RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
+        teardown,
+    )?;
     Ok(answer)
 }
 

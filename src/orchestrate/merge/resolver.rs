@@ -112,7 +112,12 @@ pub(super) fn sweep(store: &Store, decision: &Id, teardown: Option<&Surroundings
             && resolves(store.repo(), &agent).as_deref() == Some(decision.as_str())
             && lease::find_live(store.repo(), &agent.id).is_none()
         {
-            remove(store, &agent.id, RemoveOptions { discard_ignored: true }, teardown)?;
+            remove(
+                store,
+                &agent.id,
+                RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
+                teardown,
+            )?;
         }
     }
     Ok(())
@@ -181,7 +186,12 @@ pub fn take_answer(
             AgentAnswer::Refused(why)
         }
     };
-    remove(store, &finished.agent, RemoveOptions { discard_ignored: true }, teardown)?;
+    remove(
+        store,
+        &finished.agent,
+        RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
+        teardown,
+    )?;
     Ok(answer)
 }
 

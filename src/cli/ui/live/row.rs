@@ -153,7 +153,7 @@ impl Row {
             | Activity::New => 1,
             Activity::Stuck { .. } | Activity::Unknown { .. } => 2,
             Activity::Waiting(_) => 3,
-            Activity::Running { .. } => 4,
+            Activity::Running { .. } | Activity::Elsewhere { .. } => 4,
             Activity::Ended(Outcome::Stopped { .. }) => 5,
             Activity::Queued => 6,
             Activity::Ended(Outcome::Succeeded) | Activity::Merged(_) | Activity::Removed => 7,
