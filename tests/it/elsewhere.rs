@@ -75,3 +75,36 @@ fn a_run_on_another_machine_is_neither_lost_nor_ours() {
     assert!(!said.contains("all of its work"), "{said}");
     assert!(ada.git(&["show", &format!("orchestra/{name}:one.txt")]) == "one");
 }
+
+#[test]
+fn a_log_that_is_not_here_is_said_and_hides_no_other() {
+    let remote = remote();
+    let ada = workshop(&remote, "echo said by ada; exit 3");
+    let id = task(&ada, "Quick");
+    assert_eq!(ada.orchestra(&["worker", "--once"]).code, 4);
+    let name = format!("quick-{}", &id[..6]);
+    let bob = workshop(&remote, "echo said by bob");
+    let absent = |machine: &Sandbox| format!("its transcript is on machine {}", machine_name(machine));
+    let text = bob.ok(&["log", &name]);
+    assert!(text.contains("run 1, started") && text.contains(&absent(&ada)), "{text}");
+    let json = bob.json(&["log", &name]);
+    let run = &json["data"][0];
+    assert!(run["absent"] == absent(&ada).as_str() && run["events"].as_array().unwrap().is_empty(), "{json}");
+    assert!(bob.orchestra(&["log", &name, "--raw"]).stderr.contains(&absent(&ada)));
+    bob.ok(&["take", &name]);
+    let text = bob.ok(&["log", &name]);
+    assert!(text.contains("on the machine where it ran") && text.contains("said by bob"), "{text}");
+    bob.ok(&["sync"]);
+    ada.ok(&["sync"]);
+    let text = ada.ok(&["log", &name]);
+    assert!(text.contains("said by ada") && text.contains(&absent(&bob)), "{text}");
+    // Journal and transcript went, as with time.
+    let agent = bob.json(&["show", &name])["data"].clone();
+    let tree = agent["runs"]["2"]["transcript"].as_str().unwrap();
+    let git = bob.repo().join(".git");
+    std::fs::remove_file(git.join("objects").join(&tree[..2]).join(&tree[2..])).unwrap();
+    let journal = git.join("orchestra/journal").join(agent["id"].as_str().unwrap());
+    // It may have gone already.
+    std::fs::remove_dir_all(journal).ok();
+    assert!(bob.ok(&["log", &name]).contains("its transcript is not kept any more"));
+}

@@ -2,15 +2,14 @@
 
 use crate::agent::sanitise_text;
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, Exit};
+use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Painter, Ui};
 use crate::cli::view::{agent::outcome_words, event, history, span};
-use crate::git::Repository;
 use crate::model::{Agent, Event, EventKind, Id, Kind, Run, Timestamp};
 use crate::orchestrate::lease;
 use crate::store::journal::{self, Entry, Tail};
-use crate::store::{Found, State};
+use crate::store::{Found, State, Store};
 use notify::Watcher as _;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -20,7 +19,8 @@ use std::time::Duration;
 /// Show what an agent said and did, or what became of a task
 ///
 /// Of an agent this shows its runs: while one runs from its journal, afterwards from the transcript that the state
-/// keeps. Secrets were taken out before anything was written.
+/// keeps; of a run whose transcript is not here it says where that is. Secrets were taken out before anything was
+/// written.
 ///
 /// Of a task, a finding, a decision or a merge it shows every change, the newest first: who changed what and when, with
 /// which command, and on which machine if it was another one. What was deleted has its history still. With --record
@@ -70,6 +70,9 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'a crate::model::Outcome>,
     events: Vec<Event>,
+    /// Why there are none, where what it said is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<String>,
 }
 
 /// One event of a log that is followed.
@@ -97,8 +100,13 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let (mut text, mut shown) = (String::new(), Vec::new());
     let paint = ctx.ui().painter();
     for (&number, run) in runs {
-        let entries = entries(ctx.repo()?, &state, &agent, number, run)?;
+        let entries = entries(ctx.store()?, &state, &agent, number, run)?;
+        let absent = if entries.is_none() { Some(absent_words(ctx, &agent, number)?) } else { None };
+        let entries = entries.unwrap_or_default();
         if args.raw {
+            if let Some(absent) = absent {
+                ctx.ui().note(format!("run {number}: {absent}"));
+            }
             text.extend(entries.iter().filter_map(|entry| raw_shown(ctx.ui(), entry)));
         } else if args.json {
             let events = entries.into_iter().filter_map(|entry| match entry {
@@ -106,9 +114,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
                 Entry::Raw { .. } => None,
             });
             let (started, ended, outcome) = (run.started, run.ended, run.outcome.as_ref());
-            shown.push(Shown { run: number, started, ended, outcome, events: events.collect() });
+            shown.push(Shown { run: number, started, ended, outcome, events: events.collect(), absent });
         } else {
             heading(paint, number, run, &mut text);
+            if let Some(absent) = absent {
+                let _ = writeln!(text, "{}", paint.paint(Label::Dim, absent));
+            }
             for entry in &entries {
                 if let Entry::Event(event) = entry {
                     show(ctx.ui(), run.started, event, &mut text);
@@ -155,14 +166,39 @@ fn changes(ctx: &Context, args: &Args, state: &State, found: &Found) -> Result<E
     Ok(Exit::Done)
 }
 
-/// What a run said: from its journal while there is one, otherwise from the kept transcript.
-fn entries(repo: &Repository, state: &State, agent: &Agent, number: u32, run: &Run) -> Result<Vec<Entry>, CliError> {
+/// What a run said: from its journal while there is one, otherwise from the kept transcript. `None` if neither is here.
+fn entries(
+    store: &Store,
+    state: &State,
+    agent: &Agent,
+    number: u32,
+    run: &Run,
+) -> Result<Option<Vec<Entry>>, CliError> {
+    let repo = store.repo();
     let path = journal::path(repo, &agent.id, number);
     match (std::fs::read(&path), &run.transcript) {
-        (Ok(bytes), _) => Ok(journal::parse(&bytes).collect()),
-        (Err(_), Some(tree)) => Ok(journal::parse(&state.transcript(repo, tree)?).collect()),
-        (Err(_), None) => Ok(Vec::new()),
+        (Ok(bytes), _) => Ok(Some(journal::parse(&bytes).collect())),
+        (Err(_), Some(tree)) => match state.transcript(repo, tree) {
+            Ok(bytes) => Ok(Some(journal::parse(&bytes).collect())),
+            // Only what is there and cannot be read is an error.
+            Err(_) if !repo.has_object(tree) => Ok(None),
+            Err(error) => Err(error.into()),
+        },
+        (Err(_), None) => Ok(store.find_elsewhere(agent)?.is_none().then(Vec::new)),
     }
+}
+
+/// Where what a run said is, if it is not here.
+fn absent_words(ctx: &Context, agent: &Agent, number: u32) -> Result<String, CliError> {
+    let elsewhere = ctx.store()?.find_elsewhere(agent)?;
+    Ok(match elsewhere {
+        // Which machine it was of before, its record does not say.
+        _ if agent.taken.is_some_and(|taken| number < taken) => {
+            "its transcript is on the machine where it ran, or is not kept any more".to_owned()
+        }
+        Some(machine) => format!("its transcript is on machine {machine}"),
+        None => "its transcript is not kept any more".to_owned(),
+    })
 }
 
 /// A run as `replay` can play it: what its program printed, and the texts that it printed in pieces only.
@@ -172,7 +208,11 @@ pub(super) fn recording(ctx: &Context, id: &Id, number: u32) -> Result<String, C
     let Some(run) = agent.runs.get(&number) else { return Ok(String::new()) };
     let in_pieces = agent.program == "gemini";
     let mut text = String::new();
-    for entry in entries(ctx.repo()?, &state, &agent, number, run)? {
+    let Some(entries) = entries(ctx.store()?, &state, &agent, number, run)? else {
+        let words = format!("run {number} of {}: {}", agent.name, absent_words(ctx, &agent, number)?);
+        return Err(CliError::new(ErrorKind::Failed, words));
+    };
+    for entry in entries {
         match &entry {
             // As the program would have printed it, had it not printed pieces, which are not kept.
             Entry::Event(Event { at, kind: EventKind::Text { text: words, partial: false }, .. })
