@@ -35,6 +35,7 @@ pub mod prune;
 mod pulse;
 mod radar;
 mod recover;
+mod removal;
 mod remove;
 mod rescue;
 mod resume;

@@ -241,6 +241,9 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
     match what {
         What::Agent(id, options) => {
             let removed = remove(store, id, *options, Some(surroundings))?;
+            if let Some((_, error)) = removed.left {
+                return Err(*error);
+            }
             Ok(removed.rescue.map(|(name, _)| name))
         }
         What::Build(agent, _) if lease::find_live(store.repo(), agent).is_some() => {

@@ -1,11 +1,13 @@
 //! Removing an agent: its worktree and its branch go, and nothing that was in them is lost.
 
 use super::prepare::tear_down;
+use super::removal::{self, Going, Removal};
 use super::session::{Surroundings, release_task};
 use super::{Aside, Error, kept_aside, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, ObjectId};
-use crate::store::{RefMove, Store};
+use crate::store::Store;
+use std::path::PathBuf;
 
 /// The most bytes of ignored files that are kept with the rest.
 pub(super) const IGNORED_LIMIT: u64 = 16 << 20;
@@ -20,7 +22,7 @@ pub struct RemoveOptions {
 }
 
 /// What removing an agent did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Removed {
     /// The agent.
     pub agent: Agent,
@@ -36,10 +38,12 @@ pub struct Removed {
     pub own: bool,
     /// The other machine that has work of it which was never here, as far as is known.
     pub elsewhere: Option<String>,
+    /// Its worktree and why that is still there, if it could not be removed; the next [`super::recover`] tries again.
+    pub left: Option<(PathBuf, Box<Error>)>,
 }
 
-/// Removes an agent: keeps what is in no other branch under a rescue ref, then removes its worktree and branch, and
-/// says so in the state. With `teardown`, the teardown command is run in the worktree before. Its record, transcripts and task stay; the task is free again.
+/// Removes an agent: keeps what is in no other branch under a rescue ref, removes its branch and says so in the state,
+/// all of it or nothing; then its worktree goes. With `teardown`, the teardown command is run in the worktree before. Its record, transcripts and task stay; the task is free again.
 ///
 /// Killed in between, it can be called again.
 ///
@@ -73,12 +77,7 @@ pub fn remove(
         leaving = look("remove", store, &agent, options)?;
     }
     let rescue = match keep(store, &agent, &leaving)? {
-        Some(commit) => {
-            let name = next_rescue_ref(repo, &agent.name)?;
-            let edit = RefEdit { name: name.clone(), new: Some(commit.clone()), expected: Expected::Absent };
-            repo.update_refs(&[edit], "orchestra: kept before its agent is removed")?;
-            Some((name, commit))
-        }
+        Some(commit) => Some((next_rescue_ref(repo, &agent.name)?, commit)),
         None => None,
     };
     let mut aside = Vec::new();
@@ -94,15 +93,14 @@ pub fn remove(
             }
         }
     }
-    if let Some(worktree) = &leaving.worktree {
-        repo.remove_worktree(worktree)?;
-    }
     let deletion = leaving.branch_deletion(repo, &agent)?;
-    let removed = store.transact(|transaction| {
+    let going = leaving.worktree.as_ref().map(|_| Removal::begin(repo, id)).transpose()?;
+    let written = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(id)?;
         if let Some((name, commit)) = &rescue {
-            let (old, new) = (None, Some(commit.clone()));
-            transaction.record_move(RefMove { name: name.clone(), old, new });
+            let (name, new) = (name.clone(), Some(commit.clone()));
+            transaction.depend_on([commit.clone()]);
+            transaction.move_ref(RefEdit { name, new, expected: Expected::Absent });
         }
         if let Some(edit) = &deletion {
             transaction.move_ref(edit.clone());
@@ -112,10 +110,29 @@ pub fn remove(
         transaction.put(&agent)?;
         transaction.describe(format!("agent: remove {}", agent.name));
         Ok::<_, Error>(agent)
-    })?;
+    });
+    let left = match (going, &written) {
+        (None, _) => None,
+        (Some(going), Ok(_)) => finish(store, id, going)?,
+        (Some(going), Err(_)) => {
+            // A disk that is full after the record is written: then the rest is done too. What does not work now is for
+            // the next command.
+            let _ = finish(store, id, going);
+            None
+        }
+    };
+    let removed = written?;
     let Leaving { uncommitted, there, own, .. } = leaving;
     let elsewhere = elsewhere.map(|only| only.machine);
-    Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own, elsewhere })
+    Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own, elsewhere, left })
+}
+
+/// Removes the worktree if the record says that its agent is removed. Returns it and why it is still there, if so.
+fn finish(store: &Store, id: &Id, going: Removal) -> Result<Option<(PathBuf, Box<Error>)>, Error> {
+    match removal::finish(store, id)? {
+        Some(Going { path, gone: Err(error), .. }) => Ok(Some((path, Box::new(error)))),
+        _ => going.forget().map(|()| None),
+    }
 }
 
 /// Work of an agent that only another machine has.

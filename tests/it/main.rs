@@ -64,6 +64,7 @@ mod radar;
 mod readme;
 mod real;
 mod recover;
+mod removal;
 mod replay;
 mod review;
 mod spawn;

@@ -6,6 +6,7 @@ use crate::cli::json;
 use crate::cli::session;
 use crate::cli::ui::Label;
 use crate::model::{Agent, Id, Name, ObjectId};
+use crate::orchestrate::supervise::chain;
 use crate::orchestrate::{self, RemoveOptions, Removed};
 use serde::Serialize;
 
@@ -54,6 +55,9 @@ struct Shown<'a> {
     /// The other machine that has work of it which was never here.
     #[serde(skip_serializing_if = "Option::is_none")]
     elsewhere: Option<&'a str>,
+    /// Its worktree, if that is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<String>,
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
@@ -81,11 +85,20 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
                 uncommitted: one.uncommitted,
                 aside: one.aside.iter().map(|aside| aside.rescue.as_str()).collect(),
                 elsewhere: one.elsewhere.as_deref(),
+                left: one.left.as_ref().map(|(path, _)| path.display().to_string()),
             })
             .collect();
         json::print(ctx, "removed", &shown)?;
     }
-    Ok(Exit::Done)
+    let left: Vec<_> = removed.iter().filter_map(|one| one.left.as_ref()).collect();
+    for (path, error) in &left {
+        ctx.ui().warn(format!(
+            "{} is still there (failed to {}); `git orchestra recover` removes it when that is possible",
+            path.display(),
+            chain(&**error)
+        ));
+    }
+    Ok(if left.is_empty() { Exit::Done } else { Exit::Error })
 }
 
 fn say(ctx: &Context, removed: &Removed) -> Result<(), CliError> {

@@ -128,6 +128,22 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
     );
     let undone = super::undo::recover(store)?.into_iter();
     found.extend(undone.map(|(subject, text)| Recovered::mended(Fault::HalfMadeUndo, subject, text)));
+    found.extend(super::removal::recover(store)?.into_iter().map(|going| {
+        let (name, path) = (&going.name, going.path.display());
+        match going.gone {
+            Ok(()) => {
+                let text = format!("removed {path}, the worktree of {name}, which went before");
+                Recovered::mended(Fault::HalfMadeWorktree, name, text)
+            }
+            Err(error) => {
+                let why = super::supervise::chain(&error);
+                let text = format!(
+                    "{path} is still there, the worktree of {name}, which was removed: failed to {why}"
+                );
+                Recovered::open(Fault::HalfMadeWorktree, name, text, "git orchestra recover".to_owned())
+            }
+        }
+    }));
     for lease in lease::take_dead(repo)? {
         let settled = settle(store, &lease, &mut found)?;
         found.extend(settled);

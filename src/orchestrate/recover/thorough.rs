@@ -6,7 +6,7 @@ use super::super::{Error, lease, merge, trust};
 use super::{Fault, Recovered, recover, stale_lock};
 use crate::git::{Expected, RefEdit, Relinked, Repository, Worktree};
 use crate::model::{Agent, Id, Merge, ObjectId};
-use crate::store::Store;
+use crate::store::{RESCUE_REFS, Store};
 use std::path::PathBuf;
 
 /// How thoroughly to recover.
@@ -212,7 +212,12 @@ fn recreate(store: &Store, agent: &Agent, lost: &Lost, options: &RecoverOptions)
     match &lost.worktree {
         Some(Gone::Missing) => {
             let made = repo.restore_worktree(&agent.name, &options.worktree_root, &agent.branch, &[])?;
-            let what = "what was in it and not committed is gone";
+            let what = match kept(repo, agent)? {
+                Some(rescue) => {
+                    format!("what was in it and not committed when it was last removed is in {rescue}")
+                }
+                None => "what was in it and not committed is gone".to_owned(),
+            };
             done.push(format!("made its worktree {} again; {what}", made.path.display()));
         }
         Some(Gone::Other(_)) => {
@@ -223,6 +228,15 @@ fn recreate(store: &Store, agent: &Agent, lost: &Lost, options: &RecoverOptions)
         None => {}
     }
     Ok(Recovered::mended(fault, agent.name.as_str(), done.join(", ")))
+}
+
+/// The last rescue ref with what was in the worktree of an agent; one of another agent with its name is none.
+fn kept(repo: &Repository, agent: &Agent) -> Result<Option<String>, Error> {
+    let mut refs = repo.list_refs(&format!("{RESCUE_REFS}{}/", agent.name))?;
+    let mark = format!("Orchestra-Agent: {}", agent.id);
+    refs.retain(|(_, id)| repo.read_commit(id).is_ok_and(|commit| commit.message.contains(&mark)));
+    let number = |name: &str| name.rsplit('/').next().and_then(|number| number.parse::<u64>().ok());
+    Ok(refs.into_iter().map(|(name, _)| name).max_by_key(|name| number(name)))
 }
 
 /// Makes a branch again at the last commit that is known of it; returns where it is.
