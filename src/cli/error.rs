@@ -252,7 +252,14 @@ impl From<crate::git::Error> for CliError {
                 };
                 Self::layer(error).hint(hint)
             }
-            _ => Self::layer(error),
+            _ => {
+                let way_out = error.way_out().map(str::to_owned);
+                let error = Self::layer(error);
+                match way_out {
+                    Some(way_out) => error.hint(way_out),
+                    None => error,
+                }
+            }
         }
     }
 }

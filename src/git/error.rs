@@ -136,6 +136,16 @@ pub enum Error {
         /// Its name.
         name: String,
     },
+    /// A ref of ours has a file that names no object: it is no ref that is not there.
+    #[error("read {name}: {} names no object", .path.display())]
+    BrokenRef {
+        /// The ref.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// What would help.
+        way_out: String,
+    },
     /// A file of the repository could not be read or written.
     #[error("{action} {}", .path.display())]
     File {
@@ -150,6 +160,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// What would help, where that depends on what is there.
+    pub fn way_out(&self) -> Option<&str> {
+        match self {
+            Self::BrokenRef { way_out, .. } => Some(way_out),
+            _ => None,
+        }
+    }
+
     pub(crate) fn read(
         what: &'static str,
         id: &ObjectId,

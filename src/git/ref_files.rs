@@ -1,7 +1,8 @@
 //! Refs where they are files, read so that a file which cannot be read is never taken for a ref that is not there.
 //!
 //! git takes it for that: with no file descriptor left `rev-parse --verify --quiet` ends as it does for a missing ref,
-//! and `for-each-ref` leaves out what it cannot open. Loose files are read first and `packed-refs` after them: that is
+//! and `for-each-ref` leaves out what it cannot open. Both leave out a file that names no object; of refs that only we
+//! write that is an error too. Loose files are read first and `packed-refs` after them: that is
 //! the order in which no `git pack-refs` hides a ref. Moves none.
 
 use super::object::from_gix;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// How many symbolic refs may lead to one another: as many as git follows.
 const MAX_DEPTH: usize = 5;
+/// The refs that nobody but us writes.
+const OURS: &str = "refs/orchestra/";
 /// Below these each worktree has refs of its own.
 const PER_WORKTREE: [&str; 3] = ["refs/bisect/", "refs/rewritten/", "refs/worktree/"];
 
@@ -34,7 +37,7 @@ impl Repository {
     /// Where refs (full names) point, unpeeled, in the order of `names`; `None` for what is not there or broken.
     ///
     /// # Errors
-    /// If a file could not be read, for any other reason than that it is not there.
+    /// If a file could not be read, for any other reason than that it is not there; or if a ref of ours is broken.
     pub(super) fn read_refs(&self, names: &[&str]) -> Result<Vec<Option<ObjectId>>, Error> {
         self.read_refs_within(names, MAX_DEPTH)
     }
@@ -44,6 +47,7 @@ impl Repository {
         let (mut packed, mut read) = (None, false);
         for name in names {
             let target = match self.read_loose(&self.ref_path(name))? {
+                Loose::Says(None) if name.starts_with(OURS) => return Err(self.broken(name)),
                 Loose::Says(target) => target,
                 Loose::Absent => {
                     // Opened anew, and only now.
@@ -70,10 +74,11 @@ impl Repository {
     }
 
     /// All refs whose full names start with `prefix` (which ends with `/`), unpeeled and sorted by name. What is broken
-    /// is left out, as git does.
+    /// is left out, as git does, but for refs of ours.
     ///
     /// # Errors
-    /// If a file or directory could not be read, for any other reason than that it is not there.
+    /// If a file or directory could not be read, for any other reason than that it is not there; or if a ref of ours is
+    /// broken.
     pub(super) fn read_refs_below(&self, prefix: &str) -> Result<Vec<(String, ObjectId)>, Error> {
         let mut loose = BTreeMap::new();
         let mut queue = vec![(self.ref_path(prefix), prefix.to_owned())];
@@ -97,7 +102,11 @@ impl Repository {
                 } else if is_ref_name(&format!("{prefix}{name}"))
                     && let Loose::Says(target) = self.read_loose(&entry.path())?
                 {
-                    loose.insert(format!("{prefix}{name}"), target);
+                    let name = format!("{prefix}{name}");
+                    if target.is_none() && name.starts_with(OURS) {
+                        return Err(self.broken(&name));
+                    }
+                    loose.insert(name, target);
                 }
             }
         }
@@ -132,6 +141,31 @@ impl Repository {
             Loose::Says(None) => Err(Error::file("understand", path, io::ErrorKind::InvalidData.into())),
             Loose::Absent => Err(Error::file("read", path, io::ErrorKind::NotFound.into())),
         }
+    }
+
+    /// A ref of ours whose file names no object, with where it was last, as far as that is known.
+    fn broken(&self, name: &str) -> Error {
+        let path = self.ref_path(name);
+        let log = std::fs::read_to_string(self.common_dir().join("logs").join(name)).unwrap_or_default();
+        let logged = log.lines().rev().find_map(|line| line.split(' ').nth(1)?.parse::<ObjectId>().ok());
+        let known = logged.map(|id| ("its reflog".to_owned(), id)).or_else(|| self.seen_of_remotes(name));
+        let way_out = match known.filter(|(_, id)| self.has_object(id)) {
+            Some((by, id)) => format!(
+                "delete that file, then: git update-ref {name} {id}   (where {by} has it; `git fsck --lost-found` names \
+                 what came later)"
+            ),
+            None => "delete that file, then: git update-ref with a commit that `git fsck --lost-found` names"
+                .to_owned(),
+        };
+        Error::BrokenRef { name: name.to_owned(), path, way_out }
+    }
+
+    /// Where a remote had a ref of ours when it was last asked, and what says so.
+    fn seen_of_remotes(&self, name: &str) -> Option<(String, ObjectId)> {
+        let part = format!("/{}", name.strip_prefix(OURS)?);
+        // What is broken there too helps nobody.
+        let seen = self.read_refs_below(&format!("{OURS}remotes/")).unwrap_or_default();
+        seen.into_iter().find(|(seen, _)| seen.ends_with(&part) && seen != name)
     }
 
     fn packed_refs(&self) -> Result<Option<gix::refs::packed::Buffer>, Error> {
@@ -240,5 +274,34 @@ mod tests {
         }
         std::fs::remove_file(&packed).unwrap();
         assert_eq!(repo.find_ref("refs/x/none").unwrap(), None);
+    }
+
+    #[test]
+    fn a_ref_of_ours_that_says_nothing_is_no_absence() {
+        let sandbox = Sandbox::new(&[]);
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+        let one = sandbox.git(&["rev-parse", "HEAD"]);
+        sandbox.git(&["update-ref", "refs/orchestra/a", "HEAD"]);
+        let repo = sandbox.open();
+        let file = repo.common_dir().join("refs/orchestra/a");
+        for broken in ["", "garbage\n", "\0\0\0\0"] {
+            std::fs::write(&file, broken).unwrap();
+            for error in [
+                repo.find_ref("refs/orchestra/a").unwrap_err(),
+                repo.find_refs(&["HEAD", "refs/orchestra/a"]).unwrap_err(),
+                repo.list_refs("refs/orchestra/").unwrap_err(),
+            ] {
+                assert!(error.to_string().ends_with("refs/orchestra/a names no object"), "{error}");
+                assert!(error.way_out().unwrap().contains("fsck"), "{error:?}");
+            }
+        }
+        // Where a remote had it is told, of this ref and no other.
+        sandbox.git(&["update-ref", "refs/orchestra/remotes/origin/b", "HEAD"]);
+        let helps = || repo.find_ref("refs/orchestra/a").unwrap_err().way_out().unwrap().to_owned();
+        assert!(!helps().contains(&one));
+        sandbox.git(&["update-ref", "refs/orchestra/remotes/origin/a", "HEAD"]);
+        assert!(helps().contains(&format!("git update-ref refs/orchestra/a {one}")), "{}", helps());
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(repo.find_ref("refs/orchestra/a").unwrap(), None);
     }
 }

@@ -20,6 +20,7 @@ mod answers;
 mod apply;
 mod archive;
 mod astray;
+mod broken_refs;
 mod budgets;
 mod canary;
 mod check;

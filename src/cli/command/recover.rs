@@ -27,8 +27,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let state = ctx.state()?;
-    let named = |text: &String| Ok::<Id, CliError>(state.require_named::<Agent>(text)?.id);
+    // Read for names only: the state may be what has to be mended.
+    let named = |text: &String| Ok::<Id, CliError>(ctx.state()?.require_named::<Agent>(text)?.id);
     let recreate = args.agents.iter().map(named).collect::<Result<_, _>>()?;
     let found = recover_all(ctx.store()?, &RecoverOptions { worktree_root: worktree_root(ctx)?, recreate })?;
     if args.json {

@@ -120,7 +120,14 @@ pub fn doctor(store: &Store, options: &DoctorOptions, mut told: impl FnMut(&Chec
     let mut checks = Vec::new();
     for (name, look) in LOOKS {
         let check = look(store, options).unwrap_or_else(|error| {
-            Check::fail(name, format!("failed to {}", super::supervise::chain(&error)))
+            let check = Check::fail(name, format!("failed to {}", super::supervise::chain(&error)));
+            match &error {
+                Error::Git(git) | Error::Store(crate::store::Error::Git(git)) => match git.way_out() {
+                    Some(way_out) => check.way_out(way_out),
+                    None => check,
+                },
+                _ => check,
+            }
         });
         told(&check);
         checks.push(check);
