@@ -39,14 +39,15 @@ impl Repository {
         Walk::new(self, tips.len())?.run(&tips)
     }
 
-    /// The merge commits that `tip` has and `since` does not, each with its parents; parents before children.
+    /// The merge commits that one of `tips` has and `since` does not, each with its parents; parents before children.
     pub fn merges_between(
         &self,
         since: &ObjectId,
-        tip: &ObjectId,
+        tips: &[&ObjectId],
     ) -> Result<Vec<(ObjectId, Vec<ObjectId>)>, Error> {
         let args = ["rev-list", "--merges", "--parents", "--topo-order", "--reverse"];
-        let out = self.git(args).args([tip.as_str(), &format!("^{since}")]).read()?;
+        let (tips, since) = (tips.iter().map(|tip| tip.as_str()), format!("^{since}"));
+        let out = self.git(args).args(tips).arg(since).read()?;
         let parse = |line: &[u8]| {
             let ids =
                 line.to_str_lossy().split_ascii_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>();

@@ -19,7 +19,7 @@ pub struct Receipt {
 }
 
 /// One agent's lines, or the target's.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Account {
     /// The agent; absent for the target and for a branch without an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

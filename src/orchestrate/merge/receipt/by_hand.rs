@@ -38,7 +38,7 @@ pub fn by_hand(
         tips.push((agent, of_agent));
     }
     let mut all = Vec::new();
-    for (commit, parents) in repo.merges_between(since, &tip)? {
+    for (commit, parents) in repo.merges_between(since, &[&tip])? {
         let [before, merged @ ..] = &parents[..] else { continue };
         let mut brings = Vec::new();
         let mut concerned = false;

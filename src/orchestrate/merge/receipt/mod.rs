@@ -10,6 +10,7 @@ mod bases;
 mod by_hand;
 mod choice;
 mod files;
+mod inside;
 mod lines;
 mod replay;
 mod settle;
@@ -83,16 +84,16 @@ pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, E
         return Err(Error::Elsewhere(merge.id));
     }
     let landed = repo.read_commit(head)?.tree;
-    judge(
-        repo,
-        &Case {
-            target: short_branch(&merge.target),
-            before: &merge.target_tip,
-            brings: &brings,
-            landed: &landed,
-            settled: &settled,
-        },
-    )
+    let case = Case {
+        target: short_branch(&merge.target),
+        before: &merge.target_tip,
+        brings: &brings,
+        landed: &landed,
+        settled: &settled,
+    };
+    let mut receipt = judge(repo, &case)?;
+    inside::add(repo, &case, &mut receipt)?;
+    Ok(receipt)
 }
 
 /// Whether a tree holds every line that the agents of a merge brought and that its own tree holds, as it was brought: where

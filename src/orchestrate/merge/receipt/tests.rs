@@ -273,3 +273,30 @@ fn a_decision_answers_for_what_it_chose_and_for_no_more() {
     let silent = judged(Side::Agent, "one\nalpha\nalpha 2\n3\n4\n5\n6\nseven\nafter\n");
     assert_eq!(silent.accounts[1].added, fates(1, 0, 0, 1), "{silent:#?}");
 }
+
+/// Seen from the target, a branch that left its lines out while merging it has merely removed them.
+#[test]
+fn what_an_agent_left_out_when_it_merged_the_target_by_itself_is_dropped() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", "one\ntwo\n3\n4\n5\n6\nseven\n")]);
+    let target = bench.on(&base, &[("f", "one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nseven\n")]);
+    let own = bench.on(&base, &[("f", "one\ntwo\n3\n4\n5\n6\nbeta\n")]);
+    let tree = |text: &str| bench.tree(Some(&bench.repo.read_commit(&base).unwrap().tree), &[("f", text)]);
+    let judged = |merged: &str, landed: &str| {
+        let merge = bench.commit(&[&own, &target], &tree(merged));
+        let tip = bench.commit(&[&merge], &tree(landed));
+        let (both, landed) = ([brings("b", &tip)], tree(landed));
+        let case = Case { target: "main", before: &target, brings: &both, landed: &landed, settled: &[] };
+        let mut receipt = judge(&bench.repo, &case).unwrap();
+        inside::add(&bench.repo, &case, &mut receipt).unwrap();
+        receipt
+    };
+    let (whole, without) = ("one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nbeta\n", "one\ntwo\n3\n4\n5\n6\nbeta\n");
+    assert_eq!(judged(whole, whole).dropped(), 0);
+    let lost = judged(without, without);
+    assert_eq!(lost.dropped(), 2, "{lost:#?}");
+    assert_eq!((lost.losses[0].place(), lost.losses[0].name.as_str()), ("f:2-3".to_owned(), "main"));
+    assert_eq!(judged(without, whole).dropped(), 0, "it brought them back");
+    // What it removes on purpose it removes in a commit of its own.
+    assert_eq!(judged(whole, without).dropped(), 0);
+}
