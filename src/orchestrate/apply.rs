@@ -101,7 +101,7 @@ fn work(store: &Store, agent: &Agent, committed: bool) -> Result<ObjectId, Error
     let repo = store.repo();
     let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
     let tip = branch::tip_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
-    let here = branch::elsewhere(store, agent)?.is_none();
+    let here = store.find_elsewhere(agent)?.is_none();
     let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
     let Some(worktree) = worktree.filter(|_| !committed && agent.removed.is_none()) else { return Ok(tip) };
     let tree = repo.snapshot(&worktree)?;

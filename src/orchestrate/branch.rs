@@ -35,9 +35,3 @@ pub(super) fn is_work_of(
     };
     Ok(last == tip || repo.has_object(last) && repo.is_ancestor(last, tip)?)
 }
-
-/// The name of the machine that has the agent's work, if it is not this one.
-pub fn elsewhere<'a>(store: &Store, agent: &'a Agent) -> Result<Option<&'a str>, Error> {
-    let here = agent.machine.is_empty() || agent.machine == store.machine()?;
-    Ok((!here).then_some(agent.machine.as_str()))
-}

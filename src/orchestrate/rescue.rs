@@ -1,6 +1,6 @@
 //! Rescue refs: where work goes that would otherwise be lost.
 
-use super::{Error, branch};
+use super::Error;
 use crate::git::Repository;
 use crate::model::{Agent, Name, ObjectId};
 use crate::store::{RESCUE_REFS, Store};
@@ -33,7 +33,7 @@ pub fn kept_aside(store: &Store, agents: &[Agent], target: Option<&ObjectId>) ->
     for agent in agents {
         let prefix = format!("{RESCUE_REFS}{}/", agent.name);
         let kept: Vec<_> = refs.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
-        if kept.is_empty() || branch::elsewhere(store, agent)?.is_some() {
+        if kept.is_empty() || store.find_elsewhere(agent)?.is_some() {
             continue;
         }
         let own = repo.find_ref(&agent.branch)?.unwrap_or_else(|| agent.base.clone());

@@ -71,7 +71,7 @@ pub(super) fn sides(ctx: &Context, agent: &Agent, committed: bool) -> Result<(Ob
     let repo = ctx.repo()?;
     trust::require_unchanged(repo)?;
     let tip = branch::tip_here(ctx.store()?, agent)?;
-    let here = branch::elsewhere(ctx.store()?, agent)?.is_none();
+    let here = ctx.store()?.find_elsewhere(agent)?.is_none();
     let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
     let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
     let commit = tip.or_else(last).unwrap_or_else(|| agent.base.clone());

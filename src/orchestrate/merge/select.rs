@@ -88,7 +88,7 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let mut candidates = Vec::new();
     for agent in agents {
         let Some(tip) = branch::tip_here(store, &agent)? else {
-            let elsewhere = branch::elsewhere(store, &agent)?.map(str::to_owned);
+            let elsewhere = store.find_elsewhere(&agent)?.map(str::to_owned);
             if request.agents.is_empty() {
                 let why =
                     if elsewhere.is_some() { "its work is on another machine" } else { "its branch is gone" };
