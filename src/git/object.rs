@@ -269,7 +269,7 @@ impl Repository {
             }
         }
         let objects = self.common_dir().join("objects");
-        if !directories.is_empty() && keeps_names(&objects) {
+        if keeps_names(&objects) {
             directories.clear();
         } else if !directories.is_empty() {
             directories.insert(objects);

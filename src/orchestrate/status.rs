@@ -248,12 +248,15 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         let target = targets.get(agent.target.as_ref()?)?.as_ref()?;
         Some((tips.get(&agent.id)?.clone(), target.clone()))
     };
-    let landed = |agent: &Agent| -> Option<(ObjectId, ObjectId)> {
-        let merged = agent.merged.as_ref().filter(|merged| repo.has_object(merged))?;
-        Some((merged.clone(), targets.get(agent.target.as_ref()?)?.clone()?))
-    };
-    let pairs = agents.iter().filter_map(&pair).chain(agents.iter().filter_map(&landed));
-    let positions = positions(repo, &pairs.collect());
+    let landed: HashMap<Id, (ObjectId, ObjectId)> = agents
+        .iter()
+        .filter_map(|agent| {
+            let merged = agent.merged.as_ref().filter(|merged| repo.has_object(merged))?;
+            Some((agent.id, (merged.clone(), targets.get(agent.target.as_ref()?)?.clone()?)))
+        })
+        .collect();
+    let positions =
+        positions(repo, &agents.iter().filter_map(&pair).chain(landed.values().cloned()).collect());
     let uncommitted = uncommitted(repo, &agents, &leases);
     let now = store.clock().now();
     let mut all: Vec<AgentStatus> = agents
@@ -268,7 +271,10 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
             Ok(AgentStatus {
                 tip: tips.get(&agent.id).cloned(),
                 gone: matches!(activity, Activity::Merged(_))
-                    && landed(&agent).and_then(|pair| positions.get(&pair)).is_some_and(|at| at.ahead > 0)
+                    && landed
+                        .get(&agent.id)
+                        .and_then(|pair| positions.get(pair))
+                        .is_some_and(|at| at.ahead > 0)
                     && is_gone(store, state, &agent),
                 position,
                 uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),

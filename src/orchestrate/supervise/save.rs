@@ -154,8 +154,16 @@ fn rescue_astray(repo: &Repository, plan: &Plan) -> Result<Vec<String>, Error> {
     let own = short_branch(&agent.branch);
     let tip = repo.find_ref(&agent.branch)?.unwrap_or_else(|| plan.tip.clone());
     let kept = format!("{RESCUE_REFS}{}/*", agent.name);
+    let found = repo.astray(&plan.worktree, &agent.branch, &tip, &kept)?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let switch = match repo.worktree_head(&plan.worktree)?.branch {
+        Some(branch) if branch == agent.branch => String::new(),
+        _ => format!("git -C {path} switch {own} && "),
+    };
     let mut said = Vec::new();
-    for astray in repo.astray(&plan.worktree, &agent.branch, &tip, &kept)? {
+    for astray in found {
         let name = next_rescue_ref(repo, &agent.name)?;
         repo.sync_history(&astray.tip, &[&plan.tip])?;
         let edit = RefEdit { name: name.clone(), new: Some(astray.tip.clone()), expected: Expected::Absent };
@@ -169,10 +177,6 @@ fn rescue_astray(repo: &Repository, plan: &Plan) -> Result<Vec<String>, Error> {
         let place = match &astray.branch {
             Some(branch) => format!("on {}", short_branch(branch)),
             None => "on no branch".to_owned(),
-        };
-        let switch = match repo.worktree_head(&plan.worktree)?.branch {
-            Some(branch) if branch == agent.branch => String::new(),
-            _ => format!("git -C {path} switch {own} && "),
         };
         said.push(format!(
             "it committed {place}, and not on {own}: {}{more}; that is kept as {name} and not merged with the rest: \

@@ -59,12 +59,12 @@ impl<'a> Anew<'a> {
             return false;
         }
         let Some(fresh) = self.fresh.get(&line.stretch) else { return false };
-        for &token in fresh.iter().chain([&line.token]) {
+        let middle = at * fresh.len() / all;
+        let near = middle.saturating_sub(NEAR)..fresh.len().min(middle + NEAR + 1);
+        for &token in fresh[near.clone()].iter().chain([&line.token]) {
             self.shapes.entry(token).or_insert_with(|| Shape::of(self.lines.text(token)));
         }
         let old = &self.shapes[&line.token];
-        let middle = at * fresh.len() / all;
-        let near = middle.saturating_sub(NEAR)..fresh.len().min(middle + NEAR + 1);
         let mut best = None::<(f32, usize)>;
         for place in near.filter(|place| !self.used.contains(&(line.stretch, *place, line.who))) {
             let new = &self.shapes[&fresh[place]];

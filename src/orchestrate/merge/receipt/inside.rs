@@ -3,6 +3,7 @@
 //! Seen from the target such a branch only took lines away, as if it had meant to. Each merge commit in it that has a
 //! commit of the target among its parents is judged by itself, as one that was made by hand.
 
+use super::settle::list_few;
 use super::{Brings, Case, judge};
 use crate::git::{Repository, text_path};
 use crate::model::{Account, Brought, Loss, ObjectId, Receipt};
@@ -52,6 +53,7 @@ pub(super) fn add(repo: &Repository, case: &Case<'_>, receipt: &mut Receipt) -> 
         fates.dropped += u64::from(loss.lines.len.max(1));
     }
     receipt.losses.splice(0..0, lost);
+    list_few(receipt);
     Ok(())
 }
 

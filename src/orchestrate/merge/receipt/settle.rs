@@ -195,11 +195,17 @@ impl Book<'_> {
             }
         }
         losses.sort_by_key(|loss| loss.by.is_some());
-        receipt.unlisted = u32::try_from(losses.len().saturating_sub(LISTED)).unwrap_or(u32::MAX);
-        losses.truncate(LISTED);
         receipt.losses = losses;
+        list_few(&mut receipt);
         receipt
     }
+}
+
+/// Lists no more losses than a record has room for; the others are counted.
+pub(super) fn list_few(receipt: &mut Receipt) {
+    let more = u32::try_from(receipt.losses.len().saturating_sub(LISTED)).unwrap_or(u32::MAX);
+    receipt.unlisted = receipt.unlisted.saturating_add(more);
+    receipt.losses.truncate(LISTED);
 }
 
 /// What the recorded answers say about a file.
