@@ -125,7 +125,7 @@ pub(crate) fn supervise(ctx: &Context) -> Result<Exit, CliError> {
         watched
     });
     if let Err(error) = &watched {
-        report(&socket, &Handed::Failed { why: error.words() });
+        report(&socket, &Handed::Failed { why: error.sentence() });
     }
     if let (Ok(_), Some((onward, agent))) = (&watched, after)
         && let (Some(task), Some(of)) = (agent.task, agent.step)
@@ -134,7 +134,7 @@ pub(crate) fn supervise(ctx: &Context) -> Result<Exit, CliError> {
         let stuck = go_on(ctx, &store, (&task, &of.team), &onward, jobs)
             .unwrap_or_else(|error| vec![("its next step".to_owned(), error)]);
         for (step, error) in &stuck {
-            let why = (error.words(), error.hints().next());
+            let why = (error.sentence(), error.hints().next());
             team::note_stuck(&store, &task, &of.team, step, (&why.0, why.1))?;
         }
     }

@@ -135,18 +135,6 @@ impl CliError {
         matches!(self.kind, ErrorKind::NoRepository)
     }
 
-    /// It and its causes, in one line.
-    pub(crate) fn words(&self) -> String {
-        let mut words = self.message.clone();
-        let mut next = self.source.as_deref().map(|source| source as &(dyn StdError + 'static));
-        while let Some(cause) = next {
-            let between = if words.is_empty() { "failed to " } else { ": " };
-            words = format!("{words}{between}{cause}");
-            next = cause.source();
-        }
-        words
-    }
-
     /// What the user could do about it.
     pub(crate) fn hints(&self) -> impl Iterator<Item = &str> {
         self.hints.iter().map(String::as_str).chain(self.kind_hint())

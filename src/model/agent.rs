@@ -71,6 +71,11 @@ pub struct StepOf {
 }
 
 impl Agent {
+    /// Whether it is of this machine; one whose record names none is.
+    pub fn is_of(&self, machine: &str) -> bool {
+        self.machine.is_empty() || self.machine == machine
+    }
+
     /// The namespace of agents' branches.
     pub const BRANCHES: &str = "refs/heads/orchestra/";
 

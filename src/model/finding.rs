@@ -44,6 +44,30 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// An open one, of nobody's work in particular.
+    pub fn open(
+        id: Id,
+        severity: Severity,
+        message: String,
+        author: impl Into<String>,
+        created: Timestamp,
+    ) -> Self {
+        Self {
+            id,
+            message,
+            severity,
+            status: FindingStatus::Open,
+            anchor: None,
+            commit: None,
+            agent: None,
+            author: author.into(),
+            task: None,
+            between: BTreeSet::new(),
+            resolution: None,
+            created,
+        }
+    }
+
     /// The lines of its commit's note that show it: that it was noticed, and that it is dealt with.
     pub fn note_lines(&self) -> Vec<String> {
         let place = self.anchor.as_ref().map(|anchor| format!(" {anchor}")).unwrap_or_default();

@@ -99,11 +99,8 @@ fn checkout(repo: &Repository) -> Result<Option<Checkout>, Error> {
 /// A commit of all that the agent has made.
 fn work(store: &Store, agent: &Agent, committed: bool) -> Result<ObjectId, Error> {
     let repo = store.repo();
-    let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
-    let tip = branch::tip_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
-    let here = store.find_elsewhere(agent)?.is_none();
-    let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
-    let Some(worktree) = worktree.filter(|_| !committed && agent.removed.is_none()) else { return Ok(tip) };
+    let (tip, worktree) = branch::made(store, agent, committed)?;
+    let Some(worktree) = worktree else { return Ok(tip) };
     let tree = repo.snapshot(&worktree)?;
     Ok(repo.write_commit(&NewCommit {
         tree: &tree,

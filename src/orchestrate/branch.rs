@@ -4,7 +4,7 @@
 //! on there. What a branch is called here says nothing then of what is on it.
 
 use super::Error;
-use crate::git::Repository;
+use crate::git::{Repository, Worktree};
 use crate::model::{Agent, ObjectId};
 use crate::store::Store;
 
@@ -16,6 +16,17 @@ pub fn tip_here(store: &Store, agent: &Agent) -> Result<Option<ObjectId>, Error>
     Ok(is_work_of(store.repo(), &machine, agent, &tip)?.then_some(tip))
 }
 
+/// What an agent has made as far as it is here: its last commit, and the worktree with what is not committed, unless only
+/// what is `committed` counts. Without its branch that is what its last run ended with, or what it began from.
+pub fn made(store: &Store, agent: &Agent, committed: bool) -> Result<(ObjectId, Option<Worktree>), Error> {
+    let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
+    let tip = tip_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
+    if committed || agent.removed.is_some() || store.find_elsewhere(agent)?.is_some() {
+        return Ok((tip, None));
+    }
+    Ok((tip, store.repo().find_worktree(agent.name.as_str())?.filter(Worktree::is_intact)))
+}
+
 /// Whether `tip`, of the branch here that is called as the agent's, has the agent's work: on its own `machine` always, and
 /// of one of another machine if what its last run ended with is in it.
 pub(super) fn is_work_of(
@@ -24,7 +35,7 @@ pub(super) fn is_work_of(
     agent: &Agent,
     tip: &ObjectId,
 ) -> Result<bool, Error> {
-    if agent.machine.is_empty() || agent.machine == machine {
+    if agent.is_of(machine) {
         return Ok(true);
     }
     // What it began from is in every branch.

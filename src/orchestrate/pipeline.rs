@@ -107,7 +107,7 @@ pub fn look(
         mine.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
         let here = |agent: &&&Agent| {
             // Of an agent of another machine only a branch that arrived with its end counts.
-            if !agent.machine.is_empty() && agent.machine != machine {
+            if !agent.is_of(&machine) {
                 let is_over =
                     agent.last_run().is_some_and(|(_, run)| run.outcome == Some(Outcome::Succeeded));
                 return is_over && branch::tip_here(store, agent).is_ok_and(|tip| tip.is_some());

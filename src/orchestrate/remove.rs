@@ -286,8 +286,7 @@ pub(super) fn is_name_of_another(store: &Store, agent: &Agent) -> Result<bool, E
     let running = lease::live(store.repo()).into_iter();
     let here = store.machine()?;
     let living = store.state()?.all::<Agent>()?.into_iter();
-    let living =
-        living.filter(|other| other.removed.is_none() && (other.machine.is_empty() || other.machine == here));
+    let living = living.filter(|other| other.removed.is_none() && other.is_of(&here));
     let mut others = running.map(|lease| (lease.agent, lease.name)).chain(living.map(|o| (o.id, o.name)));
     Ok(others.any(|(id, name)| id != agent.id && name == agent.name))
 }

@@ -4,13 +4,23 @@ use super::Error;
 use crate::git::Repository;
 use crate::model::{Agent, Name, ObjectId};
 use crate::store::{RESCUE_REFS, Store};
+use std::collections::BTreeMap;
 
 /// The next free rescue ref of an agent: `refs/orchestra/rescue/<agent>/<n>`.
 pub fn next_rescue_ref(repo: &Repository, agent: &Name) -> Result<String, Error> {
+    let last = rescue_refs(repo, agent)?.last_key_value().map_or(0, |(number, _)| *number);
+    Ok(format!("{RESCUE_REFS}{agent}/{}", last + 1))
+}
+
+/// The rescue refs below an agent's name by their numbers, with their commits.
+pub(super) fn rescue_refs(
+    repo: &Repository,
+    agent: &Name,
+) -> Result<BTreeMap<u64, (String, ObjectId)>, Error> {
     let prefix = format!("{RESCUE_REFS}{agent}/");
-    let taken = repo.list_refs(&prefix)?;
-    let last = taken.iter().filter_map(|(name, _)| name.strip_prefix(&prefix)?.parse::<u64>().ok()).max();
-    Ok(format!("{prefix}{}", last.unwrap_or(0) + 1))
+    let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u64>().ok();
+    let refs = repo.list_refs(&prefix)?.into_iter();
+    Ok(refs.filter_map(|(name, commit)| Some((number(&name)?, (name, commit)))).collect())
 }
 
 /// What an agent committed outside of its branch and is kept.

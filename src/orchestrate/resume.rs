@@ -29,7 +29,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
         let what = format!("resume {}: its branch {:?} is not its own", agent.name, agent.branch);
         return Err(Error::refused(what, hint));
     }
-    if !agent.machine.is_empty() && agent.machine != store.machine()? {
+    if !agent.is_of(&store.machine()?) {
         let what = format!("resume {}: it is of machine {}", agent.name, agent.machine);
         return Err(Error::refused(
             what,

@@ -249,20 +249,9 @@ pub fn note_stuck(
     let short = &task.as_str()[..6];
     let usual = format!("`git orchestra spawn --team {team} --detach {short}` goes on there");
     let hint = hint.unwrap_or(&usual);
-    let finding = Finding {
-        id: store.new_id()?,
-        message: format!("the team {team} stopped before {step}: {why}\n\n{hint}"),
-        severity: Severity::High,
-        status: FindingStatus::Open,
-        anchor: None,
-        commit: None,
-        agent: None,
-        author: store.author().to_string(),
-        task: Some(*task),
-        between: BTreeSet::new(),
-        resolution: None,
-        created: store.clock().now(),
-    };
+    let message = format!("the team {team} stopped before {step}: {why}\n\n{hint}");
+    let (id, author, now) = (store.new_id()?, store.author().to_string(), store.clock().now());
+    let finding = Finding { task: Some(*task), ..Finding::open(id, Severity::High, message, author, now) };
     store.transact(|tx| {
         tx.describe(format!("finding {}: {team} stopped before {step}", &finding.id.as_str()[..6]));
         tx.put(&finding)

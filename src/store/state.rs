@@ -318,8 +318,7 @@ impl State {
         called.retain(|agent| agent.name.as_str() == name);
         if called.len() > 1 {
             let here = local::find_machine(&self.repo)?.unwrap_or_default();
-            let rank =
-                |agent: &Agent| (agent.removed.is_some(), !agent.machine.is_empty() && agent.machine != here);
+            let rank = |agent: &Agent| (agent.removed.is_some(), !agent.is_of(&here));
             called.sort_by_key(|agent| (rank(agent), std::cmp::Reverse(agent.created)));
             let alike: Vec<&Agent> = called.iter().filter(|agent| rank(agent) == (false, true)).collect();
             if rank(&called[0]) == (false, true) && alike.len() > 1 {

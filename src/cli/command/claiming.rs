@@ -78,7 +78,7 @@ pub(super) fn reserve_again(ctx: &Context, args: &ClaimArgs, agents: &[Agent]) -
     let (asked, state, machine) = (args.asked(ctx)?, ctx.state()?, ctx.store()?.machine()?);
     let mut tasks = Vec::new();
     for agent in agents {
-        let ours = agent.machine.is_empty() || agent.machine == machine;
+        let ours = agent.is_of(&machine);
         if !ours || agent.removed.is_some() || lease::find_live(ctx.repo()?, &agent.id).is_some() {
             // That it cannot be started is said by whoever would.
             continue;

@@ -137,7 +137,7 @@ fn asker(state: &State, decision: &Decision) -> Result<Option<Agent>, CliError> 
 fn tell(ctx: &Context, agent: &Agent, decision: &Id) -> Result<Told, CliError> {
     match steer::tell(ctx, agent, &Ask::Decided { agent: agent.id, decision: *decision }) {
         Err(error) => {
-            ctx.ui().warn(error.words());
+            ctx.ui().warn(error.sentence());
             Ok(Told::Refused(Refusal::Unknown))
         }
         told => told,

@@ -70,13 +70,9 @@ fn diff(ctx: &Context) -> Result<Command, CliError> {
 pub(super) fn sides(ctx: &Context, agent: &Agent, committed: bool) -> Result<(ObjectId, ObjectId), CliError> {
     let repo = ctx.repo()?;
     trust::require_unchanged(repo)?;
-    let tip = branch::tip_here(ctx.store()?, agent)?;
-    let here = ctx.store()?.find_elsewhere(agent)?.is_none();
-    let worktree = repo.find_worktree(agent.name.as_str())?.filter(|worktree| here && worktree.is_intact());
-    let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
-    let commit = tip.or_else(last).unwrap_or_else(|| agent.base.clone());
+    let (commit, worktree) = branch::made(ctx.store()?, agent, committed)?;
     let base = base(repo, agent, &commit)?;
-    let new = match worktree.filter(|_| !committed && agent.removed.is_none()) {
+    let new = match worktree {
         Some(worktree) => repo.snapshot(&worktree)?,
         None => commit,
     };

@@ -9,7 +9,7 @@ use super::advance::{Remark, Run, redo_from};
 use super::answer::open_again;
 use super::gate::{AGENT, about};
 use super::receipt::mend_refusal;
-use super::resolver::{RESOLVES, claim_on, sweep};
+use super::resolver::{RESOLVES, claim_on, dismiss, sweep};
 use super::{Error, keep_ref, new_objects, short_branch};
 use crate::agent::prompt;
 use crate::git::{Expected, NewCommit, RefEdit};
@@ -17,7 +17,7 @@ use crate::model::{
     Decision, DecisionStatus, Id, Mend, MendOutcome, Merge, ObjectId, Outcome, Step, StepStatus, Task,
 };
 use crate::orchestrate::supervise::Finished;
-use crate::orchestrate::{Claim, Outfit, RemoveOptions, Surroundings, remove};
+use crate::orchestrate::{Claim, Outfit, Surroundings};
 use crate::store::{State, Store, Transaction};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -88,12 +88,7 @@ pub fn take_mend(
             }
         },
     };
-    remove(
-        store,
-        &finished.agent,
-        RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
-        teardown,
-    )?;
+    dismiss(store, &finished.agent, teardown)?;
     Ok(answer)
 }
 

@@ -112,14 +112,15 @@ pub(super) fn sweep(store: &Store, decision: &Id, teardown: Option<&Surroundings
             && resolves(store.repo(), &agent).as_deref() == Some(decision.as_str())
             && lease::find_live(store.repo(), &agent.id).is_none()
         {
-            remove(
-                store,
-                &agent.id,
-                RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
-                teardown,
-            )?;
+            dismiss(store, &agent.id, teardown)?;
         }
     }
+    Ok(())
+}
+
+/// Removes an agent that was asked about one decision: what it ignored is nobody's.
+pub(super) fn dismiss(store: &Store, agent: &Id, teardown: Option<&Surroundings>) -> Result<(), Error> {
+    remove(store, agent, RemoveOptions { discard_ignored: true, ..RemoveOptions::default() }, teardown)?;
     Ok(())
 }
 
@@ -186,12 +187,7 @@ pub fn take_answer(
             AgentAnswer::Refused(why)
         }
     };
-    remove(
-        store,
-        &finished.agent,
-        RemoveOptions { discard_ignored: true, ..RemoveOptions::default() },
-        teardown,
-    )?;
+    dismiss(store, &finished.agent, teardown)?;
     Ok(answer)
 }
 

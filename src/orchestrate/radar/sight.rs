@@ -100,18 +100,9 @@ fn finding(
     paths: &BTreeSet<String>,
 ) -> Finding {
     Finding {
-        id,
-        message: message.to_owned(),
-        severity: Severity::Medium,
-        status: FindingStatus::Open,
         anchor: paths.first().map(|path| Anchor { path: path.clone(), line: None }),
-        commit: None,
-        agent: None,
-        author: AUTHOR.to_owned(),
-        task: None,
         between: between.into_iter().copied().collect(),
-        resolution: None,
-        created,
+        ..Finding::open(id, Severity::Medium, message.to_owned(), AUTHOR, created)
     }
 }
 

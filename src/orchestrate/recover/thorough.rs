@@ -2,11 +2,12 @@
 //! that loses nothing, made again where that is asked for.
 
 use super::super::remove::is_name_of_another;
+use super::super::rescue::rescue_refs;
 use super::super::{Error, lease, merge, trust};
 use super::{Fault, Recovered, recover, stale_lock};
 use crate::git::{Expected, RefEdit, Relinked, Repository, Worktree};
 use crate::model::{Agent, Id, Merge, ObjectId};
-use crate::store::{RESCUE_REFS, Store};
+use crate::store::Store;
 use std::path::PathBuf;
 
 /// How thoroughly to recover.
@@ -232,11 +233,12 @@ fn recreate(store: &Store, agent: &Agent, lost: &Lost, options: &RecoverOptions)
 
 /// The last rescue ref with what was in the worktree of an agent; one of another agent with its name is none.
 fn kept(repo: &Repository, agent: &Agent) -> Result<Option<String>, Error> {
-    let mut refs = repo.list_refs(&format!("{RESCUE_REFS}{}/", agent.name))?;
-    let mark = format!("Orchestra-Agent: {}", agent.id);
-    refs.retain(|(_, id)| repo.read_commit(id).is_ok_and(|commit| commit.message.contains(&mark)));
-    let number = |name: &str| name.rsplit('/').next().and_then(|number| number.parse::<u64>().ok());
-    Ok(refs.into_iter().map(|(name, _)| name).max_by_key(|name| number(name)))
+    let of_it = |commit: &ObjectId| {
+        let commit = repo.read_commit(commit);
+        commit.is_ok_and(|commit| commit.trailers("Orchestra-Agent").any(|id| id == agent.id.as_str()))
+    };
+    let mut refs = rescue_refs(repo, &agent.name)?.into_values().rev();
+    Ok(refs.find(|(_, commit)| of_it(commit)).map(|(name, _)| name))
 }
 
 /// Makes a branch again at the last commit that is known of it; returns where it is.

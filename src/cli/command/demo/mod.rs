@@ -7,6 +7,7 @@ mod stage;
 
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::session;
 use crate::cli::ui::Label;
 use crate::git::Repository;
 use crate::model::{Agent, Decision, DecisionStatus, Finding, Usage};
@@ -37,7 +38,7 @@ const TASKS: [(&str, &[&str]); 4] = [
 ];
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let runtime = crate::process::runtime().map_err(|error| CliError::failed("failed to start the runtime", error))?;
+    let runtime = session::runtime()?;
     let mut interrupts = {
         let _inside = runtime.enter();
         Interrupts::listen().map_err(|error| CliError::failed("failed to listen for signals", error))?

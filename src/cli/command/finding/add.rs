@@ -5,10 +5,9 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::{json, view};
 use crate::git::NoteEdit;
-use crate::model::{Agent, Anchor, Finding, FindingStatus, Severity};
+use crate::model::{Agent, Anchor, Finding, Severity};
 use crate::store::FINDINGS_NOTES;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// Say what you noticed and print the finding's id
@@ -67,18 +66,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let author = agent.as_ref().map_or_else(|| repo.identity().to_string(), |agent| agent.name.to_string());
     let finding = ctx.transact(|tx| {
         let finding = Finding {
-            id,
-            message: message.to_owned(),
-            severity: args.severity,
-            status: FindingStatus::Open,
             anchor: anchor.clone(),
             commit: commit.clone(),
             agent: agent.as_ref().map(|agent| agent.id),
-            author: author.clone(),
             task: agent.as_ref().and_then(|agent| agent.task),
-            between: BTreeSet::new(),
-            resolution: None,
-            created: tx.now(),
+            ..Finding::open(id, args.severity, message.to_owned(), author.clone(), tx.now())
         };
         if let Some(commit) = &commit {
             for line in finding.note_lines() {

@@ -8,8 +8,8 @@ use super::judge::Judge;
 use super::kept::{Judged, Kept};
 use super::{Gate, Gating, Trial};
 use crate::model::{
-    Choice, Decision, DecisionKind, DecisionStatus, Finding, FindingStatus, GateOutcome, GateRun, Id, Merge,
-    Name, ObjectId, Severity, StepStatus, Task,
+    Choice, Decision, DecisionKind, DecisionStatus, Finding, GateOutcome, GateRun, Id, Merge, Name, ObjectId,
+    Severity, StepStatus, Task,
 };
 use crate::orchestrate::trust;
 use crate::store::{Store, Transaction};
@@ -226,19 +226,12 @@ impl Run<'_> {
         let how = if why.is_empty() { String::new() } else { format!(" ({why})") };
         let message = format!("the gate {gate} fails with what {} made{how}\n\n{detail}", step.name);
         if let Ok(id) = self.store.new_id() {
+            let (message, author) = (message.trim_end().to_owned(), self.store.author().to_string());
             self.noticed.push(Finding {
-                id,
-                message: message.trim_end().to_owned(),
-                severity: Severity::High,
-                status: FindingStatus::Open,
-                anchor: None,
                 commit: Some(step.tip.clone()),
                 agent: Some(step.agent),
-                author: self.store.author().to_string(),
                 task: step.task,
-                between: BTreeSet::new(),
-                resolution: None,
-                created: self.store.clock().now(),
+                ..Finding::open(id, Severity::High, message, author, self.store.clock().now())
             });
         }
         step.commit = None;
