@@ -396,6 +396,9 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, as
         say(&format!("\n## {}\n", file.conflict.path));
         match &file.parts {
             Some(parts) => say(&excerpt(parts, &names(&file.ours.iter().collect::<Vec<_>>()), &theirs.name)),
+            None if file.whole => say(
+                "The attribute `merge` keeps it from being merged by lines: one of the two versions has to be taken whole.",
+            ),
             None => say("It cannot be merged by lines: one of the two versions has to be taken whole."),
         }
         let path = &file.conflict.path;

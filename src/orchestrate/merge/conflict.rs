@@ -1,12 +1,13 @@
 //! A conflict, taken apart so that a person or an agent can see and answer it.
 
 use super::digest::Digest;
+use super::owners::{Owned, TARGET, course, owned};
 use super::{Error, prefix, short_branch};
-use crate::git::{EntryMode, Favour, FileMerge, MergeMessage, MergeTree, Repository, text_path};
+use crate::git::{Driver, EntryMode, Favour, FileMerge, MergeMessage, MergeTree, Repository, text_path};
 use crate::model::{Conflict, Id, Merge, ObjectId, Step, Task};
 use crate::store::State;
-use bstr::ByteSlice;
-use std::collections::BTreeMap;
+use bstr::{BStr, BString, ByteSlice};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// A step that git could not merge by itself.
@@ -31,10 +32,15 @@ pub struct ConflictStep {
 pub struct ConflictFile {
     /// What git says about it.
     pub conflict: Conflict,
-    /// Whose work at this path has landed: one or more agents, or the target itself.
+    /// Whose work at this path has landed and conflicts: one or more agents, or the target itself.
     pub ours: Vec<Party>,
+    /// Whose the lines of each place are, or of the file as a whole, by position in `ours`; nothing where nobody knows.
+    pub owned: Vec<Owned>,
     /// The path that git moved this side's file away from, because the other side has something else there.
     pub aside_of: Option<String>,
+    /// Whether one of its versions has to be taken as it is although both are text: the attribute `merge` says so, or the
+    /// program that it names refused.
+    pub whole: bool,
     /// Its lines, where both sides are text; otherwise only a whole side can be taken.
     pub parts: Option<Vec<Part>>,
 }
@@ -80,46 +86,48 @@ impl ConflictStep {
         step: &Step,
         mut result: MergeTree,
     ) -> Result<Self, Error> {
+        let whole = whole_files(repo, &result)?;
         let aside = name_displaced(
             repo,
             &mut result,
             &[(&merge.head, &short_branch(&merge.target).replace('/', "_")), (&step.tip, step.name.as_str())],
         )?;
-        let whose = |step: &Step| -> Result<Party, Error> {
+        let of_step = |step: &Step| -> Result<Party, Error> {
             let task = step.task.map(|id| state.get::<Task>(&id)).transpose()?.flatten();
             Ok(Party { name: step.name.to_string(), agent: Some(step.agent), task })
         };
         let before = prefix::before(state, merge)?;
         let landed = before.iter().chain(&merge.steps).filter(|before| before.commit.is_some());
         let landed: Vec<&Step> = landed.collect();
-        let alone: Vec<_> = landed.iter().map(|before| (before.tip.clone(), step.tip.clone())).collect();
-        let alone = repo.merge_trees(&alone)?;
+        let target = || Party { name: short_branch(&merge.target).to_owned(), agent: None, task: None };
+        let (course, mut alone) = (course(repo, &merge.head, &landed)?, None);
         let mut files = Vec::new();
         for conflict in &result.conflicts {
-            // Whoever conflicts by himself at this path; if none does, whoever landed something there.
-            let mut own =
-                landed.iter().zip(&alone).filter(|(_, merge)| has_conflict(merge, &conflict.path)).peekable();
+            let whole = whole.contains(&conflict.path);
+            let parts = if whole { None } else { parts(repo, conflict)? };
+            let mut owned = owned(repo, &course, conflict, parts.as_deref())?.unwrap_or_default();
             let mut ours = Vec::new();
-            if own.peek().is_some() {
-                ours = own.map(|(before, _)| whose(before)).collect::<Result<_, _>>()?;
-            } else {
-                for before in &landed {
-                    if let Some(commit) = &before.commit
-                        && touched(repo, commit, &conflict.path)?
-                    {
-                        ours.push(whose(before)?);
-                    }
+            for who in name_owners(&mut owned) {
+                ours.push(if who == TARGET { target() } else { of_step(landed[who - 1])? });
+            }
+            if ours.is_empty() {
+                owned.clear();
+                let alone = match &mut alone {
+                    Some(alone) => alone,
+                    None => alone.insert(merged_alone(repo, &landed, step)?),
+                };
+                for before in beside(repo, &landed, alone, &conflict.path)? {
+                    ours.push(of_step(before)?);
                 }
             }
             if ours.is_empty() {
-                ours.push(Party { name: short_branch(&merge.target).to_owned(), agent: None, task: None });
+                ours.push(target());
             }
-            let parts = parts(repo, conflict)?;
             let aside_of = aside.get(&conflict.path).cloned();
-            files.push(ConflictFile { conflict: conflict.clone(), ours, aside_of, parts });
+            files.push(ConflictFile { conflict: conflict.clone(), ours, owned, aside_of, whole, parts });
         }
         let subject = subject(&result);
-        let theirs = whose(step)?;
+        let theirs = of_step(step)?;
         Ok(Self { step: step.clone(), head: merge.head.clone(), merge: result, theirs, files, subject })
     }
 
@@ -257,6 +265,51 @@ pub(super) fn name_displaced(
     Ok(aside)
 }
 
+/// Counts the owners of lines anew, by their position among those who own any. Returns these, in their order.
+fn name_owners(owned: &mut [Owned]) -> Vec<usize> {
+    let lines = |place: &Owned| [place.brought.clone(), place.removed.clone()].concat();
+    let mut all: Vec<usize> = owned.iter().flat_map(lines).flatten().collect();
+    all.sort_unstable();
+    all.dedup();
+    for line in owned.iter_mut().flat_map(|place| place.brought.iter_mut().chain(&mut place.removed)) {
+        *line = line.and_then(|who| all.binary_search(&who).ok());
+    }
+    all
+}
+
+/// What git makes of the branch with each of those that landed, without the others.
+fn merged_alone(repo: &Repository, landed: &[&Step], step: &Step) -> Result<Vec<MergeTree>, Error> {
+    let pairs: Vec<_> = landed.iter().map(|before| (before.tip.clone(), step.tip.clone())).collect();
+    Ok(repo.merge_trees(&pairs)?)
+}
+
+/// Whoever conflicts by himself at a path, where no lines say whose it is; if none does, whoever landed something there.
+fn beside<'a>(
+    repo: &Repository,
+    landed: &[&'a Step],
+    alone: &[MergeTree],
+    path: &str,
+) -> Result<Vec<&'a Step>, Error> {
+    let own: Vec<&Step> = landed
+        .iter()
+        .zip(alone)
+        .filter(|(_, merge)| has_conflict(merge, path))
+        .map(|(step, _)| *step)
+        .collect();
+    if !own.is_empty() {
+        return Ok(own);
+    }
+    let mut others = Vec::new();
+    for &step in landed {
+        if let Some(commit) = &step.commit
+            && touched(repo, commit, path)?
+        {
+            others.push(step);
+        }
+    }
+    Ok(others)
+}
+
 fn has_conflict(merge: &MergeTree, path: &str) -> bool {
     merge.conflicts.iter().any(|conflict| conflict.path == path)
 }
@@ -286,6 +339,48 @@ fn subject(merge: &MergeTree) -> String {
         }
     }
     digest.finish()
+}
+
+/// The conflicting files that have lines and are not merged by them: those that attributes keep from it, and those that
+/// the user's own program refused. Where that left markers, it went by lines itself.
+pub(super) fn whole_files(repo: &Repository, merge: &MergeTree) -> Result<BTreeSet<String>, Error> {
+    let with_lines = merge.conflicts.iter().filter(|conflict| line_merge(conflict).is_some());
+    let with_lines: Vec<(&Conflict, BString)> =
+        with_lines.map(|conflict| (conflict, text_path(&conflict.path))).collect();
+    let drivers = repo.merge_drivers(&with_lines.iter().map(|(_, path)| BStr::new(path)).collect())?;
+    let mut whole = BTreeSet::new();
+    for (conflict, path) in &with_lines {
+        let is_whole = match drivers.get(path) {
+            None | Some(Driver::Lines) => false,
+            Some(Driver::Nothing) => true,
+            Some(Driver::Program) => !is_marked(repo, merge, conflict, path)?,
+        };
+        if is_whole {
+            whole.insert(conflict.path.clone());
+        }
+    }
+    Ok(whole)
+}
+
+/// Whether what a merge left at a path has a conflict's markers that neither side has.
+fn is_marked(
+    repo: &Repository,
+    merge: &MergeTree,
+    conflict: &Conflict,
+    path: &BString,
+) -> Result<bool, Error> {
+    let opens = |text: &[u8]| {
+        let marker = [b'<'; USUAL_MARKER];
+        text.lines().filter(|line| line.starts_with(&marker)).count()
+    };
+    let Some(left) = repo.find_in_tree(&merge.tree, path)?.filter(|entry| entry.mode.is_file()) else {
+        return Ok(false);
+    };
+    let mut known = 0;
+    for (_, id) in [&conflict.ours, &conflict.theirs].into_iter().flatten() {
+        known = known.max(opens(&repo.read_blob(id)?));
+    }
+    Ok(opens(&repo.read_blob(&left.id)?) > known)
 }
 
 /// The stretches of a conflicting file; `None` if it has no lines to merge.
@@ -368,7 +463,9 @@ mod tests {
         let file = ConflictFile {
             conflict,
             ours: vec![called("blue-heron"), called("red-fox")],
+            owned: Vec::new(),
             aside_of: None,
+            whole: false,
             parts: Some(parts),
         };
         let shown = String::from_utf8(file.with_markers(&called("grey-fox")).unwrap()).unwrap();

@@ -21,6 +21,7 @@ mod ladder;
 mod land;
 mod leftovers;
 mod mend;
+mod owners;
 mod places;
 mod plan;
 mod prefix;
@@ -46,6 +47,7 @@ pub use ladder::{LockTools, NotLocked, Rules, lock_files_left_behind, mend_lock_
 pub use land::Blocked;
 pub use leftovers::{commit_uncommitted, leave_out_unmergeable, unmergeable, with_uncommitted};
 pub use mend::{MendAnswer, claim_mender, take_mend};
+pub use owners::Owned;
 pub use plan::{Plan, name_suspects, plan};
 pub(super) use proof::whole_proof;
 pub use proof::{Proof, Proven, merge_proofs, proofs};

@@ -7,6 +7,7 @@ use super::{Error, ladder};
 use crate::git::{EntryMode, Repository};
 use crate::model::{Answer, ChoiceLoss, Clash, Decision, LineRange, ObjectId};
 use bstr::ByteSlice;
+use std::collections::BTreeMap;
 
 /// The answers that are known before anybody writes anything.
 const KNOWN: [&str; 3] = ["ours", "theirs", "union"];
@@ -16,9 +17,9 @@ pub(super) fn clashes(repo: &Repository, conflict: &ConflictStep) -> Result<Vec<
     let mut all = Vec::new();
     for file in conflict.undecided() {
         let path = &file.conflict.path;
-        let whose = [names(&file.ours.iter().collect::<Vec<_>>()), conflict.theirs.name.clone()];
+        let sides = Sides { file, theirs: &conflict.theirs.name };
         let Some(parts) = &file.parts else {
-            let leaves_out = losses(&whose, |key| whole(repo, file, key))?;
+            let leaves_out = sides.losses(0, |key| whole(repo, file, key))?;
             let lines = LineRange { start: 0, len: 0 };
             all.push(Clash { path: path.clone(), place: 0, lines, leaves_out });
             continue;
@@ -35,7 +36,7 @@ pub(super) fn clashes(repo: &Repository, conflict: &ConflictStep) -> Result<Vec<
                 Part::Clash { ours, base, theirs } => {
                     place += 1;
                     let lines = LineRange { start: line, len: count(ours) };
-                    let leaves_out = losses(&whose, |key| {
+                    let leaves_out = sides.losses(place - 1, |key| {
                         let chosen = taken(key, None, part).unwrap_or_default();
                         Ok(left_out(base, [ours, theirs], &chosen))
                     })?;
@@ -54,24 +55,52 @@ fn count(lines: &[u8]) -> u32 {
     u32::try_from(lines.lines().count()).unwrap_or(u32::MAX)
 }
 
-/// What each answer that is known leaves out, of either side.
-fn losses(
-    whose: &[String; 2],
-    mut left: impl FnMut(&str) -> Result<[LeftOut; 2], Error>,
-) -> Result<Vec<ChoiceLoss>, Error> {
-    let mut losses = Vec::new();
-    for key in KNOWN {
-        for (of, LeftOut { added, removed }) in whose.iter().zip(left(key)?) {
-            if added + removed > 0 {
-                losses.push(ChoiceLoss { answer: key.to_owned(), of: of.clone(), added, removed });
+/// Who is on either side of a file.
+struct Sides<'a> {
+    file: &'a ConflictFile,
+    theirs: &'a str,
+}
+
+impl Sides<'_> {
+    /// What each answer that is known leaves out at a place, counted from 0, of each whose lines they are.
+    fn losses(
+        &self,
+        place: usize,
+        mut left: impl FnMut(&str) -> Result<[Vec<LeftOut>; 2], Error>,
+    ) -> Result<Vec<ChoiceLoss>, Error> {
+        let mut losses = Vec::new();
+        for key in KNOWN {
+            let [ours, theirs] = left(key)?;
+            let mut by_owner = BTreeMap::<Option<usize>, Vec<&LeftOut>>::new();
+            for line in &ours {
+                by_owner.entry(self.owner(place, line)).or_default().push(line);
+            }
+            let everybody = || names(&self.file.ours.iter().collect::<Vec<_>>());
+            let of_ours = by_owner.into_iter().map(|(who, lines)| {
+                (who.map_or_else(everybody, |who| self.file.ours[who].name.clone()), lines)
+            });
+            let of_theirs = (self.theirs.to_owned(), theirs.iter().collect::<Vec<_>>());
+            for (of, lines) in of_ours.chain([of_theirs]).filter(|(_, lines)| !lines.is_empty()) {
+                let added = lines.iter().filter(|line| matches!(line, LeftOut::Added(_))).count();
+                let removed = lines.len() - added;
+                losses.push(ChoiceLoss { answer: key.to_owned(), of, added, removed });
             }
         }
+        Ok(losses)
     }
-    Ok(losses)
+
+    /// Whose a line of what has landed is, or who of those who landed removed it.
+    fn owner(&self, place: usize, line: &LeftOut) -> Option<usize> {
+        let owned = self.file.owned.get(place)?;
+        match line {
+            LeftOut::Added(at) => owned.brought.get(*at).copied().flatten(),
+            LeftOut::Removed(was) => was.iter().find_map(|at| owned.removed.get(*at).copied().flatten()),
+        }
+    }
 }
 
 /// What taking one side of a file that cannot be merged by lines leaves out.
-fn whole(repo: &Repository, file: &ConflictFile, key: &str) -> Result<[LeftOut; 2], Error> {
+fn whole(repo: &Repository, file: &ConflictFile, key: &str) -> Result<[Vec<LeftOut>; 2], Error> {
     let conflict = &file.conflict;
     let content = |side: &Option<(u32, ObjectId)>| -> Result<Option<Vec<u8>>, Error> {
         match side {
@@ -92,9 +121,9 @@ fn whole(repo: &Repository, file: &ConflictFile, key: &str) -> Result<[LeftOut; 
         return Ok(left_out(base, [ours, theirs], [ours, theirs][taken]));
     }
     // What has no lines counts as one, as in a receipt.
-    let mut left = [LeftOut::default(); 2];
+    let mut left = [Vec::new(), Vec::new()];
     let is_there = [conflict.ours.is_some(), conflict.theirs.is_some()][1 - taken];
-    *(if is_there { &mut left[1 - taken].added } else { &mut left[1 - taken].removed }) = 1;
+    left[1 - taken].push(if is_there { LeftOut::Added(0) } else { LeftOut::Removed(Vec::new()) });
     Ok(left)
 }
 

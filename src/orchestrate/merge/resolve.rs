@@ -18,7 +18,8 @@ pub(super) struct Resolved {
 /// Applies the answers of `decision` to the tree that git left. `None` if one is missing.
 ///
 /// Where lines can be merged, a side is taken where the two clash and only there; everything else of a file is
-/// what git merged. Where they cannot (deleted, binary, a link), the whole of a side's version is taken.
+/// what git merged. Where they cannot (deleted, binary, a link, kept from it by an attribute), the whole of a side's version
+/// is taken.
 pub(super) fn resolve(
     repo: &Repository,
     step: &ConflictStep,
@@ -141,7 +142,8 @@ pub(super) fn entry(
             return Ok(Some((mode(conflict, side), repo.write_blob(text.as_bytes())?)));
         }
     };
-    if let Some(lines) = line_merge(conflict)
+    if !file.whole
+        && let Some(lines) = line_merge(conflict)
         && let Some(content) = repo.merge_file(lines, favour)?
     {
         return Ok(Some((mode(conflict, side), repo.write_blob(&content)?)));

@@ -1,10 +1,10 @@
 //! The files that somebody changed, each in all its versions.
 
 use super::lines::{Change, Found, Token, compare};
-use super::replay::Replayed;
+use super::replay::{Chosen, Replayed, Taken};
 use super::{Case, Error};
 use crate::git::{EntryMode, FileChange, Repository};
-use crate::model::ObjectId;
+use crate::model::{Brought, ObjectId};
 use bstr::{BString, ByteSlice};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,7 +15,12 @@ pub(super) struct Files {
     /// For each who brings (the target first) lines that are kept without a closer look: added and removed.
     pub(super) kept: Vec<(u64, u64)>,
     pub(super) compared: Vec<Compared>,
+    /// For each answer that is recorded what it left out, as far as that is known.
+    pub(super) left_out: Vec<Option<LeftOut>>,
 }
+
+/// How often an answer left a line out, or brought one back.
+pub(super) type LeftOut = BTreeMap<(Token, Brought), usize>;
 
 /// One file, or several that renames or a conflict tie together.
 #[derive(Debug)]
@@ -91,28 +96,65 @@ impl Lines {
             else {
                 continue;
             };
-            let mut push = |line: &[u8], number: u32| {
-                content.tokens.push(self.token(line));
-                content.places.push((at, number));
-            };
-            let text = if entry.mode.is_file() { Some(repo.read_blob(&entry.id)?) } else { None };
-            match text {
-                Some(text) if is_text(&text) => {
-                    if text.is_empty() {
-                        push(b"\0empty", 0);
-                    }
-                    for (number, line) in text.lines_with_terminator().enumerate() {
-                        let line = line.strip_suffix(b"\n").unwrap_or(line);
-                        push(line, u32::try_from(number + 1).unwrap_or(u32::MAX));
-                    }
-                }
-                _ => push(format!("\0{:?} {}", entry.mode.is_file(), entry.id).as_bytes(), 0),
-            }
-            if entry.mode == EntryMode::Executable {
-                push(b"\0executable", 0);
-            }
+            self.read_entry(repo, (entry.mode, &entry.id), at, &mut content)?;
         }
         Ok(content)
+    }
+
+    /// Adds what a file has to the content of the path at `at`.
+    fn read_entry(
+        &mut self,
+        repo: &Repository,
+        (mode, id): (EntryMode, &ObjectId),
+        at: usize,
+        content: &mut Content,
+    ) -> Result<(), Error> {
+        let mut push = |line: &[u8], number: u32| {
+            content.tokens.push(self.token(line));
+            content.places.push((at, number));
+        };
+        let text = if mode.is_file() { Some(repo.read_blob(id)?) } else { None };
+        match text {
+            Some(text) if is_text(&text) => {
+                if text.is_empty() {
+                    push(b"\0empty", 0);
+                }
+                for (number, line) in text.lines_with_terminator().enumerate() {
+                    let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    push(line, u32::try_from(number + 1).unwrap_or(u32::MAX));
+                }
+            }
+            _ => push(format!("\0{:?} {id}", mode.is_file()).as_bytes(), 0),
+        }
+        if mode == EntryMode::Executable {
+            push(b"\0executable", 0);
+        }
+        Ok(())
+    }
+
+    /// What an answer left out of what it chose from.
+    fn left_out(&mut self, repo: &Repository, chosen: &Chosen) -> Result<LeftOut, Error> {
+        let mut tokens = |version: &Taken| -> Result<Vec<Token>, Error> {
+            let mut content = Content::default();
+            if let Some((mode, id)) = version {
+                self.read_entry(repo, (*mode, id), 0, &mut content)?;
+            }
+            Ok(content.tokens)
+        };
+        let [base, ours, theirs] = &chosen.versions;
+        let (base, ours, theirs) = (tokens(base)?, tokens(ours)?, tokens(theirs)?);
+        let taken = tokens(&chosen.taken)?;
+        let sides = [&ours, &theirs];
+        let found =
+            compare(&sides.map(|tip| Change { base: &base, tip }), &taken, &|token| self.tells(token));
+        let missing = found.missing.iter().map(|line| line.token);
+        let built_on = found.superseded.iter().map(|&(who, at, _)| sides[who][at]);
+        let gone = missing.chain(built_on).map(|token| (token, Brought::Added));
+        let mut left_out = LeftOut::new();
+        for line in gone.chain(found.back.iter().map(|line| (line.token, Brought::Removed))) {
+            *left_out.entry(line).or_default() += 1;
+        }
+        Ok(left_out)
     }
 }
 
@@ -151,7 +193,15 @@ pub(super) fn gather(
     }
     let differing: BTreeSet<&BString> = differing.iter().flat_map(FileChange::paths).collect();
     let disputed: BTreeSet<&BString> = replayed.conflicts.iter().flatten().collect();
-    let mut files = Files { lines: Lines::default(), kept: vec![(0, 0); trees.len()], compared: Vec::new() };
+    let mut files = Files {
+        lines: Lines::default(),
+        kept: vec![(0, 0); trees.len()],
+        compared: Vec::new(),
+        left_out: vec![None; case.settled.len()],
+    };
+    for chosen in &replayed.chosen {
+        files.left_out[chosen.settled] = Some(files.lines.left_out(repo, chosen)?);
+    }
     let mut by_path = BTreeMap::<&BString, Vec<(usize, &FileChange)>>::new();
     for (who, change) in changes.iter().enumerate().flat_map(|(who, all)| all.iter().map(move |c| (who, c))) {
         by_path.entry(&change.path).or_default().push((who, change));

@@ -1,7 +1,7 @@
 //! From lines that are missing or back to a receipt: where they went, or on whose word they are gone.
 
 use super::anew::Anew;
-use super::files::{Compared, Files, Lines, Why};
+use super::files::{Compared, Files, LeftOut, Lines, Why};
 use super::lines::{Found, Token};
 use super::{Case, Settled};
 use crate::git::{path_text, text_path};
@@ -17,10 +17,11 @@ type Lost = (usize, usize, usize, u32, Brought, Option<By>);
 
 /// Closes the accounts.
 pub(super) fn settle(case: &Case<'_>, files: Files) -> Receipt {
-    let Files { lines, kept, mut compared } = files;
+    let Files { lines, kept, mut compared, left_out } = files;
     let mut book = Book {
         case,
         lines: &lines,
+        left_out,
         fates: kept.iter().map(|_| Default::default()).collect(),
         lost: Vec::new(),
     };
@@ -92,6 +93,8 @@ fn elsewhere(book: &mut Book<'_>, compared: &mut [Compared]) {
 struct Book<'a> {
     case: &'a Case<'a>,
     lines: &'a Lines,
+    /// What each answer left out and no loss was put down to it for yet, by its position in the case.
+    left_out: Vec<Option<LeftOut>>,
     /// Added and removed, of each who brings; the target first.
     fates: Vec<(Fates, Fates)>,
     lost: Vec<Lost>,
@@ -129,8 +132,10 @@ impl Book<'_> {
             let by = match &file.why {
                 Why::Git if file.landed.tokens.contains(&line.token) || !line.added => continue,
                 Why::Git => Some(self.overtaken(file, who)),
-                _ if anew.covers(line) => Some(excuses.anyone().unwrap_or(By::Rewritten)),
-                _ => excuses.find(who, (line.who, line.token), Brought::Added),
+                _ if anew.covers(line) => {
+                    Some(excuses.anyone(line.token, &mut self.left_out).unwrap_or(By::Rewritten))
+                }
+                _ => excuses.find(who, (line.who, line.token), Brought::Added, &mut self.left_out),
             };
             if !line.added {
                 // One of before everybody: it is in no account yet.
@@ -140,7 +145,7 @@ impl Book<'_> {
         }
         for line in found.back.iter().filter(|_| !matches!(file.why, Why::Git)) {
             let who = file.who[line.who];
-            let by = excuses.find(who, (line.who, file.landed.tokens[line.at]), Brought::Removed);
+            let by = excuses.find(who, (line.who, line.token), Brought::Removed, &mut self.left_out);
             self.lose(who, at, file.landed.places[line.at], Brought::Removed, by);
         }
     }
@@ -210,15 +215,17 @@ pub(super) fn list_few(receipt: &mut Receipt) {
 
 /// What the recorded answers say about a file.
 struct Excuses<'a> {
-    settled: Vec<&'a Settled>,
+    /// Each with its position in the case.
+    settled: Vec<(usize, &'a Settled)>,
     /// What their own result lacks, where what landed is another: no more than that is their doing.
     limit: Option<BTreeMap<(usize, Token, Brought), usize>>,
 }
 
 impl<'a> Excuses<'a> {
     fn new(case: &'a Case<'_>, file: &Compared) -> Self {
-        let about = |settled: &&Settled| file.paths.contains(&text_path(&settled.resolution.path));
-        let settled = case.settled.iter().filter(about).collect();
+        let about =
+            |(_, settled): &(usize, &Settled)| file.paths.contains(&text_path(&settled.resolution.path));
+        let settled = case.settled.iter().enumerate().filter(about).collect();
         let limit = match &file.why {
             Why::Unknown(Some(expected)) => Some(limit(expected)),
             Why::Unknown(None) => Some(BTreeMap::new()),
@@ -227,15 +234,25 @@ impl<'a> Excuses<'a> {
         Self { settled, limit }
     }
 
-    /// The decision about the file, if somebody made one. What an agent wrote anew nobody decided.
-    fn anyone(&self) -> Option<By> {
-        let mut decided = self.settled.iter().filter(|settled| settled.resolution.side != Side::Agent);
-        decided.find_map(|settled| settled.resolution.decision).map(|id| By::Decision { id })
+    /// The decision about the file that took a line away which somebody wrote anew, if one did. What an agent wrote
+    /// anew nobody decided.
+    fn anyone(&self, token: Token, left_out: &mut [Option<LeftOut>]) -> Option<By> {
+        let decided =
+            self.settled.iter().filter(|(_, settled)| settled.resolution.side != Side::Agent).copied();
+        let decided: Vec<_> = decided.filter(|(_, settled)| settled.resolution.decision.is_some()).collect();
+        let id = whose(&decided, (token, Brought::Added), left_out)?.resolution.decision?;
+        Some(By::Decision { id })
     }
 
     /// The decision that left a line of `who` out.
-    fn find(&mut self, who: usize, line: (usize, Token), change: Brought) -> Option<By> {
-        let says = |settled: &&&Settled| match settled.resolution.side {
+    fn find(
+        &mut self,
+        who: usize,
+        line: (usize, Token),
+        change: Brought,
+        left_out: &mut [Option<LeftOut>],
+    ) -> Option<By> {
+        let says = |settled: &Settled| match settled.resolution.side {
             Side::Ours => settled.who + 1 == who,
             Side::Theirs => who <= settled.who,
             Side::Union | Side::Places | Side::Edited | Side::Remembered | Side::Rule => {
@@ -243,13 +260,35 @@ impl<'a> Excuses<'a> {
             }
             Side::Agent => false,
         };
-        let id = self.settled.iter().find(says)?.resolution.decision?;
+        let could: Vec<_> = self.settled.iter().filter(|(_, settled)| says(settled)).copied().collect();
+        if could.is_empty() {
+            return None;
+        }
         if let Some(limit) = &mut self.limit {
             let left = limit.get_mut(&(line.0, line.1, change)).filter(|left| **left > 0)?;
             *left -= 1;
         }
+        let id = whose(&could, (line.1, change), left_out)?.resolution.decision?;
         Some(By::Decision { id })
     }
+}
+
+/// Of answers that may have left a line out the one that did, and once more than it was told of; else one of which
+/// nobody knows what it left out; else the first.
+fn whose<'a>(
+    answers: &[(usize, &'a Settled)],
+    line: (Token, Brought),
+    left_out: &mut [Option<LeftOut>],
+) -> Option<&'a Settled> {
+    for (at, settled) in answers {
+        let left = left_out[*at].as_mut().and_then(|lines| lines.get_mut(&line)).filter(|left| **left > 0);
+        if let Some(left) = left {
+            *left -= 1;
+            return Some(settled);
+        }
+    }
+    let unknown = answers.iter().find(|(at, _)| left_out[*at].is_none());
+    unknown.or(answers.first()).map(|(_, settled)| *settled)
 }
 
 fn limit(expected: &Found) -> BTreeMap<(usize, Token, Brought), usize> {

@@ -126,3 +126,110 @@ fn places_that_git_does_not_see_any_more_are_asked_about_again() {
     fleet.answer(&again, "theirs");
     fleet.landed(&merge);
 }
+
+/// Two agents that changed one line of `f` each, the target that changed a third, and one that changed all three.
+fn clashing_with_each() -> Fleet {
+    let with = |lines: &[(&str, &str)]| {
+        lines.iter().fold(NUMBERS.to_owned(), |text, (old, new)| text.replacen(old, new, 1))
+    };
+    let all = with(&[("2\n", "grey 2\n"), ("5\n", "grey 5\n"), ("8\n", "grey 8\n")]);
+    let fleet = Fleet::with(&[
+        ("blue-heron", &[("f", &with(&[("2\n", "blue 2\n")]))]),
+        ("red-owl", &[("f", &with(&[("5\n", "red 5\nred more\n")]))]),
+        ("grey-fox", &[("f", &all)]),
+    ]);
+    let main = fleet.at("main");
+    fleet.commit("refs/heads/main", &main, &[("f", &with(&[("8\n", "main 8\n")]))]);
+    fleet.sandbox.git(&["reset", "-q", "--hard"]);
+    fleet.change_task("blue-heron", |task| task.priority = 9);
+    fleet.change_task("red-owl", |task| task.priority = 8);
+    fleet
+}
+
+#[test]
+fn each_place_says_whose_lines_an_answer_leaves_out_there() {
+    let fleet = clashing_with_each();
+    let merge = fleet.start();
+    let decision = fleet.waiting(&merge);
+    assert_eq!(decision.question, "grey-fox conflicts with main, blue-heron and red-owl in f");
+    let words = |key, place| {
+        let losses = decision.losses(key, Some("f"), place);
+        losses.iter().map(crate::model::ChoiceLoss::words).collect::<Vec<_>>()
+    };
+    assert_eq!(words("theirs", Some(1)), ["leaves out 1 line of blue-heron"]);
+    assert_eq!(words("theirs", Some(2)), ["leaves out 2 lines of red-owl"]);
+    assert_eq!(words("theirs", Some(3)), ["leaves out 1 line of main"]);
+    assert_eq!(words("ours", None), ["leaves out 3 lines of grey-fox"]);
+}
+
+#[test]
+fn a_loss_is_put_down_to_the_decision_that_made_it() {
+    let with = |name: &str, lines: [&str; 2]| {
+        let change = |text: String, line| text.replacen(line, &format!("{name} {line}"), 1);
+        lines.into_iter().fold(NUMBERS.to_owned(), change)
+    };
+    let fleet = Fleet::with(&[
+        ("blue-heron", &[("f", &with("blue", ["2\n", "8\n"]))]),
+        ("red-owl", &[("f", &with("red", ["2\n", "5\n"]))]),
+        ("grey-fox", &[("f", &with("grey", ["5\n", "8\n"]))]),
+    ]);
+    fleet.change_task("blue-heron", |task| task.priority = 9);
+    fleet.change_task("red-owl", |task| task.priority = 8);
+    let merge = fleet.start();
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        let decision = fleet.waiting(&merge);
+        fleet.answer(&decision, "theirs");
+        asked.push((decision.question, decision.id));
+    }
+    assert_eq!(asked[0].0, "red-owl conflicts with blue-heron in f");
+    assert_eq!(asked[1].0, "grey-fox conflicts with blue-heron and red-owl in f");
+    let receipt = fleet.landed(&merge).receipt.unwrap();
+    let of_blue: Vec<_> = receipt.losses.iter().filter(|loss| loss.name == "blue-heron").collect();
+    let mut by: Vec<_> = of_blue.iter().map(|loss| (loss.lines.start, loss.by.clone())).collect();
+    by.sort();
+    let decision = |at: usize| Some(crate::model::By::Decision { id: asked[at].1 });
+    assert_eq!(by, [(2, decision(0)), (8, decision(1))]);
+}
+
+/// Two agents that change the same line of `f`, and another each; `attributes` are those of the repository.
+fn clashing_under(attributes: &str) -> (Fleet, [String; 2]) {
+    let blue = NUMBERS.replacen("2\n", "blue\n", 1).replacen("9\n", "blue 9\n", 1);
+    let grey = NUMBERS.replacen("2\n", "grey\n", 1).replacen("6\n", "grey 6\n", 1);
+    let fleet = Fleet::with(&[("blue-heron", &[("f", &blue)]), ("grey-fox", &[("f", &grey)])]);
+    std::fs::write(fleet.sandbox.path().join(".git/info/attributes"), attributes).unwrap();
+    (fleet, [blue, grey])
+}
+
+#[test]
+fn what_attributes_keep_from_being_merged_is_taken_whole() {
+    for (attributes, driver) in [("f -merge\n", None), ("f merge=mine\n", Some("exit 1"))] {
+        for (at, key) in ["ours", "theirs"].into_iter().enumerate() {
+            let (fleet, sides) = clashing_under(attributes);
+            if let Some(driver) = driver {
+                fleet.sandbox.git(&["config", "merge.mine.driver", driver]);
+            }
+            let fleet = Fleet::new(fleet.sandbox);
+            let (merge, decision) = asked(&fleet);
+            let keys: Vec<_> = decision.choices.iter().map(|choice| choice.key.as_str()).collect();
+            assert_eq!(keys, ["ours", "theirs", "skip", "abort"], "{attributes}");
+            assert!(decision.detail.contains("The attribute `merge` keeps it"), "{}", decision.detail);
+            fleet.answer(&decision, key);
+            fleet.landed(&merge);
+            assert_eq!(fleet.show("f"), sides[at].trim_end(), "{attributes}: {key}");
+        }
+    }
+}
+
+#[test]
+fn what_a_driver_left_markers_in_is_answered_by_lines() {
+    let (fleet, _) = clashing_under("f merge=mine\n");
+    let driver = "git merge-file --marker-size=%L %A %O %B";
+    fleet.sandbox.git(&["config", "merge.mine.driver", driver]);
+    let fleet = Fleet::new(fleet.sandbox);
+    let (merge, decision) = asked(&fleet);
+    assert_eq!(decision.places_of("f"), 1);
+    fleet.answer(&decision, "theirs");
+    fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\ngrey\n3\n4\n5\ngrey 6\n7\n8\nblue 9\n10");
+}
