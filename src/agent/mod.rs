@@ -128,6 +128,16 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Whether another process of it goes on with a conversation whose process was ended at any time.
+    fn goes_on(&self) -> bool {
+        false
+    }
+
+    /// Whether what it is told while it runs reaches it by another process of it, after the one that runs.
+    fn hears_later(&self) -> bool {
+        self.goes_on() && self.message("").is_none()
+    }
+
     /// The bytes that answer a permission question; `None` if the program asks none.
     fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
         let _ = (request, reply);

@@ -25,6 +25,7 @@ pub(super) fn told(events: Vec<Event>) -> String {
             EventKind::Text { partial: true, .. }
             | EventKind::Thinking { partial: true, .. }
             | EventKind::Parked { .. }
+            | EventKind::Interrupted {}
             | EventKind::Usage { .. } => Ok(()),
             EventKind::Ready { model, session, .. } => writeln!(out, "ready {model:?} {session:?}"),
             EventKind::Turn { number } => writeln!(out, "turn {number}"),

@@ -71,7 +71,10 @@ pub fn redact_shown(event: &mut Event, redactor: &Redactor) {
             one(text);
         }
         EventKind::Unrecognised { raw } => one(raw),
-        EventKind::Turn { .. } | EventKind::Usage { .. } | EventKind::Exited { .. } => {}
+        EventKind::Turn { .. }
+        | EventKind::Interrupted {}
+        | EventKind::Usage { .. }
+        | EventKind::Exited { .. } => {}
     }
 }
 

@@ -121,6 +121,8 @@ pub enum EventKind {
         /// Why: `429 rate_limit`.
         why: String,
     },
+    /// A person broke its turn off: it waits until it is told something.
+    Interrupted {},
     /// Tokens so far in this run, all messages counted once.
     Usage {
         /// The figures.

@@ -60,6 +60,8 @@ pub enum Waits {
         /// Until when.
         until: Timestamp,
     },
+    /// Its turn was broken off, and it was told nothing since.
+    Interrupted,
     /// Its turn is over and it can be told something.
     Message,
 }
@@ -126,6 +128,10 @@ impl Evidence {
             EventKind::Parked { until, why } => {
                 self.tools.clear();
                 Doing::Waits(Waits::Parked { why: why.clone(), until: *until })
+            }
+            EventKind::Interrupted {} => {
+                self.tools.clear();
+                Doing::Waits(Waits::Interrupted)
             }
             EventKind::Result { .. } => {
                 self.tools.clear();

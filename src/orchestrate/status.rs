@@ -160,7 +160,7 @@ impl Activity {
                 format!("parked until {time}, {why}")
             }
             Self::Waiting(Waits::Parked { why, .. }) => format!("parked until it is its turn, {why}"),
-            Self::Waiting(Waits::Message) => "for a message".to_owned(),
+            Self::Waiting(Waits::Interrupted | Waits::Message) => "for a message".to_owned(),
             Self::Stuck { since } => format!("silent for {}", span(now.since(*since))),
             Self::Unknown { pid } => format!("pid {pid} is gone"),
             Self::Asking(decision) => format!("decision {}", &decision.as_str()[..Id::MIN_PREFIX]),
@@ -410,8 +410,9 @@ pub fn running(
 ) -> Activity {
     let heard = evidence.last.map_or(since, |last| last.max(since));
     let silent = now.since(heard);
-    if let Some(parked @ Waits::Parked { .. }) = evidence.waits(now) {
-        return Activity::Waiting(parked);
+    // It has no process then, or needs none.
+    if let Some(waits @ (Waits::Parked { .. } | Waits::Interrupted)) = evidence.waits(now) {
+        return Activity::Waiting(waits);
     }
     if let Some(child) = child.filter(|child| silent > SAVING && !child.is_alive()) {
         return Activity::Unknown { pid: child.pid };

@@ -7,7 +7,7 @@ use crate::harness::programs::codex;
 use crate::harness::{Answer, Model, Sandbox, Terminal, openai, wait_for};
 
 /// A sandbox whose default agents are the real Codex, found by configuration, and talk to these scripts.
-fn with_scripts<const N: usize>(scripts: [(&str, Vec<Answer>); N]) -> (Sandbox, Model) {
+pub(crate) fn with_scripts<const N: usize>(scripts: [(&str, Vec<Answer>); N]) -> (Sandbox, Model) {
     let mut sandbox = Sandbox::new();
     let model = openai::start(scripts);
     openai::use_model(&mut sandbox, &model);

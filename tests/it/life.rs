@@ -34,7 +34,7 @@ fn heard(child: &mut Child, word: &str) {
     std::thread::spawn(move || lines.for_each(drop));
 }
 
-fn state(sandbox: &Sandbox, name: &str) -> Value {
+pub(crate) fn state(sandbox: &Sandbox, name: &str) -> Value {
     let all = sandbox.json(&["status", "--all"]);
     let found = all["data"].as_array().unwrap().iter().find(|row| row["name"] == name).cloned();
     found.unwrap_or_else(|| panic!("no {name} in {all}"))

@@ -13,6 +13,7 @@ mod acceptance_codex;
 mod acceptance_findings;
 mod acceptance_gemini;
 mod acceptance_layouts;
+mod acceptance_tell;
 mod acceptance_troubles;
 mod agent;
 mod agent_teams;

@@ -28,7 +28,11 @@ impl Decoder for BridgeDecoder {
         }
         match transcript::decode(&text) {
             // Only who watches it can say these.
-            Ok(Event { kind: EventKind::Exited { .. } | EventKind::Parked { .. }, .. }) | Err(_) => {
+            Ok(Event {
+                kind: EventKind::Exited { .. } | EventKind::Parked { .. } | EventKind::Interrupted {},
+                ..
+            })
+            | Err(_) => {
                 Sink { at, parent: None, events }.unrecognised(&text);
             }
             Ok(event) => {

@@ -73,6 +73,10 @@ impl Adapter for Codex {
         Box::new(CodexDecoder::new(&request.worktree, request.before))
     }
 
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
         OwnPlaces::of(
             self.conversation_home(env),

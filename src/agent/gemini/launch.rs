@@ -49,6 +49,10 @@ impl Adapter for Gemini {
         Box::new(GeminiDecoder::new(&request.worktree))
     }
 
+    fn goes_on(&self) -> bool {
+        true
+    }
+
     fn own_places(&self, env: &BTreeMap<OsString, OsString>) -> OwnPlaces {
         let names = ["GEMINI.md", "commands", "extensions", "policies", "settings.json", "skills"];
         OwnPlaces::of(conversation_home(env, "", ".gemini"), &names)

@@ -10,7 +10,8 @@ use crate::orchestrate::control::{Ask, Refusal};
 /// Stop an agent's current turn, and nothing else
 ///
 /// The program itself is asked to drop what it is doing. It stays, and waits for a message: `send` says what to do
-/// instead, `stop` ends it. Agents may not call this.
+/// instead, `stop` ends it. Codex and Gemini CLI know no such request: their process is ended, and the message goes
+/// to another one, which goes on with the conversation. Agents may not call this.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  git orchestra interrupt blue-heron && git orchestra send blue-heron 'Try it without the cache'"

@@ -1,5 +1,6 @@
 //! `git orchestra send`: a word to a running agent.
 
+use crate::agent::find_adapter;
 use crate::cli::context::Context;
 use crate::cli::editor::read_file;
 use crate::cli::error::{CliError, ErrorKind, Exit};
@@ -11,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// Tell a running agent something
 ///
-/// The message reaches its program while it works: Claude Code reads it between two steps. An agent whose run has
-/// ended is told by `resume -m`. Agents may not call this.
+/// The message reaches its program while it works: Claude Code reads it between two steps. Codex and Gemini CLI hear
+/// nothing while they work: they are told when their turn is over, in the same conversation, or at once after
+/// `interrupt`. An agent whose run has ended is told by `resume -m`. Agents may not call this.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  git orchestra send blue-heron 'Leave the parser alone'\n  git orchestra send blue-heron -F notes.md"
@@ -52,7 +54,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         Told::Done => {
             if !args.json {
                 let name = ctx.ui().painter().paint(Label::Agent, agent.name.as_str());
-                ctx.ui().print(&format!("{name}  told\n"))?;
+                if find_adapter(&agent.program).is_some_and(|adapter| adapter.hears_later()) {
+                    ctx.ui().print(&format!("{name}  is told when its turn is over\n"))?;
+                    ctx.ui().hint(format!("`git orchestra interrupt {}` ends that turn now", agent.name));
+                } else {
+                    ctx.ui().print(&format!("{name}  told\n"))?;
+                }
             }
             Ok(Exit::Done)
         }

@@ -77,6 +77,7 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
         EventKind::Parked { until, why } => {
             one(Label::Attention, &format!("parked until {}: {why}", super::clock(*until)))
         }
+        EventKind::Interrupted {} => one(Label::Attention, "a person interrupted it; it waits for a message"),
         EventKind::Result { subtype, error, text: _, usage } => {
             let mut line =
                 format!("result: {subtype}, {} turns, {} tokens", usage.turns, count(usage.total()));

@@ -42,7 +42,7 @@ impl Live {
             || self.overdue
             || self.refused.is_some()
             || self.used_up.is_some()
-            || self.parking
+            || self.pause.is_some()
     }
 
     /// Tells that it has been silent for long, where nothing explains that: no tool, no question, no pause of its model.

@@ -5,7 +5,7 @@ use super::record::chain;
 use super::run::Live;
 use super::{Progress, Request};
 use crate::agent::PermissionReply;
-use crate::model::Id;
+use crate::model::{Event, EventKind, Id};
 use crate::orchestrate::control::{Asked, Refusal};
 use crate::process::{Child, InputError};
 use tokio::time::Instant;
@@ -29,6 +29,9 @@ impl Live {
                 Ok(())
             }
             Request::Message { text, .. } => {
+                if self.plan.adapter.hears_later() {
+                    return self.keep_for_later(text).await;
+                }
                 let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
                 bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
                 (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
@@ -37,11 +40,15 @@ impl Live {
                 Ok(())
             }
             Request::Interrupt { .. } => {
+                if self.plan.adapter.hears_later() {
+                    return self.break_off(child).await;
+                }
                 let bytes = self.plan.adapter.interrupt().ok_or(Refusal::KnowsNoInterrupt);
                 bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
                 // Its input stays open: whoever interrupts has something to say.
                 self.interrupted = true;
-                self.notice("a person interrupted it; it waits for a message").await;
+                let at = self.context.clock.now();
+                self.tell_event(Event { at, parent: None, kind: EventKind::Interrupted {} }).await;
                 Ok(())
             }
             Request::Note { text, .. } => {

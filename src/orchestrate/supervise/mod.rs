@@ -19,6 +19,7 @@ mod request;
 mod room;
 mod run;
 mod save;
+mod tell;
 mod throttle;
 mod turn;
 

@@ -71,6 +71,7 @@ const fn is_gist(entry: EntryRef<'_>) -> bool {
             | EventKind::PermissionAsked { .. }
             | EventKind::PermissionDenied { .. }
             | EventKind::Parked { .. }
+            | EventKind::Interrupted {}
             | EventKind::Exited { .. }
     )
 }

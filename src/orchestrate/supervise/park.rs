@@ -2,12 +2,11 @@
 
 use super::Request;
 use super::run::Live;
-use crate::agent::priced;
+use super::tell::Pause;
 use crate::model::{Event, EventKind, Outcome, Timestamp, Usage};
 use crate::orchestrate::Slot;
 use crate::orchestrate::breaker::Admission;
 use crate::orchestrate::control::{Asked, Refusal};
-use crate::orchestrate::status::Evidence;
 use crate::process::Child;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,9 +15,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 /// How often one that waits looks whether it still must.
-const LOOK: Duration = Duration::from_millis(500);
-/// What a conversation is told that goes on.
-const GO_ON: &str = "Go on where you stopped.";
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 impl Live {
     /// Waits until nothing of its program is over a limit. Whether the run may start then; if not, its outcome is set.
@@ -107,7 +104,7 @@ impl Live {
     }
 
     /// Whether its time is over while it waits; its outcome is set then.
-    fn is_over(&mut self) -> bool {
+    pub(super) fn is_over(&mut self) -> bool {
         if self.deadline().is_some_and(|at| at <= Instant::now()) {
             self.outcome = Some(Outcome::stopped("deadline"));
             return true;
@@ -121,7 +118,7 @@ impl Live {
     }
 
     /// Takes a wish while it waits. Whether that ends it; its outcome is set then.
-    fn is_ended_by(&mut self, asked: Asked) -> bool {
+    pub(super) fn is_ended_by(&mut self, asked: Asked) -> bool {
         match &asked.request {
             Request::Stop { by, .. } | Request::Kill { by, .. } => {
                 self.outcome = Some(Outcome::stopped(by.clone()));
@@ -149,19 +146,17 @@ impl Live {
         if let Some(limited) = self.throttle.gives_up() {
             let text =
                 format!("its model is over a limit ({}): it waits, and goes on by itself", limited.why);
-            self.parking = true;
+            self.pause = Some(Pause::Limit);
             self.notice(&text).await;
             child.stop();
         }
     }
 
-    /// Whether the process that is over ended for a limit that passes, so that the run goes on later. Opens the breaker,
-    /// and makes ready to start again.
-    pub(super) async fn is_parked(&mut self) -> bool {
+    /// Whether the process that is over ended for a limit that passes, so that the run goes on later. Opens the breaker.
+    pub(super) async fn is_parked(&mut self, pause: Option<Pause>) -> bool {
         let failed = matches!(self.outcome, Some(Outcome::Failed { .. }));
-        let parking = std::mem::take(&mut self.parking);
-        let (served, limited) = (self.throttle.served, self.throttle.take());
-        let may = self.stopped_by.is_none() && self.used_up.is_none() && self.refused.is_none();
+        let (parking, limited) = (pause == Some(Pause::Limit), self.throttle.take());
+        let may = !self.is_ended_for_good() && pause != Some(Pause::Interrupt);
         let Some(breaker) = self.plan.breaker.clone().filter(|_| may) else { return false };
         // Served at the last moment, when we had ended its process already, it goes on as well.
         if let Some(limited) = limited.filter(|_| parking || failed) {
@@ -179,35 +174,7 @@ impl Live {
         } else if !parking {
             return false;
         }
-        self.make_ready(served);
         true
-    }
-
-    /// Makes ready for another process of the same run. A conversation in which the model said anything goes on; of one
-    /// in which it did not, its program may know nothing.
-    fn make_ready(&mut self, served: bool) {
-        let used = self.decoder.usage();
-        self.carried += used;
-        self.meter.go_on();
-        let launch = &mut self.plan.launch;
-        launch.before += used;
-        launch.budget = self.meter.left();
-        if served {
-            GO_ON.clone_into(&mut launch.prompt);
-            launch.resume = true;
-            launch.begun_by.get_or_insert(self.context.clock.now());
-            if let Some(session) = &self.session {
-                launch.session.clone_from(session);
-            }
-        } else if !launch.resume {
-            launch.session = uuid::Uuid::new_v4().to_string();
-        }
-        self.decoder = priced::decoder(&*self.plan.adapter, &self.plan.launch);
-        (self.outcome, self.done_since, self.listens_until) = (None, None, None);
-        (self.overdue, self.unanswered, self.interrupted) = (false, false, false);
-        (self.evidence, self.told_silent) = (Evidence::default(), false);
-        self.open.clear();
-        self.show_questions();
     }
 
     /// What all processes of the run used.

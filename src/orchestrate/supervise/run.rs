@@ -7,6 +7,7 @@ use super::outcome::{for_want_of_memory, outcome, unless_unsaved};
 use super::question::{Answers, Open, Ruling, permission_subject};
 use super::record::{Ended, RunRecord, chain};
 use super::save::save;
+use super::tell::Pause;
 use super::throttle::Throttle;
 use super::{Finished, Plan, Progress};
 use crate::agent::{Decoder, KeyLines, Redactor, priced, transcript};
@@ -77,7 +78,7 @@ pub(super) async fn run(
             Ok(child) => live.watch(child, &mut requests).await,
             Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
         }
-        if !live.is_parked().await {
+        if !live.goes_on(&mut requests).await {
             break;
         }
     }
@@ -110,8 +111,10 @@ pub(super) struct Live {
     pub(super) seat: Option<OwnedSemaphorePermit>,
     /// Whether its model serves it.
     pub(super) throttle: Throttle,
-    /// Whether we ended its process, so that it goes on when a limit has passed.
-    pub(super) parking: bool,
+    /// Why we ended its process, if the run goes on with another one.
+    pub(super) pause: Option<Pause>,
+    /// What it was told and hears from its next process.
+    pub(super) untold: Vec<String>,
     /// What earlier processes of this run used: each counts for itself.
     pub(super) carried: Usage,
     /// How full the window of its model is.
@@ -170,7 +173,8 @@ impl Live {
             meter,
             throttle,
             seat: Some(seat),
-            parking: false,
+            pause: None,
+            untold: Vec::new(),
             carried: Usage::default(),
             window: Window::default(),
             keys: Default::default(),

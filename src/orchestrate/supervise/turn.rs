@@ -89,6 +89,8 @@ impl Turns {
             }
             EventKind::Exited { .. }
             | EventKind::Retry { .. }
+            // Who did that knows.
+            | EventKind::Interrupted {}
             | EventKind::Usage { .. }
             | EventKind::Notice { .. }
             | EventKind::Unrecognised { .. } => None,

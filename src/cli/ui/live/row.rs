@@ -147,7 +147,7 @@ impl Row {
     /// The less, the sooner somebody should look at it.
     pub(super) fn urgency(&self, now: Timestamp) -> u8 {
         match self.activity(now) {
-            Activity::Asking(_) | Activity::Waiting(Waits::Permission { .. }) => 0,
+            Activity::Asking(_) | Activity::Waiting(Waits::Permission { .. } | Waits::Interrupted) => 0,
             Activity::Ended(Outcome::Failed { .. } | Outcome::Lost)
             | Activity::Unwatched { .. }
             | Activity::New => 1,
