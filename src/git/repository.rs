@@ -112,7 +112,7 @@ impl Repository {
         let start = dir.canonicalize().map_err(|_| not_found())?;
         let found = start
             .ancestors()
-            .find(|dir| dir.join(".git").exists() || is_git_dir(dir))
+            .find(|dir| dir.join(".git").is_file() || is_git_dir(&dir.join(".git")) || is_git_dir(dir))
             .ok_or_else(not_found)?;
         let repository = Self::open(found, Arc::clone(&env))?;
         if repository.gix.git_dir_trust() == gix::sec::Trust::Full {
@@ -262,6 +262,8 @@ impl Repository {
     }
 }
 
+/// As git judges: a directory without these is none, whatever its name, and the way up goes on. Programs that were ended
+/// in a sandbox of theirs leave empty ones.
 fn is_git_dir(dir: &Path) -> bool {
     dir.join("HEAD").exists() && dir.join("objects").is_dir() && dir.join("refs").exists()
 }

@@ -90,6 +90,18 @@ fn packed_refs_and_linked_worktrees_are_followed() {
 }
 
 #[test]
+fn an_empty_git_directory_on_the_way_up_is_passed_by() {
+    let sandbox = Sandbox::new(&[]);
+    let repo = sandbox.open();
+    let below = repo.work_dir().unwrap().join("a/b");
+    std::fs::create_dir_all(below.join(".git")).unwrap();
+    assert_eq!(sandbox.open_in(&below).common_dir(), repo.common_dir());
+    std::fs::create_dir_all(sandbox.dir.path().join("home/c/.git")).unwrap();
+    let nowhere = Repository::discover(&sandbox.dir.path().join("home/c"), std::sync::Arc::default());
+    assert!(matches!(nowhere, Err(Error::NotARepository { .. })), "{nowhere:?}");
+}
+
+#[test]
 fn bare_repositories_open_and_others_are_refused() {
     let sandbox = Sandbox::new(&["--bare"]);
     let repo = sandbox.open();
