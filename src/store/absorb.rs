@@ -31,9 +31,7 @@ const MAX_DIRECTORY: u64 = 4 << 20;
 const MAX_QUARANTINED: usize = 1_000;
 /// How much of a path is shown.
 const MAX_SHOWN: usize = 120;
-/// The latest time of a stamp, the year 2100, and its highest counter: a stamp that nobody could outdo would make a
-/// field the property of whoever wrote it.
-const MAX_AT: u64 = 4_102_444_800_000;
+/// The highest counter of a stamp: one that nobody could outdo would make a field the property of whoever wrote it.
 const MAX_COUNTER: u32 = 1 << 30;
 
 /// What another machine has: the objects are in this repository already.
@@ -72,7 +70,8 @@ impl Store {
     /// returns.
     ///
     /// # Errors
-    /// [`Error::Format`] if that state needs a newer build; nothing changes then.
+    /// [`Error::Format`] if that state needs a newer build, [`Error::TooMuch`] if a record would become larger than others
+    /// take in; nothing changes then.
     pub fn absorb(&self, incoming: &Incoming) -> Result<Absorbed, Error> {
         let _lock = local::lock(self.repo())?;
         for _ in 0..ATTEMPTS {
@@ -174,6 +173,9 @@ impl Store {
         let mut trees = Trees::new(self.repo());
         let their_tree = their_state.tree().expect("it has a commit");
         let tree = trees.merge(ours.tree(), their_tree)?;
+        if let Some((kind, id, size)) = trees.too_large {
+            return Err(Error::TooMuch { kind, id, size, limit: MAX_RECORD });
+        }
         written.append(&mut trees.written);
         absorbed.entities = trees.entities;
         absorbed.quarantined = trees.quarantined;
@@ -241,6 +243,9 @@ pub(super) struct Trees<'r> {
     pub(super) entities: BTreeSet<(Kind, Id)>,
     pub(super) quarantined: Vec<Quarantined>,
     pub(super) versions: BTreeMap<(Kind, Id), Versions>,
+    /// The first record that would be larger than one can be, with its size: then this is no merge of both, and neither may
+    /// take the other's place.
+    pub(super) too_large: Option<(Kind, Id, u64)>,
 }
 
 impl<'r> Trees<'r> {
@@ -252,6 +257,7 @@ impl<'r> Trees<'r> {
             entities: BTreeSet::new(),
             quarantined: Vec::new(),
             versions: BTreeMap::new(),
+            too_large: None,
         }
     }
 
@@ -381,10 +387,11 @@ impl<'r> Trees<'r> {
             self.quarantine(path, "it is larger than a record can be");
             return Ok(());
         }
-        match check(kind, &id, &self.repo.read_blob(theirs)?) {
-            Ok(record) => {
+        match checked(kind, &id, &self.repo.read_blob(theirs)?) {
+            Ok((record, mended)) => {
                 let place = place(kind, &id, &record);
-                self.versions.entry((kind, id)).or_default().add(path, ours, theirs, place);
+                let theirs = if mended { self.write(&record.to_bytes())? } else { theirs.clone() };
+                self.versions.entry((kind, id)).or_default().add(path, ours, &theirs, place);
             }
             Err(reason) => self.quarantine(path, reason),
         }
@@ -420,14 +427,21 @@ pub(super) const fn fields(kind: Kind) -> &'static [Field] {
 
 /// Reads a record as what its path says that it is.
 pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'static str> {
+    checked(kind, id, bytes).map(|(record, _)| record)
+}
+
+/// The same, and whether it was written by a clock that is wrong: every machine reads the same in it then, which is not
+/// what is written there.
+fn checked(kind: Kind, id: &Id, bytes: &[u8]) -> Result<(Record, bool), &'static str> {
     fn read<T: Entity>(record: &Record, id: &Id) -> Result<T, &'static str> {
         let entity: T = record.entity().map_err(|_| "it is not what this build reads there")?;
         if entity.id() == *id { Ok(entity) } else { Err("it says that it is another one") }
     }
-    let record = Record::parse(bytes).map_err(|_| "it is no record")?;
+    let mut record = Record::parse(bytes).map_err(|_| "it is no record")?;
     if !record.every_stamp().all(is_sane) {
         return Err("it says that it was written in a time that never comes");
     }
+    let mended = record.bring_into_time();
     match kind {
         Kind::Task => drop(read::<Task>(&record, id)?),
         Kind::Finding => drop(read::<Finding>(&record, id)?),
@@ -464,11 +478,11 @@ pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'stati
             }
         }
     }
-    Ok(record)
+    Ok((record, mended))
 }
 
 fn is_sane(stamp: &Stamp) -> bool {
-    stamp.at.0 <= MAX_AT && stamp.counter <= MAX_COUNTER && is_plain(stamp.actor.as_bytes())
+    stamp.counter <= MAX_COUNTER && is_plain(stamp.actor.as_bytes())
 }
 
 /// Whether a text can be the full name of a branch and nothing else: no option, no path that leads elsewhere.

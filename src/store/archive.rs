@@ -240,7 +240,13 @@ impl Trees<'_> {
             merged = true;
         }
         if merged {
-            blob = self.write(&record.to_bytes())?;
+            let bytes = record.to_bytes();
+            let size = bytes.len() as u64;
+            if size > super::absorb::MAX_RECORD {
+                self.too_large.get_or_insert((kind, id, size));
+                return Ok(());
+            }
+            blob = self.write(&bytes)?;
         }
         let place = place(kind, &id, &record);
         if versions.ours.get(&place).is_none_or(|there| there.as_ref() != Some(&blob)) {

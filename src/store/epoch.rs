@@ -267,5 +267,6 @@ pub(super) fn begins_epoch(message: &str) -> bool {
 
 /// Whether a state holds all that another one holds, in that version or a newer one.
 fn covers(repo: &Repository, state: &ObjectId, other: &ObjectId) -> Result<bool, Error> {
-    Ok(Trees::new(repo).merge(Some(state), other)? == *state)
+    let mut trees = Trees::new(repo);
+    Ok(trees.merge(Some(state), other)? == *state && trees.too_large.is_none())
 }

@@ -82,6 +82,18 @@ pub enum Error {
         /// How large it may be, in bytes.
         limit: u64,
     },
+    /// What two machines wrote apart is more than one record can be.
+    #[error("merge {kind} {}: what was written apart in it is {size} bytes together, and a record has at most {limit}; nothing of either is lost, write less into it here", &.id.as_str()[..6])]
+    TooMuch {
+        /// What it is.
+        kind: Kind,
+        /// Its id.
+        id: crate::model::Id,
+        /// How large its record would be, in bytes.
+        size: u64,
+        /// How large it may be, in bytes.
+        limit: u64,
+    },
     /// A ref is locked by somebody who does not let go.
     #[error("write the state: {} exists and its owner does not let go of it", .lock.display())]
     Locked {

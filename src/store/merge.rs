@@ -22,7 +22,7 @@ pub(super) fn merge(known: &[Field], a: &Record, b: &Record) -> Record {
     for name in names(a, b) {
         let field = known.iter().find(|field| field.name() == name).copied();
         match field.map_or_else(|| shape(&name, a, b), Shape::from) {
-            Shape::Scalar if Record::is_text(&name) => text(&name, a, b, &mut merged),
+            Shape::Scalar if Record::is_text(&name) => text(&name, a, b, fence, &mut merged),
             Shape::Scalar => {
                 let winner = match fence {
                     _ if name == FENCE => greater_fence(a, b),
@@ -190,14 +190,25 @@ fn map(name: &str, a: &Record, b: &Record, merged: &mut Record) {
 /// A text that somebody wrote, with the stamp of that; unstamped ones are older than all others.
 type Sibling = (Option<Stamp>, Option<Value>);
 
-/// The newest text wins. One that lost is kept unless whoever wrote a newer one had seen it: only then was it
-/// replaced on purpose.
-fn text(name: &str, a: &Record, b: &Record, merged: &mut Record) {
+/// The newest text wins, or that of the greater fence where that decides. One that lost is kept unless whoever wrote a
+/// newer one had seen it: only then was it replaced on purpose.
+fn text(name: &str, a: &Record, b: &Record, fence: std::cmp::Ordering, merged: &mut Record) {
     let (of_a, of_b) = (siblings(name, a), siblings(name, b));
     let (known_a, known_b) = (known(name, a), known(name, b));
     let mut all: Vec<&Sibling> = of_a.iter().chain(&of_b).collect();
     all.sort_by_cached_key(|(stamp, value)| (stamp.clone(), bytes(value.as_ref())));
-    let Some((stamp, value)) = all.last().copied().cloned() else { return };
+    let newest = all.last().copied().cloned();
+    let is_fenced = FENCED.contains(&name);
+    let winner = match fence {
+        std::cmp::Ordering::Greater if is_fenced => Some(shown(name, a)),
+        std::cmp::Ordering::Less if is_fenced => Some(shown(name, b)),
+        // What an ousted holder wrote last lost already, however late that was.
+        std::cmp::Ordering::Equal if is_fenced => [shown(name, a), shown(name, b)]
+            .into_iter()
+            .max_by_key(|(stamp, value)| (stamp.clone(), bytes(value.as_ref()))),
+        _ => newest,
+    };
+    let Some((stamp, value)) = winner else { return };
 
     let mut losing = BTreeMap::<Stamp, Value>::new();
     for (at, text) in all {
@@ -211,7 +222,15 @@ fn text(name: &str, a: &Record, b: &Record, merged: &mut Record) {
             losing.insert(at.clone(), text.clone());
         }
     }
-    let kept = newest_of_each(losing.keys().chain(&stamp).cloned());
+    // One that counts by its fence alone, though whoever wrote another one had seen it, is still known to be seen.
+    let is_seen = |stamp: &Stamp, siblings: &[Sibling], known: &BTreeMap<String, Stamp>| {
+        siblings.iter().all(|(at, _)| at.as_ref() != Some(stamp))
+            && known.get(&stamp.actor).is_some_and(|seen| seen >= stamp)
+    };
+    let lives = stamp
+        .as_ref()
+        .filter(|stamp| !is_fenced || !is_seen(stamp, &of_a, &known_a) && !is_seen(stamp, &of_b, &known_b));
+    let kept = newest_of_each(losing.keys().chain(lives).cloned());
     let mut seen = newest_of_each(known_a.into_values().chain(known_b.into_values()));
     seen.retain(|seen| !kept.iter().any(|kept| kept.actor == seen.actor && kept >= seen));
 
@@ -226,8 +245,20 @@ fn text(name: &str, a: &Record, b: &Record, merged: &mut Record) {
     }
 }
 
+/// What a record shows.
+fn shown(name: &str, record: &Record) -> Sibling {
+    (record.stamp(name).cloned(), record.fields.get(name).cloned())
+}
+
 fn siblings(name: &str, record: &Record) -> Vec<Sibling> {
-    let mut siblings = vec![(record.stamp(name).cloned(), record.fields.get(name).cloned())];
+    let mut siblings = vec![shown(name, record)];
+    // What is shown though it was seen and replaced is not there to be kept.
+    let seen = record.rivals.get(name).map(|rivals| &rivals.seen).filter(|_| FENCED.contains(&name));
+    siblings.retain(|(stamp, _)| {
+        !stamp.as_ref().is_some_and(|stamp| {
+            seen.is_some_and(|seen| seen.iter().any(|seen| seen.actor == stamp.actor && seen >= stamp))
+        })
+    });
     if let Some(rivals) = record.rivals.get(name) {
         siblings.extend(rivals.losing.iter().map(|(stamp, text)| (Some(stamp.clone()), Some(text.clone()))));
     }

@@ -27,6 +27,7 @@ enum Step {
     Foreign(u8),
     Count(u8),
     Fence,
+    Result(u8),
     Delete(bool),
     Archive,
     Pull(usize),
@@ -41,6 +42,7 @@ fn steps() -> impl Strategy<Value = Vec<(usize, u64, Step)>> {
         1 => any::<u8>().prop_map(Step::Foreign),
         2 => (1..4_u8).prop_map(Step::Count),
         1 => Just(Step::Fence),
+        2 => any::<u8>().prop_map(Step::Result),
         1 => any::<bool>().prop_map(Step::Delete),
         2 => Just(Step::Archive),
         4 => (0..5_usize).prop_map(Step::Pull),
@@ -90,6 +92,7 @@ fn play(clones: usize, steps: &[(usize, u64, Step)]) -> (Vec<Record>, BTreeMap<S
                 records[who].fields.insert("fence".into(), json!(fence + 1));
                 entity.status = TaskStatus::Started;
             }
+            Step::Result(n) => entity.result = (*n > 0).then(|| format!("result {n}")),
             Step::Delete(there) => {
                 let value = there.then(|| json!({"by": actor, "at": now}));
                 records[who].write(Task::FIELDS, "_d", value, now, &actor);
@@ -158,7 +161,7 @@ proptest! {
         prop_assert_eq!(all(&[]).to_bytes(), end.to_bytes());
         for (key, stamp) in &newest {
             // A fence outranks the clock.
-            if key != "status" && key != "fence" {
+            if !["status", "fence", "result"].contains(&key.as_str()) {
                 prop_assert_eq!(end.stamp(key), Some(stamp), "{}", key);
             }
         }
@@ -217,6 +220,7 @@ fn the_greater_fence_decides_whatever_the_clocks_say() {
     let merged = merge(Task::FIELDS, &ousted, &holder);
     let task: Task = merged.entity().unwrap();
     assert_eq!((task.status, task.result), (TaskStatus::Started, None));
+    assert_eq!(merged.losing("result").iter().map(|(_, text)| *text).collect::<Vec<_>>(), ["mine"]);
     assert_eq!(merged.fields["fence"], json!(2));
 }
 

@@ -8,6 +8,7 @@ mod absorb;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod begin;
 mod cache;
 mod care;
 mod claim;

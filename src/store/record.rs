@@ -1,6 +1,7 @@
 //! Records: one entity as canonical JSON with a stamp for each field.
 
 use super::archive::ARCHIVED;
+use super::stamp::MAX_AT;
 use super::{Entity, Field, Stamp};
 use crate::model::Timestamp;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ const SEEN: &str = "_v";
 /// merge as writes do. Everything else stays in the record.
 pub(super) const DELETED: &str = "_d";
 /// Fields whose text is work: of two that were written apart, none is thrown away.
-const TEXTS: &[&str] = &["title", "body", "message", "resolution", "prompt"];
+const TEXTS: &[&str] = &["title", "body", "message", "resolution", "prompt", "result"];
 
 /// What is remembered of a text field beside its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -141,6 +142,33 @@ impl Record {
     /// The fields that have losing texts.
     pub fn contested(&self) -> impl Iterator<Item = &str> {
         self.rivals.keys().map(String::as_str).filter(|field| !self.losing(field).is_empty())
+    }
+
+    /// Takes stamps from after [`MAX_AT`] for ones of then, as whoever reads them does: so they can be outdone, and nothing
+    /// that was written with them is left out. Whether there were any.
+    pub(super) fn bring_into_time(&mut self) -> bool {
+        if self.every_stamp().all(|stamp| stamp.at <= MAX_AT) {
+            return false;
+        }
+        let mended = |stamp: &Stamp| Stamp { at: stamp.at.min(MAX_AT), ..stamp.clone() };
+        for stamp in self.stamps.values_mut() {
+            *stamp = mended(stamp);
+        }
+        for rivals in self.rivals.values_mut() {
+            let losing = std::mem::take(&mut rivals.losing);
+            rivals.losing = losing.into_iter().map(|(stamp, text)| (mended(&stamp), text)).collect();
+            rivals.seen = rivals.seen.iter().map(mended).collect();
+        }
+        true
+    }
+
+    /// The record without the texts that lost in it: what whoever writes it now has to answer for.
+    pub(super) fn without_losing(&self) -> Self {
+        let mut record = self.clone();
+        for rivals in record.rivals.values_mut() {
+            rivals.losing.clear();
+        }
+        record
     }
 
     /// The stamps of all writes that it remembers.

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// The latest time of a stamp, the year 2100: one that nobody could outdo would make a field the property of whoever wrote
+/// it.
+pub(super) const MAX_AT: Timestamp = Timestamp(4_102_444_800_000);
+
 /// The time of a write as merging compares it: `<ms>-<counter>-<actor>`.
 ///
 /// Ordered by time, then counter, then actor; a write takes a stamp greater than the one it replaces, whatever the
@@ -22,9 +26,11 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp of a write now by `actor` over a field that was last written at `replaced`.
+    ///
+    /// A clock that is after [`MAX_AT`] is wrong: it counts as that, so that whoever has a right one can write over it.
     #[must_use]
     pub fn after(now: Timestamp, actor: &str, replaced: Option<&Self>) -> Self {
-        let fresh = Self { at: now, counter: 0, actor: actor.to_owned() };
+        let fresh = Self { at: now.min(MAX_AT), counter: 0, actor: actor.to_owned() };
         match replaced {
             Some(old) if *old >= fresh => {
                 Self { at: old.at, counter: old.counter.saturating_add(1), ..fresh }

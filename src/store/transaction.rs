@@ -2,11 +2,10 @@
 //! disk and moves the ref.
 
 use super::absorb::{MAX_WRITTEN, fields};
-use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH, entity_path, log_ref};
+use super::layout::{FORMAT, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
 use super::publish::{REASON, is_ours};
-use super::state::Format;
 use super::{Cleaner, Entity, Error, Record, STATE_REF, State, Store, archive, journal, local};
 use crate::git::{
     self, EntryMode, Expected, Identity, NewCommit, NoteEdit, NoteLines, RefEdit, Repository, TreeEdit,
@@ -386,48 +385,6 @@ impl Store {
         Err(Error::Contended { attempts: ATTEMPTS }.into())
     }
 
-    /// Makes the state if there is none. Returns whether it did.
-    pub fn init(&self) -> Result<bool, Error> {
-        if self.is_initialised()? {
-            return Ok(false);
-        }
-        let _lock = local::lock(self.repo())?;
-        if self.is_initialised()? {
-            return Ok(false);
-        }
-        let actor = self.machine()?;
-        let mut written = Vec::new();
-        let commit = self.first_commit(&actor, self.clock().now(), &mut written)?;
-        self.repo().sync_objects(&written)?;
-        let edit = RefEdit { name: STATE_REF.to_owned(), new: Some(commit), expected: Expected::Absent };
-        match self.move_refs(&[edit]) {
-            Ok(()) => Ok(true),
-            Err(Error::Git(git::Error::RefMoved { .. })) => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn first_commit(
-        &self,
-        actor: &str,
-        now: Timestamp,
-        written: &mut Vec<ObjectId>,
-    ) -> Result<ObjectId, Error> {
-        let format = Format { number: FORMAT, min_read: FORMAT, min_write: FORMAT, epoch: 0, floor: 0 };
-        let mut format = serde_json::to_vec_pretty(&format).expect("integers serialise");
-        format.push(b'\n');
-        let mut edits = Vec::new();
-        for (path, content) in [(FORMAT_PATH, format.as_slice()), (README_PATH, README.as_bytes())] {
-            let blob = self.repo().write_blob(content)?;
-            written.push(blob.clone());
-            edits.push((path.to_owned(), Some((EntryMode::Blob, blob))));
-        }
-        let (tree, trees) = self.repo().edit_tree(None, &edits)?;
-        written.extend(trees);
-        let message = format!("orchestra: init\n\nOrchestra-Nonce: {:032x}\n", local::random_u128()?);
-        self.write_commit(actor, now, &tree, &[], &message, written)
-    }
-
     pub(super) fn write_commit(
         &self,
         actor: &str,
@@ -487,8 +444,12 @@ impl Store {
             let record = &transaction.records[&(*kind, *id)];
             let bytes = record.to_bytes();
             let size = bytes.len() as u64;
+            // What others wrote in it meanwhile has room beside what is written now.
             if size > MAX_WRITTEN {
-                return Err(Error::TooLarge { kind: *kind, id: *id, size, limit: MAX_WRITTEN });
+                let size = record.without_losing().to_bytes().len() as u64;
+                if size > MAX_WRITTEN {
+                    return Err(Error::TooLarge { kind: *kind, id: *id, size, limit: MAX_WRITTEN });
+                }
             }
             let blob = repo.write_blob(&bytes)?;
             written.push(blob.clone());

@@ -191,6 +191,17 @@ impl Page {
             let value = |value: Option<&Value>| words(key, value).unwrap_or_else(|| "nothing".to_owned());
             let after = self.paint.paint(Label::Added, value(change.after.as_ref()));
             let before = self.paint.paint(Label::Removed, value(change.before.as_ref()));
+            let is_text = |value: &Option<Value>| {
+                value.as_ref().and_then(Value::as_str).is_some_and(|text| text.contains(char::is_whitespace))
+            };
+            if is_text(&change.after) || is_text(&change.before) {
+                // Sentences stand for themselves: between other words nobody knows where one ends.
+                let machine = self.machine(machine);
+                let name = self.paint.paint(Label::Heading, name(key));
+                self.put(&mut contested, "    ", &format!("{name} of {machine}: {after}"));
+                self.put(&mut contested, "      ", &format!("in place of: {before}"));
+                continue;
+            }
             let line = format!("{} {after} of {}, not {before}", self.name(key), self.machine(machine));
             self.put(&mut contested, "    ", &line);
         }
@@ -221,7 +232,12 @@ impl Page {
         }
         text.push_str(&shown);
         if lost {
-            let why = "lost: another machine's came later, written without having seen it";
+            let why = match key {
+                "status" | "assignee" | "holder" | "result" => {
+                    "lost: that of another machine counts, which had taken the task over, or wrote later and had not seen it"
+                }
+                _ => "lost: another machine's came later, written without having seen it",
+            };
             self.put(text, "      ", &self.paint.paint(Label::Attention, why));
         }
     }
