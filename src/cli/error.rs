@@ -263,6 +263,9 @@ impl From<crate::store::Error> for CliError {
             Error::TooLarge { .. } => {
                 Self::layer(error).hint("put long texts into a file of the repository, and name the file")
             }
+            Error::Format { .. } => Self::layer(error).hint(
+                "a newer git-orchestra wrote there: `git orchestra --version` says which one this is; nothing was changed",
+            ),
             error => Self::layer(error),
         }
     }

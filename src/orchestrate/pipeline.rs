@@ -110,7 +110,7 @@ pub fn look(
             if !agent.is_of(&machine) {
                 let is_over =
                     agent.last_run().is_some_and(|(_, run)| run.outcome == Some(Outcome::Succeeded));
-                return is_over && branch::tip_here(store, agent).is_ok_and(|tip| tip.is_some());
+                return is_over && branch::work_here(store, agent).is_ok_and(|tip| tip.is_some());
             }
             agent.last_run().is_none_or(|(_, run)| run.outcome.is_none())
                 || lease::find_live(store.repo(), &agent.id).is_some()
@@ -448,7 +448,7 @@ pub fn push(
         let what = format!("push {name} to {remote}: {}", held.words());
         return Err(Error::refused(what, Held::HINT.to_owned()));
     }
-    let spec = PushSpec { new: tip.clone(), remote: target.to_owned() };
+    let spec = PushSpec { new: tip.clone(), remote: target.to_owned(), seen: None };
     let refused = |why: &str, hint: &str| {
         Err(Error::refused(format!("push {name} to {remote}: {why}"), hint.to_owned()))
     };

@@ -4,6 +4,10 @@
 //! A remote that goes back, rewrites or deletes what we had seen of it is an alarm with the evidence; nothing of
 //! ours follows it.
 
+mod remote;
+
+pub use remote::{Remote, pick_remote, require_same_place};
+
 use super::outgoing::{Guard, Held};
 use super::{Error, branch, cut};
 use crate::git::{Expected, FetchAnswer, FetchSpec, PushAnswer, PushSpec, RefEdit, Repository};
@@ -23,18 +27,6 @@ const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// What is synced: everything that all machines write.
 const SYNCED: [&str; 3] = [STATE_REF, FINDINGS_NOTES, PROVENANCE_NOTES];
-
-/// A remote, and how our refs are called there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remote {
-    /// Its name in the configuration.
-    pub name: String,
-    /// What takes the place of `refs/orchestra/` and `refs/notes/orchestra/` there, for hosts that take only
-    /// branches; ends with a slash.
-    pub prefix: Option<String>,
-    /// How long any one step may take.
-    pub deadline: Duration,
-}
 
 /// What a remote did to refs that only ever go forward.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,106 +112,8 @@ pub struct Synced {
     pub lost: Vec<Lost>,
     /// Whether the remote was asked at all: what was sent before is not sent again, and not looked for.
     pub asked: bool,
-}
-
-/// The remote to use: the one that is named, the one of the settings, the one that the current branch follows,
-/// `origin`, or the only one there is.
-pub fn pick_remote(
-    repo: &Repository,
-    named: Option<&str>,
-    configured: Option<&str>,
-) -> Result<String, Error> {
-    let remotes = repo.remotes()?;
-    if let Some(name) = named.or(configured) {
-        return remotes.into_iter().find(|remote| remote == name).ok_or_else(|| {
-            let hint = "`git remote -v` lists the remotes, `git remote add NAME URL` adds one".to_owned();
-            Error::refused(format!("find the remote `{}`", name.escape_default()), Some(hint))
-        });
-    }
-    let branch = repo.head()?.branch;
-    let upstream = branch
-        .as_deref()
-        .and_then(|branch| repo.config(&format!("branch.{}.remote", branch.strip_prefix("refs/heads/")?)));
-    for preferred in [upstream.as_deref(), Some("origin")].into_iter().flatten() {
-        if remotes.iter().any(|remote| remote == preferred) {
-            return Ok(preferred.to_owned());
-        }
-    }
-    match remotes.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Error::refused(
-            "find a remote: this repository has none",
-            Some("`git remote add origin URL` adds one".to_owned()),
-        )),
-        _ => Err(Error::refused(
-            format!("choose a remote among {}", remotes.join(", ")),
-            Some("name one, or set `git config orchestra.remote NAME`".to_owned()),
-        )),
-    }
-}
-
-impl Remote {
-    /// A remote of the configuration, with the prefix of its settings.
-    ///
-    /// # Errors
-    /// If the prefix would make refs that are not ours alone, or none at all.
-    pub fn new(name: String, prefix: Option<String>, deadline: Duration) -> Result<Self, Error> {
-        let plain = |text: &str| {
-            text.split('/').all(|part| {
-                !part.is_empty()
-                    && !part.starts_with(['.', '-'])
-                    && !part.to_ascii_lowercase().ends_with(".lock")
-                    && !part.contains("..")
-                    && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-            })
-        };
-        // It becomes a part of tracking refs.
-        if !plain(&name) {
-            let hint = "names of letters, digits, `-`, `_`, `.` and `/` will do".to_owned();
-            return Err(Error::refused(
-                format!("use the remote `{}`: its name cannot be a part of a ref", name.escape_default()),
-                Some(hint),
-            ));
-        }
-        if let Some(prefix) = &prefix {
-            let inner = prefix.strip_prefix("refs/").and_then(|rest| rest.strip_suffix('/'));
-            let own = inner.is_some_and(|inner| plain(inner) && inner.contains('/'));
-            if !own || Agent::BRANCHES.starts_with(prefix.as_str()) || prefix.starts_with(Agent::BRANCHES) {
-                let hint = "such as refs/heads/orchestra-state/".to_owned();
-                return Err(Error::refused(
-                    format!("use the remote prefix `{}`", prefix.escape_default()),
-                    Some(hint),
-                ));
-            }
-        }
-        Ok(Self { name, prefix, deadline })
-    }
-
-    /// What a ref of ours (`refs/orchestra/…`, `refs/notes/orchestra/…`, or one of their directories) is called there.
-    /// The one place that knows: whatever is listed, fetched or pushed goes through it. Branches keep their names.
-    pub fn there(&self, ours: &str) -> String {
-        match &self.prefix {
-            Some(prefix) if is_ours(ours) => format!("{prefix}{}", part(ours)),
-            _ => ours.to_owned(),
-        }
-    }
-
-    /// Where we keep what we saw of a ref of ours there.
-    pub fn tracking(&self, ours: &str) -> String {
-        format!("refs/orchestra/remotes/{}/{}", self.name, part(ours))
-    }
-}
-
-fn is_ours(name: &str) -> bool {
-    name.starts_with("refs/orchestra/") || name.starts_with("refs/notes/orchestra/")
-}
-
-/// `state`, `notes/findings`.
-fn part(ours: &str) -> String {
-    match ours.strip_prefix("refs/notes/orchestra/") {
-        Some(notes) => format!("notes/{notes}"),
-        None => ours.strip_prefix("refs/orchestra/").unwrap_or(ours).to_owned(),
-    }
+    /// Whether there is no state, neither there nor here.
+    pub nothing: bool,
 }
 
 /// Asks a remote what it has, into tracking refs alone.
@@ -330,9 +224,15 @@ fn exchange(
             let news = take_in(store, remote, synced, attempt > 0)?;
             idle = if news || unknown.is_some() { 0 } else { idle + 1 };
         }
-        fetch_first = true;
+        let asked = std::mem::replace(&mut fetch_first, true);
         store.begin_notes()?;
         let refs = ours_to_send(store, remote, synced)?;
+        if !asked && refs.iter().any(Sent::lacks_what_was_seen) {
+            continue;
+        }
+        if attempt == 0 && asked | refs.iter().any(|one| one.ours == STATE_REF) {
+            synced.nothing = !require_same_place(store, remote)? && store.state()?.commit().is_none();
+        }
         let (refs, cuts): (Vec<Sent>, Vec<Sent>) = refs.into_iter().partition(|one| one.replaces.is_none());
         let wire: Vec<PushSpec> = refs.iter().map(|one| one.spec.clone()).chain(branches.clone()).collect();
         if wire.is_empty() && cuts.is_empty() {
@@ -426,11 +326,20 @@ fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> 
     }
     synced.not_taken = seen.iter().filter_map(|one| Some((one.name.clone(), one.refused.clone()?))).collect();
     let absorbed = match absorb(store, &seen) {
-        // A state of a newer build is for that build to merge; notes have no format.
-        Err(Error::Store(error @ crate::store::Error::Format { .. })) => {
+        // A state of a newer build is for that build to merge, and one that does not fit together with ours for a person;
+        // notes have no format.
+        Err(Error::Store(
+            error @ (crate::store::Error::Format { .. } | crate::store::Error::TooMuch { .. }),
+        )) => {
             seen.retain(|one| one.name != STATE_REF);
             let absorbed = absorb(store, &seen)?;
-            synced.not_taken.push((STATE_REF.to_owned(), error.to_string()));
+            let mut why = error.to_string();
+            if let crate::store::Error::Format { .. } = error {
+                why.push_str(
+                    "; update git-orchestra here to go on: nothing of ours was sent, nor is it lost",
+                );
+            }
+            synced.not_taken.push((STATE_REF.to_owned(), why));
             absorbed
         }
         result => result?,
@@ -448,6 +357,13 @@ struct Sent {
     replaces: Option<ObjectId>,
 }
 
+impl Sent {
+    /// Whether we saw there what ours has not taken in: to push it, that comes first.
+    const fn lacks_what_was_seen(&self) -> bool {
+        self.tracked.is_some() && self.spec.seen.is_none() && self.replaces.is_none()
+    }
+}
+
 fn ours_to_send(store: &Store, remote: &Remote, synced: &Synced) -> Result<Vec<Sent>, Error> {
     let tracking = SYNCED.map(|ours| remote.tracking(ours));
     let names: Vec<&str> = SYNCED.into_iter().chain(tracking.iter().map(String::as_str)).collect();
@@ -455,15 +371,17 @@ fn ours_to_send(store: &Store, remote: &Remote, synced: &Synced) -> Result<Vec<S
     let tracked = found.split_off(SYNCED.len());
     let refs = SYNCED.into_iter().zip(found).zip(tracked).filter_map(|((ours, new), tracked)| {
         let taken = synced.not_taken.iter().all(|(name, _)| name != ours);
-        let spec = PushSpec { new: new.filter(|_| taken)?, remote: remote.there(ours) };
+        let spec = PushSpec { new: new.filter(|_| taken)?, remote: remote.there(ours), seen: None };
         (tracked.as_ref() != Some(&spec.new)).then_some(Sent { ours, spec, tracked, replaces: None })
     });
     let mut refs: Vec<Sent> = refs.collect();
-    for one in refs.iter_mut().filter(|one| one.ours == STATE_REF) {
-        if let Some(tracked) = &one.tracked
-            && store.must_replace(tracked, &one.spec.new)?
-        {
+    for one in &mut refs {
+        let Some(tracked) = &one.tracked else { continue };
+        if one.ours == STATE_REF && store.must_replace(tracked, &one.spec.new)? {
             one.replaces = Some(tracked.clone());
+        } else if store.repo().is_ancestor(tracked, &one.spec.new)? {
+            // What went back or is gone is not made again: then it is behind, and the fetch after that raises the alarm.
+            one.spec.seen = Some(tracked.clone());
         }
     }
     Ok(refs)
@@ -524,7 +442,7 @@ fn own_branches(
             && let Some(new) = branch::tip_here(store, agent)?
         {
             match guard.hold_agent(store, &agents, agent, &new, &remote.name) {
-                None => specs.push(PushSpec { new, remote: agent.branch.clone() }),
+                None => specs.push(PushSpec { new, remote: agent.branch.clone(), seen: None }),
                 Some(one) => held.push(one),
             }
         }

@@ -48,7 +48,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             moved.push(short(&one.name));
         }
     }
-    if moved.is_empty() {
+    if !orchestrate::sync::require_same_place(ctx.store()?, &remote)? {
+        ctx.ui().print(&format!("{name} has no state of git-orchestra\n"))?;
+    } else if moved.is_empty() {
         ctx.ui().print(&format!("nothing new on {name}\n"))?;
     } else {
         ctx.ui().print(&format!("new on {name}: {}\n", moved.join(", ")))?;

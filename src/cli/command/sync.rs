@@ -150,6 +150,8 @@ pub(super) struct Report<'a> {
     alarms: &'a [Lost],
     #[serde(skip)]
     asked: bool,
+    #[serde(skip)]
+    nothing: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -204,6 +206,7 @@ impl<'a> Report<'a> {
             lost: synced.lost.iter().map(LostRecords::from).collect(),
             alarms: &synced.lost,
             asked: synced.asked,
+            nothing: synced.nothing,
         }
     }
 
@@ -269,6 +272,9 @@ impl<'a> Report<'a> {
             parts.push(format!("to {}: {}", self.remote, sent.join(", ")));
         }
         match (parts.is_empty(), self.refused.is_empty() && self.not_taken.is_empty()) {
+            (true, true) if self.nothing => {
+                format!("{} has no state of git-orchestra, and there is none here", self.remote)
+            }
             (true, true) if !self.asked => {
                 format!("nothing here that {} was not sent before; `sync` asks it", self.remote)
             }

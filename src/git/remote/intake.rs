@@ -64,7 +64,8 @@ impl Repository {
             "--upload-pack=git-upload-pack",
         ];
         let quarantine = Quarantine::new(self)?;
-        let where_from = ["--", remote];
+        let asked = self.asked(remote);
+        let where_from = ["--", &*asked];
         let args = ["fetch"].iter().chain(options).chain(&PLAIN).chain(&where_from);
         let mut command = quarantine.around(self.network_with(args, SETTINGS).args(specs));
         if limits.records {

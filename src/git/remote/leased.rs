@@ -57,8 +57,9 @@ impl Repository {
         deadline: Duration,
     ) -> Result<BTreeMap<String, ObjectId>, Error> {
         let pattern = format!("{prefix}*");
+        let asked = self.asked(remote);
         let command =
-            self.network(["ls-remote", "--upload-pack=git-upload-pack", "--", remote, pattern.as_str()]);
+            self.network(["ls-remote", "--upload-pack=git-upload-pack", "--", &asked, pattern.as_str()]);
         let output =
             command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
         if !output.status.success() {

@@ -18,6 +18,7 @@ use super::{Error, Repository};
 use crate::model::ObjectId;
 use crate::process::Command;
 use bstr::ByteSlice;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -87,6 +88,16 @@ impl Repository {
         Ok(names.into_iter().filter_map(|name| name.to_str().ok().map(str::to_owned)).collect())
     }
 
+    /// Where a remote is asked: where it is pushed to. Of a remote that is fetched from elsewhere (`pushurl`), that may be a
+    /// mirror, which would seem to have gone back.
+    fn asked<'r>(&self, remote: &'r str) -> Cow<'r, str> {
+        let url = |key: &str| self.config(&format!("remote.{remote}.{key}")).filter(|url| !url.is_empty());
+        match url("pushurl") {
+            Some(pushed) if url("url").as_ref() != Some(&pushed) => Cow::Owned(pushed),
+            _ => Cow::Borrowed(remote),
+        }
+    }
+
     /// Where refs are on a remote. One round trip; only the named refs are asked for.
     pub fn remote_refs(
         &self,
@@ -94,7 +105,8 @@ impl Repository {
         names: &[&str],
         deadline: Duration,
     ) -> Result<BTreeMap<String, ObjectId>, Error> {
-        let args = ["ls-remote", "--upload-pack=git-upload-pack", "--", remote];
+        let asked = self.asked(remote);
+        let args = ["ls-remote", "--upload-pack=git-upload-pack", "--", &asked];
         let command = self.network(args).args(names);
         let output =
             command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;

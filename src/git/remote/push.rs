@@ -17,6 +17,9 @@ pub struct PushSpec {
     pub new: ObjectId,
     /// The full name on the remote.
     pub remote: String,
+    /// Where we had seen it there, which it must follow: it moves only from exactly there. Without, from anything that it
+    /// follows, or from nothing.
+    pub seen: Option<ObjectId>,
 }
 
 /// What a remote answered to the push of one ref.
@@ -47,7 +50,13 @@ impl Repository {
         deadline: Duration,
     ) -> Result<Vec<PushAnswer>, Error> {
         let refspecs = specs.iter().map(|spec| format!("{}:{}", spec.new, spec.remote));
-        let command = self.push_command(remote, &[]).args(refspecs);
+        // A lease takes the place of the question what follows what: whoever names one has asked that.
+        let leases = specs
+            .iter()
+            .filter_map(|spec| Some(format!("--force-with-lease={}:{}", spec.remote, spec.seen.as_ref()?)));
+        let leases: Vec<String> = leases.collect();
+        let leases: Vec<&str> = leases.iter().map(String::as_str).collect();
+        let command = self.push_command(remote, &leases).args(refspecs);
         let moved = specs.iter().map(|spec| (spec.remote.as_str(), Some(&spec.new)));
         let output = match self.run_push(&command, remote, moved, deadline) {
             Ok(output) => output,

@@ -62,7 +62,11 @@ fn two_connections_are_enough() {
     let stage = Stage::new();
     let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
     ada.ok(&["task", "add", "One"]);
-    assert_eq!(connections(&ada, &["sync"]), ["fetch", "push"], "the remote is empty");
+    assert_eq!(
+        connections(&ada, &["sync"]),
+        ["fetch", "ls-remote", "push"],
+        "of an empty remote it is asked once what else it has"
+    );
     bob.ok(&["task", "add", "Two"]);
     assert_eq!(connections(&bob, &["sync"]), ["fetch", "push"], "it is new here");
     assert_eq!(connections(&ada, &["sync"]), ["fetch"], "nothing is to be sent");
