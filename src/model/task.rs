@@ -91,6 +91,11 @@ impl Task {
             && self.after.iter().all(|id| status_of(id) == Some(TaskStatus::Closed))
     }
 
+    /// Whether a claim of it with this fence, of the machine `here`, is one that another machine took over since.
+    pub fn is_ousted(&self, here: &str, fence: u64) -> bool {
+        self.fence > fence && self.holder.as_deref() != Some(here)
+    }
+
     /// What tasks are put in order by: higher priorities first, then older ones.
     pub const fn rank(&self) -> (Reverse<i64>, Timestamp, Id) {
         (Reverse(self.priority), self.created, self.id)

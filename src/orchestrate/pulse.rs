@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Pulse {
     queue: Queue,
-    /// Agents that run, as far as is known, whose tasks are claimed over the remote.
-    runs: Vec<(Id, Id)>,
+    /// Agents that run, as far as is known, with their tasks, which are claimed over the remote, and the fences of these.
+    runs: Vec<(Id, Id, u64)>,
     /// The tasks of all of them, also of those that are over.
     tasks: BTreeSet<Id>,
     /// Where agents are stopped.
@@ -62,16 +62,17 @@ impl Pulse {
             let agents =
                 claims.iter().filter(|claim| claim.agent.task == Some(*of)).map(|claim| claim.agent.id);
             let agents: Vec<Id> = agents.collect();
-            if !agents.is_empty()
-                && queue.store().read_claim(commit, of)?.is_some_and(|claim| is_kept(&claim))
-            {
-                runs.extend(agents.into_iter().map(|agent| (agent, *of)));
+            if agents.is_empty() {
+                continue;
+            }
+            if let Some(claim) = queue.store().read_claim(commit, of)?.filter(is_kept) {
+                runs.extend(agents.into_iter().map(|agent| (agent, *of, claim.fence)));
             }
         }
         if runs.is_empty() {
             return Ok(None);
         }
-        let tasks = runs.iter().map(|(_, task)| *task).collect();
+        let tasks = runs.iter().map(|(_, task, _)| *task).collect();
         Ok(Some(Self { queue, runs, tasks, asks, due: None, mute: false, failed: None }))
     }
 
@@ -112,9 +113,9 @@ impl Pulse {
         }
         let store = self.queue.store();
         let mut live = Vec::new();
-        for (agent, task) in &self.runs {
+        for (agent, task, fence) in &self.runs {
             if lease::look_for(store.repo(), agent)?.is_some() {
-                live.push((*agent, *task));
+                live.push((*agent, *task, *fence));
             }
         }
         let (mut least, mut mute) = (None, false);
@@ -123,15 +124,16 @@ impl Pulse {
             if let Some(ttl) = claim.ttl.filter(|_| claim.over.is_none()) {
                 least = Some(least.map_or(ttl, |least: u64| least.min(ttl)));
             }
-            mute |= is_kept(&claim) && claim.ttl.is_none() && live.iter().any(|(_, task)| task == of);
+            mute |= is_kept(&claim) && claim.ttl.is_none() && live.iter().any(|(_, task, _)| task == of);
         }
-        let (state, mut ousted) = (store.state()?, Vec::new());
-        for (agent, task) in &live {
+        let (state, here, mut ousted) = (store.state()?, store.machine()?, Vec::new());
+        for (agent, task, fence) in &live {
             let gone = held.iter().all(|(of, _)| of != task);
             // A claim goes when its task is closed or given back too, and that is no reason to stop anybody.
-            let begun = state.get::<Task>(task)?.is_some_and(|task| task.status == TaskStatus::Started);
-            if gone && begun {
-                ousted.push((*agent, *task));
+            let found = state.get::<Task>(task)?;
+            let begun = found.as_ref().is_some_and(|task| task.status == TaskStatus::Started);
+            if gone && begun || found.is_some_and(|task| task.is_ousted(&here, *fence)) {
+                ousted.push((*agent, *task, *fence));
                 let text = "another machine took its task over; it is stopped here".to_owned();
                 let _ = progress.blocking_send(Progress::Notice { agent: Some(*agent), text });
                 let _ = self
@@ -140,7 +142,7 @@ impl Pulse {
             }
         }
         live.retain(|run| !ousted.contains(run));
-        self.queue.keep(live.iter().map(|(_, task)| *task).collect());
+        self.queue.keep(live.iter().map(|(_, task, _)| *task).collect());
         (self.runs, self.mute) = (live, mute);
         // A third: a worker of this clone, which says it each quarter, is always first.
         self.due = Some((Duration::from_secs(least.unwrap_or(3600)) / 3, held));

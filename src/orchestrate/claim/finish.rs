@@ -3,7 +3,7 @@
 
 use super::{Queue, View, attempt, note_of, retrying};
 use crate::git::{Lease, LeasedSpec, PushAnswer};
-use crate::model::{Id, ObjectId};
+use crate::model::{Id, ObjectId, Task};
 use crate::orchestrate::{Error, heartbeat};
 use crate::store::{CLAIM_REFS, MACHINE_REFS, OverOutcome};
 
@@ -14,10 +14,14 @@ pub struct Finish {
     pub of: Id,
     /// Whether it is the agent: one without a task.
     pub is_agent: bool,
+    /// The fence of its claim.
+    pub fence: u64,
     /// What became of it.
     pub outcome: OverOutcome,
     /// The same in words.
     pub result: Option<String>,
+    /// What is said in place of that if the branch does not arrive, after why: that only this machine has it.
+    pub kept: String,
     /// The agent's branch (its full name) and tip, if there is work on it.
     pub branch: Option<(String, ObjectId)>,
 }
@@ -31,6 +35,8 @@ pub enum Published {
     WithoutBranch(String),
     /// Somebody took the claim over: nothing of ours counts any more, and nothing was sent.
     Ousted,
+    /// The claim is not on the remote any more, though nobody took it over: nothing was sent without it.
+    Gone,
 }
 
 impl Queue {
@@ -46,7 +52,10 @@ impl Queue {
         let mut answers = Vec::new();
         for one in work {
             let Some((_, commit)) = self.held()?.into_iter().find(|(of, _)| *of == one.of) else {
-                answers.push(self.finish_unclaimed(one)?);
+                let task = self.store.state()?.get::<Task>(&one.of)?;
+                let here = self.store.machine()?;
+                let is_ousted = task.is_some_and(|task| task.is_ousted(&here, one.fence));
+                answers.push(if is_ousted { Published::Ousted } else { self.finish_unclaimed(one)? });
                 continue;
             };
             answers.push(retrying(&self.store, || self.finish_one(one, &commit))?);
@@ -81,21 +90,31 @@ impl Queue {
         let specs: Vec<LeasedSpec> = std::iter::once(end.clone()).chain(branch.clone()).collect();
         let answers = self.push(&specs, true)?;
         let landed = |answer: &PushAnswer| matches!(answer, PushAnswer::Landed | PushAnswer::Same);
-        let mut published = Published::Done;
-        if !answers.iter().all(landed) {
-            let now = self.claim_now(&work.of)?;
-            if now.as_ref() != Some(&new) && now.as_ref() != Some(commit) {
-                self.note(&work.of, None, &objects)?;
-                return Ok(Published::Ousted);
-            }
-            if now.as_ref() == Some(commit) {
-                // It is ours still: the branch was in the way, or the answer and the push were lost.
-                let ended = self.push(&[end], false)?;
-                if !ended.iter().all(landed) && self.claim_now(&work.of)?.as_ref() != Some(&new) {
-                    let what = format!("publish the end of {}: the remote did not answer", work.of);
-                    return Err(Error::refused(what, None));
-                }
-                published = self.push_branch(branch)?;
+        if answers.iter().all(landed) {
+            self.note(&work.of, Some(&new), &objects)?;
+            return Ok(Published::Done);
+        }
+        let now = self.claim_now(&work.of)?;
+        let is_there = now.is_some();
+        let Some(now) = now.filter(|now| *now == new || now == commit) else {
+            self.note(&work.of, None, &objects)?;
+            return Ok(if is_there { Published::Ousted } else { Published::Gone });
+        };
+        // It is ours still: the branch was in the way, or the answer and the push were lost. What the claim says of the branch
+        // is to be so, whenever somebody reads it.
+        let published = self.push_branch(branch)?;
+        let (mut new, mut objects, mut end) = (new, objects, end);
+        if let Published::WithoutBranch(why) = &published {
+            let over = attempt::over(&claim, work.outcome, Some(format!("{}: {why}", work.kept)));
+            objects = self.store.write_claim(&over, Some(&now))?;
+            new = objects.last().expect("the commit is one of them").clone();
+            end = self.succession(&work.of, &now, &new);
+        }
+        if now != new {
+            let ended = self.push(&[end], false)?;
+            if !ended.iter().all(landed) && self.claim_now(&work.of)?.as_ref() != Some(&new) {
+                let what = format!("publish the end of {}: the remote did not answer", work.of);
+                return Err(Error::refused(what, None));
             }
         }
         self.note(&work.of, Some(&new), &objects)?;

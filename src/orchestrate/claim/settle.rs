@@ -3,7 +3,7 @@
 
 use super::{Queue, View, attempt, note_of};
 use crate::git::{Lease, LeasedSpec};
-use crate::model::{Agent, Id, ObjectId, Task, TaskStatus};
+use crate::model::{Agent, Id, Kind, ObjectId, Task, TaskStatus};
 use crate::orchestrate::{Error, lease};
 use crate::store::{ClaimRecord, OverOutcome, STATE_REF, State};
 
@@ -90,23 +90,37 @@ impl Queue {
                     claim = self.store.read_claim(&commit, &of)?.unwrap_or(claim);
                 }
                 Some(_) => {
-                    let said = claim.over.is_none().then(|| {
-                        format!(
-                            "another machine took over {}; what is written here about it since does not count",
-                            &of.as_str()[..6]
-                        )
-                    });
-                    settling.moves.push(forget(said));
+                    settling.moves.push(forget(claim.over.is_none().then(|| taken_over(&of))));
                     continue;
                 }
                 None if claim.over.is_some() => {
                     settling.moves.push(forget(None));
                     continue;
                 }
-                None => continue,
+                None => {
+                    // It goes when the task is over, also if that was elsewhere.
+                    let task = state.get::<Task>(&of)?;
+                    if let Some(task) = task.filter(|task| task.fence > claim.fence) {
+                        let ends = task.status != TaskStatus::Closed;
+                        settling.moves.push(forget(ends.then(|| taken_over(&of))));
+                    }
+                    continue;
+                }
             }
-            let Some(task) = state.get::<Task>(&of)? else { continue };
             let delete = || Move { spec: Some(self.deletion(&of, commit.clone())), ..forget(None) };
+            let Some(task) = state.get::<Task>(&of)? else {
+                // Nobody can have what is deleted; brought back, it is to be had again.
+                if is_deleted(&state, &of)? {
+                    let known = theirs.as_ref().map_or(Ok(false), |theirs| is_deleted(theirs, &of))?;
+                    if known {
+                        settling.moves.push(delete());
+                    } else if claim.over.is_none() {
+                        let next = attempt::over(&claim, OverOutcome::Released, None);
+                        settling.moves.push(self.follow(&commit, &next)?);
+                    }
+                }
+                continue;
+            };
             let known = is_known(theirs.as_ref(), &task, &claim)?;
             let next = match (&claim.over, task.status) {
                 (Some(_), _) | (None, TaskStatus::Closed) if known => {
@@ -125,16 +139,22 @@ impl Queue {
                 (Some(_), _) => None,
             };
             if let Some(next) = next {
-                let objects = self.store.write_claim(&next, Some(&commit))?;
-                let new = objects.last().expect("the commit is one of them");
-                let spec = Some(self.succession(&of, &commit, new));
-                settling.moves.push(Move { spec, objects, ..forget(None) });
+                settling.moves.push(self.follow(&commit, &next)?);
             } else if followed {
                 let objects = vec![commit.clone()];
                 settling.moves.push(Move { note: Some(commit), objects, ..forget(None) });
             }
         }
         Ok(settling)
+    }
+
+    /// A claim after another one of its task.
+    fn follow(&self, commit: &ObjectId, next: &ClaimRecord) -> Result<Move, Error> {
+        let of = next.of;
+        let objects = self.store.write_claim(next, Some(commit))?;
+        let new = objects.last().expect("the commit is one of them");
+        let spec = Some(self.succession(&of, commit, new));
+        Ok(Move { of, spec, note: None, objects, said: None })
     }
 
     /// What the claim of a task that a person had an agent begin is to say, if that is something else: it has a time to
@@ -205,8 +225,15 @@ impl Queue {
         let _lock = self.lock()?;
         let (state, machine) = (self.store.state()?, self.store.machine()?);
         for id in ids {
-            let task: Task = state.require(id)?;
             let short = &id.as_str()[..6];
+            if is_deleted(&state, id)? {
+                if self.held()?.iter().all(|(held, _)| held != id) {
+                    let what = format!("release {short}: it was deleted, and this clone has no claim of it");
+                    return Err(Error::refused(what, None));
+                }
+                continue;
+            }
+            let task: Task = state.require(id)?;
             if task.holder.as_deref() != Some(machine.as_str()) {
                 let what = match task.status {
                     TaskStatus::Started => {
@@ -228,8 +255,9 @@ impl Queue {
         self.store.transact(|transaction| {
             let mut said = Vec::new();
             for id in ids {
-                let mut task: Task = transaction.require(id)?;
-                if task.holder.as_deref() == Some(machine.as_str()) {
+                if let Some(mut task) = transaction.get::<Task>(id)?
+                    && task.holder.as_deref() == Some(machine.as_str())
+                {
                     if task.status == TaskStatus::Started {
                         task.status = TaskStatus::Open;
                         task.changed = transaction.now();
@@ -237,8 +265,8 @@ impl Queue {
                     task.assignee = None;
                     task.holder = None;
                     transaction.put(&task)?;
-                    said.push(id.as_str()[..6].to_owned());
                 }
+                said.push(id.as_str()[..6].to_owned());
                 let note = released.iter().find(|(of, _, _)| of == id);
                 if let Some((_, commit, objects)) = note {
                     transaction.depend_on(objects.iter().cloned());
@@ -285,6 +313,17 @@ impl Queue {
     pub(super) fn succession(&self, of: &Id, old: &ObjectId, new: &ObjectId) -> LeasedSpec {
         LeasedSpec { name: self.claim_ref(of), new: Some(new.clone()), lease: Lease::At(old.clone()) }
     }
+}
+
+fn taken_over(of: &Id) -> String {
+    format!(
+        "another machine took over {}; what is written here about it since does not count",
+        &of.as_str()[..6]
+    )
+}
+
+fn is_deleted(state: &State, task: &Id) -> Result<bool, Error> {
+    Ok(state.record(Kind::Task, task)?.is_some_and(|record| record.is_deleted()))
 }
 
 /// Whether the remote's state says of a task what ours says, under this claim or a later one.

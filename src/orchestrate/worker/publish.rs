@@ -33,15 +33,21 @@ impl Shift {
             self.forget(&job);
         }
         for (one, job) in over {
-            let end = words::end(&one, &job.agent);
+            let mut end = words::end(&one, &job.agent);
             let branch = (one.tip != job.agent.base).then(|| (job.agent.branch.clone(), one.tip.clone()));
             let held = branch.as_ref().and_then(|(_, tip)| self.held(&job.agent, tip));
             let branch = branch.filter(|_| held.is_none());
+            let kept = words::kept(&end.result, &job.agent);
+            if let Some(held) = held.as_ref().filter(|_| self.worker.queue.remote().is_some()) {
+                end.result = format!("{kept}: {}", held.words());
+            }
             let finish = Finish {
                 of: job.task,
                 is_agent: job.task == job.agent.id,
+                fence: job.fence,
                 outcome: end.outcome,
                 result: Some(end.result.clone()),
+                kept: kept.clone(),
                 branch,
             };
             let published = match self.worker.queue.finish(std::slice::from_ref(&finish)) {
@@ -52,7 +58,7 @@ impl Shift {
                     continue;
                 }
             };
-            if published != Published::Ousted {
+            if !matches!(published, Published::Ousted | Published::Gone) {
                 self.carry_end(&job);
             }
             match published {
@@ -64,13 +70,28 @@ impl Shift {
                     self.say(Some(one.agent), text);
                     continue;
                 }
+                Published::Gone => {
+                    let text = format!(
+                        "the claim of its task is gone from the remote, and nobody took it over: nothing of it was sent; its \
+                         work is on {} here, and `git orchestra push --branches` sends it",
+                        words::branch(&job.agent)
+                    );
+                    self.say(Some(one.agent), text);
+                    continue;
+                }
                 Published::WithoutBranch(why) => {
-                    self.say(Some(one.agent), format!("its branch was not pushed: {why}"));
+                    let branch = words::branch(&job.agent);
+                    let text = format!(
+                        "{branch} was not pushed, so its work is on this machine alone: {why}; `git orchestra push --branches` tries it again"
+                    );
+                    self.say(Some(one.agent), text);
+                    end.result = format!("{kept}: {why}");
+                    self.stayed.insert(branch.to_owned());
                 }
                 Published::Done => {}
             }
             if let Some(held) = held {
-                let (words, branch) = (held.words(), job.agent.branch.trim_start_matches("refs/heads/"));
+                let (words, branch) = (held.words(), words::branch(&job.agent));
                 self.say(Some(one.agent), format!("{branch} was not pushed: {words}; {}", Held::HINT));
             }
             if let Err(error) = write_end(&self.store, &job, &end) {
@@ -136,7 +157,15 @@ impl Shift {
             self.beat();
         }
         if self.unpublished.is_empty() && (!self.unsynced || self.worker.queue.remote().is_none()) {
-            return Ok(());
+            if self.stayed.is_empty() {
+                return Ok(());
+            }
+            let branches: Vec<&str> = self.stayed.iter().map(String::as_str).collect();
+            return Err(Error::refused(
+                format!("push {}: that work is on this machine alone", branches.join(", ")),
+                "`git orchestra push --branches` tries it again, once the remote takes such branches"
+                    .to_owned(),
+            ));
         }
         Err(Error::refused(
             "bring everything to the remote; it is safe here",
@@ -178,7 +207,7 @@ pub(super) mod words {
     /// An agent that succeeded without a change is done; what it changed waits for a merge, which closes the task;
     /// what failed waits for a person.
     pub(in super::super) fn end(one: &Finished, agent: &Agent) -> End {
-        let branch = agent.branch.trim_start_matches("refs/heads/");
+        let branch = branch(agent);
         let changed = one.tip != agent.base;
         let (outcome, result) = match &one.outcome {
             Some(Outcome::Succeeded) if changed => {
@@ -195,6 +224,16 @@ pub(super) mod words {
             Some(Outcome::Lost) | None => (OverOutcome::Ended, "lost: whoever watched it died".to_owned()),
         };
         End { outcome, result }
+    }
+
+    /// An agent's branch, as people call it.
+    pub(in super::super) fn branch(agent: &Agent) -> &str {
+        agent.branch.trim_start_matches("refs/heads/")
+    }
+
+    /// What is said of a run whose branch did not arrive, before why.
+    pub(in super::super) fn kept(result: &str, agent: &Agent) -> String {
+        format!("{result}; {} is on machine {} alone", branch(agent), agent.machine)
     }
 
     /// The end of an agent's last run as the state tells it; `None` if it never ran to an end.

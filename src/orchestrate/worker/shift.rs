@@ -63,6 +63,8 @@ pub(super) struct Shift {
     /// What the remote has of agents beside their branches.
     pub(super) carried: Carried,
     pub(super) redactor: Arc<Redactor>,
+    /// The branches that the remote would not take.
+    pub(super) stayed: BTreeSet<String>,
 }
 
 impl Shift {
@@ -105,6 +107,7 @@ impl Shift {
             failures: 0,
             carried: Carried::default(),
             redactor,
+            stayed: BTreeSet::new(),
         }
     }
 
@@ -399,11 +402,20 @@ impl Shift {
     }
 
     fn stop_ousted(&self, view: &View) {
-        let Ok(held) = self.worker.queue.held() else { return };
+        let (Ok(held), Ok(state), Ok(here)) =
+            (self.worker.queue.held(), self.store.state(), self.store.machine())
+        else {
+            return;
+        };
         for (id, job) in &self.running {
             let ours = held.iter().find(|(of, _)| *of == job.task).map(|(_, commit)| commit);
             let theirs = view.claims.get(&job.task);
-            if theirs.is_some() && theirs != ours {
+            // Over there already, its claim is gone again.
+            let is_over = || {
+                let task = state.get::<Task>(&job.task).ok().flatten();
+                task.is_some_and(|task| task.is_ousted(&here, job.fence))
+            };
+            if theirs.is_some() && theirs != ours || is_over() {
                 self.say(Some(*id), "another machine took its task over; it is stopped here".to_owned());
                 let by = "another machine".to_owned();
                 let _ = self.asks.try_send(Request::Stop { agent: Some(*id), by });
