@@ -4,6 +4,7 @@
 //! on there. What a branch is called here says nothing then of what is on it.
 
 use super::Error;
+use super::sync::pick_remote;
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, ObjectId};
 use crate::store::Store;
@@ -16,11 +17,46 @@ pub fn tip_here(store: &Store, agent: &Agent) -> Result<Option<ObjectId>, Error>
     Ok(is_work_of(store.repo(), &machine, agent, &tip)?.then_some(tip))
 }
 
+/// What is merged of an agent: the tip of its branch here, and without one, of an agent of another machine whose last run
+/// is over, what arrived of that: where a remote's branch of that name is that has its end, or else the end itself.
+pub fn work_here(store: &Store, agent: &Agent) -> Result<Option<ObjectId>, Error> {
+    if let Some(tip) = tip_here(store, agent)? {
+        return Ok(Some(tip));
+    }
+    let repo = store.repo();
+    let over = agent.last_run().filter(|(_, run)| run.outcome.is_some());
+    let last = over.and_then(|(_, run)| run.tip.as_ref()).filter(|last| **last != agent.base);
+    let Some(last) = last.filter(|last| repo.has_object(last)) else { return Ok(None) };
+    if agent.is_of(&store.machine()?) || agent.removed.is_some() {
+        return Ok(None);
+    }
+    let mut found = last.clone();
+    if let Some(short) = agent.branch.strip_prefix("refs/heads/") {
+        let names = repo.remotes()?.into_iter().map(|remote| format!("refs/remotes/{remote}/{short}"));
+        let names: Vec<String> = names.collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        for tip in repo.find_refs(&names)?.into_iter().flatten() {
+            if repo.is_ancestor(&found, &tip)? {
+                found = tip;
+            }
+        }
+    }
+    Ok(Some(found))
+}
+
+/// How the work of an agent of another machine comes here, if its branch was pushed.
+pub fn how_it_comes(store: &Store, agent: &Agent) -> Option<String> {
+    let repo = store.repo();
+    let remote = pick_remote(repo, None, repo.config("orchestra.remote").as_deref()).ok()?;
+    let branch = agent.branch.strip_prefix("refs/heads/")?;
+    Some(format!("git fetch {remote} {branch}"))
+}
+
 /// What an agent has made as far as it is here: its last commit, and the worktree with what is not committed, unless only
 /// what is `committed` counts. Without its branch that is what its last run ended with, or what it began from.
 pub fn made(store: &Store, agent: &Agent, committed: bool) -> Result<(ObjectId, Option<Worktree>), Error> {
     let last = || agent.last_run().and_then(|(_, run)| run.tip.clone());
-    let tip = tip_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
+    let tip = work_here(store, agent)?.or_else(last).unwrap_or_else(|| agent.base.clone());
     if committed || agent.removed.is_some() || store.find_elsewhere(agent)?.is_some() {
         return Ok((tip, None));
     }

@@ -134,7 +134,7 @@ pub fn score(store: &Store) -> Result<Score, Error> {
     let mut first = None;
     for agent in agents {
         let task = agent.task.map(|task| state.get::<Task>(&task)).transpose()?.flatten();
-        let (Some(task), Some(tip)) = (task, branch::tip_here(store, &agent)?) else { continue };
+        let (Some(task), Some(tip)) = (task, branch::work_here(store, &agent)?) else { continue };
         if tip == agent.base || of.contains(&task.id) {
             continue;
         }

@@ -51,6 +51,7 @@ mod layers;
 mod life;
 mod limits;
 mod lock_files;
+mod losses;
 mod mends;
 mod merge;
 mod namesakes;

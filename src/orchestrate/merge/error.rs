@@ -43,6 +43,8 @@ pub enum Error {
         name: Name,
         /// The machine.
         machine: String,
+        /// The command that brings it, if it was pushed.
+        comes: Option<String>,
     },
     /// A branch has no history in common with the target.
     #[error("merge {name}: its branch shares no history with {target}")]

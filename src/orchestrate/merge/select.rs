@@ -87,28 +87,43 @@ pub fn select(store: &Store, request: &Request) -> Result<Selection, Error> {
     let landed = store.repo().list_refs_merged_into(Agent::BRANCHES, &target_tip)?;
     let mut candidates = Vec::new();
     for agent in agents {
-        let Some(tip) = branch::tip_here(store, &agent)? else {
+        let own = branch::tip_here(store, &agent)?;
+        let has_branch = own.is_some();
+        let arrived = if has_branch { own } else { branch::work_here(store, &agent)? };
+        let Some(tip) = arrived else {
             let elsewhere = store.find_elsewhere(&agent)?.map(str::to_owned);
+            let comes = elsewhere.as_ref().and_then(|_| branch::how_it_comes(store, &agent));
             if request.agents.is_empty() {
-                let why =
-                    if elsewhere.is_some() { "its work is on another machine" } else { "its branch is gone" };
+                let why = match (&elsewhere, comes) {
+                    (None, _) => "its branch is gone".to_owned(),
+                    (Some(_), None) => "its work is on another machine".to_owned(),
+                    (Some(_), Some(comes)) => {
+                        format!("its work is on another machine; `{comes}` brings it, if it was pushed")
+                    }
+                };
                 // What has landed is wanted nowhere.
                 if elsewhere.is_none() || agent.merged.is_none() {
-                    left_out.push(LeftOut { name: agent.name, why: why.to_owned() });
+                    left_out.push(LeftOut { name: agent.name, why });
                 }
                 continue;
             }
             if let Some(machine) = elsewhere {
-                return Err(Error::OnOtherMachine { name: agent.name, machine });
+                return Err(Error::OnOtherMachine { name: agent.name, machine, comes });
             }
             return Err(Error::NoBranch { name: agent.name, branch: short_branch(&agent.branch).to_owned() });
         };
-        let uncommitted = uncommitted.remove(&agent.id).transpose()?.unwrap_or(0);
+        // A worktree here that is called as the agent is another's.
+        let uncommitted = uncommitted.remove(&agent.id).transpose()?.filter(|_| has_branch).unwrap_or(0);
         // Nothing new since it started or was merged last: not worth a word, unless somebody asked for it.
         // The last of a team may have added nothing, and its branch has what all before it did.
         let idle = tip == agent.base && agent.step.is_none()
             || tip == target_tip
-            || (agent.merged.is_some() || agent.step.is_some()) && landed.contains(&agent.branch);
+            || (agent.merged.is_some() || agent.step.is_some())
+                && if has_branch {
+                    landed.contains(&agent.branch)
+                } else {
+                    store.repo().is_ancestor(&tip, &target_tip)?
+                };
         if request.agents.is_empty() && idle && uncommitted == 0 {
             continue;
         }

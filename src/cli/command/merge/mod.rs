@@ -79,6 +79,10 @@ pub(crate) struct Args {
 
 impl From<Error> for CliError {
     fn from(error: Error) -> Self {
+        if let Error::OnOtherMachine { comes: Some(comes), .. } = &error {
+            let hint = format!("`{comes}` brings it, if it was pushed (`git orchestra push --branches` there)");
+            return Self::layer(error).hint(hint);
+        }
         let hint = match &error {
             Error::OpenAlready { .. } => {
                 "`git orchestra merge --continue` goes on with it, `git orchestra merge --abort` gives it up"
