@@ -74,6 +74,28 @@ fn a_check_fails_for_what_must_not_be_passed_over() {
 }
 
 #[test]
+fn a_push_is_stopped_by_a_critical_finding_and_told_of_a_grave_one() {
+    let sandbox = installed(fleet(&[]));
+    let add = |words: &str, severity: &str| -> String {
+        sandbox.ok(&["finding", "add", words, "--severity", severity]).trim().to_owned()
+    };
+    add("not grave", "medium");
+    add("half of it fails", "high");
+    let push = ["hook", "pre-push", "origin", "url"];
+    let told = sandbox.orchestra(&push);
+    assert!(told.code == 0 && told.stderr.contains("half of it fails"), "{told}");
+    assert!(!told.stderr.contains("not grave"), "{told}");
+    assert_eq!(sandbox.orchestra(&[&push[..], &["--strict"]].concat()).code, 1);
+
+    let critical = add("it loses data", "critical");
+    let stopped = sandbox.orchestra(&push);
+    assert!(stopped.code == 1 && stopped.stderr.contains(": it loses data"), "{stopped}");
+    assert!(stopped.stderr.contains("`git orchestra finding resolve ID` closes a finding"), "{stopped}");
+    sandbox.ok(&["finding", "resolve", &critical]);
+    assert_eq!(sandbox.orchestra(&push).code, 0);
+}
+
+#[test]
 fn a_push_is_stopped_by_a_line_that_was_dropped() {
     let sandbox = installed(fleet(&[("blue-heron", &[("src/f", "1\nblue\n3\n4\n5\n6\n7\n8\n9\n10\n")])]));
     sandbox.ok(&["merge"]);

@@ -54,6 +54,9 @@ pub(super) struct Problem {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<u32>,
+    /// How much a finding matters.
+    #[serde(skip)]
+    pub(super) severity: Option<Severity>,
 }
 
 impl Problems {
@@ -70,6 +73,7 @@ impl Problems {
             message: format!("decision {} waits: {}", ids.shorten(&decision.id), decision.question),
             path: decision.paths.into_iter().next(),
             line: None,
+            severity: None,
         }));
         let mut findings: Vec<Finding> = state.all()?;
         findings.retain(|found| found.status == FindingStatus::Open && found.severity >= least);
@@ -80,6 +84,7 @@ impl Problems {
             message: format!("{} finding {}: {}", found.severity.word(), ids.shorten(&found.id), found.message),
             path: found.anchor.as_ref().map(|anchor| anchor.path.clone()),
             line: found.anchor.and_then(|anchor| anchor.line),
+            severity: Some(found.severity),
         }));
         let mut merges: Vec<Merge> = state.all()?;
         merges.retain(|merge| merge.status == MergeStatus::Landed);
@@ -98,6 +103,7 @@ impl Problems {
                     ),
                     path: None,
                     line: None,
+                    severity: None,
                 });
             }
             // Where its commits are, what is stored is not believed.
@@ -120,6 +126,7 @@ impl Problems {
                 ),
                 path: lost.map(|loss| loss.path.clone()),
                 line: lost.map(|loss| loss.lines.start).filter(|line| *line > 0),
+                severity: None,
             });
         }
         Ok(Self { all })

@@ -22,7 +22,7 @@ pub(crate) struct Args {
     /// The hook that says before a commit what agents at work are changing too
     #[arg(long)]
     pre_commit: bool,
-    /// The hook that says before a push which decisions are open and which merges dropped lines
+    /// The hook that says before a push what is open, and stops it for what is critical or lost
     #[arg(long)]
     pre_push: bool,
     /// The hook that tells Claude Code before an edit which agents at work have changed the same lines
