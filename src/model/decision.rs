@@ -36,6 +36,10 @@ pub struct Decision {
     /// The places that clash in those paths, in order, and what each answer leaves out there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clashes: Vec<Clash>,
+    /// What each path, as its place 0, and each place has on its three sides, by [`Decision::place_key`], as a digest. An
+    /// answer goes on holding where they are the same when the question is asked anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sides: BTreeMap<String, String>,
     /// Answers for single paths; they go before `answer`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub answers: BTreeMap<String, Answer>,
@@ -103,6 +107,7 @@ impl Decision {
             subject: String::new(),
             paths: Vec::new(),
             clashes: Vec::new(),
+            sides: BTreeMap::new(),
             answers: BTreeMap::new(),
             places: BTreeMap::new(),
             answer: None,
@@ -127,12 +132,13 @@ impl Decision {
         self.clashes.iter().filter(|clash| clash.path == path && clash.place > 0).count()
     }
 
-    /// What an answer leaves out, of everything, of a path, or of a place of it: one for each whose lines they are.
+    /// What an answer leaves out, of everything, of a path, or of a place of it: one for each whose lines they are. An answer
+    /// for everything leaves nothing out where there is one already.
     pub fn losses(&self, answer: &str, path: Option<&str>, place: Option<usize>) -> Vec<ChoiceLoss> {
         let mut all = Vec::<ChoiceLoss>::new();
         let about = self.clashes.iter().filter(|clash| {
             self.paths.contains(&clash.path)
-                && path.is_none_or(|path| path == clash.path)
+                && path.map_or(!self.is_settled(clash), |path| path == clash.path)
                 && place.is_none_or(|place| place == clash.place)
         });
         for loss in about.flat_map(|clash| &clash.leaves_out).filter(|loss| loss.answer == answer) {
@@ -145,6 +151,20 @@ impl Decision {
             }
         }
         all
+    }
+
+    /// Whether a place has an answer of its own, or its path has.
+    fn is_settled(&self, clash: &Clash) -> bool {
+        let place = Self::place_key(&clash.path, clash.place);
+        self.answers.contains_key(&clash.path) || clash.place > 0 && self.places.contains_key(&place)
+    }
+
+    /// Whether nothing says what becomes of a path, or of one of its places, but the answer for everything.
+    pub fn is_open(&self, path: &str) -> bool {
+        let of_path = |clash: &&Clash| clash.path == path;
+        let mut places = self.clashes.iter().filter(of_path).peekable();
+        !self.answers.contains_key(path)
+            && (places.peek().is_none() || places.any(|clash| !self.is_settled(clash)))
     }
 
     /// Whether a path has lines that can be merged; otherwise one side is taken whole.

@@ -132,6 +132,7 @@ impl Entity for Decision {
         Scalar("subject"),
         Scalar("paths"),
         Scalar("clashes"),
+        Scalar("sides"),
         Map("answers"),
         Map("places"),
         Scalar("answer"),

@@ -89,6 +89,9 @@ fn samples() -> Vec<(&'static str, Record)> {
         "src/dates.sh:1": {"key": "union", "by": "Ada", "at": 1_795_000_000_000_u64,
             "signature": "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\nauthor Ada\n\ngit-orchestra answer\n"},
         "src/dates.sh:2": {"key": "edit", "text": "both", "by": "Bob", "at": 1_795_000_000_001_u64}});
+    let mut carried = decision.clone();
+    carried["sides"] = json!({"src/dates.sh:0": "3f786850e387550fdab836ed7e6dc881de23001b",
+        "src/dates.sh:1": "89e6c98d92887913cadf06b2adb97f26cde4849b"});
     let mut told = decision.clone();
     told["told"] = json!(2);
     remembering["remembers"] = json!({"3f786850e387550fdab836ed7e6dc881de23001b": "both lines"});
@@ -173,6 +176,7 @@ fn samples() -> Vec<(&'static str, Record)> {
         ("decision-remembering", written::<Decision>(&remembering)),
         ("decision-told", written::<Decision>(&told)),
         ("decision-placed", written::<Decision>(&placed)),
+        ("decision-carried", written::<Decision>(&carried)),
         ("merge", written::<Merge>(&merge)),
         ("merge-gated", written::<Merge>(&gated)),
         ("merge-mended", written::<Merge>(&mended)),

@@ -104,6 +104,32 @@ fn another_clone_answers_without_having_the_branches() {
     assert_eq!(ada.read("src/f"), "1\nboth 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n");
 }
 
+#[test]
+fn what_was_answered_is_not_asked_again_when_the_target_moves() {
+    let sandbox = clashing_twice();
+    assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+    let first = open_decision(&sandbox);
+    sandbox.ok(&["decide", &first, "theirs", "--place", "1"]);
+    sandbox.plumb_commit("refs/heads/main", "moved", &[("src/f", "1\n2\n3\n4\n5\nmain 6\n7\n8\n9\n10\n")]);
+    sandbox.git(&["reset", "--quiet", "--hard"]);
+    let waiting = sandbox.orchestra(&["merge", "--continue"]);
+    assert_eq!(waiting.code, 3, "{waiting}");
+    assert!(waiting.stderr.contains("still open: src/f:2; the rest has its answers"), "{waiting}");
+    let again = open_decision(&sandbox);
+    assert_ne!(again, first);
+    let shown = sandbox.ok(&["show", &again]);
+    assert!(shown.contains("src/f:1: theirs by Ada Example"), "{shown}");
+    assert!(shown.contains(&format!("src/f:1: repeats decision {first}")), "{shown}");
+
+    let mut terminal = Terminal::orchestra(&sandbox, &["merge", "--continue"], 60, 100);
+    terminal.wait_for("[o/t/u/e/w/s/q/?]");
+    let screen = terminal.screen();
+    assert!(screen.contains("1 place keeps its answer") && screen.contains("src/f place 2 of 2"), "{screen}");
+    terminal.type_in("o\r");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(sandbox.read("src/f"), "1\ngrey 2\n3\n4\n5\nmain 6\n7\n8\nblue 9\n10\n");
+}
+
 /// Ada signs commits with an SSH key, and this user knows whose it is.
 fn knows_adas_key(sandbox: &Sandbox, public: &str) {
     let known = sandbox.home().join("known");

@@ -5,7 +5,8 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::{forget_places, keep_given, open_again, question};
+use super::answer::{detail, forget_places, headline, keep_given, open_again, question};
+use super::carry::carry;
 use super::conflict::ConflictStep;
 use super::gate::{GateFailure, Gated, Gating, still_asks};
 use super::ladder::{NotLocked, Rules, climb, learn};
@@ -348,7 +349,8 @@ impl Run<'_> {
             self.redo_from(0);
         }
         let landed = target == self.merge.head
-            || repo.merge_base(&target, &self.merge.head)?.as_ref() == Some(&self.merge.head);
+            || repo.has_object(&self.merge.head)
+                && repo.merge_base(&target, &self.merge.head)?.as_ref() == Some(&self.merge.head);
         if target != self.merge.target_tip && !(landed && self.is_done()) {
             (self.say)(Remark::TargetMoved { target: self.merge.target.clone(), tip: target.clone() });
             self.merge.target_tip = target;
@@ -478,7 +480,10 @@ impl Run<'_> {
             Some(decision) => (decision.clone(), false),
             None => (self.ask(&conflict, &earlier)?, true),
         };
-        let decision = self.lock_again(&conflict, decision, is_new)?;
+        let mut decision = self.lock_again(&conflict, decision, is_new)?;
+        if is_new {
+            headline(&mut decision, &self.merge, &conflict);
+        }
         if decision.status == DecisionStatus::Open {
             return self.wait(decision, conflict).map(Some);
         }
@@ -526,8 +531,10 @@ impl Run<'_> {
     /// What is asked about a conflict, with the answers that nobody has to give.
     fn ask(&self, conflict: &ConflictStep, earlier: &[Decision]) -> Result<Decision, Error> {
         let (id, ids, now) = (self.store.new_id()?, self.state.short_ids()?, self.store.clock().now());
-        let mut decision = question(self.store.repo(), id, &self.merge, conflict, ids, now)?;
-        decision.answers = climb(self.store.repo(), self.rules, conflict, earlier, now)?;
+        let mut decision = question(self.store.repo(), id, &self.merge, conflict, now)?;
+        carry(&mut decision, earlier);
+        climb(self.store.repo(), self.rules, conflict, earlier, &mut decision)?;
+        decision.detail = detail(&self.merge, conflict, ids, &decision);
         if !decision.paths.is_empty() && decision.open_places().is_empty() {
             decision.status = DecisionStatus::Answered;
         }

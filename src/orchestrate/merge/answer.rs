@@ -1,6 +1,7 @@
 //! Questions about conflicts, and what may be answered.
 
-use super::conflict::{ConflictStep, Part, Party, names};
+use super::carry::{carried, sides};
+use super::conflict::{ConflictFile, ConflictStep, Part, Party, names};
 use super::places::clashes;
 use super::proof::sign;
 use super::resolve::{ACCEPT, markers_left};
@@ -322,51 +323,71 @@ pub fn pending_conflict(store: &Store, state: &State, merge: &Merge) -> Result<O
     }
 }
 
-/// The question that a conflict asks.
+/// The question that a conflict asks, without words and answers: [`headline`] and [`detail`] are about what is open.
 pub(super) fn question(
     repo: &Repository,
     id: Id,
     merge: &Merge,
     conflict: &ConflictStep,
-    ids: &ShortIds,
     created: Timestamp,
 ) -> Result<Decision, Error> {
-    let ours = names(&conflict.ours());
-    let theirs = &conflict.theirs.name;
-    let clashes = clashes(repo, conflict)?;
-    let paths: Vec<String> = conflict.undecided().map(|file| file.conflict.path.clone()).collect();
-    let place = match &paths[..] {
-        [] => String::new(),
-        [only] => format!(" in {only}"),
-        [first, rest @ ..] => format!(" in {first} and {} more", rest.len()),
-    };
-    let question = format!("{theirs} conflicts with {ours}{place}");
-    let mut asked = Decision {
-        choices: choices(merge, conflict, &ours),
+    Ok(Decision {
         merge: Some(merge.id),
         agent: Some(conflict.step.agent),
         subject: conflict.subject.clone(),
-        paths,
-        clashes,
-        ..Decision::open(id, DecisionKind::Conflict, question, created)
-    };
-    asked.detail = detail(merge, conflict, ids, &ours, &asked);
-    Ok(asked)
+        paths: conflict.undecided().map(|file| file.conflict.path.clone()).collect(),
+        clashes: clashes(repo, conflict)?,
+        sides: sides(conflict),
+        ..Decision::open(id, DecisionKind::Conflict, String::new(), created)
+    })
 }
 
-fn choices(merge: &Merge, conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
+/// Says in a line what is asked, and what may be answered: of what no answer settles yet.
+pub(super) fn headline(asked: &mut Decision, merge: &Merge, conflict: &ConflictStep) {
+    let files = open_files(asked, conflict);
+    let ours = names(&parties(&files));
+    let place = match &files[..] {
+        [] => String::new(),
+        [only] => format!(" in {}", only.conflict.path),
+        [first, rest @ ..] => format!(" in {} and {} more", first.conflict.path, rest.len()),
+    };
+    let ours = if files.is_empty() { names(&conflict.ours()) } else { ours };
+    asked.question = format!("{} conflicts with {ours}{place}", conflict.theirs.name);
+    asked.choices = choices(merge, conflict, &files, &ours);
+}
+
+/// The files that are asked about and have no answer of their own yet; all if none is left.
+fn open_files<'a>(asked: &Decision, conflict: &'a ConflictStep) -> Vec<&'a ConflictFile> {
+    let files = conflict.undecided().filter(|file| asked.paths.contains(&file.conflict.path));
+    let files: Vec<_> = files.collect();
+    let open: Vec<_> = files.iter().filter(|file| asked.is_open(&file.conflict.path)).copied().collect();
+    if open.is_empty() { files } else { open }
+}
+
+/// Whose landed work these conflict with, once each.
+fn parties<'a>(files: &[&'a ConflictFile]) -> Vec<&'a Party> {
+    let mut all = Vec::<&Party>::new();
+    for party in files.iter().flat_map(|file| &file.ours) {
+        if !all.contains(&party) {
+            all.push(party);
+        }
+    }
+    all
+}
+
+fn choices(merge: &Merge, conflict: &ConflictStep, files: &[&ConflictFile], ours: &str) -> Vec<Choice> {
     let theirs = &conflict.theirs.name;
     let mut choices = Vec::new();
     let mut add = |key: &str, label: String| choices.push(Choice { key: key.to_owned(), label });
     if conflict.files.is_empty() {
         add(ACCEPT, "go on with what git made of it".to_owned());
     } else {
-        if conflict.undecided().all(|file| file.parts.is_some()) {
+        if files.iter().all(|file| file.parts.is_some()) {
             add("agent", "let an agent resolve it".to_owned());
         }
         add("ours", format!("keep what landed from {ours}"));
         add("theirs", format!("take {theirs}"));
-        if conflict.files.iter().any(|file| file.parts.is_some()) {
+        if files.iter().any(|file| file.parts.is_some()) {
             add("union", format!("keep the lines of both, those of {ours} first"));
             add("edit", "edit the file".to_owned());
         }
@@ -376,7 +397,8 @@ fn choices(merge: &Merge, conflict: &ConflictStep, ours: &str) -> Vec<Choice> {
     choices
 }
 
-fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, asked: &Decision) -> String {
+/// Everything that is needed to answer a question away from its repository.
+pub(super) fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, asked: &Decision) -> String {
     let mut text = String::new();
     let theirs = &conflict.theirs;
     let mut say = |line: &str| writeln!(text, "{line}").expect("a string takes everything");
@@ -384,7 +406,7 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, as
         "Merging into `{}`: `{}` conflicts with {}.\n",
         short_branch(&merge.target),
         theirs.name,
-        ours
+        names(&conflict.ours())
     ));
     for party in std::iter::once(theirs).chain(conflict.ours()) {
         say(&format!("- {}", introduce(party, ids)));
@@ -392,8 +414,19 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, as
     for message in conflict.messages() {
         say(&format!("\n    {}", message.replace('\n', "\n    ")));
     }
+    let carried = carried(asked);
+    if !carried.is_empty() {
+        say("\nAnswered before, and the same on all sides since:\n");
+        for answer in carried {
+            say(&format!("- {answer}"));
+        }
+    }
     for file in conflict.undecided() {
-        say(&format!("\n## {}\n", file.conflict.path));
+        let path = &file.conflict.path;
+        say(&format!("\n## {path}\n"));
+        if let Some(answer) = asked.answers.get(path) {
+            say(&format!("It has its answer: `{}` by {}.\n", answer.key, answer.by));
+        }
         match &file.parts {
             Some(parts) => say(&excerpt(parts, &names(&file.ours.iter().collect::<Vec<_>>()), &theirs.name)),
             None if file.whole => say(
@@ -401,7 +434,6 @@ fn detail(merge: &Merge, conflict: &ConflictStep, ids: &ShortIds, ours: &str, as
             ),
             None => say("It cannot be merged by lines: one of the two versions has to be taken whole."),
         }
-        let path = &file.conflict.path;
         let places = asked.places_of(path);
         if places <= 1 {
             say(&leaves_out(asked, path, None));

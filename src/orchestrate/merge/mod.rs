@@ -10,6 +10,7 @@
 
 mod advance;
 mod answer;
+mod carry;
 mod conflict;
 mod digest;
 mod error;

@@ -2,7 +2,7 @@
 
 use super::conflict::{ConflictFile, ConflictStep, Part, names};
 use super::receipt::{LeftOut, left_out};
-use super::resolve::PLACES;
+use super::resolve::{PLACES, REMEMBERED};
 use super::{Error, ladder};
 use crate::git::{EntryMode, Repository};
 use crate::model::{Answer, ChoiceLoss, Clash, Decision, LineRange, ObjectId};
@@ -134,7 +134,7 @@ fn taken(key: &str, text: Option<&str>, clash: &Part) -> Option<Vec<u8>> {
         "ours" => Some(ours.clone()),
         "theirs" => Some(theirs.clone()),
         "union" => Some(ladder::both(ours, theirs)),
-        "edit" => Some(text.unwrap_or_default().as_bytes().to_vec()),
+        "edit" | REMEMBERED => Some(text.unwrap_or_default().as_bytes().to_vec()),
         _ => None,
     }
 }

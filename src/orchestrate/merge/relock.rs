@@ -32,8 +32,8 @@ impl Run<'_> {
         if !self.rules.lock_files || matches!(said.as_deref(), Some("skip" | "abort" | ACCEPT)) {
             return Ok(decision);
         }
-        // Of a file with answers for some of its places alone nothing can be made yet.
-        let Some(folded) = fold(&decision, conflict) else { return Ok(decision) };
+        // A file with answers for some of its places alone is open.
+        let folded = fold(&decision, conflict).unwrap_or_else(|| decision.clone());
         let tools = &self.rules.tools;
         let files: Vec<&ConflictFile> = conflict
             .undecided()

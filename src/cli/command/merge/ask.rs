@@ -54,7 +54,7 @@ pub(super) fn ask(ctx: &Context, decision: &Decision, conflict: &ConflictStep) -
             _ => Asked::Answered,
         });
     }
-    let is_asked = |path: &String| decision.paths.contains(path) && !decision.answers.contains_key(path);
+    let is_asked = |path: &String| decision.paths.contains(path) && decision.is_open(path);
     let open: Vec<&ConflictFile> = conflict.undecided().filter(|file| is_asked(&file.conflict.path)).collect();
     for (number, file) in open.iter().enumerate() {
         if !is_open(ctx, decision)? {
@@ -82,20 +82,38 @@ fn ask_about(
     file: &ConflictFile,
 ) -> Result<Asked, CliError> {
     let paint = ctx.ui().err_painter();
+    let path = &file.conflict.path;
+    // Where some of its places have their answers already, only the others are asked about.
+    let has_answer = |place: &usize| decision.places.contains_key(&Decision::place_key(path, *place));
+    let places = 1..=decision.places_of(path);
+    let answered = places.clone().filter(has_answer).count();
+    let mut is_begun = answered > 0;
+    if is_begun {
+        ctx.ui().note(match answered {
+            1 => "1 place keeps its answer".to_owned(),
+            _ => format!("{answered} places keep their answers"),
+        });
+    }
     'file: loop {
-        match ask_for(ctx, decision, conflict, Part::File(file))? {
-            Said::Answer => return Ok(Asked::Answered),
-            Said::Left => return Ok(Asked::Left),
-            Said::PlaceByPlace | Said::WholeFile => {}
+        if !is_begun {
+            match ask_for(ctx, decision, conflict, Part::File(file))? {
+                Said::Answer => return Ok(Asked::Answered),
+                Said::Left => return Ok(Asked::Left),
+                Said::PlaceByPlace | Said::WholeFile => {}
+            }
         }
-        for place in 1..=decision.places_of(&file.conflict.path) {
+        let missing = places.clone().filter(|place| !(is_begun && has_answer(place)));
+        for place in missing {
             if !is_open(ctx, decision)? {
                 break;
             }
             ctx.ui().note(format!("\n{}", diff::place(conflict, file, place, paint).trim_end()));
             match ask_for(ctx, decision, conflict, Part::Place(file, place))? {
                 Said::Answer | Said::PlaceByPlace => {}
-                Said::WholeFile => continue 'file,
+                Said::WholeFile => {
+                    is_begun = false;
+                    continue 'file;
+                }
                 Said::Left => return Ok(Asked::Left),
             }
         }

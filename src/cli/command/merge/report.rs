@@ -361,12 +361,16 @@ pub(crate) fn waiting_for(ctx: &Context, decision: &Decision, then: &str) -> Res
         let losses = view::decision::losses(decision, &choice.key, On::Everything, paint);
         ctx.ui().note(format!("  git orchestra decide {short} {:width$}  {label}{losses}", choice.key));
     }
-    if decision.paths.len() > 1 {
-        ctx.ui().note(format!("  with --path PATH for one of {} alone", few(&decision.paths, paint)));
+    let open: Vec<String> = decision.paths.iter().filter(|path| decision.is_open(path)).cloned().collect();
+    if open.len() > 1 {
+        ctx.ui().note(format!("  with --path PATH for one of {} alone", few(&open, paint)));
     }
-    let places: usize = decision.paths.iter().map(|path| decision.places_of(path)).sum();
-    if places > decision.paths.len() {
+    let places: usize = open.iter().map(|path| decision.places_of(path)).sum();
+    if places > open.len() {
         ctx.ui().note("  with --path PATH --place N for one place of it alone");
+    }
+    if !decision.answers.is_empty() || !decision.places.is_empty() {
+        ctx.ui().note(format!("  still open: {}; the rest has its answers", few(&decision.open_places(), paint)));
     }
     ctx.ui().note("then");
     ctx.ui().note(format!("  {then}"));

@@ -15,10 +15,9 @@ use super::Error;
 use super::conflict::{ConflictFile, ConflictStep, Part, line_merge};
 use super::resolve::{REMEMBERED, RULE};
 use crate::git::Repository;
-use crate::model::{Answer, Decision, Timestamp};
+use crate::model::{Answer, Decision};
 use bstr::ByteSlice;
 use globset::{GlobBuilder, GlobSet};
-use std::collections::BTreeMap;
 
 /// Which rungs there are, and what waits for a person: what the user's settings say.
 #[derive(Debug, Clone)]
@@ -67,28 +66,37 @@ impl Rules {
     }
 }
 
-/// The answers that nobody has to give, by path. `earlier` are all decisions that were ever made.
+/// Gives a question the answers that nobody has to give. `earlier` are all decisions that were ever made.
 pub(super) fn climb(
     repo: &Repository,
     rules: &Rules,
     conflict: &ConflictStep,
     earlier: &[Decision],
-    at: Timestamp,
-) -> Result<BTreeMap<String, Answer>, Error> {
+    asked: &mut Decision,
+) -> Result<(), Error> {
     let memory = rules.remembered.then(|| remember::Memory::of(earlier));
-    let mut answers = BTreeMap::new();
+    let at = asked.created;
+    let recall = |recalled: remember::Recalled| Answer {
+        key: REMEMBERED.to_owned(),
+        text: Some(recalled.text),
+        by: recalled.by,
+        at,
+        signature: None,
+        like: Some(recalled.decision),
+    };
     for file in conflict.undecided() {
         let path = &file.conflict.path;
-        let remembered = memory.as_ref().and_then(|memory| memory.recall(file));
+        let places = 1..=asked.places_of(path);
+        let has_own = |place| asked.places.contains_key(&Decision::place_key(path, place));
+        // What somebody said of it goes before what was said of another merge, and before rules.
+        let is_begun = places.clone().any(has_own);
+        if asked.answers.contains_key(path) {
+            continue;
+        }
+        let remembered = memory.as_ref().filter(|_| !is_begun).and_then(|memory| memory.recall(file));
         let answer = match remembered {
-            Some(recalled) => Some(Answer {
-                key: REMEMBERED.to_owned(),
-                text: Some(recalled.text),
-                by: recalled.by,
-                at,
-                signature: None,
-                like: Some(recalled.decision),
-            }),
+            Some(recalled) => Some(recall(recalled)),
+            None if is_begun => None,
             None => by_rule(repo, rules, file)?.map(|(rule, text)| Answer {
                 key: RULE.to_owned(),
                 text: Some(text),
@@ -98,9 +106,18 @@ pub(super) fn climb(
                 like: None,
             }),
         };
-        answers.extend(answer.map(|answer| (path.clone(), answer)));
+        if let Some(answer) = answer {
+            asked.answers.insert(path.clone(), answer);
+            continue;
+        }
+        for place in places {
+            let known = memory.as_ref().and_then(|memory| memory.recall_place(file, place));
+            if let Some(recalled) = known {
+                asked.places.entry(Decision::place_key(path, place)).or_insert_with(|| recall(recalled));
+            }
+        }
     }
-    Ok(answers)
+    Ok(())
 }
 
 /// What a rule makes of a file, with the rule's name.

@@ -23,10 +23,10 @@ pub(super) struct Memory<'a> {
     answers: BTreeMap<&'a str, (&'a str, &'a Decision)>,
 }
 
-/// A file as it was made of the same clashes before.
+/// A file, or a place of one, as it was made of the same clashes before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Recalled {
-    /// All of it.
+    /// All of it, or what stands in that place.
     pub(super) text: String,
     /// Who decided.
     pub(super) by: String,
@@ -54,12 +54,8 @@ impl<'a> Memory<'a> {
     pub(super) fn recall(&self, file: &ConflictFile) -> Option<Recalled> {
         let path = &file.conflict.path;
         let parts = file.parts.as_ref()?;
-        let said = |text: &str, decision: &Decision| {
-            let by = decision.answer_for(path).or(decision.answers.values().next());
-            by.map(|answer| Recalled { text: text.to_owned(), by: answer.by.clone(), decision: decision.id })
-        };
         if let Some((text, decision)) = self.answers.get(whole(path, parts).as_str()) {
-            return said(text, decision);
+            return said(path, text, decision);
         }
         let (mut text, mut last) = (Vec::new(), None);
         for part in parts {
@@ -72,8 +68,22 @@ impl<'a> Memory<'a> {
                 }
             }
         }
-        said(&String::from_utf8(text).ok()?, last?)
+        said(path, &String::from_utf8(text).ok()?, last?)
     }
+
+    /// One of its places, counted from 1, as it was answered before.
+    pub(super) fn recall_place(&self, file: &ConflictFile, at: usize) -> Option<Recalled> {
+        let path = &file.conflict.path;
+        let part = &file.parts.as_ref()?[file.place_at(at)?];
+        let Part::Clash { ours, base, theirs } = part else { return None };
+        let (text, decision) = self.answers.get(place(path, ours, base, theirs).as_str())?;
+        said(path, text, decision)
+    }
+}
+
+fn said(path: &str, text: &str, decision: &Decision) -> Option<Recalled> {
+    let by = decision.answer_for(path).or(decision.answers.values().next());
+    by.map(|answer| Recalled { text: text.to_owned(), by: answer.by.clone(), decision: decision.id })
 }
 
 /// What the answers of `decision` made of each place of its files, from the tree that they led to.

@@ -78,6 +78,9 @@ fn only_what_is_new_is_asked() {
     let Progress::Waiting { decision, .. } = asked else { panic!("{asked:#?}") };
     assert_eq!(decision.paths, ["f", "g"]);
     assert_eq!(decision.answers.keys().collect::<Vec<_>>(), ["g"], "the other is open");
+    assert!(decision.question.ends_with(" in f"), "{}", decision.question);
+    let losses = decision.losses("ours", None, None);
+    assert_eq!(losses.iter().map(|loss| loss.added).collect::<Vec<_>>(), [1], "of what is open: {losses:?}");
     let answered = answer(&fleet.store, &decision.id, On::Path("f"), "theirs", None).unwrap();
     assert_eq!((answered.open.len(), answered.decision.status), (0, DecisionStatus::Answered));
     let landed = advance(&fleet.store, &merge.id, &rules, &Gating::LeftOut(&[]), &mut |_| {}).unwrap();

@@ -233,3 +233,64 @@ fn what_a_driver_left_markers_in_is_answered_by_lines() {
     fleet.landed(&merge);
     assert_eq!(fleet.show("f"), "1\ngrey\n3\n4\n5\ngrey 6\n7\n8\nblue 9\n10");
 }
+
+#[test]
+fn answers_to_places_that_did_not_change_go_on_holding() {
+    let fleet = clashing_thrice();
+    let (merge, decision) = asked(&fleet);
+    say(&fleet, &decision, 1, "theirs", None);
+    say(&fleet, &decision, 2, "edit", Some("edited 5\n"));
+    say(&fleet, &decision, 3, "theirs", None);
+    // Beside all of them, and in the third: that one is another question now.
+    let main = fleet.at("main");
+    let moved = NUMBERS.replacen("7\n", "main 7\n", 1).replacen("9\n", "main 9\n", 1);
+    fleet.commit("refs/heads/main", &main, &[("f", &moved)]);
+    fleet.sandbox.git(&["reset", "-q", "--hard"]);
+    let blue = fleet.waiting(&merge);
+    assert_eq!(blue.question, "blue-heron conflicts with main in f");
+    fleet.answer(&blue, "ours");
+
+    let again = fleet.waiting(&merge);
+    assert_ne!((again.id, &again.subject), (decision.id, &decision.subject));
+    assert_eq!(again.open_places(), ["f:3"], "{again:#?}");
+    for (place, key, text) in [(1, "theirs", None), (2, "edit", Some("edited 5\n"))] {
+        let kept = &again.places[&Decision::place_key("f", place)];
+        assert_eq!((kept.key.as_str(), kept.text.as_deref()), (key, text));
+        assert_eq!((kept.by.as_str(), kept.like), ("Ada <ada@example.org>", Some(decision.id)));
+    }
+    assert!(again.detail.contains("- f:1: `theirs` by Ada"), "{}", again.detail);
+    assert_eq!(again.losses("ours", None, None).len(), 1, "only what is open is lost: {again:#?}");
+    fleet.answer(&again, "ours");
+    fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\ngrey 2\ngrey more\n3\n4\nedited 5\n6\nmain 7\n8\nmain 9\n10");
+}
+
+#[test]
+fn an_answer_to_a_file_that_did_not_change_goes_on_holding_and_nothing_is_asked_of_it() {
+    let ten = |line: &str| NUMBERS.replacen("2\n", &format!("{line}\n"), 1);
+    let fleet = Fleet::with(&[
+        ("blue-heron", &[("f", &ten("blue")), ("g", "blue\n"), ("new", "blue\n")]),
+        ("grey-fox", &[("f", &ten("grey")), ("g", ""), ("new", "grey\n")]),
+    ]);
+    let (merge, decision) = asked(&fleet);
+    let keys = |decision: &Decision| -> Vec<String> {
+        decision.choices.iter().map(|choice| choice.key.clone()).collect()
+    };
+    assert!(!keys(&decision).contains(&"agent".to_owned()), "g has no lines to resolve");
+    let on = |path, key, text| answer(&fleet.store, &decision.id, On::Path(path), key, text).unwrap();
+    on("new", "edit", Some("edited\n"));
+    on("g", "ours", None);
+    let main = fleet.at("main");
+    fleet.commit("refs/heads/main", &main, &[("f", "1\n2\n3\n4\n5\n6\n7\nmain\n9\n10\n")]);
+    fleet.sandbox.git(&["reset", "-q", "--hard"]);
+    let again = fleet.waiting(&merge);
+    assert_eq!(
+        (again.open_places(), &again.paths[..]),
+        (vec!["f".to_owned()], &["f", "g", "new"].map(str::to_owned)[..])
+    );
+    assert_eq!(again.question, "grey-fox conflicts with blue-heron in f");
+    assert!(keys(&again).contains(&"agent".to_owned()), "{again:#?}");
+    fleet.answer(&again, "theirs");
+    fleet.landed(&merge);
+    assert_eq!((fleet.show("new"), fleet.show("g")), ("edited".to_owned(), "blue".to_owned()));
+}
