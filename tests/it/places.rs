@@ -105,6 +105,37 @@ fn another_clone_answers_without_having_the_branches() {
 }
 
 #[test]
+fn a_clone_without_the_work_says_what_is_missing_and_goes_on_once_it_is_there() {
+    let ada = clashing_twice();
+    let remote = ada.add_remote();
+    ada.git(&["push", "--quiet", "origin", "main"]);
+    assert_eq!(ada.orchestra(&["merge"]).code, 3);
+    ada.ok(&["sync"]);
+    let bob = Sandbox::new();
+    bob.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
+    bob.git(&["fetch", "--quiet", "origin", "main"]);
+    bob.git(&["reset", "--quiet", "--hard", "FETCH_HEAD"]);
+    bob.ok(&["sync"]);
+    let refused = bob.orchestra(&["merge", "--continue"]);
+    assert_eq!(refused.code, 1, "{refused}");
+    for words in [
+        ": the work of blue-heron, grey-fox is not in this clone",
+        "`git fetch REMOTE orchestra/blue-heron orchestra/grey-fox` brings what a remote has of it",
+        "`git orchestra push --branches`, where the merge was begun, sends it there",
+    ] {
+        assert!(refused.stderr.contains(words), "{words}\n{refused}");
+    }
+    assert!(!refused.stderr.contains("fatal:"), "{refused}");
+
+    ada.ok(&["push", "--branches"]);
+    bob.git(&["fetch", "--quiet", "origin", "orchestra/blue-heron", "orchestra/grey-fox"]);
+    assert_eq!(bob.orchestra(&["merge", "--continue"]).code, 3);
+    bob.ok(&["decide", &open_decision(&bob), "theirs"]);
+    bob.ok(&["merge", "--continue"]);
+    assert_eq!(bob.read("src/f"), "1\ngrey 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n");
+}
+
+#[test]
 fn what_was_answered_is_not_asked_again_when_the_target_moves() {
     let sandbox = clashing_twice();
     assert_eq!(sandbox.orchestra(&["merge"]).code, 3);

@@ -344,6 +344,7 @@ impl Run<'_> {
         let repo = self.store.repo();
         let target = repo.find_ref(&self.merge.target)?;
         let target = target.ok_or_else(|| Error::NoTarget(short_branch(&self.merge.target).to_owned()))?;
+        self.require_work()?;
         if !repo.has_object(&self.merge.head) || target != self.merge.head && !self.is_sound()? {
             (self.say)(Remark::Rebuilt);
             self.redo_from(0);
@@ -377,6 +378,23 @@ impl Run<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Refuses where the commits of a branch are not in this clone: it was begun in another.
+    fn require_work(&self) -> Result<(), Error> {
+        let (mut names, mut branches) = (Vec::new(), Vec::new());
+        for step in self.merge.steps.iter().filter(|step| step.status != StepStatus::Skipped) {
+            if self.store.repo().has_object(&step.tip) {
+                continue;
+            }
+            let agent = self.state.get::<Agent>(&step.agent)?;
+            let here = agent.as_ref().map(|agent| branch::tip_here(self.store, agent)).transpose()?.flatten();
+            if here.is_none() || step.mends.is_some() {
+                names.push(step.name.clone());
+                branches.extend(agent.map(|agent| agent.branch));
+            }
+        }
+        if names.is_empty() { Ok(()) } else { Err(Error::Lacking { id: self.merge.id, names, branches }) }
     }
 
     /// Whether the accumulated commit is what the steps say: the target, and each branch merged onto what came before,

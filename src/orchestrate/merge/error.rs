@@ -97,6 +97,16 @@ pub enum Error {
     /// The commits of a merge are not in this repository.
     #[error("verify merge {0}: its commits are not in this clone")]
     Elsewhere(Id),
+    /// A merge cannot go on here: commits that are merged are not in this repository.
+    #[error("go on with merge {id}: the work of {} is not in this clone", join(names))]
+    Lacking {
+        /// The merge.
+        id: Id,
+        /// Whose commits are missing.
+        names: Vec<Name>,
+        /// Their branches, full ref names.
+        branches: Vec<String>,
+    },
     /// A branch that was not merged, or not all of it.
     #[error("verify {name}: {target} does not contain its branch")]
     NotThere {

@@ -83,6 +83,13 @@ impl From<Error> for CliError {
             let hint = format!("`{comes}` brings it, if it was pushed (`git orchestra push --branches` there)");
             return Self::layer(error).hint(hint);
         }
+        if let Error::Lacking { branches, .. } = &error {
+            let branches: Vec<&str> = branches.iter().map(|name| short_branch(name)).collect();
+            let fetch = format!("`git fetch REMOTE {}` brings what a remote has of it", branches.join(" "));
+            return Self::layer(error)
+                .hint(fetch)
+                .hint("`git orchestra push --branches`, where the merge was begun, sends it there");
+        }
         let hint = match &error {
             Error::OpenAlready { .. } => {
                 "`git orchestra merge --continue` goes on with it, `git orchestra merge --abort` gives it up"
