@@ -4,9 +4,10 @@
 //! opens the directory next; a build script, as whoever fetches what it belongs to. What a build is told to run anyway
 //! (tests, Makefiles, most of a manifest) is not in the list: gates run that, and it would be asked about each time.
 
-use super::advance::{Progress, Remark, Run};
+use super::advance::Run;
 use super::digest::Digest;
 use super::gate::Gated;
+use super::progress::{Progress, Remark};
 use super::step::{Attempt, attempt};
 use super::{Error, abort, abort_label, short_branch};
 use crate::git::{FileChange, Repository};

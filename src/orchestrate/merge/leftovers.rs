@@ -3,7 +3,8 @@
 //! What a stopped agent left is committed as its own: when a merge begins, each time that it goes on, and once more
 //! before it lands. A worktree that is not plainly on its agent's branch is left as it is, and that is said.
 
-use super::advance::{Remark, Run};
+use super::advance::Run;
+use super::progress::Remark;
 use super::select::LeftOut;
 use super::{Error, Selection, short_branch};
 use crate::git::{Detour, Leftover, NewCommit, NewLeftover, Worktree};

@@ -5,9 +5,10 @@
 //! the receipt says, and if the gates pass with it; otherwise the question is open again. The agent is removed afterwards;
 //! its transcript stays, and the merge's record says who was asked and what came of it.
 
-use super::advance::{Remark, Run, redo_from};
+use super::advance::{Run, redo_from};
 use super::answer::open_again;
 use super::gate::{AGENT, about};
+use super::progress::Remark;
 use super::receipt::mend_refusal;
 use super::resolver::{RESOLVES, claim_on, dismiss, sweep};
 use super::{Error, keep_ref, new_objects, short_branch};

@@ -26,6 +26,7 @@ mod owners;
 mod places;
 mod plan;
 mod prefix;
+mod progress;
 mod proof;
 mod receipt;
 mod relock;
@@ -37,7 +38,7 @@ mod step;
 mod tests;
 mod unfinished;
 
-pub use advance::{Progress, Remark, abort, advance, find_open, start};
+pub use advance::{abort, advance, find_open, start};
 pub use answer::{Answered, On, answer, pending_conflict, reopen};
 pub use conflict::{ConflictFile, ConflictStep, Part, Party};
 pub use error::Error;
@@ -50,6 +51,7 @@ pub use leftovers::{commit_uncommitted, leave_out_unmergeable, unmergeable, with
 pub use mend::{MendAnswer, claim_mender, take_mend};
 pub use owners::Owned;
 pub use plan::{Plan, name_suspects, plan};
+pub use progress::{Progress, Remark};
 pub(super) use proof::whole_proof;
 pub use proof::{Proof, Proven, merge_proofs, proofs};
 pub use receipt::{ByHand, Check, by_hand, check, receipt};

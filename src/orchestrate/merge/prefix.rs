@@ -5,9 +5,10 @@
 //! them and what was asked, so nothing is merged, tried or asked again. A kill before that transaction leaves the merge
 //! as it was; one between it and the move of a checkout's files is found by where the target is.
 
-use super::advance::{Progress, Run};
+use super::advance::Run;
 use super::gate::hand_on;
 use super::land::{Landing, land};
+use super::progress::Progress;
 use super::{Error, hold, keep_ref};
 use crate::git::{Expected, RefEdit};
 use crate::model::{Decision, DecisionStatus, Id, Merge, MergeStatus, ObjectId, PlanScore, Step, StepStatus};

@@ -4,11 +4,12 @@
 //! conflict at a time and never repeated from an earlier one: what it must hold follows from manifests that need not conflict.
 
 use super::Error;
-use super::advance::{Remark, Run};
+use super::advance::Run;
 use super::conflict::{ConflictFile, ConflictStep, line_merge};
 use super::gate::fenced;
 use super::ladder::{LockTools, Locked, NotLocked};
 use super::places::fold;
+use super::progress::Remark;
 use super::resolve::{ACCEPT, RULE, entry, side};
 use crate::git::{EntryMode, Repository};
 use crate::model::{Answer, Decision, DecisionStatus, ObjectId, Timestamp};

@@ -1,7 +1,8 @@
 //! The stage of a merge between its last step and its landing.
 
-use super::super::advance::{Progress, Run};
+use super::super::advance::Run;
 use super::super::executable::Approved;
+use super::super::progress::Progress;
 use super::super::{Error, abort, abort_label, short_branch};
 use super::bisect::{Found, Pace, search};
 use super::judge::Judge;
