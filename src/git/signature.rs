@@ -17,7 +17,10 @@ pub enum Signature {
     /// Made over other words or in another's name, or broken.
     Bad,
     /// It cannot be checked here: the key is not known, or no program for it is there.
-    Unknown,
+    Unknown {
+        /// The setting of the user's that it cannot be checked without.
+        missing: Option<&'static str>,
+    },
     /// Good, by a key that the user trusts or not.
     Good {
         /// Whom the key belongs to, as the user's keys say.
@@ -33,6 +36,10 @@ pub enum Signature {
 const SAID_BY_REPOSITORY: [&str; 2] = ["user.signingKey", "gpg.format"];
 /// The tree without entries: git knows it without having it.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
+/// Which file says whose keys of SSH are whose: only the user's own configuration is asked.
+const SIGNERS: &str = "gpg.ssh.allowedSignersFile";
+/// What a signature of SSH begins with.
+const SSH: &str = "-----BEGIN SSH SIGNATURE-----";
 /// Nobody's signature is longer.
 const LONGEST: usize = 64 << 10;
 
@@ -77,14 +84,20 @@ impl Repository {
             return Ok(Signature::Bad);
         }
         let id = id.stdout.to_str_lossy();
-        let out = self.aside(&aside, ["log", "-1", "--format=%G?%x00%GS%x00%GK%x00", id.trim()]).output()?;
+        // git checks no signature of SSH's for a user who has not said where those are whom he believes: nobody, then.
+        let is_ssh = header.contains(SSH);
+        let named = self.aside(&aside, ["config", "--get", SIGNERS]).output()?;
+        let missing = (is_ssh && !named.status.success()).then_some(SIGNERS);
+        let checked = self.aside(&aside, ["log", "-1", "--format=%G?%x00%GS%x00%GK%x00", id.trim()]);
+        let out = with_settings(checked, missing.map(|key| (key, "/dev/null"))).output()?;
         let fields: Vec<&str> = std::str::from_utf8(&out.stdout).unwrap_or_default().split('\0').collect();
-        let [verdict, signer, key, ..] = fields[..] else { return Ok(Signature::Unknown) };
+        let [verdict, signer, key, ..] = fields[..] else { return Ok(Signature::Unknown { missing }) };
         Ok(match verdict {
+            "G" | "U" if missing.is_some() => Signature::Unknown { missing },
             "G" | "U" => {
                 Signature::Good { signer: signer.to_owned(), key: key.to_owned(), trusted: verdict == "G" }
             }
-            "E" => Signature::Unknown,
+            "E" => Signature::Unknown { missing },
             // Broken, of an expired or a revoked key, or none at all.
             _ => Signature::Bad,
         })
@@ -182,6 +195,22 @@ mod tests {
             assert_eq!(repo.check_signature(signature, words, by).unwrap(), Signature::Bad, "{signature}");
         }
         assert_eq!(sandbox.git(&["count-objects"]), before, "nothing is left in the repository");
+    }
+
+    #[test]
+    fn a_good_signature_is_not_known_where_nobody_says_whose_keys_are_whose() {
+        let (sandbox, ada) = signing();
+        let signature = sandbox.open().sign("x\n", &ada).unwrap();
+        sandbox.git(&["config", "--global", "--unset", SIGNERS]);
+        let repo = sandbox.open();
+        let checked = repo.check_signature(&signature, "x\n", &ada.to_string()).unwrap();
+        assert_eq!(checked, Signature::Unknown { missing: Some(SIGNERS) });
+        // What is broken is broken all the same: another byte in the middle of it.
+        let line = signature.lines().filter(|line| line.starts_with(' ')).nth(2).unwrap();
+        let turned: String = line.trim().chars().rev().collect();
+        let broken = signature.replace(line.trim(), &turned);
+        let checked = repo.check_signature(&broken, "x\n", &ada.to_string()).unwrap();
+        assert_eq!(checked, Signature::Bad);
     }
 
     #[test]

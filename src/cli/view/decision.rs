@@ -30,6 +30,9 @@ pub(crate) struct ShownProof {
     repeats: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     original: Option<&'static str>,
+    /// The setting that it cannot be checked without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,9 +47,12 @@ impl ShownProof {
         };
         let is = word(&proven.proof);
         let whose = original.as_ref().map(word);
-        let (signer, key) = match original.unwrap_or(proven.proof) {
-            Proof::Verified { signer, key } | Proof::Untrusted { signer, key } => (Some(signer), Some(key)),
-            _ => (None, None),
+        let (signer, key, missing) = match original.unwrap_or(proven.proof) {
+            Proof::Verified { signer, key } | Proof::Untrusted { signer, key } => {
+                (Some(signer), Some(key), None)
+            }
+            Proof::Unknown { missing } => (None, None, missing),
+            _ => (None, None, None),
         };
         let signer = signer.filter(|signer| !signer.is_empty());
         Self {
@@ -56,6 +62,7 @@ impl ShownProof {
             is,
             repeats: of,
             original: whose,
+            missing,
             signer,
             key,
         }
@@ -68,7 +75,7 @@ const fn word(proof: &Proof) -> &'static str {
         Proof::Unsigned => "unsigned",
         Proof::Verified { .. } => "verified",
         Proof::Untrusted { .. } => "untrusted",
-        Proof::Unknown => "unknown",
+        Proof::Unknown { .. } => "unknown",
         Proof::Bad => "bad",
         Proof::Repeats { .. } => "repeats",
         Proof::Agent => "agent",
@@ -119,7 +126,13 @@ pub(crate) fn proof(proof: &Proof, ids: &ShortIds) -> (Label, String) {
                 format!("unverified, signed with {whose} {key}, which you do not trust as theirs"),
             )
         }
-        Proof::Unknown => {
+        Proof::Unknown { missing: Some(setting) } => (
+            Label::Attention,
+            format!(
+                "unverified, signed, and `{setting}` is not set in your own configuration: nothing says whose keys are whose"
+            ),
+        ),
+        Proof::Unknown { missing: None } => {
             (Label::Attention, "unverified, signed with a key that is not known here".to_owned())
         }
         Proof::Bad => {

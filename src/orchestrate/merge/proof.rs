@@ -29,7 +29,10 @@ pub enum Proof {
         key: String,
     },
     /// It is signed, and that cannot be checked here.
-    Unknown,
+    Unknown {
+        /// The setting of the user's that it cannot be checked without.
+        missing: Option<&'static str>,
+    },
     /// What is there as a signature is none of this answer.
     Bad,
     /// It repeats what was answered before: nobody gave it, and nothing of its own says whose it is.
@@ -128,7 +131,7 @@ impl Proof {
         match self {
             Self::Bad => 0,
             Self::Unsigned | Self::Repeats { .. } => 1,
-            Self::Unknown => 2,
+            Self::Unknown { .. } => 2,
             Self::Untrusted { .. } => 3,
             Self::Agent | Self::Rule => 4,
             Self::Verified { .. } => 5,
@@ -149,7 +152,7 @@ fn proof(repo: &Repository, decision: &Decision, on: &str, answer: &Answer) -> R
     let words = words(decision, on, &answer.key, answer.text.as_deref());
     Ok(match repo.check_signature(signature, &words, &answer.by)? {
         Signature::Bad => Proof::Bad,
-        Signature::Unknown => Proof::Unknown,
+        Signature::Unknown { missing } => Proof::Unknown { missing },
         Signature::Good { signer, key, trusted } => {
             let email = answer.by.rsplit_once('<').map_or("", |(_, email)| email.trim_end_matches('>'));
             let is_theirs = signer == email || signer.ends_with(&format!("<{email}>"));

@@ -202,7 +202,7 @@ pub(in crate::orchestrate) fn weigh(
     let how = match proof {
         Proof::Verified { key, .. } => format!("verified, signed with {key}"),
         Proof::Bad => "unverified, signed for something else".to_owned(),
-        Proof::Untrusted { .. } | Proof::Unknown => {
+        Proof::Untrusted { .. } | Proof::Unknown { .. } => {
             "unverified, signed with a key that is not known as theirs".to_owned()
         }
         _ => "unverified, not signed".to_owned(),
