@@ -156,7 +156,7 @@ fn land(store: &Store, target: &ObjectId, tips: &[ObjectId], union: &[String]) -
     let after_all = |step: &&&Step| {
         let by_rule = |path: &String| step.resolutions.iter().any(|resolution| resolution.path == *path);
         asked.iter().any(|other| match plan.overlap.between(&step.agent, Some(other)) {
-            Some(Pair { forecast: Forecast::Conflict { paths }, .. }) => !paths.iter().all(by_rule),
+            Some(Pair { forecast: Forecast::Conflict { paths, .. }, .. }) => !paths.iter().all(by_rule),
             _ => false,
         })
     };

@@ -4,7 +4,7 @@ use super::diff::numbered;
 use super::{Error, Repository, path_text};
 use crate::model::{Conflict, ObjectId};
 use bstr::{BStr, BString, ByteSlice};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::sync::OnceLock;
 
@@ -19,6 +19,27 @@ pub struct MergeTree {
     pub conflicts: Vec<Conflict>,
     /// What git said, in its order; also about what it merged by itself.
     pub messages: Vec<MergeMessage>,
+}
+
+impl MergeTree {
+    /// The conflicting paths of a merge of two commits as these have them, each once, with whether the two have things of
+    /// different kinds there. Then git makes a path of its own for one that it moves aside: `<path>~<commit>`.
+    pub fn own_paths(&self, commits: [&ObjectId; 2]) -> Vec<(String, bool)> {
+        if self.clean {
+            return Vec::new();
+        }
+        let conflicts = self.conflicts.iter().map(|conflict| &conflict.path);
+        // A merge can stop without such a path.
+        let said = self.messages.iter().filter(|_| self.conflicts.is_empty());
+        let said = said.filter(|message| message.kind != "Auto-merging").flat_map(|message| &message.paths);
+        let mut own = BTreeMap::<String, bool>::new();
+        for path in conflicts.chain(said) {
+            let before = commits.iter().find_map(|id| path.split_once(&format!("~{id}")));
+            let (path, aside) = before.map_or((path.as_str(), false), |(before, _)| (before, true));
+            *own.entry(path.to_owned()).or_default() |= aside;
+        }
+        own.into_iter().collect()
+    }
 }
 
 /// One of git's remarks on a merge.

@@ -43,6 +43,9 @@ pub enum Forecast {
     Conflict {
         /// The paths that conflict.
         paths: Vec<String>,
+        /// Those of them where the two have things of different kinds: a file and a directory, a file and a link.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        kinds_differ: Vec<String>,
     },
     /// The two have no history in common, and are not merged.
     Unrelated,

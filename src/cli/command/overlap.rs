@@ -138,7 +138,7 @@ fn porcelain(
     let records = overlap.pairs.iter().map(|pair| {
         let (verdict, paths) = match &pair.forecast {
             Forecast::Clean => ("clean", 0),
-            Forecast::Conflict { paths } => ("conflict", paths.len()),
+            Forecast::Conflict { paths, .. } => ("conflict", paths.len()),
             Forecast::Unrelated => ("unrelated", 0),
         };
         let other = pair.b.as_ref().map_or_else(|| selection.target.clone(), name);
@@ -251,7 +251,7 @@ fn matrix(overlap: &Overlap, paint: Painter, target: &str, columns: Option<usize
 
 fn cell(pair: Option<&Pair>, paint: Painter) -> String {
     match pair {
-        Some(Pair { forecast: Forecast::Conflict { paths }, .. }) => {
+        Some(Pair { forecast: Forecast::Conflict { paths, .. }, .. }) => {
             paint.paint(Label::Bad, format!("{}!", paths.len().max(1)))
         }
         Some(Pair { forecast: Forecast::Unrelated, .. }) => paint.paint(Label::Bad, "x"),
@@ -329,9 +329,9 @@ pub(crate) fn suspect_words<'a>(reason: &Suspect, target: &'a str, name: &dyn Fn
 
 /// The files of a pair: those that conflict first, with the lines that both change.
 fn file_lines(pair: &Pair, paint: Painter) -> Vec<String> {
-    let conflicts: &[String] = match &pair.forecast {
-        Forecast::Conflict { paths } => paths,
-        Forecast::Clean | Forecast::Unrelated => &[],
+    let (conflicts, kinds_differ): (&[String], &[String]) = match &pair.forecast {
+        Forecast::Conflict { paths, kinds_differ } => (paths, kinds_differ),
+        Forecast::Clean | Forecast::Unrelated => (&[], &[]),
     };
     let mut files: Vec<(bool, &str, u32)> =
         pair.files.iter().map(|file| (conflicts.contains(&file.path), file.path.as_str(), file.lines)).collect();
@@ -339,13 +339,14 @@ fn file_lines(pair: &Pair, paint: Painter) -> Vec<String> {
     files.extend(unlisted.map(|path| (true, path.as_str(), 0)));
     files.sort_by_key(|&(conflict, path, _)| (!conflict, path));
     let line = |(conflict, path, lines): (bool, &str, u32)| {
+        let kinds = if kinds_differ.iter().any(|other| other == path) { "  of different kinds" } else { "" };
         let path = paint.paint(if conflict { Label::Bad } else { Label::Path }, path);
         let common = match lines {
             0 => String::new(),
             1 => "  1 line in common".to_owned(),
             lines => format!("  {lines} lines in common"),
         };
-        format!("{path}{}", paint.paint(Label::Dim, common))
+        format!("{path}{}", paint.paint(Label::Dim, format!("{kinds}{common}")))
     };
     files.into_iter().map(line).collect()
 }

@@ -29,6 +29,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The paths on which each pending step conflicts with what comes before it.
     pub conflicts: BTreeMap<Id, Vec<String>>,
+    /// Those of them where the two have things of different kinds: a file and a directory, a file and a link.
+    pub kinds_differ: BTreeSet<String>,
     /// The accumulated commit after the clean steps.
     pub head: ObjectId,
     /// What the order is worth.
@@ -113,6 +115,7 @@ pub fn plan(store: &Store, selection: &Selection) -> Result<Plan, Error> {
         naive_before_person,
         naive_conflict_steps,
     };
+    let mut kinds_differ = BTreeSet::new();
     Ok(Plan {
         id,
         target: selection.target.clone(),
@@ -121,10 +124,12 @@ pub fn plan(store: &Store, selection: &Selection) -> Result<Plan, Error> {
         conflicts: rest
             .into_iter()
             .map(|(i, merge)| {
-                let paths = merge.conflicts.into_iter().map(|conflict| conflict.path).collect();
-                (selection.candidates[i].agent.id, paths)
+                let paths = merge.own_paths([&walk.head, walk.tip(i)]);
+                kinds_differ.extend(paths.iter().filter(|(_, differ)| *differ).map(|(path, _)| path.clone()));
+                (selection.candidates[i].agent.id, paths.into_iter().map(|(path, _)| path).collect())
             })
             .collect(),
+        kinds_differ,
         head: walk.head.clone(),
         score: worth,
         overlap,

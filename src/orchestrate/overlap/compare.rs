@@ -138,7 +138,11 @@ fn forecasts<T>(
         let asked = asked.join().expect("a question does not panic")?;
         let mut forecasts = vec![Forecast::Clean; merges.len()];
         for (at, merge) in touching.into_iter().chain(asked).filter(|(_, merge)| !merge.clean) {
-            forecasts[at] = Forecast::Conflict { paths: conflicting(merge) };
+            let paths = merge.own_paths([merges[at].ours, merges[at].theirs]);
+            let kinds_differ =
+                paths.iter().filter(|(_, aside)| *aside).map(|(path, _)| path.clone()).collect();
+            let paths = paths.into_iter().map(|(path, _)| path).collect();
+            forecasts[at] = Forecast::Conflict { paths, kinds_differ };
         }
         for at in unrelated {
             forecasts[at] = Forecast::Unrelated;
@@ -152,17 +156,6 @@ fn ask(repo: &Repository, merges: &[Merge<'_>], which: Vec<usize>) -> Result<Vec
     let questions = which.iter().map(|&at| &merges[at]);
     let questions: Vec<_> = questions.map(|merge| (merge.base, merge.ours, merge.theirs)).collect();
     Ok(which.into_iter().zip(repo.forecast_merges(&questions)?).collect())
-}
-
-/// The paths of a merge that is not clean.
-fn conflicting(merge: MergeTree) -> Vec<String> {
-    let mut paths: Vec<_> = merge.conflicts.into_iter().map(|conflict| conflict.path).collect();
-    if paths.is_empty() {
-        paths = merge.messages.into_iter().flat_map(|message| message.paths).collect();
-        paths.sort();
-        paths.dedup();
-    }
-    paths
 }
 
 /// The lines at which contents differ, and the paths whose merge is not a matter of lines.

@@ -149,7 +149,7 @@ pub fn conflicts(repo: &Repository, one: &ObjectId, others: &[ObjectId]) -> Resu
     let merges: Vec<_> = others.iter().map(|other| (one.clone(), other.clone())).collect();
     let paths = |forecast| match forecast {
         Forecast::Clean | Forecast::Unrelated => Vec::new(),
-        Forecast::Conflict { paths } => paths,
+        Forecast::Conflict { paths, .. } => paths,
     };
     Ok(judge(repo, &ancestry, &merges)?.into_iter().map(paths).collect())
 }

@@ -116,7 +116,11 @@ pub(super) fn plan(plan: &Plan, paint: Painter) -> String {
         let what = match (step.status, plan.conflicts.get(&step.agent).map(Vec::as_slice)) {
             (StepStatus::Empty, _) => paint.paint(Label::Dim, "has nothing new"),
             (StepStatus::Pending, Some(paths)) if !paths.is_empty() => {
-                format!("{} {}", paint.paint(Label::Bad, "conflicts in"), few(paths, paint))
+                let named = paths.iter().map(|path| {
+                    let kinds = if plan.kinds_differ.contains(path) { " (of different kinds)" } else { "" };
+                    format!("{}{kinds}", paint.paint(Label::Path, path))
+                });
+                format!("{} {}", paint.paint(Label::Bad, "conflicts in"), few_paths(named))
             }
             (StepStatus::Pending, _) => paint.paint(Label::Attention, "comes after one that conflicts"),
             _ => paint.paint(Label::Good, "merges by itself"),
