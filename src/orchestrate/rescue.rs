@@ -1,10 +1,14 @@
 //! Rescue refs: where work goes that would otherwise be lost.
 
 use super::Error;
-use crate::git::Repository;
+use super::merge::short_branch;
+use crate::git::{Expected, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Name, ObjectId};
 use crate::store::{RESCUE_REFS, Store};
 use std::collections::BTreeMap;
+
+/// How many commits a notice names.
+const NAMED: usize = 3;
 
 /// The next free rescue ref of an agent: `refs/orchestra/rescue/<agent>/<n>`.
 pub fn next_rescue_ref(repo: &Repository, agent: &Name) -> Result<String, Error> {
@@ -21,6 +25,51 @@ pub(super) fn rescue_refs(
     let number = |name: &str| name.strip_prefix(&prefix)?.parse::<u64>().ok();
     let refs = repo.list_refs(&prefix)?.into_iter();
     Ok(refs.filter_map(|(name, commit)| Some((number(&name)?, (name, commit)))).collect())
+}
+
+/// Keeps what an agent committed outside of its branch since `began`, and says what it is and how it gets there: a sentence
+/// for each place. What is kept already is not kept again.
+pub(super) fn keep_astray(
+    repo: &Repository,
+    agent: &Agent,
+    worktree: &Worktree,
+    began: &ObjectId,
+) -> Result<Vec<String>, Error> {
+    let (own, path) = (short_branch(&agent.branch), worktree.path.display());
+    let tip = repo.find_ref(&agent.branch)?.unwrap_or_else(|| began.clone());
+    let kept = format!("{RESCUE_REFS}{}/*", agent.name);
+    let found = repo.astray(worktree, &agent.branch, &tip, &kept)?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let switch = match repo.worktree_head(worktree)?.branch {
+        Some(branch) if branch == agent.branch => String::new(),
+        _ => format!("git -C {path} switch {own} && "),
+    };
+    let mut said = Vec::new();
+    for astray in found {
+        let name = next_rescue_ref(repo, &agent.name)?;
+        repo.sync_history(&astray.tip, &[began])?;
+        let edit = RefEdit { name: name.clone(), new: Some(astray.tip.clone()), expected: Expected::Absent };
+        repo.update_refs(&[edit], "orchestra: what the agent committed outside of its branch")?;
+        let mut commits = Vec::new();
+        for commit in astray.commits.iter().take(NAMED) {
+            commits.push(format!("{} {}", commit.short(), repo.read_commit(commit)?.subject()));
+        }
+        let more = astray.commits.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let place = match &astray.branch {
+            Some(branch) => format!("on {}", short_branch(branch)),
+            None => "on no branch".to_owned(),
+        };
+        said.push(format!(
+            "it committed {place}, and not on {own}: {}{more}; that is kept as {name} and not merged with the rest: \
+             `{switch}git -C {path} merge {}` takes it in",
+            commits.join(", "),
+            astray.tip.short()
+        ));
+    }
+    Ok(said)
 }
 
 /// What an agent committed outside of its branch and is kept.

@@ -104,6 +104,36 @@ fn a_killed_supervisor_leaves_a_lost_run_and_nothing_that_still_runs() {
     assert_nothing_left(&sandbox);
 }
 
+#[test]
+fn what_a_lost_run_committed_outside_of_its_branch_is_kept_and_told() {
+    let script = "echo one >one; git add one; git commit -q -m one; git checkout -q --detach; \
+                  echo two >two; git add two; git commit -q -m two; touch started; exec sleep 1000";
+    let sandbox = with_worker(Layout::default(), script);
+    let mut child = sandbox
+        .command(ORCHESTRA)
+        .args(["spawn", "--profile", "worker", "-m", "Do it.", "--name", "heron"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let root = sandbox.root();
+    wait_for("the agent", || find(&root, "started"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let one = only(&sandbox, &[]);
+    assert_eq!(one["fault"].as_str(), Some("lost-run"));
+    let text = one["text"].as_str().unwrap();
+    assert!(text.contains("it committed on no branch, and not on orchestra/heron: "), "{one:#}");
+    assert!(text.contains(" two; that is kept as refs/orchestra/rescue/heron/1 "), "{one:#}");
+    assert_eq!(sandbox.git(&["log", "-1", "--format=%s", "refs/orchestra/rescue/heron/1"]), "two");
+    for command in ["status", "check"] {
+        let told = sandbox.orchestra(&[command]);
+        let words = "heron committed something outside of its branch, which is not merged: refs/orchestra/rescue/heron/1";
+        assert!(told.stderr.contains(words), "{command}: {told}");
+    }
+    assert_nothing_left(&sandbox);
+}
+
 /// The directory below `root` that holds `name`.
 fn find(root: &Path, name: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(root.join("repo.orchestra")).ok()?;

@@ -1,11 +1,12 @@
 //! `git orchestra check`: whether anything waits, was noticed or was lost that must not be passed over.
 
 use super::finding::severity;
+use super::merge::warn_of_kept;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, printable};
-use crate::model::{Decision, DecisionStatus, Finding, FindingStatus, Merge, MergeStatus, Severity};
+use crate::model::{Agent, Decision, DecisionStatus, Finding, FindingStatus, Merge, MergeStatus, Severity};
 use crate::orchestrate::merge::{self, gone, receipt, short_branch};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -151,6 +152,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         json::print(ctx, "check", &problems)?;
         return Ok(problems.exit());
     }
+    let agents: Vec<Agent> = ctx.state()?.all()?;
+    warn_of_kept(ctx, &agents, None)?;
     let paint = ctx.ui().painter();
     let mut text = String::new();
     for problem in &problems.all {

@@ -1,12 +1,13 @@
 //! `git orchestra status`.
 
+use crate::cli::command::merge::warn_of_kept;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
-use crate::model::{ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
+use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
 use crate::orchestrate::{base, trust};
 use crate::orchestrate::supervise::chain;
 use crate::orchestrate::status::{self, Activity, AgentStatus};
@@ -145,6 +146,8 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     ctx.ui().page(&text)?;
     warn_of_change(ctx)?;
+    let shown: Vec<Agent> = agents.iter().map(|status| status.agent.clone()).collect();
+    warn_of_kept(ctx, &shown, None)?;
     for behind in base::behind_targets(ctx.repo()?, agents.iter().map(|status| &status.agent))? {
         ctx.ui().warn(view::behind(&behind));
     }

@@ -7,10 +7,11 @@ pub use thorough::{RecoverOptions, recover_all};
 
 use super::control;
 use super::lease::{self, Lease, LeaseState};
+use super::rescue::keep_astray;
 use super::supervise::{RunRecord, own_commits, write_run};
 use super::{Error, trust};
 use crate::git::{Repository, Worktree};
-use crate::model::{Agent, Event, EventKind, Outcome};
+use crate::model::{Agent, Event, EventKind, ObjectId, Outcome};
 use crate::process::end_orphans;
 use crate::store::Store;
 use crate::store::journal::{self, Entry};
@@ -224,6 +225,7 @@ fn settle(store: &Store, lease: &Lease, locks: &mut Vec<Recovered>) -> Result<Op
     }
     let record = lost(store.repo(), &agent, number)?;
     let uncommitted = uncommitted(store.repo(), &agent);
+    let astray = astray(store.repo(), &agent, number);
     store.transact(|transaction| {
         if transaction.get::<Agent>(&info.agent)?.is_some_and(|agent| unrecorded(&agent)) {
             let mut record = record.clone();
@@ -241,6 +243,10 @@ fn settle(store: &Store, lease: &Lease, locks: &mut Vec<Recovered>) -> Result<Op
         let paths = if uncommitted == 1 { "path is" } else { "paths are" };
         let still = format!("; {uncommitted} uncommitted {paths} still in its worktree");
         text.push_str(&still);
+    }
+    for said in astray {
+        text.push_str("; ");
+        text.push_str(&said);
     }
     Ok(Some(Recovered::mended(Fault::LostRun, name.as_str(), text)))
 }
@@ -269,11 +275,9 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
         }
     }
     run.session.clone_from(&named);
-    let earlier = agent.runs.range(..number).rev().find_map(|(_, run)| run.tip.clone());
-    let start = earlier.unwrap_or_else(|| agent.base.clone());
     let commits = match &run.tip {
         // A power cut can leave a branch that cannot be read: then nothing is known of it.
-        Some(tip) => own_commits(repo, agent, &start, tip).unwrap_or_default(),
+        Some(tip) => own_commits(repo, agent, began(agent, number), tip).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(RunRecord {
@@ -284,6 +288,26 @@ fn lost(repo: &Repository, agent: &Agent, number: u32) -> Result<RunRecord, Erro
         commits,
         journal: journal::Closed::new(file).ok(),
     })
+}
+
+/// Keeps what the agent of a run whose watcher died committed outside of its branch, and says what it is.
+fn astray(repo: &Repository, agent: &Agent, number: u32) -> Vec<String> {
+    if trust::require_unchanged(repo).is_err() {
+        return Vec::new();
+    }
+    let worktree = repo.find_worktree(agent.name.as_str()).ok().flatten().filter(Worktree::is_intact);
+    let Some(worktree) = worktree else { return Vec::new() };
+    let kept = keep_astray(repo, agent, &worktree, began(agent, number));
+    kept.unwrap_or_else(|error| {
+        let why = super::supervise::chain(&error);
+        vec![format!("failed to look for what it committed outside of its branch: {why}")]
+    })
+}
+
+/// Where a run began: at the end of the one before it, or where the agent did.
+fn began(agent: &Agent, number: u32) -> &ObjectId {
+    let earlier = agent.runs.range(..number).rev().find_map(|(_, run)| run.tip.as_ref());
+    earlier.unwrap_or(&agent.base)
 }
 
 fn uncommitted(repo: &Repository, agent: &Agent) -> usize {

@@ -3,21 +3,16 @@
 use super::Plan;
 use super::record::chain;
 use super::run::RunContext;
-use crate::git::{Expected, Leftover, NewLeftover, RefEdit, Repository};
+use crate::git::{Leftover, NewLeftover, Repository};
 use crate::model::{Agent, Event, EventKind, ObjectId};
-use crate::orchestrate::merge::short_branch;
-use crate::orchestrate::rescue::next_rescue_ref;
+use crate::orchestrate::rescue::{keep_astray, next_rescue_ref};
 use crate::orchestrate::{Error, trust};
-use crate::store::RESCUE_REFS;
 use crate::store::journal::{self, EntryRef};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::PoisonError;
-
-/// How many commits a notice names.
-const NAMED: usize = 3;
 
 /// What was saved of a run.
 #[derive(Default)]
@@ -54,7 +49,7 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
             Err(e) => notices.push(chain(&e)),
         }
         // Before what is uncommitted there: each keeps its own.
-        match rescue_astray(repo, plan) {
+        match keep_astray(repo, &plan.agent, &plan.worktree, &plan.tip) {
             Ok(said) => notices.extend(said),
             Err(e) => notices
                 .push(format!("failed to look for what it committed outside of its branch: {}", chain(&e))),
@@ -146,46 +141,6 @@ fn find_danger(context: &RunContext, notices: &mut Vec<String>) -> Option<String
     // What an earlier session remembered counts as well.
     let error = trust::require_unchanged(&context.repo).err()?;
     Some(chain(&error))
-}
-
-/// Keeps what the agent committed outside of its branch, and says what it is and how it gets there.
-fn rescue_astray(repo: &Repository, plan: &Plan) -> Result<Vec<String>, Error> {
-    let (agent, path) = (&plan.agent, plan.worktree.path.display());
-    let own = short_branch(&agent.branch);
-    let tip = repo.find_ref(&agent.branch)?.unwrap_or_else(|| plan.tip.clone());
-    let kept = format!("{RESCUE_REFS}{}/*", agent.name);
-    let found = repo.astray(&plan.worktree, &agent.branch, &tip, &kept)?;
-    if found.is_empty() {
-        return Ok(Vec::new());
-    }
-    let switch = match repo.worktree_head(&plan.worktree)?.branch {
-        Some(branch) if branch == agent.branch => String::new(),
-        _ => format!("git -C {path} switch {own} && "),
-    };
-    let mut said = Vec::new();
-    for astray in found {
-        let name = next_rescue_ref(repo, &agent.name)?;
-        repo.sync_history(&astray.tip, &[&plan.tip])?;
-        let edit = RefEdit { name: name.clone(), new: Some(astray.tip.clone()), expected: Expected::Absent };
-        repo.update_refs(&[edit], "orchestra: what the agent committed outside of its branch")?;
-        let mut commits = Vec::new();
-        for commit in astray.commits.iter().take(NAMED) {
-            commits.push(format!("{} {}", commit.short(), repo.read_commit(commit)?.subject()));
-        }
-        let more = astray.commits.len().saturating_sub(NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let place = match &astray.branch {
-            Some(branch) => format!("on {}", short_branch(branch)),
-            None => "on no branch".to_owned(),
-        };
-        said.push(format!(
-            "it committed {place}, and not on {own}: {}{more}; that is kept as {name} and not merged with the rest: \
-             `{switch}git -C {path} merge {}` takes it in",
-            commits.join(", "),
-            astray.tip.short()
-        ));
-    }
-    Ok(said)
 }
 
 /// Says which repositories in the worktree are no part of its branch.

@@ -11,12 +11,12 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
 use crate::cli::ui::{Label, Reply};
-use crate::model::{Agent, Decision, GateRun, Id, Merge};
+use crate::model::{Agent, Decision, GateRun, Id, Merge, MergeStatus};
 use crate::orchestrate::{Aside, kept_aside, lease};
 use crate::orchestrate::merge::{self, Error, Hold, Plan, Progress, Request, Rules, Unfinished, short_branch};
 use ask::Asked;
 use gates::Gates;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Merge agents' work into a branch
 ///
@@ -262,12 +262,24 @@ fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
 
 /// Names what agents committed outside of their branches: it is not merged.
 fn warn_of_aside(ctx: &Context, request: &Request, target: &str) -> Result<(), CliError> {
-    let store = ctx.store()?;
     let mut agents: Vec<Agent> = ctx.state()?.all()?;
-    let asked = |agent: &Agent| request.agents.is_empty() || request.agents.contains(&agent.id);
-    agents.retain(|agent| agent.removed.is_none() && asked(agent));
-    let tip = store.repo().find_ref(target)?;
-    for Aside { agent, rescue, commit } in kept_aside(store, &agents, tip.as_ref())? {
+    agents.retain(|agent| request.agents.is_empty() || request.agents.contains(&agent.id));
+    warn_of_kept(ctx, &agents, Some(target))
+}
+
+/// The same, of these agents and of what neither their branches nor `target` have, or each one's own without it.
+pub(crate) fn warn_of_kept(ctx: &Context, agents: &[Agent], target: Option<&str>) -> Result<(), CliError> {
+    let store = ctx.store()?;
+    let mut by_target = BTreeMap::<Option<&str>, Vec<Agent>>::new();
+    for agent in agents.iter().filter(|agent| agent.removed.is_none()) {
+        by_target.entry(target.or(agent.target.as_deref())).or_default().push(agent.clone());
+    }
+    let mut aside = Vec::new();
+    for (target, agents) in by_target {
+        let tip = target.map(|target| store.repo().find_ref(target)).transpose()?.flatten();
+        aside.extend(kept_aside(store, &agents, tip.as_ref())?);
+    }
+    for Aside { agent, rescue, commit } in aside {
         let (name, commit) = (ctx.ui().err_painter().paint(Label::Agent, agent.as_str()), commit.short());
         let own = format!("{rescue} ({commit})");
         ctx.ui().warn(format!("{name} committed something outside of its branch, which is not merged: {own}"));
@@ -360,7 +372,20 @@ fn rules(ctx: &Context, args: &Args, gates: &Gates) -> Result<Rules, CliError> {
 /// Goes on with a merge until it is over or nobody here can go on with it.
 fn go_on(ctx: &Context, merge: &Merge, gates: &Gates, args: &Args) -> Result<End, CliError> {
     let hold = merge::hold(ctx.store()?, &merge.id)?;
-    go_on_held(ctx, merge, gates, hold, args)
+    let now: Merge = ctx.store()?.state()?.require(&merge.id)?;
+    match now.status {
+        MergeStatus::Landed => {
+            hold.finish();
+            ctx.ui().note("another process went on with it meanwhile, and it has landed");
+            Ok(End::Landed(Box::new(now)))
+        }
+        MergeStatus::Aborted => {
+            hold.finish();
+            ctx.ui().note("another process gave it up meanwhile; nothing was changed");
+            Ok(End::Exit(Exit::Error))
+        }
+        _ => go_on_held(ctx, merge, gates, hold, args),
+    }
 }
 
 fn go_on_held(
