@@ -1,6 +1,6 @@
 //! Receipts: what became of every line that somebody brought to a merge.
 
-use super::{Id, LineRange, Name};
+use super::{Id, LineRange, Name, ObjectId};
 use serde::{Deserialize, Serialize};
 
 /// What became of every line that each agent, and the target itself, added or removed.
@@ -59,6 +59,9 @@ pub struct Loss {
     /// What took their place; absent if they were dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// The merge commit of somebody's own, in a branch, that dropped them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside: Option<ObjectId>,
 }
 
 /// What was done to a line.

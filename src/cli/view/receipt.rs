@@ -79,7 +79,11 @@ pub(crate) fn losses(receipt: &Receipt, paint: Painter, ids: &ShortIds) -> Strin
                 format!("removed by {name}: back by {}", by_words(by, paint, ids))
             }
         };
-        let _ = writeln!(text, "    {} {what}", paint.paint(Label::Path, loss.place()));
+        let inside = loss.inside.as_ref().map(|commit| {
+            format!(" in the merge {} of a branch", paint.paint(Label::Commit, commit.short()))
+        });
+        let inside = inside.unwrap_or_default();
+        let _ = writeln!(text, "    {} {what}{inside}", paint.paint(Label::Path, loss.place()));
     }
     if receipt.unlisted > 0 {
         let _ = writeln!(text, "    … and {} more places", receipt.unlisted);

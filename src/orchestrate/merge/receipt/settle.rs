@@ -196,6 +196,7 @@ impl Book<'_> {
                     lines: LineRange { start: line, len },
                     change,
                     by,
+                    inside: None,
                 }),
             }
         }

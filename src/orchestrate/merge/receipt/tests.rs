@@ -296,7 +296,33 @@ fn what_an_agent_left_out_when_it_merged_the_target_by_itself_is_dropped() {
     let lost = judged(without, without);
     assert_eq!(lost.dropped(), 2, "{lost:#?}");
     assert_eq!((lost.losses[0].place(), lost.losses[0].name.as_str()), ("f:2-3".to_owned(), "main"));
+    assert!(lost.losses[0].inside.is_some(), "{lost:#?}");
     assert_eq!(judged(without, whole).dropped(), 0, "it brought them back");
     // What it removes on purpose it removes in a commit of its own.
     assert_eq!(judged(whole, without).dropped(), 0);
+}
+
+/// The same of another agent's work that has not landed yet.
+#[test]
+fn what_an_agent_left_out_when_it_merged_another_agents_branch_is_dropped() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", "one\ntwo\n3\n4\n5\n6\nseven\n")]);
+    let other = bench.on(&base, &[("f", "one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nseven\n")]);
+    let own = bench.on(&base, &[("f", "one\ntwo\n3\n4\n5\n6\nbeta\n")]);
+    let tree = |text: &str| bench.tree(Some(&bench.repo.read_commit(&base).unwrap().tree), &[("f", text)]);
+    let judged = |merged: &str| {
+        let merge = bench.commit(&[&own, &other], &tree(merged));
+        let (both, landed) = ([brings("a", &other), brings("b", &merge)], tree(merged));
+        let case = Case { target: "main", before: &base, brings: &both, landed: &landed, settled: &[] };
+        let mut receipt = judge(&bench.repo, &case).unwrap();
+        inside::add(&bench.repo, &case, &mut receipt).unwrap();
+        (receipt, merge)
+    };
+    let (whole, _) = judged("one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nbeta\n");
+    assert_eq!((whole.dropped(), whole.losses.len()), (0, 0), "{whole:#?}");
+    let (lost, merge) = judged("one\ntwo\n3\n4\n5\n6\nbeta\n");
+    assert_eq!(lost.accounts[0].added, fates(0, 0, 0, 2), "{lost:#?}");
+    let [told] = &lost.losses[..] else { panic!("{lost:#?}") };
+    assert_eq!((told.place(), told.name.as_str()), ("f:2-3".to_owned(), "a"));
+    assert_eq!((told.by.as_ref(), told.inside.as_ref()), (None, Some(&merge)));
 }
