@@ -55,7 +55,9 @@ pub fn apply(store: &Store, request: &ApplyRequest) -> Result<Applied, Error> {
     let work = work(store, &agent, request.committed)?;
     let merge = repo.merge_tree(&head, &work)?;
     if !merge.clean {
-        return Ok(Applied::Conflict(merge.conflicts.into_iter().map(|conflict| conflict.path).collect()));
+        return Ok(Applied::Conflict(
+            merge.own_paths([&head, &work]).into_iter().map(|(path, _)| path).collect(),
+        ));
     }
     let commit = repo.write_commit(&NewCommit {
         tree: &merge.tree,
@@ -73,15 +75,19 @@ pub fn apply(store: &Store, request: &ApplyRequest) -> Result<Applied, Error> {
     }
     let mut dirty = repo.uncommitted_paths(&checkout, &head)?;
     dirty.retain(|path| paths.contains(path));
+    let mut is_there = false;
     if !dirty.is_empty() {
         // What was applied before is not in the way.
         let other = repo.paths_unlike(&checkout, &commit)?;
         dirty.retain(|path| other.contains(path));
+        is_there = paths.is_disjoint(&other);
     }
     if !dirty.is_empty() {
         return Ok(Applied::InTheWay(dirty));
     }
+    // git does not put a file once more where a directory was.
     if !request.dry_run
+        && !is_there
         && let Err(words) = repo.stage(&checkout, &commit)?
     {
         return Ok(Applied::Refused(words));

@@ -34,6 +34,25 @@ fn an_agents_work_is_staged_and_nothing_else_changes() {
 }
 
 #[test]
+fn what_is_there_already_is_staged_once_a_link_in_the_place_of_a_directory_too() {
+    let sandbox = fleet(&[("blue-heron", &[("src/d/x", "x\n"), ("src/d/y", "y\n")])]);
+    sandbox.git(&["merge", "--quiet", "--ff-only", "orchestra/blue-heron"]);
+    let dir = sandbox.root().join("linking");
+    sandbox.git(&["worktree", "add", "--quiet", dir.to_str().unwrap(), "orchestra/blue-heron"]);
+    std::fs::remove_dir_all(dir.join("src/d")).unwrap();
+    std::os::unix::fs::symlink("g", dir.join("src/d")).unwrap();
+    sandbox.git_in(&dir, &["add", "--all"]);
+    sandbox.git_in(&dir, &["commit", "--quiet", "-m", "a link"]);
+    let first = sandbox.ok(&["apply", "blue-heron"]);
+    let status = sandbox.git(&["status", "--porcelain"]);
+    assert_eq!(status, "A  src/d\nD  src/d/x\nD  src/d/y");
+    let again = sandbox.orchestra(&["apply", "blue-heron"]);
+    assert_eq!((again.code, again.stdout.trim_end()), (0, first.as_str()), "{again}");
+    assert_eq!(sandbox.git(&["status", "--porcelain"]), status);
+    assert_eq!(std::fs::read_link(sandbox.repo().join("src/d")).unwrap().to_str(), Some("g"));
+}
+
+#[test]
 fn what_is_in_the_way_is_named_and_nothing_is_touched() {
     let sandbox = clashing();
     let refused = |agent: &str, words: &str| {

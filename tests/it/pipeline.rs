@@ -115,6 +115,18 @@ fn an_agent_that_failed_is_asked_about_and_can_be_left_or_try_again() {
     sandbox.assert_sound();
 }
 
+#[test]
+fn a_pipeline_of_which_nothing_landed_since_its_agents_failed_ends_as_they_did() {
+    let sandbox = sandbox("");
+    add(&sandbox, "Two");
+    std::fs::write(sandbox.home().join("fail-two"), "").unwrap();
+    assert_eq!(sandbox.orchestra(&["run"]).code, 3);
+    sandbox.ok(&["decide", &open_decision(&sandbox), "go-on"]);
+    let out = sandbox.orchestra(&["run", "--continue"]);
+    let result = "is done: 0 of 1 tasks landed; left out: two (its last run failed)";
+    assert!(out.code == 4 && out.stderr.contains(result), "{out}");
+}
+
 /// An agent that rewrote its branch without its history, and one that left its branch with work it did not commit.
 #[test]
 fn what_cannot_be_merged_is_asked_about_and_holds_back_nothing() {

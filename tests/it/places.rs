@@ -3,6 +3,7 @@
 use crate::harness::Sandbox;
 use crate::harness::terminal::Terminal;
 use crate::merge::{fleet, open_decision};
+use std::process::Stdio;
 
 /// Two agents that clash in lines 2 and 9 of `src/f`, and meet nowhere else.
 fn clashing_twice() -> Sandbox {
@@ -102,6 +103,55 @@ fn another_clone_answers_without_having_the_branches() {
     ada.ok(&["sync"]);
     ada.ok(&["merge", "--continue"]);
     assert_eq!(ada.read("src/f"), "1\nboth 2\n3\n4\n5\n6\n7\n8\ngrey 9\nmore\n10\n");
+}
+
+/// Whoever comes second finds it landed, or finds nothing to go on with.
+#[test]
+fn of_two_that_go_on_at_once_one_lands_it_and_the_other_says_so() {
+    for _ in 0..3 {
+        let sandbox = clashing_twice();
+        assert_eq!(sandbox.orchestra(&["merge"]).code, 3);
+        sandbox.ok(&["decide", &open_decision(&sandbox), "theirs"]);
+        let go_on = || {
+            let mut command = sandbox.command(crate::harness::sandbox::ORCHESTRA);
+            command
+                .args(["merge", "--continue"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        };
+        let both = [go_on(), go_on()].map(|child| child.wait_with_output().unwrap());
+        let said = both.map(|out| (out.status.code(), String::from_utf8(out.stderr).unwrap()));
+        assert!(said.iter().any(|(code, _)| *code == Some(0)), "{said:?}");
+        for (code, words) in &said {
+            let is_over = words.contains("another process went on with it meanwhile, and it has landed");
+            assert!(!words.contains("it is landed"), "{said:?}");
+            assert!(*code == Some(0) || !is_over, "{said:?}");
+        }
+        assert!(sandbox.read("src/f").contains("grey 9"));
+    }
+}
+
+#[test]
+fn a_path_that_git_makes_up_for_a_conflict_is_shown_as_the_one_it_is_of() {
+    let sandbox =
+        fleet(&[("blue-heron", &[("src/new", "a file\n")]), ("grey-fox", &[("src/new/one", "below\n")])]);
+    let overlap = sandbox.ok(&["overlap"]);
+    assert!(
+        overlap.contains("blue-heron and grey-fox: conflict\n    src/new  of different kinds"),
+        "{overlap}"
+    );
+    let json = sandbox.json(&["overlap"]);
+    let pairs = json["data"]["pairs"].as_array().unwrap();
+    let found = pairs.iter().find(|pair| pair["forecast"]["is"] == "conflict").unwrap();
+    let told = serde_json::json!({"is": "conflict", "paths": ["src/new"], "kinds_differ": ["src/new"]});
+    assert_eq!(found["forecast"], told);
+    let plan = sandbox.ok(&["merge", "--dry-run"]);
+    assert!(plan.contains("conflicts in src/new (of different kinds)\n"), "{plan}");
+    let plan = sandbox.json(&["merge", "--dry-run"]);
+    let conflicts: Vec<_> = plan["data"]["conflicts"].as_object().unwrap().values().collect();
+    assert_eq!(conflicts, [&serde_json::json!(["src/new"])]);
 }
 
 #[test]
@@ -204,7 +254,9 @@ fn an_answer_is_signed_where_commits_are_and_verified_anywhere() {
     bob.git(&["remote", "add", "origin", remote.to_str().unwrap()]);
     bob.ok(&["sync"]);
     let proofs = bob.json(&["show", &id])["data"]["proofs"].clone();
-    assert_ne!(is(&proofs, "place src/f:2"), "verified", "whose key it is nobody has told Bob: {proofs}");
+    assert_eq!(is(&proofs, "place src/f:2"), "unknown", "whose key it is nobody has told Bob: {proofs}");
+    let missing = "signed, and `gpg.ssh.allowedSignersFile` is not set in your own configuration";
+    assert!(bob.ok(&["show", &id]).contains(missing), "{proofs}");
     knows_adas_key(&bob, &public);
     let shown = bob.ok(&["show", &id]);
     assert!(shown.contains("src/f:1: unverified, not signed"), "{shown}");

@@ -9,7 +9,7 @@ use crate::cli::session;
 use crate::cli::ui::{Label, printable};
 use crate::cli::view;
 use crate::config::{self, AUTO, Team};
-use crate::model::{Agent, Decision, DecisionStatus, Id, MergeStatus, Pipeline, PipelineStatus, Task};
+use crate::model::{Agent, Decision, DecisionStatus, Id, MergeStatus, Outcome, Pipeline, PipelineStatus, Task};
 use crate::orchestrate::hold::Lookout;
 use crate::orchestrate::lease;
 use crate::orchestrate::merge::short_branch;
@@ -443,7 +443,11 @@ impl Course<'_> {
             one.status = PipelineStatus::Done;
             one.result = Some(result.clone());
         })?;
-        Ok(Turn::Ended(Exit::Done))
+        // Who went on without those that failed knows it, and something has landed; where nothing has, that is the outcome.
+        let failed = |agent: &Agent| agent.last_run().is_none_or(|(_, run)| run.outcome != Some(Outcome::Succeeded));
+        let is_failure = |at: &Standing| matches!(at, Standing::Settled(agent) if failed(agent));
+        let nothing = landed == 0 && stands.iter().any(|(_, at)| is_failure(at));
+        Ok(Turn::Ended(if nothing { Exit::AgentFailed } else { Exit::Done }))
     }
 }
 
