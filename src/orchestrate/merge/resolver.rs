@@ -6,7 +6,7 @@
 
 use super::answer::{Recorded, record_agent};
 use super::conflict::{ConflictStep, Part, Party, names};
-use super::resolve::markers_left;
+use super::resolve::{entry, markers_left, side};
 use super::{Error, reopen};
 use crate::agent::prompt;
 use crate::git::{EntryMode, NewCommit, Repository, path_text, text_path};
@@ -43,7 +43,7 @@ pub fn claim_resolver(
     sweep(store, &decision.id, teardown)?;
     let base = conflicted_commit(store, decision, conflict)?;
     let words = decision.answer.as_ref().and_then(|answer| answer.text.as_deref());
-    claim_on(store, &base, brief(conflict, &decision.paths, words), outfit)
+    claim_on(store, &base, brief(conflict, &left_to_it(decision), words), outfit)
 }
 
 /// Claims a new agent that starts from a commit that was made for it.
@@ -72,6 +72,13 @@ fn conflicted_commit(store: &Store, decision: &Decision, conflict: &ConflictStep
     let repo = store.repo();
     let mut edits = Vec::<(BString, Option<(EntryMode, ObjectId)>)>::new();
     for file in &conflict.files {
+        let path = &file.conflict.path;
+        if let Some((side, answer)) =
+            decision.answers.get(path).and_then(|answer| Some((side(answer)?, answer)))
+        {
+            edits.push((text_path(path), entry(repo, file, side, answer)?));
+            continue;
+        }
         let Some((mode, landed)) = &file.conflict.ours else { continue };
         let content = match file.with_markers(&conflict.theirs) {
             // It is nobody's to resolve.
@@ -122,6 +129,11 @@ pub(super) fn sweep(store: &Store, decision: &Id, teardown: Option<&Surroundings
 pub(super) fn dismiss(store: &Store, agent: &Id, teardown: Option<&Surroundings>) -> Result<(), Error> {
     remove(store, agent, RemoveOptions { discard_ignored: true, ..RemoveOptions::default() }, teardown)?;
     Ok(())
+}
+
+/// The paths that an agent is asked about: those with an answer of their own are settled.
+fn left_to_it(decision: &Decision) -> Vec<String> {
+    decision.paths.iter().filter(|path| !decision.answers.contains_key(*path)).cloned().collect()
 }
 
 fn brief(conflict: &ConflictStep, asked: &[String], words: Option<&str>) -> String {
@@ -176,7 +188,7 @@ pub fn take_answer(
     finished: &Finished,
     teardown: Option<&Surroundings>,
 ) -> Result<AgentAnswer, Error> {
-    let asked = store.state()?.require::<Decision>(decision)?.paths;
+    let asked = left_to_it(&store.state()?.require(decision)?);
     let answer = match judge(store, conflict, &asked, finished)? {
         Ok((files, ignored)) => match record_agent(store, decision, &finished.name, &files)? {
             Recorded::Yes => AgentAnswer::Taken { ignored },

@@ -106,6 +106,35 @@ fn an_agents_files_are_taken_and_nothing_else_of_it() {
 }
 
 #[test]
+fn an_agent_is_asked_about_what_nobody_has_answered() {
+    let ten = |line: &str| NUMBERS.replacen("2\n", &format!("{line}\n"), 1);
+    let fleet = Fleet::with(&[
+        ("blue-heron", &[("f", &ten("blue")), ("g", "blue\n")]),
+        ("grey-fox", &[("f", &ten("grey")), ("g", "")]),
+    ]);
+    fleet.change_task("blue-heron", |task| task.priority = 9);
+    let merge = fleet.start();
+    let decision = fleet.waiting(&merge);
+    answer(&fleet.store, &decision.id, On::Path("g"), "theirs", None).unwrap();
+    let main = fleet.at("main");
+    fleet.commit("refs/heads/main", &main, &[("f", "1\n2\n3\n4\n5\n6\n7\nmain\n9\n10\n")]);
+    fleet.sandbox.git(&["reset", "-q", "--hard"]);
+    let decision = fleet.waiting(&merge);
+    answer(&fleet.store, &decision.id, On::Everything, "agent", None).unwrap();
+    let Progress::NeedsAgent { decision, conflict, .. } = fleet.advance(&merge) else { panic!() };
+    let script = "test ! -e g && sed -i '/^[<|=>]\\{7\\}/d; /^2$/d; s/^blue$/blue and grey/; /^grey$/d' f";
+    let claim = claim_resolver(&fleet.store, &decision, &conflict, outfit(script), None).unwrap();
+    let prompt = &claim.agent.prompt;
+    assert!(prompt.contains("- f\n") && !prompt.contains("- g\n"), "{prompt}");
+    let finished = run(&fleet, claim);
+    let taken = take_answer(&fleet.store, &decision.id, &conflict, &finished, None).unwrap();
+    assert_eq!(taken, AgentAnswer::Taken { ignored: Vec::new() });
+    fleet.landed(&merge);
+    assert_eq!(fleet.show("f"), "1\nblue and grey\n3\n4\n5\n6\n7\nmain\n9\n10");
+    assert_eq!(fleet.sandbox.git(&["ls-tree", "--name-only", "main", "g"]), "");
+}
+
+#[test]
 fn an_agent_that_leaves_markers_or_fails_is_no_answer() {
     for (script, why) in [
         ("true", "f still has 4 lines of conflict markers"),
