@@ -5,7 +5,7 @@
 
 use super::measure::{bytes, size};
 use super::prepare::{builds, require_room};
-use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another};
+use super::remove::{IGNORED_LIMIT, is_merged, is_name_of_another, remove_undone};
 use super::session::Surroundings;
 use super::{Error, RemoveOptions, lease, remove, trust};
 use crate::git::{Expected, Ignored, RefEdit, Repository, Worktree};
@@ -120,6 +120,8 @@ pub struct Item {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
     Agent(Id, RemoveOptions),
+    /// What is left here of an agent whose record is deleted.
+    Undone(Id),
     /// A directory in the worktree of an agent that is at rest.
     Build(Id, PathBuf),
     Path(PathBuf),
@@ -154,6 +156,9 @@ pub fn plan(store: &Store, options: PruneOptions, worktree_root: &Path) -> Resul
             of_agent(store, &state, agent, &mut items)?;
         }
         journals(repo, &state, agent, &kept, &mut items)?;
+    }
+    if trusted {
+        undone(store, &state, &mut items)?;
     }
     rescues(repo, options, now, &mut items)?;
     refs(repo, &state, options, now, &mut items)?;
@@ -246,6 +251,7 @@ fn go(store: &Store, what: &What, surroundings: &Surroundings) -> Result<Option<
             }
             Ok(removed.rescue.map(|(name, _)| name))
         }
+        What::Undone(id) => remove_undone(store, id, surroundings),
         What::Build(agent, _) if lease::find_live(store.repo(), agent).is_some() => {
             Err(Error::refused("remove what a build made: its agent runs by now", None))
         }
@@ -314,6 +320,33 @@ fn of_agent(store: &Store, state: &State, agent: &Agent, items: &mut Vec<Item>) 
         return Ok(());
     }
     items.extend(builds.into_iter().map(|build| of_build(agent, &worktree, build)));
+    Ok(())
+}
+
+/// Agents of this machine that another one took back by undoing what made them: what they made is here still.
+fn undone(store: &Store, state: &State, items: &mut Vec<Item>) -> Result<(), Error> {
+    let (repo, here) = (store.repo(), store.machine()?);
+    let mut agents = state.deleted::<Agent>()?;
+    agents.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
+    let mut seen = BTreeSet::new();
+    for agent in agents.into_iter().filter(|agent| agent.is_of(&here) && agent.removed.is_none()) {
+        // A name is that of the last that had it.
+        if !seen.insert(agent.name.clone())
+            || !agent.has_own_branch()
+            || lease::find_live(repo, &agent.id).is_some()
+            || is_name_of_another(store, &agent)?
+        {
+            continue;
+        }
+        let worktree = repo.find_worktree(agent.name.as_str())?;
+        if worktree.is_none() && repo.find_ref(&agent.branch)?.is_none() {
+            continue;
+        }
+        let reason = "what made it was undone; what is only here is kept".to_owned();
+        let bytes = worktree.map_or(0, |worktree| size(&worktree.path));
+        let (kind, subject, what) = (Kind::Agent, agent.name.to_string(), What::Undone(agent.id));
+        items.push(Item { kind, subject, reason, bytes, what });
+    }
     Ok(())
 }
 

@@ -5,8 +5,8 @@ use super::removal::{self, Going, Removal};
 use super::session::{Surroundings, release_task};
 use super::{Aside, Error, kept_aside, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
-use crate::model::{Agent, Id, ObjectId};
-use crate::store::Store;
+use crate::model::{Agent, Id, Kind, ObjectId};
+use crate::store::{Record, Store};
 use std::path::PathBuf;
 
 /// The most bytes of ignored files that are kept with the rest.
@@ -125,6 +125,54 @@ pub fn remove(
     let Leaving { uncommitted, there, own, .. } = leaving;
     let elsewhere = elsewhere.map(|only| only.machine);
     Ok(Removed { agent: removed.value, rescue, aside, uncommitted, worktree: there, own, elsewhere, left })
+}
+
+/// Removes what is left here of an agent whose record is deleted, and keeps what is in no other branch. Killed in between, it
+/// can be called again.
+///
+/// # Errors
+/// As [`remove`]; also if its record is there again.
+pub(super) fn remove_undone(
+    store: &Store,
+    id: &Id,
+    surroundings: &Surroundings,
+) -> Result<Option<String>, Error> {
+    let repo = store.repo();
+    trust::require_unchanged(repo)?;
+    let record = store.state()?.record(Kind::Agent, id)?.filter(Record::is_deleted);
+    let agent = record.and_then(|record| record.entity::<Agent>().ok());
+    let gone = || Error::refused("remove what is left of an agent: it is there again", None);
+    let agent = agent.ok_or_else(gone)?;
+    let mut leaving = look("prune", store, &agent, RemoveOptions::default())?;
+    if leaving.there && surroundings.provision.teardown.is_some() {
+        tear_down(repo, &agent, surroundings)?;
+        trust::require_unchanged(repo)?;
+        leaving = look("prune", store, &agent, RemoveOptions::default())?;
+    }
+    let rescue = match keep(store, &agent, &leaving)? {
+        Some(commit) => Some((next_rescue_ref(repo, &agent.name)?, commit)),
+        None => None,
+    };
+    let deletion = leaving.branch_deletion(repo, &agent)?;
+    store.transact(|transaction| {
+        if !transaction.base().record(Kind::Agent, id)?.is_some_and(|record| record.is_deleted()) {
+            return Err(gone());
+        }
+        if let Some((name, commit)) = &rescue {
+            let (name, new) = (name.clone(), Some(commit.clone()));
+            transaction.depend_on([commit.clone()]);
+            transaction.move_ref(RefEdit { name, new, expected: Expected::Absent });
+        }
+        if let Some(edit) = &deletion {
+            transaction.move_ref(edit.clone());
+        }
+        transaction.describe(format!("agent: what was left of {}", agent.name));
+        Ok::<_, Error>(())
+    })?;
+    if let Some(worktree) = &leaving.worktree {
+        repo.remove_worktree(worktree)?;
+    }
+    Ok(rescue.map(|(name, _)| name))
 }
 
 /// Removes the worktree if the record says that its agent is removed. Returns it and why it is still there, if so.

@@ -119,17 +119,35 @@ impl State {
         Ok(all)
     }
 
-    /// The archived tasks that those of `tasks` come after that are not closed: they hold nothing back.
+    /// The tasks that those of `tasks` come after that are not closed, and that are not among them, for they are archived, or
+    /// deleted (then as closed ones): they hold nothing back.
     pub fn archived_before(&self, tasks: &[Task]) -> Result<Vec<Task>, Error> {
         let open = tasks.iter().filter(|task| task.status != TaskStatus::Closed);
         let mut wanted: BTreeSet<Id> = open.flat_map(|task| task.after.iter().copied()).collect();
-        if wanted.is_empty() || !self.has_archive()? {
+        if wanted.is_empty() {
             return Ok(Vec::new());
         }
         for task in tasks {
             wanted.remove(&task.id);
         }
-        self.several(&wanted)
+        let mut found: Vec<Task> = if self.has_archive()? { self.several(&wanted)? } else { Vec::new() };
+        for task in &found {
+            wanted.remove(&task.id);
+        }
+        for id in wanted {
+            let record = self.record(Kind::Task, &id)?.filter(Record::is_deleted);
+            if let Some(Ok(task)) = record.map(|record| record.entity::<Task>()) {
+                found.push(Task { status: TaskStatus::Closed, ..task });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a task holds back those that come after it: it is not closed, and nobody deleted it.
+    pub fn holds_back(&self, id: &Id) -> Result<bool, Error> {
+        let Some(record) = self.record(Kind::Task, id)? else { return Ok(true) };
+        let closed = TaskStatus::Closed.word();
+        Ok(!record.is_deleted() && record.value("status").and_then(|status| status.as_str()) != Some(closed))
     }
 
     /// Whether nobody wrote to an entity since then. Of what is archived or deleted it does not hold.

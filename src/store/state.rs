@@ -160,6 +160,15 @@ impl State {
         self.all_in(Place::Usual)
     }
 
+    /// Every deleted entity of a kind, by id: what its record says all the same.
+    pub fn deleted<T: Entity>(&self) -> Result<Vec<T>, Error> {
+        let dir = Place::Usual.directory(T::KIND);
+        let Some(tree) = self.tree_at(&dir)? else { return Ok(Vec::new()) };
+        let cached = Cached::load(&self.repo, &dir, &tree, Part::Whole)?;
+        let gone = cached.entries().filter(|entry| is_deleted(entry.body));
+        Ok(gone.filter_map(|entry| self.cached(entry)).collect())
+    }
+
     pub(super) fn all_in<T: Entity>(&self, place: Place) -> Result<Vec<T>, Error> {
         let dir = place.directory(T::KIND);
         let Some(tree) = self.tree_at(&dir)? else { return Ok(Vec::new()) };

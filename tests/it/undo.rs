@@ -257,6 +257,10 @@ fn what_somebody_wrote_since_is_named_and_kept() {
     let before = visible(&sandbox);
     let out = sandbox.orchestra(&["undo", &edit]);
     assert!(out.code == 1 && out.stderr.contains("its title was changed since"), "{out}");
+    let refused = sandbox.orchestra(&["undo", "--dry-run", &edit]);
+    assert!(refused.code == 1 && refused.stdout.contains("priority: 3 → 0"), "as it would be: {refused}");
+    assert!(refused.stderr.contains("its title was changed since"), "{refused}");
+    sandbox.ok(&["undo", "--dry-run", "--partial", &edit]);
     assert_eq!(visible(&sandbox), before);
     let shown = sandbox.ok(&["oplog", &edit]);
     assert!(shown.contains("stays: task") && shown.contains("priority: 3 → 0"), "{shown}");
@@ -270,7 +274,14 @@ fn what_somebody_wrote_since_is_named_and_kept() {
     sandbox.ok(&["task", "add", "Second", "--after", &first]);
     let out = sandbox.orchestra(&["undo", &add]);
     assert!(out.code == 1 && out.stderr.contains("needs it"), "{out}");
-    assert_eq!(sandbox.orchestra(&["undo", &add, "--partial"]).code, 1, "nothing would be left to undo");
+    for args in [&["undo", &add, "--partial"] as &[&str], &["undo", &add], &["undo", &add, "--dry-run"]] {
+        let out = sandbox.orchestra(args);
+        assert!(out.code == 1 && !out.stderr.contains("`--partial`"), "nothing would be left to undo: {out}");
+        assert!(out.stderr.contains("undo what came after it first"), "{out}");
+    }
+    let empty = Sandbox::new();
+    let nothing = empty.json(&["undo"]);
+    assert_eq!(nothing["data"], json!({}), "{nothing}");
 }
 
 #[test]
@@ -356,6 +367,33 @@ fn what_another_machine_did_is_undone_as_far_as_it_can_be_from_here() {
     );
     assert_eq!(ada.json(&["oplog", &edit])["data"]["undone"], true);
     assert!(worktree(&ada, "from-ada-edited").exists(), "what is local stays");
+    // Until somebody lets it go.
+    let left = worktree(&ada, "from-ada-edited");
+    std::fs::write(left.join("mine.txt"), "mine").unwrap();
+    let plan = ada.ok(&["prune"]);
+    assert!(plan.contains("from-ada-edited") && plan.contains("was undone"), "{plan}");
+    ada.ok(&["prune", "--yes"]);
+    assert!(!left.exists(), "{plan}");
+    assert_eq!(ada.git(&["for-each-ref", "refs/heads/orchestra"]), "");
+    assert_eq!(ada.git(&["show", "refs/orchestra/rescue/from-ada-edited/1:mine.txt"]), "mine");
+    assert!(!ada.ok(&["prune"]).contains("from-ada-edited"));
+}
+
+#[test]
+fn what_comes_after_a_task_whose_making_was_undone_is_not_blocked() {
+    let remote = Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() });
+    let (ada, bob) = (machine(remote.repo()), machine(remote.repo()));
+    let first = ada.ok(&["task", "add", "First"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    // Apart: Bob builds on what Ada takes back.
+    let second = bob.ok(&["task", "add", "Second", "--after", &first]);
+    ada.ok(&["undo"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    assert!(bob.ok(&["task", "ready"]).contains("Second"));
+    bob.ok(&["task", "claim", &second]);
+    bob.ok(&["task", "release", &second]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// The operation, as `oplog` lists it
     #[arg(value_name = "OPERATION")]
     operation: Option<String>,
-    /// Only say what would be done
+    /// Only say what would be done; exits with 1 if it would be refused
     #[arg(long)]
     dry_run: bool,
     /// Do not ask
@@ -46,8 +46,11 @@ pub(crate) struct Args {
 /// What was undone, as JSON shows it.
 #[derive(Debug, Serialize)]
 struct Done<'a> {
-    undoes: Shown<'a>,
-    plan: ShownPlan<'a>,
+    /// Absent, as is the plan, if there is nothing to undo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    undoes: Option<Shown<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<ShownPlan<'a>>,
     /// Absent if nothing was done.
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<&'a str>,
@@ -72,6 +75,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     };
     let Some(logged) = logged else {
         ctx.ui().note("nothing to undo: no command of this machine still holds");
+        if args.json {
+            json::print(ctx, "undo", &Done { undoes: None, plan: None, operation: None, kept: Vec::new() })?;
+        }
         return Ok(Exit::Done);
     };
     let undo = UndoPlan::new(store, &logged)?;
@@ -83,7 +89,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
             let (id, command) = (paint.paint(Label::Id, short(&logged.id)), paint.paint(Label::Title, &logged.command));
             ctx.ui().print(&format!("would undo {id} {command}\n{}", plan(&state, paint, &undo)?))?;
         }
-        return Ok(Exit::Done);
+        return undo.refusal(args.partial).map_or(Ok(Exit::Done), |refusal| Err(refusal.into()));
     }
     if !agreed(ctx, args, &undo)? {
         ctx.ui().note("nothing was undone");
@@ -159,8 +165,8 @@ fn say(ctx: &Context, undo: &UndoPlan, done: &Undone) -> Result<(), CliError> {
 fn print(ctx: &Context, undo: &UndoPlan, done: Option<&Undone>) -> Result<(), CliError> {
     let kept = done.into_iter().flat_map(|done| &done.kept);
     let shown = Done {
-        undoes: Shown::new(&undo.operation),
-        plan: ShownPlan::new(undo),
+        undoes: Some(Shown::new(&undo.operation)),
+        plan: Some(ShownPlan::new(undo)),
         operation: done.map(|done| done.operation.as_str()),
         kept: kept.map(|(_, rescue, commit)| Kept { rescue, commit }).collect(),
     };

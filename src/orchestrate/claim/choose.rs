@@ -81,7 +81,7 @@ impl Queue {
                 return Ok(Err(Claimed::Taken { by: holder_words(&task) }));
             }
             for other in &task.after {
-                if !terms.force && state.get::<Task>(other)?.is_none_or(|o| o.status != TaskStatus::Closed) {
+                if !terms.force && state.holds_back(other)? {
                     let why = format!("it comes after {}", &other.as_str()[..6]);
                     return Ok(Err(Claimed::Unready { why }));
                 }

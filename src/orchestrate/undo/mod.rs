@@ -19,7 +19,7 @@ use crate::git::{Expected, RefEdit, Repository};
 use crate::model::{Agent, Name, ObjectId};
 use crate::store::{Logged, Operation, RESCUE_REFS, RefMove, Reversal, Store};
 use journal::{Journal, MovedCheckout, Restored};
-use plan::{named, refuse_overtaken};
+use plan::named;
 use std::path::Path;
 
 /// How many operations are looked at first for one that could be undone.
@@ -70,11 +70,8 @@ pub fn find_last(store: &Store) -> Result<Option<Logged>, Error> {
 /// undone then.
 pub fn undo(store: &Store, plan: &Plan, root: &Path, partial: bool) -> Result<Undone, Error> {
     let operation = &plan.operation;
-    if !partial && !plan.reversal.conflicts.is_empty() {
-        return Err(refuse_overtaken(operation, &plan.reversal.conflicts));
-    }
-    if plan.reversal.is_empty() && plan.steps.is_empty() {
-        return Err(refuse_overtaken(operation, &plan.reversal.conflicts));
+    if let Some(refusal) = plan.refusal(partial) {
+        return Err(refusal);
     }
     let again = store.state()?.operation(&operation.id)?;
     if Plan::new(store, &again)? != *plan {

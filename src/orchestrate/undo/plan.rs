@@ -7,8 +7,8 @@ use super::notes;
 use crate::git::{Checkout, Repository, few_paths};
 use crate::model::{Agent, Finding, Id, Kind, MergeStatus, ObjectId};
 use crate::store::{
-    CLAIM_REFS, EPOCH_REFS, EntityChange, LOG_REFS, Logged, Overtaken, RESCUE_REFS, RefMove, Reversal,
-    STATE_REF, Side, State, Store,
+    CLAIM_REFS, EPOCH_REFS, EntityChange, LOG_REFS, Logged, RESCUE_REFS, RefMove, Reversal, STATE_REF, Side,
+    State, Store,
 };
 use std::collections::BTreeSet;
 
@@ -103,6 +103,24 @@ impl Plan {
     /// Whether somebody should be asked first: something outside of the state changes, or does not come back.
     pub fn is_grave(&self) -> bool {
         !self.losses.is_empty() || self.steps.iter().any(|step| !matches!(step, Step::Keep(_)))
+    }
+
+    /// Why [`super::undo`] would not do it: others wrote something since, and all of it is to go back (without `partial`),
+    /// or nothing else would.
+    pub fn refusal(&self, partial: bool) -> Option<Error> {
+        let conflicts = &self.reversal.conflicts;
+        let is_nothing = self.reversal.is_empty() && self.steps.is_empty();
+        if !is_nothing && (partial || conflicts.is_empty()) {
+            return None;
+        }
+        let said = conflicts.iter().map(|one| format!("{} {}: {}", one.kind, &one.id.as_str()[..6], one.why));
+        let what = format!("undo {}: {}", named(&self.operation), said.collect::<Vec<_>>().join("; "));
+        let hint = if is_nothing {
+            "undo what came after it first (`git orchestra oplog`): beside that there is nothing of it to undo"
+        } else {
+            "undo what came after it first, or take `--partial` to leave that as it is and undo the rest"
+        };
+        Some(Error::refused(what, hint.to_owned()))
     }
 
     fn agents(&self) -> impl Iterator<Item = Id> {
@@ -414,12 +432,4 @@ pub(super) fn named(operation: &Logged) -> String {
 /// A ref as people write it.
 fn short(name: &str) -> &str {
     name.strip_prefix("refs/heads/").unwrap_or(name)
-}
-
-/// What others wrote since, as one refusal.
-pub(super) fn refuse_overtaken(operation: &Logged, conflicts: &[Overtaken]) -> Error {
-    let said = conflicts.iter().map(|one| format!("{} {}: {}", one.kind, &one.id.as_str()[..6], one.why));
-    let what = format!("undo {}: {}", named(operation), said.collect::<Vec<_>>().join("; "));
-    let hint = "undo what came after it first, or take `--partial` to leave that as it is and undo the rest";
-    Error::refused(what, hint.to_owned())
 }
