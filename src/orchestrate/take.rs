@@ -38,6 +38,8 @@ pub struct Taken {
     pub from: String,
     /// Whether work came along that it had not committed: it is the last commit of its branch.
     pub uncommitted: bool,
+    /// Whether anything that it made came along; otherwise it begins from where it was made.
+    pub work: bool,
     /// How many events of its transcript came along.
     pub events: usize,
     /// Whether its conversation goes on; or why another one begins, with a handoff.
@@ -110,7 +112,8 @@ pub fn take(
     claim.resume = conversation.is_ok();
     claim.prompt = if claim.resume { moved(options.extra.as_deref(), work.uncommitted) } else { next };
     let events = said.events.len();
-    Ok(Taken { claim, from: agent.machine, uncommitted: work.uncommitted, events, conversation, fence })
+    let (uncommitted, work) = (work.uncommitted, work.arrived);
+    Ok(Taken { claim, from: agent.machine, uncommitted, work, events, conversation, fence })
 }
 
 /// Claims an agent's task, brings all that there is of it here, and makes it this machine's.
@@ -186,6 +189,8 @@ fn claim_task(queue: &Queue, agent: &Agent, task: &Id, options: &TakeOptions) ->
 /// What came of an agent's work.
 struct Work {
     tip: ObjectId,
+    /// Whether the remote, or a branch here, had any of it.
+    arrived: bool,
     uncommitted: bool,
 }
 
@@ -202,6 +207,7 @@ fn bring(queue: &Queue, view: &View, agent: &Agent) -> Result<Work, Error> {
     wanted.extend(snapshot.as_ref().map(|_| snapshot_ref.as_str()));
     repo.fetch_work(&remote.name, &wanted, remote.deadline)?;
     let local = repo.find_ref(&agent.branch)?;
+    let arrived = branch.is_some() || snapshot.is_some() || local.is_some();
     let mut tip = agent.base.clone();
     for next in [local, branch, snapshot.clone()].into_iter().flatten() {
         repo.read_commit(&next)?;
@@ -224,7 +230,7 @@ fn bring(queue: &Queue, view: &View, agent: &Agent) -> Result<Work, Error> {
     // A snapshot that only repeats the branch has the branch's own words.
     let uncommitted = snapshot.as_ref() == Some(&tip)
         && repo.read_commit(&tip)?.subject().starts_with("Uncommitted work of ");
-    Ok(Work { tip, uncommitted })
+    Ok(Work { tip, arrived, uncommitted })
 }
 
 /// What came of what an agent said.

@@ -69,7 +69,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for said in queue.take_said() {
         ctx.ui().warn(said);
     }
-    let mut came = vec!["its branch"];
+    let mut came = Vec::new();
+    if taken.work {
+        came.push("its branch");
+    }
     if taken.uncommitted {
         came.push("what it had not committed (as the last commit)");
     }
@@ -83,7 +86,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         }
         Err(why) => format!("a new conversation begins with a handoff: {}", printable(why)),
     };
+    if came.is_empty() {
+        came.push("nothing but its record");
+    }
     ctx.ui().note(format!("took {} from machine {}: {}", agent.name, taken.from, came.join(", ")));
+    if !taken.work {
+        let base = agent.base.short();
+        ctx.ui().warn(format!("nothing that {} made was sent to the remote: it begins anew from {base}", agent.name));
+    }
     ctx.ui().note(goes_on);
     let given = Given { claim: taken.claim, task: agent.task, fence: taken.fence };
     let (zone, until, jobs) = (None, Until::Once, 1);
