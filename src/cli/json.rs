@@ -35,6 +35,24 @@ pub(crate) fn print<T: Serialize>(ctx: &Context, kind: &str, data: &T) -> Result
     ctx.ui().print(&escaped(text))
 }
 
+/// The same with something beside the data, by a name of its own.
+pub(crate) fn print_beside<T: Serialize, U: Serialize>(
+    ctx: &Context,
+    kind: &str,
+    data: &T,
+    name: &str,
+    more: &U,
+) -> Result<(), CliError> {
+    let failed = |error| CliError::failed(format!("failed to write {kind} as JSON"), error);
+    let mut document = serde_json::Map::new();
+    document.insert("schema".to_owned(), format!("git-orchestra/{kind}/{VERSION}").into());
+    document.insert("data".to_owned(), serde_json::to_value(data).map_err(failed)?);
+    document.insert(name.to_owned(), serde_json::to_value(more).map_err(failed)?);
+    let mut text = serde_json::to_string_pretty(&document).map_err(failed)?;
+    text.push('\n');
+    ctx.ui().print(&escaped(text))
+}
+
 /// The same document, whose strings are written without characters that a terminal would obey or not show: somebody may
 /// look at it. JSON itself leaves out only some of them.
 fn escaped(text: String) -> String {

@@ -3,8 +3,9 @@
 
 use super::Error;
 use super::claim::Queue;
+use super::heartbeat::Watch;
 use crate::model::{Agent, Id, Task, TaskStatus};
-use crate::store::LiveAgent;
+use crate::store::{Heartbeat, LiveAgent, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -58,12 +59,42 @@ impl Presence {
 /// Every machine that the state or the remote names; this one first. Asks the remote, if the queue has one.
 pub fn machines(queue: &Queue) -> Result<Vec<Machine>, Error> {
     let view = queue.look()?;
-    let heartbeats = queue.read_machines(&view)?;
-    let store = queue.store();
+    let mut heard = BTreeMap::new();
+    for (name, heartbeat) in queue.read_machines(&view)? {
+        let unchanged = queue.machine_silence(&name).unwrap_or_default();
+        heard.insert(name, (heartbeat, unchanged));
+    }
+    assemble(queue.store(), heard)
+}
+
+/// The same as the remote had it when it was last asked, and how long ago that was, if that is known. Asks nobody.
+pub fn remembered(queue: &Queue) -> Result<(Vec<Machine>, Option<Duration>), Error> {
+    let (store, Some(remote)) = (queue.store(), queue.remote()) else {
+        return Ok((assemble(queue.store(), BTreeMap::new())?, None));
+    };
+    let clock = &**store.clock();
+    let watch = Watch::load(store.repo(), clock);
+    let mut heard = BTreeMap::new();
+    for (name, commit, unchanged) in watch.machines(&remote.name) {
+        // No ref here holds it, so it may be collected.
+        if store.repo().has_object(commit)
+            && let Some(heartbeat) = store.read_heartbeat(commit, name)?
+        {
+            heard.insert(name.to_owned(), (heartbeat, unchanged));
+        }
+    }
+    Ok((assemble(store, heard)?, watch.since_answer(&remote.name, clock)))
+}
+
+/// The machines of the state and those that were heard of, with what they said and for how long that is unchanged.
+fn assemble(
+    store: &Store,
+    mut heard: BTreeMap<String, (Heartbeat, Duration)>,
+) -> Result<Vec<Machine>, Error> {
     let own = store.machine()?;
     let state = store.state()?;
     let agents = state.all::<Agent>()?;
-    let mut names: BTreeSet<String> = heartbeats.keys().cloned().collect();
+    let mut names: BTreeSet<String> = heard.keys().cloned().collect();
     names.insert(own.clone());
     names.extend(agents.into_iter().filter(|agent| agent.removed.is_none()).map(|agent| agent.machine));
     let mut holds = BTreeMap::<String, Vec<Id>>::new();
@@ -74,27 +105,21 @@ pub fn machines(queue: &Queue) -> Result<Vec<Machine>, Error> {
         }
     }
     // What the state names comes from elsewhere too.
-    names.retain(|name| crate::store::Store::is_machine(name));
+    names.retain(|name| Store::is_machine(name));
     let mut machines: Vec<Machine> = names
         .into_iter()
         .map(|name| {
-            let heartbeat = heartbeats.get(&name);
-            let presence = heartbeat.map_or(Presence::Unseen, |heartbeat| {
-                let unchanged = queue.machine_silence(&name).unwrap_or_default();
-                if unchanged < Duration::from_secs(heartbeat.ttl) {
-                    Presence::Heard(unchanged)
-                } else {
-                    Presence::Silent(unchanged)
+            let (presence, host, agents) = match heard.remove(&name) {
+                None => (Presence::Unseen, String::new(), Vec::new()),
+                Some((heartbeat, unchanged)) => {
+                    let is_heard = unchanged < Duration::from_secs(heartbeat.ttl);
+                    let presence =
+                        if is_heard { Presence::Heard(unchanged) } else { Presence::Silent(unchanged) };
+                    (presence, heartbeat.host, heartbeat.agents)
                 }
-            });
-            Machine {
-                host: heartbeat.map(|heartbeat| heartbeat.host.clone()).unwrap_or_default(),
-                own: name == own,
-                presence,
-                agents: heartbeat.map(|heartbeat| heartbeat.agents.clone()).unwrap_or_default(),
-                holds: holds.remove(&name).unwrap_or_default(),
-                name,
-            }
+            };
+            let (own, holds) = (name == own, holds.remove(&name).unwrap_or_default());
+            Machine { name, host, own, presence, agents, holds }
         })
         .collect();
     machines.sort_by_key(|machine| !machine.own);

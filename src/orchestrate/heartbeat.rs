@@ -21,6 +21,9 @@ pub(super) struct Watch {
     boot: String,
     /// By remote and what the ref is called there.
     seen: BTreeMap<String, Sighting>,
+    /// By remote, when it was last asked: milliseconds since the boot.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    asked: BTreeMap<String, u64>,
     #[serde(skip)]
     changed: bool,
 }
@@ -51,6 +54,28 @@ impl Watch {
         let sighting = Sighting { commit: now.cloned(), since: millis(clock) };
         self.seen.insert(key, sighting);
         self.changed = true;
+    }
+
+    /// A remote said what it has.
+    pub(super) fn answered(&mut self, remote: &str, clock: &dyn Clock) {
+        self.asked.insert(remote.to_owned(), millis(clock));
+        self.changed = true;
+    }
+
+    /// How long ago a remote last said what it has, if that is known.
+    pub(super) fn since_answer(&self, remote: &str, clock: &dyn Clock) -> Option<Duration> {
+        Some(Duration::from_millis(millis(clock).saturating_sub(*self.asked.get(remote)?)))
+    }
+
+    /// The machines that a remote had heartbeats of when it was last asked: the commit of each, and for how long that was
+    /// unchanged by then.
+    pub(super) fn machines(&self, remote: &str) -> Vec<(&str, &ObjectId, Duration)> {
+        let prefix = key(remote, MACHINE_REFS);
+        let machines = self.seen.iter().filter_map(|(key, seen)| {
+            let then = self.asked.get(remote).map_or(0, |asked| asked.saturating_sub(seen.since));
+            Some((key.strip_prefix(&prefix)?, seen.commit.as_ref()?, Duration::from_millis(then)))
+        });
+        machines.collect()
     }
 
     /// For how long a ref was seen unchanged; nothing if it was never observed.

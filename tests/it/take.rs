@@ -82,6 +82,74 @@ fn an_agent_that_is_done_goes_on_anywhere() {
 }
 
 #[test]
+fn an_agent_of_which_nothing_was_sent_is_not_said_to_come_with_its_branch() {
+    let remote = remote();
+    let ada = workshop(&remote, "echo one >one.txt");
+    let id = task(&ada, "Quick");
+    ada.ok(&["sync"]);
+    ada.ok(&["spawn", &id]);
+    ada.ok(&["sync"]);
+    let bob = workshop(&remote, "echo two >two.txt");
+    let out = bob.orchestra(&["take", "quick", "--force"]);
+    assert!(out.stderr.contains("nothing but its record"), "{out}");
+    assert!(out.stderr.contains("nothing that quick made was sent to the remote"), "{out}");
+    // What was sent comes along, whoever sent it.
+    let id = task(&ada, "Slow");
+    ada.ok(&["sync"]);
+    ada.ok(&["spawn", &id]);
+    ada.ok(&["push", "--branches"]);
+    ada.ok(&["sync"]);
+    let out = bob.orchestra(&["take", "slow", "--force"]);
+    assert!(out.stderr.contains(": its branch"), "{out}");
+    assert_eq!(bob.git(&["show", "orchestra/slow:one.txt"]), "one");
+}
+
+#[test]
+fn the_fleet_of_the_last_look_is_shown_when_nobody_can_be_asked() {
+    let remote = remote();
+    let (ada, bob) = (machine(&remote), machine(&remote));
+    let id = task(&ada, "One");
+    let new = ada.orchestra(&["status", "--all"]);
+    assert!(new.stderr.contains("nothing was exchanged with origin yet"), "{new}");
+    ada.ok(&["sync"]);
+    ada.ok(&["task", "claim", &id]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    let names = |document: &serde_json::Value| -> Vec<String> {
+        let machines = document["fleet"]["machines"].as_array().unwrap();
+        machines.iter().map(|one| one["presence"].as_str().unwrap().to_owned()).collect()
+    };
+    let now = bob.json(&["status", "--all"]);
+    assert_eq!(names(&now), ["unseen", "heard"], "{now}");
+    assert!(now["fleet"].get("age").is_none() && now["fleet"].get("reason").is_none(), "{now}");
+
+    // The remote is off.
+    let url = remote.repo().to_str().unwrap().to_owned();
+    bob.git(&["remote", "set-url", "origin", "/nowhere.git"]);
+    let off = bob.json(&["status", "--all"]);
+    assert_eq!(names(&off), ["unseen", "heard"], "{off}");
+    assert!(
+        off["fleet"]["age"].is_u64() && off["fleet"]["reason"].as_str().unwrap().contains("/nowhere.git")
+    );
+    for args in [["status", "--all"], ["status", "--machines"]] {
+        let out = bob.orchestra(&args);
+        assert!(
+            out.code == 0 && out.stdout.contains(&id[..4]) && out.stdout.contains("old by our clock"),
+            "{out}"
+        );
+        assert!(out.stderr.contains("other machines are as the remote had them"), "{out}");
+    }
+    // It went back.
+    bob.git(&["remote", "set-url", "origin", &url]);
+    remote.git(&["update-ref", "-d", "refs/orchestra/state"]);
+    for args in [&["status", "--all"] as &[&str], &["status", "--machines"], &["status", "--all", "--json"]] {
+        let out = bob.orchestra(args);
+        assert!(out.code == 6 && out.stdout.contains(&id[..4]), "{out}");
+        assert!(out.stderr.contains("is gone") && out.stderr.contains("had them"), "{out}");
+    }
+}
+
+#[test]
 fn machines_are_as_old_as_we_know_them_to_be() {
     let remote = remote();
     let (ada, bob) = (machine(&remote), machine(&remote));

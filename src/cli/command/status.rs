@@ -77,11 +77,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return machines(ctx, args);
     }
     // What other machines have said meanwhile is shown as well.
-    let fleet = if args.all && !args.format.json && !args.format.is_porcelain() {
+    let fleet = if args.all && !args.format.is_porcelain() {
         view::machine::load(ctx)?
     } else {
-        Vec::new()
+        view::machine::Fleet::default()
     };
+    fleet.warn(ctx);
     let store = ctx.store()?;
     let state = store.state()?;
     let agents = status::agents(store, &state, args.all)?;
@@ -99,12 +100,16 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     let rows = agents.iter().zip(titles.iter().map(Option::as_deref));
     if args.format.json {
         let rows: Vec<Row<'_>> = rows.map(|(status, title)| row(status, title, ids, now)).collect();
-        json::print(ctx, "status", &rows)?;
-        return Ok(Exit::Done);
+        if args.all {
+            json::print_beside(ctx, "status", &rows, "fleet", &fleet.shown())?;
+        } else {
+            json::print(ctx, "status", &rows)?;
+        }
+        return fleet.end();
     }
-    if agents.is_empty() && !fleet.is_empty() {
-        ctx.ui().page(&view::machine::table(ctx, &fleet)?)?;
-        return Ok(Exit::Done);
+    if agents.is_empty() && !fleet.machines.is_empty() {
+        ctx.ui().page(&view::machine::table(ctx, &fleet.machines)?)?;
+        return fleet.end();
     }
     if agents.is_empty() {
         ctx.ui().note(if args.all {
@@ -112,7 +117,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         } else {
             "no agents (`--all` shows removed ones too); `git orchestra spawn` starts some"
         });
-        return Ok(Exit::Done);
+        return fleet.end();
     }
     let paint = ctx.ui().painter();
     // Not every program tells how full its model's window is.
@@ -140,9 +145,9 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         table.row(cells);
     }
     let mut text = table.render(ctx.ui().columns());
-    if !fleet.is_empty() {
+    if !fleet.machines.is_empty() {
         text.push('\n');
-        text.push_str(&view::machine::table(ctx, &fleet)?);
+        text.push_str(&view::machine::table(ctx, &fleet.machines)?);
     }
     ctx.ui().page(&text)?;
     warn_of_change(ctx)?;
@@ -157,7 +162,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         1 => ctx.ui().hint("a decision waits for an answer: `git orchestra decide`"),
         open => ctx.ui().hint(format!("{open} decisions wait for an answer: `git orchestra decide`")),
     }
-    Ok(Exit::Done)
+    fleet.end()
 }
 
 /// Says in one line that git looks at nothing of what agents wrote.
@@ -173,7 +178,9 @@ fn warn_of_change(ctx: &Context) -> Result<(), CliError> {
 
 /// The machines alone.
 fn machines(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let fleet = view::machine::load(ctx)?;
+    let loaded = view::machine::load(ctx)?;
+    loaded.warn(ctx);
+    let fleet = &loaded.machines;
     if args.format.json {
         let rows: Vec<_> = fleet.iter().map(view::machine::Row::of).collect();
         json::print(ctx, "fleet", &rows)?;
@@ -187,9 +194,9 @@ fn machines(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     } else if fleet.is_empty() {
         ctx.ui().note("no other machine is known: `git orchestra sync` exchanges state with a remote");
     } else {
-        ctx.ui().page(&view::machine::table(ctx, &fleet)?)?;
+        ctx.ui().page(&view::machine::table(ctx, fleet)?)?;
     }
-    Ok(Exit::Done)
+    loaded.end()
 }
 
 fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Painter, now: Timestamp) -> Vec<String> {

@@ -1,13 +1,16 @@
 //! Machines of the fleet.
 
 use crate::cli::context::Context;
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, Exit};
 use crate::cli::ui::{Align, Label, Table, printable};
 use crate::cli::view;
 use crate::model::{Id, Name, Timestamp};
+use crate::orchestrate::Error;
 use crate::orchestrate::claim::Queue;
 use crate::orchestrate::fleet::{self, Machine, Presence};
+use crate::orchestrate::supervise::chain;
 use serde::Serialize;
+use std::time::Duration;
 
 /// A machine as JSON shows it.
 #[derive(Debug, Serialize)]
@@ -56,24 +59,86 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The machines, if there is a remote that state was exchanged with. One that cannot be asked is said.
-pub(crate) fn load(ctx: &Context) -> Result<Vec<Machine>, CliError> {
+/// The machines that share the state, and how well that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Fleet {
+    pub(crate) machines: Vec<Machine>,
+    /// How long ago the remote told of them, where it does not tell it now, if that is known.
+    age: Option<Duration>,
+    /// Why it does not tell it now.
+    why: Option<Error>,
+    /// The remote, if nothing was exchanged with it yet.
+    strange: Option<String>,
+}
+
+/// The fleet as JSON shows it beside the agents.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownFleet<'a> {
+    machines: Vec<Row<'a>>,
+    /// Seconds since the remote told of them, where it does not tell it now; absent if nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age: Option<u64>,
+    /// Why it did not tell it now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Fleet {
+    pub(crate) fn shown(&self) -> ShownFleet<'_> {
+        ShownFleet {
+            machines: self.machines.iter().map(Row::of).collect(),
+            age: self.age.map(|age| age.as_secs()),
+            reason: self.never().or_else(|| {
+                let error = self.why.as_ref()?;
+                Some(printable(&format!("failed to {}", chain(error))).into_owned())
+            }),
+        }
+    }
+
+    fn never(&self) -> Option<String> {
+        let remote = printable(self.strange.as_ref()?).into_owned();
+        Some(format!("nothing was exchanged with {remote} yet, so no other machine is known"))
+    }
+
+    /// Says how old it is where it is not of now.
+    pub(crate) fn warn(&self, ctx: &Context) {
+        if let Some(never) = self.never() {
+            ctx.ui().note(format!("{never}: `git orchestra sync`"));
+        }
+        let Some(error) = &self.why else { return };
+        let known = match self.age {
+            Some(age) => format!("other machines are as the remote had them {} ago", view::span(age)),
+            None => "nothing is known of other machines but what the state says".to_owned(),
+        };
+        ctx.ui().warn(printable(&format!("{known}: failed to {}", chain(error))));
+    }
+
+    /// The end of the command: a remote that went back is an alarm, whatever was shown.
+    pub(crate) fn end(self) -> Result<Exit, CliError> {
+        match self.why {
+            Some(error @ Error::Alarm { .. }) => Err(error.into()),
+            _ => Ok(Exit::Done),
+        }
+    }
+}
+
+/// The fleet, if there is a remote that state was exchanged with. Where that cannot be asked, it is the one that was last
+/// seen there.
+pub(crate) fn load(ctx: &Context) -> Result<Fleet, CliError> {
     let repo = ctx.repo()?;
     if repo.remotes()?.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Fleet::default());
     }
     let remote = crate::cli::command::sync::remote(ctx, None)?;
     if repo.find_ref(&remote.tracking(crate::store::STATE_REF))?.is_none() {
-        return Ok(Vec::new());
+        return Ok(Fleet { strange: Some(remote.name), ..Fleet::default() });
     }
-    let ttl = ctx.settings()?.claim_ttl();
-    let queue = Queue::new(ctx.store()?.clone(), Some(remote), ttl);
+    let queue = Queue::new(ctx.store()?.clone(), Some(remote), ctx.settings()?.claim_ttl());
     match fleet::machines(&queue) {
-        Ok(machines) => Ok(machines),
-        Err(error @ crate::orchestrate::Error::Alarm { .. }) => Err(error.into()),
+        Ok(machines) => Ok(Fleet { machines, ..Fleet::default() }),
         Err(error) => {
-            ctx.ui().warn(printable(&format!("nothing is known of other machines: failed to {error}")));
-            Ok(fleet::machines(&Queue::new(ctx.store()?.clone(), None, ttl))?)
+            let (machines, age) = fleet::remembered(&queue)?;
+            Ok(Fleet { machines, age, why: Some(error), strange: None })
         }
     }
 }

@@ -117,6 +117,7 @@ impl Queue {
         for (machine, commit) in &view.machines {
             watch.observe(&remote.name, &format!("{MACHINE_REFS}{machine}"), Some(commit), clock);
         }
+        watch.answered(&remote.name, clock);
         watch.retain(&remote.name, |name| {
             let claim = name.strip_prefix(CLAIM_REFS).and_then(|id| id.parse::<Id>().ok());
             claim.is_none_or(|id| view.claims.contains_key(&id))

@@ -281,8 +281,12 @@ fn a_state_of_a_newer_build_is_left_and_the_notes_come() {
     let before = state(&ada);
     let out = within_limits(&ada, &["sync"]);
     assert!(out.code == 1 && out.stderr.contains("state of origin was not taken in: "), "{out}");
+    assert!(out.stderr.contains("update git-orchestra here to go on"), "{out}");
     assert!(note(&ada).contains("a good note"), "{out}");
     assert_eq!((state(&ada), stage.tip(STATE)), (before, newer));
+    // The same of what is looked at on the way to something else.
+    let out = within_limits(&ada, &["task", "claim", "--next"]);
+    assert!(out.code == 1 && out.stderr.contains("a newer git-orchestra wrote there"), "{out}");
 }
 
 #[test]
