@@ -331,7 +331,7 @@ pub fn why_left_out(store: &Store, pipeline: &Pipeline, agent: &Agent) -> Result
     {
         return Ok(why);
     }
-    let changed = store.repo().find_ref(&agent.branch)?.is_some_and(|tip| tip != agent.base);
+    let changed = branch::work_here(store, agent)?.is_some_and(|tip| tip != agent.base);
     Ok(if changed { "given up" } else { "it changed nothing" }.to_owned())
 }
 

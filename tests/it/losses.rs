@@ -163,6 +163,19 @@ fn a_worker_whose_branch_is_refused_says_where_its_work_is() {
 }
 
 #[test]
+fn a_worker_whose_state_is_refused_says_so() {
+    let remote = remote();
+    let bob = workshop(&remote, "echo done >done.txt");
+    task(&bob, "Write it");
+    bob.ok(&["sync"]);
+    hook(&remote, "update", "case $1 in */state) echo no more states >&2; exit 1;; esac");
+    let out = bob.orchestra(&["worker", "--once"]);
+    assert!(out.code == 1 && out.stdout.contains("the state was not sent: hook declined"), "{out}");
+    assert_eq!(out.stdout.matches("the state was not sent").count(), 1, "{out}");
+    assert!(out.stderr.contains("bring everything to the remote; it is safe here"), "{out}");
+}
+
+#[test]
 fn what_was_pushed_elsewhere_is_merged_without_a_branch_here() {
     let remote = remote();
     let (ada, bob) = (machine(&remote), workshop(&remote, "echo done >done.txt"));

@@ -8,11 +8,13 @@ use crate::orchestrate::outgoing::Held;
 use crate::orchestrate::session::release_task;
 use crate::orchestrate::supervise::{Finished, chain};
 use crate::orchestrate::{Error, sync};
-use crate::store::{OverOutcome, Store};
+use crate::store::{OverOutcome, STATE_REF, Store};
 use std::time::{Duration, Instant};
 
 /// How long what the state has to say may wait for more of it.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same after the remote refused it.
+const REFUSED: Duration = Duration::from_secs(30);
 /// How often the last push is tried before it is left to the next command.
 const LAST_TRIES: usize = 6;
 
@@ -132,13 +134,30 @@ impl Shift {
     /// Brings the state to the remote, not more often than worth it.
     pub(super) fn sync_if_due(&mut self, now: bool) {
         let Some(remote) = self.worker.queue.remote() else { return };
-        let due = now || self.synced.is_none_or(|last| last.elapsed() >= PATIENCE);
+        let patience = if self.unsent.is_some() { REFUSED } else { PATIENCE };
+        let due = now || self.synced.is_none_or(|last| last.elapsed() >= patience);
         if !self.unsynced || !due {
             return;
         }
-        match sync::push(&self.store, remote, None) {
-            Ok(_) => self.unsynced = false,
-            Err(error) => tracing::debug!("later: {}", chain(&error)),
+        let words = match sync::push(&self.store, remote, None) {
+            Ok(synced) => {
+                let mut left = synced.pushed.refused.iter().chain(&synced.not_taken);
+                let why = left.find(|(name, _)| name == STATE_REF).map(|(_, why)| why.clone());
+                self.unsynced = why.is_some();
+                if why.is_none() {
+                    self.unsent = None;
+                }
+                why
+            }
+            Err(error @ Error::Alarm { .. }) => Some(chain(&error)),
+            Err(error) => {
+                tracing::debug!("later: {}", chain(&error));
+                None
+            }
+        };
+        if let Some(words) = words.filter(|words| self.unsent.as_ref() != Some(words)) {
+            self.say(None, format!("the state was not sent: {words}"));
+            self.unsent = Some(words);
         }
         self.synced = Some(Instant::now());
     }

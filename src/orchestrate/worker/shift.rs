@@ -63,6 +63,8 @@ pub(super) struct Shift {
     /// What the remote has of agents beside their branches.
     pub(super) carried: Carried,
     pub(super) redactor: Arc<Redactor>,
+    /// Why the remote would not take the state, as it was said last.
+    pub(super) unsent: Option<String>,
     /// The branches that the remote would not take.
     pub(super) stayed: BTreeSet<String>,
 }
@@ -107,6 +109,7 @@ impl Shift {
             failures: 0,
             carried: Carried::default(),
             redactor,
+            unsent: None,
             stayed: BTreeSet::new(),
         }
     }
