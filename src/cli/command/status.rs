@@ -78,7 +78,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     }
     // What other machines have said meanwhile is shown as well.
     let fleet = if args.all && !args.format.is_porcelain() {
-        view::machine::load(ctx)?
+        view::machine::load(ctx, !args.format.json)?
     } else {
         view::machine::Fleet::default()
     };
@@ -178,7 +178,7 @@ fn warn_of_change(ctx: &Context) -> Result<(), CliError> {
 
 /// The machines alone.
 fn machines(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let loaded = view::machine::load(ctx)?;
+    let loaded = view::machine::load(ctx, true)?;
     loaded.warn(ctx);
     let fleet = &loaded.machines;
     if args.format.json {

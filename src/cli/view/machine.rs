@@ -75,10 +75,10 @@ pub(crate) struct Fleet {
 #[derive(Debug, Serialize)]
 pub(crate) struct ShownFleet<'a> {
     machines: Vec<Row<'a>>,
-    /// Seconds since the remote told of them, where it does not tell it now; absent if nobody knows.
+    /// Seconds since the remote told of them; absent if nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     age: Option<u64>,
-    /// Why it did not tell it now.
+    /// Why nothing is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -88,10 +88,7 @@ impl Fleet {
         ShownFleet {
             machines: self.machines.iter().map(Row::of).collect(),
             age: self.age.map(|age| age.as_secs()),
-            reason: self.never().or_else(|| {
-                let error = self.why.as_ref()?;
-                Some(printable(&format!("failed to {}", chain(error))).into_owned())
-            }),
+            reason: self.never(),
         }
     }
 
@@ -122,9 +119,9 @@ impl Fleet {
     }
 }
 
-/// The fleet, if there is a remote that state was exchanged with. Where that cannot be asked, it is the one that was last
-/// seen there.
-pub(crate) fn load(ctx: &Context) -> Result<Fleet, CliError> {
+/// The fleet, if there is a remote that state was exchanged with: as that has it now if it is to be asked (`ask`), which
+/// merges what it has, and otherwise, or where it cannot be asked, as it had it last.
+pub(crate) fn load(ctx: &Context, ask: bool) -> Result<Fleet, CliError> {
     let repo = ctx.repo()?;
     if repo.remotes()?.is_empty() {
         return Ok(Fleet::default());
@@ -134,13 +131,13 @@ pub(crate) fn load(ctx: &Context) -> Result<Fleet, CliError> {
         return Ok(Fleet { strange: Some(remote.name), ..Fleet::default() });
     }
     let queue = Queue::new(ctx.store()?.clone(), Some(remote), ctx.settings()?.claim_ttl());
-    match fleet::machines(&queue) {
-        Ok(machines) => Ok(Fleet { machines, ..Fleet::default() }),
-        Err(error) => {
-            let (machines, age) = fleet::remembered(&queue)?;
-            Ok(Fleet { machines, age, why: Some(error), strange: None })
-        }
-    }
+    let why = match ask.then(|| fleet::machines(&queue)) {
+        Some(Ok(machines)) => return Ok(Fleet { machines, ..Fleet::default() }),
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    let (machines, age) = fleet::remembered(&queue)?;
+    Ok(Fleet { machines, age, why, strange: None })
 }
 
 /// The machines as a table.
