@@ -138,6 +138,11 @@ pub trait Adapter: Send + Sync + std::fmt::Debug {
         self.goes_on() && self.message("").is_none()
     }
 
+    /// Whether a model that is refused something hears why.
+    fn hears_reasons(&self) -> bool {
+        true
+    }
+
     /// The bytes that answer a permission question; `None` if the program asks none.
     fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
         let _ = (request, reply);

@@ -1,8 +1,10 @@
 //! Removing an agent: its worktree and its branch go, and nothing that was in them is lost.
 
+use super::lease::LeaseState;
 use super::prepare::tear_down;
 use super::removal::{self, Going, Removal};
 use super::session::{Surroundings, release_task};
+use super::supervise::withdraw_questions;
 use super::{Aside, Error, kept_aside, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, Kind, ObjectId};
@@ -106,6 +108,7 @@ pub fn remove(
             transaction.move_ref(edit.clone());
         }
         release_task(transaction, &agent)?;
+        withdraw_questions(transaction, id)?;
         agent.removed.get_or_insert(transaction.now());
         transaction.put(&agent)?;
         transaction.describe(format!("agent: remove {}", agent.name));
@@ -277,11 +280,12 @@ pub(super) fn look(
     let refuse = |why: String, hint: Option<String>| {
         Err(Error::refused(format!("{verb} {}: {why}", agent.name), hint))
     };
-    if lease::find_live(repo, &agent.id).is_some() {
-        return refuse(
-            "it is running".to_owned(),
-            Some(format!("`git orchestra stop {} --wait` ends it", agent.name)),
-        );
+    if let Some(lease) = lease::find_live(repo, &agent.id) {
+        let (how, what) = match lease.state {
+            LeaseState::Queued => ("it waits for its turn", "takes it out of the queue"),
+            LeaseState::Preparing | LeaseState::Running => ("it is running", "ends it"),
+        };
+        return refuse(how.to_owned(), Some(format!("`git orchestra stop {} --wait` {what}", agent.name)));
     }
     // A name is that of the agent that lives under it: a record that came from elsewhere, or that of one removed
     // before, takes nothing of it along.

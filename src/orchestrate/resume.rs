@@ -161,13 +161,17 @@ pub fn doubted_answers(store: &Store, agent: &Id, any: bool) -> Result<Vec<Strin
 fn go_on(text: Option<&str>, answered: &BTreeMap<String, Ruling>) -> String {
     let mut prompt = text.map_or_else(|| "Go on where you stopped.".to_owned(), str::to_owned);
     for (question, ruling) in answered {
-        let word = match ruling {
-            Ruling::Allowed => "allowed: try it again",
-            Ruling::Refused => "refused for good",
-            Ruling::Answered(text) => text,
+        let (word, words) = match ruling {
+            Ruling::Allowed(words) => ("allowed: try it again", words.as_deref()),
+            Ruling::Refused(words) => ("refused for good", words.as_deref()),
+            Ruling::Answered(text) => (text.as_str(), None),
         };
         let said = format!("\n\nA person answered your question ({question}): {word}.");
         prompt.push_str(&said);
+        if let Some(words) = words {
+            prompt.push_str(" They say: ");
+            prompt.push_str(words);
+        }
     }
     prompt
 }

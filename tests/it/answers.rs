@@ -113,6 +113,40 @@ fn what_claude_may_not_do_is_decided_from_another_terminal() {
 }
 
 #[test]
+fn the_words_that_go_with_an_answer_are_told() {
+    let (sandbox, endpoint, id) = waiting(touches_the_marker());
+    sandbox.ok(&["decide", &id, "deny", "-m", "The clock is wrong: take the log's time"]);
+    went_on(&sandbox, &id);
+    let heard = "A person refused this, and says: The clock is wrong: take the log's time";
+    assert!(told(&endpoint).contains(heard), "{}", told(&endpoint));
+    assert!(!has_marker(&sandbox));
+
+    let (sandbox, endpoint, id) = waiting(touches_the_marker());
+    sandbox.ok(&["decide", &id, "allow", "-m", "But mind the time zone"]);
+    went_on(&sandbox, &id);
+    let heard = endpoint.seen().iter().any(|seen| seen.body["messages"].to_string().contains("But mind the time zone"));
+    assert!(has_marker(&sandbox) && heard, "{}", sandbox.ok(&["log", "heron"]));
+}
+
+#[test]
+fn and_by_its_next_run() {
+    for (answer, heard) in [
+        ("deny", "refused for good. They say: Take the log"),
+        ("allow", "allowed: try it again. They say: Take the log"),
+    ] {
+        let endpoint = Endpoint::start([("Do the work", touches_the_marker()), ("once more", vec![Step::say("Done.")])]);
+        let mut sandbox = Sandbox::new();
+        use_claude(&mut sandbox, &endpoint);
+        configure(&sandbox, "answer-timeout = '0s'\n");
+        let spawned = sandbox.orchestra(&["spawn", "-m", "Do the work", "--name", "heron"]);
+        assert_eq!(spawned.code, 3, "{spawned}");
+        sandbox.ok(&["decide", &decision(&sandbox), answer, "-m", "Take the log"]);
+        sandbox.ok(&["resume", "heron", "-m", "Do it once more"]);
+        assert!(told(&endpoint).contains(heard), "{}", told(&endpoint));
+    }
+}
+
+#[test]
 fn what_claude_asks_is_answered_from_another_terminal() {
     let options =
         json!([{"label": "red", "description": "as the old one"}, {"label": "blue", "description": "calm"}]);
@@ -255,6 +289,13 @@ fn one_that_is_stopped_while_it_waits_leaves_its_question() {
     let (sandbox, _endpoint, id) = waiting(touches_the_marker());
     sandbox.ok(&["stop", "heron", "--wait"]);
     assert_eq!(decision(&sandbox), id);
+    // Nobody hears of an answer any more once it is removed, and everybody once that is undone.
+    sandbox.ok(&["remove", "heron"]);
+    assert_eq!(sandbox.json(&["decide"])["data"], json!([]));
+    assert_eq!(sandbox.json(&["show", &id])["data"]["status"], "withdrawn");
+    assert_eq!(sandbox.orchestra(&["check"]).code, 0);
+    sandbox.ok(&["undo", "--yes"]);
+    assert_eq!(decision(&sandbox), id);
     let decided = sandbox.orchestra(&["decide", &id, "allow"]);
     assert!(decided.stderr.contains("`git orchestra resume heron` goes on with it"), "{decided}");
 }
@@ -279,4 +320,16 @@ fn an_agent_behind_the_protocol_waits_for_its_answer() {
     sandbox.ok(&["decide", &id, "allow"]);
     went_on(&sandbox, &id);
     assert!(has_marker(&sandbox));
+}
+
+#[test]
+fn and_hears_as_a_message_why_it_may_not() {
+    let work = vec![Answer::run("curl --version > /dev/null; touch marker"), Answer::say("Not touched."), Answer::say("Heard.")];
+    let (sandbox, _model) = acceptance_acp::with_scripts("accept-edits", [("work", work)]);
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work [script:work]", "--name", "heron"]);
+    sandbox.ok(&["decide", &decision(&sandbox), "deny", "-m", "Leave the marker alone"]);
+    let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "60s"]);
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(waited.code == 0 && log.contains("a person told it: Leave the marker alone"), "{waited}\n{log}");
+    assert!(!has_marker(&sandbox));
 }

@@ -46,6 +46,11 @@ impl Adapter for Acp {
         Some(Wish::Interrupt.encode())
     }
 
+    fn hears_reasons(&self) -> bool {
+        // An answer is one of the options that it offered.
+        false
+    }
+
     fn permission_reply(&self, request: &str, reply: &PermissionReply) -> Option<Vec<u8>> {
         Some(Wish::Reply { request: request.to_owned(), reply: reply.clone() }.encode())
     }

@@ -197,8 +197,9 @@ impl<'a> Party<'a> {
                         self.is_over(&agent);
                         self.finished.push(*finished);
                     }
-                    Progress::Answered { answer: Some(answer), .. } => {
-                        self.say(&agent, Label::Dim, &format!("it was answered: {answer}"));
+                    Progress::Answered { allowed, answer: Some(answer), .. } => {
+                        let how = if allowed { "answered" } else { "refused" };
+                        self.say(&agent, Label::Dim, &format!("it was {how}: {answer}"));
                     }
                     Progress::Answered { allowed, .. } => {
                         let text = if allowed { "it was allowed" } else { "it was refused" };

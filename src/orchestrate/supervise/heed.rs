@@ -28,17 +28,7 @@ impl Live {
                 child.kill();
                 Ok(())
             }
-            Request::Message { text, .. } => {
-                if self.plan.adapter.hears_later() {
-                    return self.keep_for_later(text).await;
-                }
-                let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
-                bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
-                (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
-                let text = self.context.redactor.redact(text).0.into_owned();
-                self.notice(&format!("a person told it: {text}")).await;
-                Ok(())
-            }
+            Request::Message { text, .. } => self.hand_on(child, text).await,
             Request::Interrupt { .. } => {
                 if self.plan.adapter.hears_later() {
                     return self.break_off(child).await;
@@ -60,8 +50,8 @@ impl Live {
                 let open = self.open.remove(at.ok_or(Refusal::Answered)?);
                 let ruling = match answer {
                     Some(text) if *allow => Ruling::Answered(text.clone()),
-                    _ if *allow => Ruling::Allowed,
-                    _ => Ruling::Refused,
+                    _ if *allow => Ruling::Allowed(None),
+                    words => Ruling::Refused(words.clone()),
                 };
                 self.rule(child, open, ruling).await;
                 Ok(())
@@ -76,6 +66,19 @@ impl Live {
         }
     }
 
+    /// Tells the program what a person says to it.
+    async fn hand_on(&mut self, child: &Child, text: &str) -> Result<(), Refusal> {
+        if self.plan.adapter.hears_later() {
+            return self.keep_for_later(text).await;
+        }
+        let bytes = self.plan.adapter.message(text).ok_or(Refusal::TakesNoMessages);
+        bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
+        (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
+        let text = self.context.redactor.redact(text).0.into_owned();
+        self.notice(&format!("a person told it: {text}")).await;
+        Ok(())
+    }
+
     /// Tells the program what was answered to a question that it waits with.
     async fn rule(&mut self, child: &Child, open: Open, said: Ruling) {
         let ruling = match open.kept {
@@ -85,6 +88,16 @@ impl Live {
         self.reply(child, &open.request, &open.reply(&ruling)).await;
         self.show_questions();
         self.tell_answer(&open.request, &ruling).await;
+        let words = match ruling {
+            Ruling::Allowed(words) => words,
+            Ruling::Refused(words) if !self.plan.adapter.hears_reasons() => words,
+            Ruling::Refused(_) | Ruling::Answered(_) => None,
+        };
+        let Some(text) = words else { return };
+        // The answer itself has no room for them.
+        if let Err(why) = self.hand_on(child, &text).await {
+            self.notice(&format!("it was not told the words that go with the answer: {why}")).await;
+        }
     }
 
     /// Writes down that the program is told the answer of a decision, and returns the answer that holds.
@@ -166,7 +179,7 @@ impl Live {
         let deny = PermissionReply::Deny { message: message.to_owned() };
         self.reply(child, &open.request, &deny).await;
         self.show_questions();
-        self.tell_answer(&open.request, &Ruling::Refused).await;
+        self.tell_answer(&open.request, &Ruling::Refused(None)).await;
     }
 
     /// Says with which questions it waits: to those who look at it, and in its lease to all others.
@@ -196,10 +209,12 @@ impl Live {
     pub(super) async fn tell_answer(&mut self, request: &str, ruling: &Ruling) {
         let answer = match ruling {
             Ruling::Answered(text) => Some(self.context.redactor.redact(text).0.into_owned()),
-            Ruling::Allowed | Ruling::Refused => None,
+            Ruling::Refused(Some(words)) => Some(self.context.redactor.redact(words).0.into_owned()),
+            // Words with a permission are said to it as a message.
+            Ruling::Allowed(_) | Ruling::Refused(None) => None,
         };
         let (agent, request) = (self.plan.agent.id, request.to_owned());
-        let allowed = *ruling != Ruling::Refused;
+        let allowed = !matches!(ruling, Ruling::Refused(_));
         self.tell(None, Progress::Answered { agent, request, allowed, answer }).await;
     }
 
@@ -249,7 +264,7 @@ impl Live {
         for open in std::mem::take(&mut self.open) {
             let request = open.request.clone();
             if !self.defer(child, open).await {
-                self.tell_answer(&request, &Ruling::Refused).await;
+                self.tell_answer(&request, &Ruling::Refused(None)).await;
             }
         }
         self.show_questions();

@@ -26,7 +26,7 @@ mod turn;
 pub use dispatcher::{SuperviseOptions, Supervisor};
 pub use progress::{Finished, Progress};
 pub use question::Ruling;
-pub(super) use question::{not_counted, weigh};
+pub(super) use question::{not_counted, weigh, withdraw_questions};
 pub(crate) use record::{RunRecord, chain, write_run};
 pub use request::Request;
 pub(crate) use save::own_commits;

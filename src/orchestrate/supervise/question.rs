@@ -6,7 +6,7 @@ use crate::model::{Answer, Asked, Choice, Decision, DecisionKind, DecisionStatus
 use crate::orchestrate::Error;
 use crate::orchestrate::control::Question;
 use crate::orchestrate::merge::{Proof, whole_proof};
-use crate::store::{STATE_REF, Store};
+use crate::store::{STATE_REF, Store, Transaction};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -18,10 +18,10 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ruling {
-    /// It may.
-    Allowed,
-    /// It may not.
-    Refused,
+    /// It may; with words for it, if there are any.
+    Allowed(Option<String>),
+    /// It may not; with words for it, if there are any.
+    Refused(Option<String>),
     /// The answers, as they were typed.
     Answered(String),
 }
@@ -88,8 +88,13 @@ impl Open {
                     answers: questions.zip(Asked::answers(&self.asks, text)).collect(),
                 }
             }
-            Ruling::Allowed | Ruling::Answered(_) => PermissionReply::Allow { input },
-            Ruling::Refused => PermissionReply::Deny { message: "A person refused this.".to_owned() },
+            Ruling::Allowed(_) | Ruling::Answered(_) => PermissionReply::Allow { input },
+            Ruling::Refused(words) => PermissionReply::Deny {
+                message: match words {
+                    Some(words) => format!("A person refused this, and says: {words}"),
+                    None => "A person refused this.".to_owned(),
+                },
+            },
         }
     }
 
@@ -158,8 +163,8 @@ impl Ruling {
                 let more = text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
                 Some(Self::Answered(format!("{label}{more}")))
             }
-            (DecisionKind::Permission, key, _) if key == "allow" => Some(Self::Allowed),
-            (DecisionKind::Permission, ..) => Some(Self::Refused),
+            (DecisionKind::Permission, key, text) if key == "allow" => Some(Self::Allowed(text.clone())),
+            (DecisionKind::Permission, _, text) => Some(Self::Refused(text.clone())),
             _ => None,
         }
     }
@@ -167,8 +172,8 @@ impl Ruling {
     /// The same as an answer in the record: the choice's key, and the words that go with it.
     fn key(&self) -> (&'static str, Option<String>) {
         match self {
-            Self::Allowed => ("allow", None),
-            Self::Refused => ("deny", None),
+            Self::Allowed(words) => ("allow", words.clone()),
+            Self::Refused(words) => ("deny", words.clone()),
             Self::Answered(text) => (Choice::ANSWER, Some(text.clone())),
         }
     }
@@ -266,6 +271,20 @@ pub(super) fn record_question(
         Ok(fresh)
     })?;
     Ok((committed.value, question))
+}
+
+/// Withdraws what an agent asks and nobody answered: it will not hear of an answer any more.
+pub(in crate::orchestrate) fn withdraw_questions(
+    transaction: &mut Transaction<'_>,
+    agent: &Id,
+) -> Result<(), Error> {
+    for decision in transaction.all::<Decision>()? {
+        let asks = matches!(decision.kind, DecisionKind::Permission | DecisionKind::Question);
+        if asks && decision.agent.as_ref() == Some(agent) && decision.status == DecisionStatus::Open {
+            transaction.put(&Decision { status: DecisionStatus::Withdrawn, ..decision })?;
+        }
+    }
+    Ok(())
 }
 
 /// What became of a question that waits.

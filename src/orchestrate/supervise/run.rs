@@ -449,7 +449,7 @@ impl Live {
             } else {
                 let request = open.request.clone();
                 opened = self.defer(child, open).await;
-                answered = (!opened).then_some((request, Ruling::Refused));
+                answered = (!opened).then_some((request, Ruling::Refused(None)));
             }
         }
         let agent = self.plan.agent.id;

@@ -534,7 +534,7 @@ async fn a_permission_question_is_asked_recorded_or_known() {
     assert_eq!(decision.question, "alone wants to use Bash: rm -rf x");
     // With the answer known.
     let mut plan = stage.plan("knows", script);
-    plan.decided.insert(decision.subject, Ruling::Allowed);
+    plan.decided.insert(decision.subject, Ruling::Allowed(None));
     let (finished, told) = stage.run(vec![plan]).await;
     assert!(texts(&told).contains(&"allow q1".to_owned()) && finished[0].decisions.is_empty(), "{told:?}");
 }
