@@ -164,6 +164,7 @@ impl Error {
     pub fn way_out(&self) -> Option<&str> {
         match self {
             Self::BrokenRef { way_out, .. } => Some(way_out),
+            Self::Taken { what: "directory", .. } => Some("move that away, and try again"),
             _ => None,
         }
     }

@@ -1,10 +1,11 @@
 //! Resuming: an agent's conversation goes on in another run.
 
+use super::recover::find_missing;
 use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
 use super::supervise::{Ruling, not_counted, weigh};
-use super::{Error, trust};
+use super::{Error, lease, trust};
 use crate::model::{Agent, Decision, Id, Run, Task, TaskStatus};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -21,7 +22,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     let state = store.state()?;
     let mut agent: Agent = state.require(id)?;
     if agent.removed.is_some() {
-        let hint = "spawn another one for its task".to_owned();
+        let for_its_task = if agent.task.is_some() { " for its task" } else { "" };
+        let hint = format!(
+            "`git orchestra undo` brings it back, with the id of what removed it (`git orchestra oplog`); or spawn another \
+             one{for_its_task}"
+        );
         return Err(Error::refused(format!("resume {}: it was removed", agent.name), hint));
     }
     if !agent.has_own_branch() || is_name_of_another(store, &agent)? {
@@ -35,6 +40,11 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
             what,
             format!("`git orchestra take {}` goes on with it here", agent.name),
         ));
+    }
+    if lease::find_live(store.repo(), id).is_none()
+        && let Some(missing) = find_missing(store, &agent)?
+    {
+        return Err(Error::refused(format!("resume {}: {}", agent.name, missing.text), missing.way_out));
     }
     let number = agent.last_run().map_or(1, |(last, _)| last + 1);
     // Only a conversation that the program confirmed can be continued.

@@ -2,7 +2,7 @@
 
 mod thorough;
 
-pub(super) use thorough::lost_agents;
+pub(super) use thorough::{find_missing, lost_agents};
 pub use thorough::{RecoverOptions, recover_all};
 
 use super::control;

@@ -86,6 +86,31 @@ pub(in super::super) fn lost_agents(store: &Store) -> Result<Vec<Recovered>, Err
     Ok(found)
 }
 
+/// What is missing of an agent that a run of it needs and that is not made again by itself, with the way out.
+pub(in super::super) fn find_missing(store: &Store, agent: &Agent) -> Result<Option<Recovered>, Error> {
+    let Some(lost) = lost(store, agent)? else { return Ok(None) };
+    if lost.branch.is_none() && !matches!(lost.worktree, Some(Gone::Other(_))) {
+        return Ok(None);
+    }
+    let mut missing = lost.report(agent);
+    let repo = store.repo();
+    // Renamed: the worktree went along with it.
+    if let (Some(LostBranch::At(_)), None) = (&lost.branch, &lost.worktree)
+        && let Some(worktree) = repo.find_worktree(agent.name.as_str())?
+        && let Some(on) = repo.worktree_head(&worktree)?.branch
+    {
+        let short = |name: &str| name.strip_prefix("refs/heads/").unwrap_or(name).to_owned();
+        let (on, own, path) = (short(&on), short(&agent.branch), worktree.path.display());
+        missing.text = format!("its branch {own} is gone, and its worktree is on the branch {on}");
+        missing.way_out = Some(format!(
+            "`git branch -m {on} {own}` gives that its name again; or `git orchestra recover {}` makes its branch again, and \
+             `git -C {path} switch {own}` goes there",
+            agent.name
+        ));
+    }
+    Ok(Some(missing))
+}
+
 fn relink(
     repo: &Repository,
     worktree: &Worktree,
