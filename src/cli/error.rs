@@ -23,7 +23,7 @@ pub enum Exit {
     Alarm,
     /// 7: what was waited for did not come in time.
     TimedOut,
-    /// 8: there is no such agent (`wait` only).
+    /// 8: there is no such agent (`wait` and `stop`).
     NoAgent,
     /// 9: a budget is used up.
     UsedUp,

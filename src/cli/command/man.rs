@@ -167,7 +167,7 @@ a remote went back, or rewrote or deleted what had been seen of it
 what \fBwait\fR waited for did not come in time
 .TP
 \fB8\fR
-\fBwait\fR: there is no such agent
+\fBwait\fR and \fBstop\fR: there is no such agent
 .TP
 \fB9\fR
 a budget is used up

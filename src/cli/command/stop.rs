@@ -2,7 +2,7 @@
 
 use super::wait::wait_until_recorded;
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, Exit};
+use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::steer::{self, Told};
 use crate::cli::ui::Label;
 use crate::model::Agent;
@@ -13,7 +13,7 @@ use crate::orchestrate::lease;
 ///
 /// Each is asked to end, is killed to its last process if it does not within the grace period, and what it left is
 /// committed: `resume` goes on with it. One that waits for its turn does not start. Agents that do not run stay as
-/// they are.
+/// they are. Names that no agent has are told of (exit code 8), and all others are stopped.
 ///
 /// Agents may not call this.
 #[derive(Debug, clap::Args)]
@@ -40,8 +40,8 @@ pub(crate) struct Args {
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     steer::refuse_agents(ctx)?;
     ctx.recover()?;
-    let agents = if args.all { running(ctx)? } else { steer::named(ctx, &args.agents)? };
-    if agents.is_empty() && !args.json {
+    let (agents, unknown) = if args.all { (running(ctx)?, None) } else { known(ctx, &args.agents)? };
+    if agents.is_empty() && unknown.is_none() && !args.json {
         ctx.ui().note("no agent runs here");
     }
     let mut all = Vec::new();
@@ -70,7 +70,30 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.json {
         steer::print(ctx, &all)?;
     }
-    failed.map_or(Ok(Exit::Done), Err)
+    failed.or(unknown).map_or(Ok(Exit::Done), Err)
+}
+
+/// The agents that were named, each once, and what to say of names that no agent has: those keep no other one running.
+fn known(ctx: &Context, names: &[String]) -> Result<(Vec<Agent>, Option<CliError>), CliError> {
+    let (mut agents, mut unknown) = (Vec::<Agent>::new(), Vec::new());
+    for name in names {
+        match steer::named(ctx, std::slice::from_ref(name)) {
+            Ok(found) => {
+                for agent in found {
+                    if agents.iter().all(|other| other.id != agent.id) {
+                        agents.push(agent);
+                    }
+                }
+            }
+            Err(error) if error.is_not_found() => unknown.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    let last = unknown.pop();
+    for error in unknown {
+        ctx.ui().warn(error.sentence());
+    }
+    Ok((agents, last.map(|error| error.kind(ErrorKind::NoAgent))))
 }
 
 /// Every agent that somebody watches here.
