@@ -23,6 +23,10 @@ const SAVING: Duration = Duration::from_secs(60);
 /// After how much silence something is wrong.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
+/// The worktrees of so many agents whose last run was cut off are looked at, of those that ran last: each look is a
+/// process.
+pub const LOOKED_AT: usize = 20;
+
 /// How one agent stands.
 #[derive(Debug, Clone)]
 pub struct AgentStatus {
@@ -36,8 +40,11 @@ pub struct AgentStatus {
     pub position: Option<Position>,
     /// Whether its target once contained what was merged of it, and does not any more.
     pub gone: bool,
-    /// Paths in its worktree that are not committed; looked up only while it runs.
-    pub uncommitted: u32,
+    /// Paths in its worktree that are not committed; `None` if nobody looked: it is looked for while it runs, and for
+    /// some of those whose last run was cut off ([`LOOKED_AT`]).
+    pub uncommitted: Option<u32>,
+    /// Its process, if it has one as far as is known.
+    pub pid: Option<u32>,
     /// What all its runs consumed; of a live one as far as its journal says.
     pub usage: Usage,
     /// How full the window of its model is, or was at the end of its last run.
@@ -116,6 +123,15 @@ impl AgentStatus {
         self.with_gone(self.activity.brief(now))
     }
 
+    /// Whether any run of it got as far as its worktree, as far as is known.
+    pub fn has_begun(&self) -> bool {
+        match &self.activity {
+            Activity::New => false,
+            Activity::Queued | Activity::Running { pid: None, .. } => self.agent.runs.len() > 1,
+            _ => true,
+        }
+    }
+
     fn with_gone(&self, evidence: String) -> String {
         let target = self.agent.target.as_deref().map_or("its target", merge::short_branch);
         if self.gone { format!("{evidence}, and gone from {target}") } else { evidence }
@@ -171,7 +187,7 @@ impl Activity {
             Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
             Self::Unwatched { pid: None } => "nobody watches it".to_owned(),
             Self::Unwatched { pid: Some(pid) } => {
-                format!("its watcher died, pid {pid} still runs: `git orchestra recover` ends it")
+                format!("its watcher died, pid {pid} still runs")
             }
             Self::Elsewhere { machine, heard: Some(heard) } => {
                 format!("on machine {machine}, heard {} ago", span(*heard))
@@ -257,7 +273,7 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
         .collect();
     let positions =
         positions(repo, &agents.iter().filter_map(&pair).chain(landed.values().cloned()).collect());
-    let uncommitted = uncommitted(repo, &agents, &leases);
+    let uncommitted = uncommitted(repo, &agents, &leases, &machine);
     let now = store.clock().now();
     let mut all: Vec<AgentStatus> = agents
         .into_iter()
@@ -276,8 +292,9 @@ pub fn agents(store: &Store, state: &State, removed: bool) -> Result<Vec<AgentSt
                         .and_then(|pair| positions.get(pair))
                         .is_some_and(|at| at.ahead > 0)
                     && is_gone(store, state, &agent),
+                pid: pid(lease, &activity),
                 position,
-                uncommitted: uncommitted.get(&agent.id).copied().unwrap_or(0),
+                uncommitted: uncommitted.get(&agent.id).copied(),
                 usage,
                 context: if activity.is_live() {
                     evidence.context
@@ -395,6 +412,16 @@ fn unwatched(store: &Store, agent: &Agent) -> Result<Activity, Error> {
     })
 }
 
+/// The process of an agent: that of its lease, or one that nobody watches any more.
+fn pid(lease: Option<&LeaseInfo>, activity: &Activity) -> Option<u32> {
+    match activity {
+        Activity::Unwatched { pid } => *pid,
+        Activity::Unknown { pid } => Some(*pid),
+        Activity::Waiting(Waits::Parked { .. }) => None,
+        _ => lease.filter(|lease| lease.state == LeaseState::Running)?.child.as_ref().map(|child| child.pid),
+    }
+}
+
 /// Whether it waits for the limit of its model to pass.
 fn is_parked(evidence: &Evidence, now: Timestamp) -> bool {
     matches!(evidence.waits(now), Some(Waits::Parked { .. }))
@@ -442,14 +469,38 @@ fn live(agent: &Agent, evidence: &Evidence) -> (Usage, Timestamp) {
     (usage, evidence.last.map_or(last, |heard| heard.max(last)))
 }
 
-/// Uncommitted paths of live agents. None where one cannot be looked at: it is at work, and the next look may do.
-fn uncommitted(repo: &Repository, agents: &[Agent], leases: &HashMap<Id, LeaseInfo>) -> HashMap<Id, u32> {
+/// Uncommitted paths of live agents, and of those of this machine whose last run was cut off. One that cannot be looked
+/// at is left out: if it is at work, the next look may do.
+fn uncommitted(
+    repo: &Repository,
+    agents: &[Agent],
+    leases: &HashMap<Id, LeaseInfo>,
+    machine: &str,
+) -> HashMap<Id, u32> {
     if trust::require_unchanged(repo).is_err() {
         return HashMap::new();
     }
-    let live: Vec<&Agent> = agents.iter().filter(|agent| leases.contains_key(&agent.id)).collect();
-    let counts = super::uncommitted::uncommitted(repo, &live).into_iter();
-    counts.map(|(id, count)| (id, u32::try_from(count.unwrap_or(0)).unwrap_or(u32::MAX))).collect()
+    let (mut looked_at, rest): (Vec<&Agent>, Vec<&Agent>) =
+        agents.iter().partition(|agent| leases.contains_key(&agent.id));
+    let mut cut_off: Vec<&Agent> = rest
+        .into_iter()
+        .filter(|agent| was_cut_off(agent) && agent.is_of(machine) && agent.has_own_branch())
+        .filter(|agent| {
+            let worktree = repo.find_worktree(agent.name.as_str()).ok().flatten();
+            worktree.is_some_and(|worktree| worktree.is_intact())
+        })
+        .collect();
+    cut_off.sort_by_key(|agent| std::cmp::Reverse(recorded(agent).1));
+    looked_at.extend(cut_off.into_iter().take(LOOKED_AT));
+    let counts = super::uncommitted::uncommitted(repo, &looked_at).into_iter();
+    counts.filter_map(|(id, count)| Some((id, u32::try_from(count.ok()?).unwrap_or(u32::MAX)))).collect()
+}
+
+/// Whether its last run did not end well, so that there may be work of it which is in no commit.
+fn was_cut_off(agent: &Agent) -> bool {
+    let ended_well =
+        agent.last_run().is_none_or(|(_, run)| matches!(run.outcome, Some(Outcome::Succeeded)));
+    !ended_well && agent.removed.is_none() && agent.merged.is_none()
 }
 
 type Positions = BTreeMap<(ObjectId, ObjectId), Position>;

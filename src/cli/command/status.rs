@@ -10,7 +10,7 @@ use crate::cli::view::{self, agent::activity_label, agent::branch_name};
 use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
 use crate::orchestrate::{base, trust};
 use crate::orchestrate::supervise::chain;
-use crate::orchestrate::status::{self, Activity, AgentStatus};
+use crate::orchestrate::status::{self, Activity, AgentStatus, Waits};
 use crate::store::ShortIds;
 use serde::Serialize;
 
@@ -25,8 +25,8 @@ use serde::Serialize;
 /// --all shows the fleet too: the machines that share this state, what each of them said that it runs, and for how
 /// long its heartbeat was seen unchanged by this machine's own clock.
 ///
-/// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths, tokens,
-/// cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
+/// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths (empty where
+/// nobody looked), tokens, cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra status\n  git orchestra status --json | jq '.data[] | select(.state == \"failed\")'")]
 pub(crate) struct Args {
@@ -40,6 +40,47 @@ pub(crate) struct Args {
     format: ListFormat,
 }
 
+/// What shows what an agent does.
+#[derive(Debug, Default, Serialize)]
+struct ShownBy<'a> {
+    /// The tool that it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<ToolRow<'a>>,
+    /// Until when it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    /// The decision that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<Id>,
+    /// Its process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct ToolRow<'a> {
+    name: &'a str,
+    summary: &'a str,
+    since: Timestamp,
+}
+
+impl<'a> ShownBy<'a> {
+    fn of(status: &'a AgentStatus) -> Self {
+        let pid = status.pid;
+        match &status.activity {
+            Activity::Running { tool: Some(tool), .. } => {
+                let tool = ToolRow { name: &tool.name, summary: &tool.summary, since: tool.since };
+                Self { tool: Some(tool), pid, ..Self::default() }
+            }
+            Activity::Asking(decision) => Self { decision: Some(*decision), pid, ..Self::default() },
+            Activity::Waiting(Waits::Limit { until, .. } | Waits::Parked { until, .. }) => {
+                Self { until: Some(*until), pid, ..Self::default() }
+            }
+            _ => Self { pid, ..Self::default() },
+        }
+    }
+}
+
 /// An agent as JSON shows it.
 #[derive(Debug, Serialize)]
 struct Row<'a> {
@@ -49,6 +90,9 @@ struct Row<'a> {
     state: &'static str,
     #[serde(skip_serializing_if = "String::is_empty")]
     evidence: String,
+    /// What the evidence is of, as far as it is known.
+    #[serde(flatten)]
+    shown_by: ShownBy<'a>,
     /// Whether what was merged of it is gone from its target.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     gone: bool,
@@ -62,7 +106,8 @@ struct Row<'a> {
     ahead: Option<u32>,
     behind: Option<u32>,
     files: Option<u32>,
-    uncommitted: u32,
+    /// Paths that are in no commit; null if nobody looked.
+    uncommitted: Option<u32>,
     runs: usize,
     usage: Usage,
     /// How full the window of its model is; null if nobody knows.
@@ -156,6 +201,12 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     for behind in base::behind_targets(ctx.repo()?, agents.iter().map(|status| &status.agent))? {
         ctx.ui().warn(view::behind(&behind));
     }
+    for status in &agents {
+        if let Activity::Unwatched { pid: Some(pid) } = status.activity {
+            let name = &status.agent.name;
+            ctx.ui().hint(format!("`git orchestra recover` ends process {pid} of {name}, and keeps its work"));
+        }
+    }
     let open = state.all::<Decision>()?.iter().filter(|asked| asked.status == DecisionStatus::Open).count();
     match open {
         0 => {}
@@ -221,6 +272,8 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     let own = agent.branch.strip_prefix(crate::model::Agent::BRANCHES) == Some(agent.name.as_str());
     let branch = match (own, &status.tip) {
         (_, None) if matches!(status.activity, Activity::Elsewhere { .. }) => paint.paint(Label::Dim, "not here"),
+        // There is none before an agent begins.
+        (_, None) if !status.has_begun() => String::new(),
         (_, None) => paint.paint(Label::Bad, "gone"),
         // `orchestra/<name>` says nothing that the first column does not.
         (true, Some(_)) => String::new(),
@@ -239,7 +292,7 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
             parts.join(" ")
         }
     };
-    let files = match (status.position.map_or(0, |position| position.files), status.uncommitted) {
+    let files = match (status.position.map_or(0, |position| position.files), status.uncommitted.unwrap_or(0)) {
         (0, 0) => String::new(),
         (files, 0) => files.to_string(),
         (files, uncommitted) => format!("{}*", files + uncommitted),
@@ -271,6 +324,7 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now:
         name: &agent.name,
         state: status.activity.word(),
         evidence: status.evidence(now),
+        shown_by: ShownBy::of(status),
         gone: status.gone,
         profile: &agent.profile,
         task: agent.task,
@@ -301,7 +355,7 @@ fn porcelain(status: &AgentStatus, now: Timestamp) -> [String; 13] {
         position(|position| position.ahead),
         position(|position| position.behind),
         position(|position| position.files),
-        status.uncommitted.to_string(),
+        status.uncommitted.map(|count| count.to_string()).unwrap_or_default(),
         status.usage.total().to_string(),
         status.usage.cost.map(|cost| cost.micro_usd.to_string()).unwrap_or_default(),
         status.last_event.as_millis().to_string(),
