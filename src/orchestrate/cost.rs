@@ -78,15 +78,17 @@ pub fn spent(
         let key = |agent: &Agent| (!running.has(&agent.id), agent.created);
         key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
     });
-    Ok(sum(&agents, by, since, |agent, number| running.usage(&agent.id, number)))
+    let live = |agent: &Agent, number| running.usage(&agent.id, number);
+    Ok(sum(&agents, by, since, live, |agent, number| running.model(&agent.id, number)))
 }
 
-/// `live` says what a run consumed whose record has nothing yet.
+/// `live` says what a run consumed whose record has nothing yet, and `model` which model it uses.
 fn sum(
     agents: &[Agent],
     by: By,
     since: Option<Timestamp>,
     live: impl Fn(&Agent, u32) -> Option<Usage>,
+    model: impl Fn(&Agent, u32) -> Option<String>,
 ) -> Vec<Spent> {
     let (mut groups, mut places) = (Vec::<Spent>::new(), HashMap::new());
     for agent in agents {
@@ -98,7 +100,12 @@ fn sum(
                 Some(_) => run.usage,
                 None => live(agent, *number).unwrap_or(run.usage),
             };
-            let key = key(agent, run, by);
+            let key = match key(agent, run, by) {
+                Key::Nothing if by == By::Model && run.ended.is_none() => {
+                    model(agent, *number).map_or(Key::Nothing, Key::Text)
+                }
+                key => key,
+            };
             let place = *places.entry(key.clone()).or_insert(groups.len());
             if place == groups.len() {
                 groups.push(Spent::nothing(key));
@@ -167,7 +174,7 @@ mod tests {
             agent("m", vec![run(1, "opus", usage(5, Some(100)), true)]),
         ];
         let shown = |by, since| -> Vec<(String, u64, u64, u64, Option<u64>)> {
-            let groups = sum(&agents, by, since, |_, _| None).into_iter();
+            let groups = sum(&agents, by, since, |_, _| None, |_, _| None).into_iter();
             let name = |key| match key {
                 Key::Entity(id) => id.as_str()[..1].to_owned(),
                 Key::Text(text) => text,
@@ -190,9 +197,9 @@ mod tests {
     fn what_a_live_run_used_so_far_is_its_own() {
         let runs = vec![run(0, "opus", usage(10, Some(7)), true), run(3, "opus", Usage::default(), false)];
         let agents = [agent("k", runs)];
-        let groups = sum(&agents, By::Day, None, |_, number| (number == 2).then(|| usage(4, Some(2))));
+        let groups = sum(&agents, By::Day, None, |_, number| (number == 2).then(|| usage(4, Some(2))), |_, _| None);
         assert_eq!(groups[1].usage, usage(4, Some(2)));
-        let groups = sum(&agents, By::Day, None, |_, _| None);
+        let groups = sum(&agents, By::Day, None, |_, _| None, |_, _| None);
         assert_eq!((groups[1].usage, groups[1].unpriced), (Usage::default(), 0));
     }
 }

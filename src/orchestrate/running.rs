@@ -3,8 +3,14 @@
 use super::evidence::Evidence;
 use super::lease;
 use crate::git::Repository;
-use crate::model::{Id, Usage};
+use crate::model::{Event, EventKind, Id, Usage};
+use crate::store::journal::{self, Entry};
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+
+/// So many bytes of a journal are looked through for what a program says first.
+const BEGINNING: u64 = 256 << 10;
 
 /// The runs that went on when it was made.
 #[derive(Debug)]
@@ -35,5 +41,19 @@ impl<'r> Running<'r> {
             return None;
         }
         Evidence::read(self.repo, agent, run).usage
+    }
+
+    /// The model that a run which goes on uses, as its program said when it was ready.
+    pub(super) fn model(&self, agent: &Id, run: u32) -> Option<String> {
+        if !self.is(agent, run) {
+            return None;
+        }
+        let mut beginning = Vec::new();
+        let file = File::open(journal::path(self.repo, agent, run)).ok()?;
+        file.take(BEGINNING).read_to_end(&mut beginning).ok()?;
+        journal::parse(&beginning).find_map(|entry| match entry {
+            Entry::Event(Event { kind: EventKind::Ready { model, .. }, parent: None, .. }) => model,
+            _ => None,
+        })
     }
 }

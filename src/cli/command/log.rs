@@ -46,8 +46,8 @@ pub(crate) struct Args {
     /// Show the changes of the agent's record instead of its runs
     #[arg(long, conflicts_with_all = ["follow", "raw", "run"])]
     record: bool,
-    /// How many changes to show, the newest first; 0 for all
-    #[arg(short = 'n', long = "max-count", value_name = "N", conflicts_with_all = ["follow", "raw", "run"])]
+    /// How many to show: of an agent's runs the last events, of changes the newest; 0 for all
+    #[arg(short = 'n', long = "max-count", value_name = "N")]
     count: Option<usize>,
     /// Show every line of the texts that changed
     #[arg(short, long, conflicts_with_all = ["follow", "raw", "run"])]
@@ -88,21 +88,18 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if args.record || found.kind != Kind::Agent {
         return changes(ctx, args, &state, &found);
     }
-    if args.count.is_some() || args.patch {
+    if args.patch {
         let hint = format!("`git orchestra log --record {}` shows the changes of its record", args.id);
-        return Err(CliError::usage("the runs of an agent are shown whole: -n and --patch are for changes").hint(hint));
+        return Err(CliError::usage("--patch is for changes, and the runs of an agent have none").hint(hint));
     }
     let agent: Agent = state.require(&found.id)?;
     if args.follow {
         return follow(ctx, args, &agent);
     }
-    let runs = agent.runs.iter().filter(|(number, _)| args.run.is_none_or(|wanted| wanted == **number));
     let (mut text, mut shown) = (String::new(), Vec::new());
     let paint = ctx.ui().painter();
-    for (&number, run) in runs {
-        let entries = entries(ctx.store()?, &state, &agent, number, run)?;
-        let absent = if entries.is_none() { Some(absent_words(ctx, &agent, number)?) } else { None };
-        let entries = entries.unwrap_or_default();
+    let (runs, left_out) = runs(ctx, args, &state, &agent)?;
+    for Said { number, run, entries, absent } in runs {
         if args.raw {
             if let Some(absent) = absent {
                 ctx.ui().note(format!("run {number}: {absent}"));
@@ -133,8 +130,60 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         ctx.ui().note(format!("{} never ran", agent.name));
     } else {
         ctx.ui().page(&text)?;
+        let what = if args.raw { "lines" } else { "events" };
+        if left_out > 0 {
+            ctx.ui().hint(format!("{left_out} earlier {what} are left out; without `-n` all are shown"));
+        }
     }
     Ok(Exit::Done)
+}
+
+/// What one run said, as far as it is shown.
+struct Said<'a> {
+    number: u32,
+    run: &'a Run,
+    entries: Vec<Entry>,
+    /// Why there are none, where what it said is not here.
+    absent: Option<String>,
+}
+
+/// The runs that are to be shown, each with what is to be shown of it; and how much of what came before is left out.
+fn runs<'a>(
+    ctx: &Context,
+    args: &Args,
+    state: &State,
+    agent: &'a Agent,
+) -> Result<(Vec<Said<'a>>, usize), CliError> {
+    let mut runs = Vec::new();
+    for (&number, run) in agent.runs.iter().filter(|(number, _)| args.run.is_none_or(|wanted| wanted == **number)) {
+        let entries = entries(ctx.store()?, state, agent, number, run)?;
+        let absent = if entries.is_none() { Some(absent_words(ctx, agent, number)?) } else { None };
+        let mut entries = entries.unwrap_or_default();
+        entries.retain(|entry| is_shown(ctx, args, entry));
+        runs.push(Said { number, run, entries, absent });
+    }
+    let Some(count) = args.count.filter(|count| *count > 0) else { return Ok((runs, 0)) };
+    let (mut room, mut left_out) = (count, 0);
+    for said in runs.iter_mut().rev() {
+        let over = said.entries.len().saturating_sub(room);
+        room -= said.entries.len() - over;
+        left_out += over;
+        said.entries.drain(..over);
+    }
+    // Of what lies before the last events nothing is told.
+    let first = runs.iter().position(|said| !said.entries.is_empty()).unwrap_or(0);
+    runs.drain(..first);
+    Ok((runs, left_out))
+}
+
+/// Whether an entry is shown at all: a line of the program, or an event; among people's an event of which there are words.
+fn is_shown(ctx: &Context, args: &Args, entry: &Entry) -> bool {
+    match entry {
+        entry if args.raw => raw(entry).is_some(),
+        Entry::Event(_) if args.json => true,
+        Entry::Event(event) => !event::lines(ctx.ui().painter(), event, None).is_empty(),
+        Entry::Raw { .. } => false,
+    }
 }
 
 /// What `text` names. An agent's name comes first: it may look like the beginning of an id.
@@ -285,6 +334,7 @@ fn follow(ctx: &Context, args: &Args, agent: &Agent) -> Result<Exit, CliError> {
             let _ = watcher.watch(dir, notify::RecursiveMode::NonRecursive);
         }
         let mut tail = Tail::new(&path);
+        let mut last_only = args.count.filter(|count| *count > 0);
         let started = ctx.state()?.get::<Agent>(&agent.id)?.and_then(|agent| Some(agent.runs.get(&number)?.clone()));
         let started = started.unwrap_or_default();
         if !args.raw && !args.json {
@@ -295,7 +345,12 @@ fn follow(ctx: &Context, args: &Args, agent: &Agent) -> Result<Exit, CliError> {
         loop {
             // Asked before reading: what was written before the lease went is read below.
             let live = lease::find_live(repo, &agent.id).filter(|lease| lease.run == number);
-            print_entries(ctx, args, number, started.started, &tail.read()?)?;
+            let mut entries = tail.read()?;
+            if let Some(count) = last_only.take() {
+                entries.retain(|entry| is_shown(ctx, args, entry));
+                entries.drain(..entries.len().saturating_sub(count));
+            }
+            print_entries(ctx, args, number, started.started, &entries)?;
             if live.is_none() {
                 break;
             }

@@ -9,6 +9,7 @@ use crate::model::{Agent, Decision, DecisionStatus, Id, Name, Outcome};
 use crate::orchestrate::status::{self, Activity};
 use crate::orchestrate::lease;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// How often somebody looks.
@@ -16,8 +17,8 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Wait until agents have ended, or are in a state
 ///
-/// Without --for, until every one of them has ended and is recorded; one that waits for an answer has not (`--for
-/// waiting` returns then). One that runs on another machine has not either: what became of it is known here after a
+/// Without --for, until every one of them has ended and is recorded; one that waits for an answer has not, and that is
+/// said once (`--for waiting` returns then). One that runs on another machine has not either: what became of it is known here after a
 /// `sync`, or while a worker runs. It only looks, so agents may call this too.
 ///
 /// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
@@ -116,11 +117,14 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         agents => agents?,
     };
     let limit = args.timeout.map(|span| Instant::now() + span);
-    let mut first = true;
+    let (mut first, mut asked) = (true, BTreeSet::new());
     let (seen, timed_out) = loop {
         let seen = look(ctx, &agents)?;
         if std::mem::take(&mut first) {
             note_elsewhere(ctx, &seen);
+        }
+        if !args.json && args.state != Goal::Waiting {
+            note_questions(ctx, &seen, &mut asked)?;
         }
         let standings = || seen.iter().map(|(_, activity)| args.state.standing(activity));
         let over = if args.any {
@@ -151,6 +155,24 @@ fn note_elsewhere(ctx: &Context, seen: &[(Agent, Activity)]) {
             ctx.ui().note(format!("{name} is on machine {machine}: a sync brings what becomes of it there"));
         }
     }
+}
+
+/// Says once of each question that an agent waits with it: whoever only waits for the agent would wait in vain.
+fn note_questions(
+    ctx: &Context,
+    seen: &[(Agent, Activity)],
+    asked: &mut BTreeSet<Id>,
+) -> Result<(), CliError> {
+    for (agent, activity) in seen {
+        if let Activity::Asking(decision) = activity
+            && asked.insert(*decision)
+        {
+            let short = ctx.state()?.short_ids()?.shorten(decision);
+            let name = &agent.name;
+            ctx.ui().note(format!("{name} waits for decision {short}; `git orchestra decide` answers it"));
+        }
+    }
+    Ok(())
 }
 
 fn look(ctx: &Context, agents: &[Agent]) -> Result<Vec<(Agent, Activity)>, CliError> {
