@@ -49,6 +49,8 @@ pub(crate) struct Console {
     away: bool,
     mode: Mode,
     help: bool,
+    /// Whether a question was answered by the key before this one: some type Enter behind it.
+    answered: bool,
     /// Permission questions that wait for an answer, oldest first.
     questions: Vec<(Id, Question)>,
 }
@@ -93,7 +95,7 @@ impl Console {
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let questions = Vec::new();
         let mut console =
-            Self { live, role, keyboard, changes, tick, away: false, mode, help: false, questions };
+            Self { live, role, keyboard, changes, tick, away: false, mode, help: false, answered: false, questions };
         console.draw();
         Ok(console)
     }
@@ -201,8 +203,26 @@ impl Console {
             self.keyboard = None;
             return (self.role != Role::Watcher).then_some(Wish::Leave);
         }
+        if std::mem::take(&mut self.answered) && key == Key::Enter {
+            return None;
+        }
         match std::mem::replace(&mut self.mode, Mode::Keys) {
             Mode::Keys => self.command(key),
+            Mode::Line { of: Purpose::Stop(agent), text } => match key {
+                Key::Char('y' | 'Y') => {
+                    self.answered = true;
+                    Some(Wish::Ask(Request::Stop { agent, by: "stop".to_owned() }))
+                }
+                Key::Char('n' | 'N') => {
+                    self.answered = true;
+                    None
+                }
+                Key::Escape | Key::Enter | Key::End => None,
+                _ => {
+                    self.mode = Mode::Line { of: Purpose::Stop(agent), text };
+                    None
+                }
+            },
             Mode::Line { of, mut text } => {
                 let talk = matches!(of, Purpose::Talk(_));
                 match key {
@@ -306,10 +326,8 @@ impl Console {
                 let request = question.request;
                 Some(Wish::Ask(Request::Permission { agent, request, allow, answer }))
             }
-            (Purpose::Stop(agent), None) => {
-                let by = "stop".to_owned();
-                (yes == Some(true)).then_some(Wish::Ask(Request::Stop { agent: *agent, by }))
-            }
+            // Answered by a key alone.
+            (Purpose::Stop(_), None) => None,
             (Purpose::Say(agent) | Purpose::Talk(agent) | Purpose::Permission(agent, _), None) => (!word
                 .is_empty())
             .then(|| Wish::Ask(Request::Message { agent: *agent, text: text.to_owned() })),
@@ -378,13 +396,17 @@ impl Console {
                 Role::Watcher => "q stop all and end",
                 Role::Visitor | Role::Guest => "q leave: they work on",
             };
-            lines.push(
-                self.live
-                    .aside("  ↑ ↓ choose · Enter its lines alone · Esc those of all · p pause the lines"),
-            );
-            lines.push(self.live.aside(&format!(
-                "  m tell it something · i interrupt · x stop · y n 1-9 r answer · {leave}"
-            )));
+            lines.extend(self.live.asides(&[
+                "↑ ↓ choose",
+                "Enter its lines alone",
+                "Esc those of all",
+                "p pause the lines",
+                "m tell it something",
+                "i interrupt",
+                "x stop",
+                "y n 1-9 r answer",
+                leave,
+            ]));
         }
         self.live.set_footer(lines);
     }

@@ -158,6 +158,11 @@ impl Evidence {
         }
     }
 
+    /// Whether its turn is over and nothing of another one was heard.
+    pub fn is_turn_over(&self) -> bool {
+        matches!(self.doing, Doing::Done(_))
+    }
+
     /// The tool that runs, the one that was called last if several do.
     pub(super) fn tool(&self) -> Option<&Tool> {
         self.tools.last().map(|(_, tool)| tool)

@@ -343,7 +343,7 @@ fn keys_look_at_one_pause_tell_interrupt_and_stop() {
     // Nothing ends without an answer.
     terminal.type_in("x");
     terminal.wait_for("stop cleo? y/n ›");
-    terminal.type_in("n\r");
+    terminal.type_in("n");
     wait_until(&terminal, "asked no more", |screen| !screen.contains("y/n"));
     assert!(
         row(&terminal.screen(), "cleo").contains("running")
@@ -351,7 +351,7 @@ fn keys_look_at_one_pause_tell_interrupt_and_stop() {
     );
     terminal.type_in("x");
     terminal.wait_for("stop cleo? y/n ›");
-    terminal.type_in("y\r");
+    terminal.type_in("y");
     wait_until(&terminal, "it stops", |screen| row(screen, "cleo").contains("stopped"));
     terminal.type_in("m");
     terminal.wait_for("it does not run");

@@ -290,6 +290,22 @@ impl Live {
         self.ui.err_painter().paint(Label::Dim, text)
     }
 
+    /// Short words of that kind one after the other, on as many lines as they need.
+    pub(crate) fn asides(&self, words: &[&str]) -> Vec<String> {
+        let room = self.columns().saturating_sub(1);
+        let mut lines = Vec::<String>::new();
+        for word in words {
+            match lines.last_mut() {
+                Some(line) if measure_text_width(line) + 3 + measure_text_width(word) <= room => {
+                    line.push_str(" · ");
+                    line.push_str(word);
+                }
+                _ => lines.push(format!("  {word}")),
+            }
+        }
+        lines.iter().map(|line| self.aside(line)).collect()
+    }
+
     /// The agent that keys are about.
     pub(crate) const fn chosen(&self) -> Option<Id> {
         self.chosen

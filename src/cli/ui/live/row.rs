@@ -178,9 +178,10 @@ impl Row {
         !matches!(self.stage, Stage::Over { .. })
     }
 
-    /// Tokens a second, if it reported some lately.
+    /// Tokens a second, if it is at work and reported some lately.
     pub(super) fn rate(&self, now: Timestamp) -> Option<u64> {
-        if self.is_live() { self.rate.at(now) } else { None }
+        let works = matches!(self.activity(now), Activity::Running { .. }) && !self.evidence.is_turn_over();
+        if works { self.rate.at(now) } else { None }
     }
 
     /// What shows how it stands.
@@ -273,10 +274,10 @@ impl Rate {
         }
     }
 
-    /// Over the last reports, if there were some lately.
+    /// From the first of the last reports up to now, if there were some lately: while nothing comes it falls.
     fn at(&self, now: Timestamp) -> Option<u64> {
         let (&(first, before), &(last, tokens)) = (self.0.front()?, self.0.back()?);
-        let time = last.0.saturating_sub(first.0);
+        let time = now.0.max(last.0).saturating_sub(first.0);
         let lately = now.0.saturating_sub(last.0) <= WINDOW;
         let came = tokens.saturating_sub(before);
         (lately && time > 0 && came > 0).then(|| (came * 1_000).div_ceil(time))
@@ -324,7 +325,7 @@ mod tests {
         row.learn(&usage(11_000, 400));
         assert_eq!(
             line(&row, 16_000),
-            " ⠸ heron                 running  Bash cargo test --wor…  40/s  123k  $0.10 15s"
+            " ⠸ heron                 running  Bash cargo test --wor…  27/s  123k  $0.10 15s"
         );
         row.asks(Id::from_random(3));
         assert!(line(&row, 16_000).starts_with(" ? heron                 waiting  decision "));
@@ -332,6 +333,22 @@ mod tests {
         row.ended(Some(failed), "exit 1".to_owned(), row.usage, Timestamp(62_000));
         assert!(line(&row, 90_000).starts_with(" ✗ heron                 failed   exit 1 "));
         assert!(line(&row, 90_000).ends_with("$0.10  1m"), "{}", line(&row, 90_000));
+    }
+
+    #[test]
+    fn a_rate_falls_while_nothing_comes_and_goes_when_nothing_will() {
+        let mut row = running("heron");
+        row.learn(&usage(11_000, 400));
+        let rates = |row: &Row| [11_000, 21_000, 41_000, 72_000].map(|now| row.rate(Timestamp(now)));
+        assert_eq!(rates(&row), [Some(40), Some(20), Some(10), None]);
+        row.asks(Id::from_random(3));
+        assert_eq!(rates(&row), [None; 4], "it waits");
+        row.answered();
+        assert!(row.rate(Timestamp(21_000)).is_some());
+        let (subtype, text) = ("success".to_owned(), String::new());
+        let usage = Usage { output: 500, ..Usage::default() };
+        row.learn(&event(12_000, EventKind::Result { subtype, error: false, text, usage }));
+        assert_eq!(rates(&row), [None; 4], "its turn is over");
     }
 
     #[test]
