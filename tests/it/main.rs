@@ -71,6 +71,7 @@ mod removal;
 mod replay;
 mod review;
 mod spawn;
+mod standing;
 mod streams;
 mod suspects;
 mod sync;
