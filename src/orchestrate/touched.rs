@@ -1,11 +1,15 @@
-//! Which files an agent read and wrote, as the calls of its tools say. What a command of its shell touched is not known.
+//! Which files an agent read and wrote, as the calls of its tools say, and which its commits change. What else a command
+//! of its shell touched is not known.
 
-use super::Error;
+use super::{Error, branch};
 use crate::model::{Agent, Event, EventKind, ToolTarget};
 use crate::store::journal::{self, Entry};
 use crate::store::{State, Store};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Of more of an agent's commits than these the oldest are not looked at.
+const COMMITS: &str = "--max-count=1000";
 
 /// The files that an agent's tools were called on, and how often.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -14,6 +18,9 @@ pub struct Touched {
     pub read: BTreeMap<String, u64>,
     /// Those that were written.
     pub written: BTreeMap<String, u64>,
+    /// Those that its own commits change, whatever wrote them. Merges that it made are left out.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub committed: BTreeSet<String>,
     /// Runs of which nothing is known here: what was said in them is on another machine, or gone.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub unknown_runs: BTreeSet<u32>,
@@ -22,7 +29,7 @@ pub struct Touched {
 impl Touched {
     /// What the runs of `agent` touched: by the journal of one that is not over, by the transcripts of the others.
     pub fn by(store: &Store, state: &State, agent: &Agent) -> Result<Self, Error> {
-        let mut touched = Self::default();
+        let mut touched = Self { committed: committed(store, agent)?, ..Self::default() };
         for (&number, run) in &agent.runs {
             let bytes = match (std::fs::read(journal::path(store.repo(), &agent.id, number)), &run.transcript)
             {
@@ -69,6 +76,26 @@ impl Touched {
         };
         *files.entry(path).or_default() += 1;
     }
+}
+
+/// The paths that an agent's own commits change: what its branch has of its own since it began, without what it merged.
+fn committed(store: &Store, agent: &Agent) -> Result<BTreeSet<String>, Error> {
+    let repo = store.repo();
+    let (tip, _) = branch::made(store, agent, true)?;
+    if tip == agent.base || !repo.has_object(&tip) || !repo.has_object(&agent.base) {
+        return Ok(BTreeSet::new());
+    }
+    let mut args = vec!["log", "-z", "--format=", "--name-only", "--no-renames", "--no-ext-diff"];
+    args.extend(["--no-show-signature", "--first-parent", "--no-merges", COMMITS]);
+    let mut named = vec![tip.to_string(), format!("^{}", agent.base)];
+    // What it took over from its target by a rebase is not its own. Once it has landed there, all of it would be.
+    if let Some(target) = agent.target.as_deref().map(|target| repo.find_ref(target)).transpose()?.flatten()
+        && !repo.is_ancestor(&tip, &target)?
+    {
+        named.push(format!("^{target}"));
+    }
+    let out = repo.read(args.into_iter().chain(named.iter().map(String::as_str)).chain(["--"]))?;
+    Ok(out.split(['\0', '\n']).filter(|path| !path.is_empty()).map(str::to_owned).collect())
 }
 
 #[cfg(test)]

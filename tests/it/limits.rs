@@ -193,7 +193,9 @@ fn a_window_that_fills_is_told_and_files_are_listed() {
     let row = sandbox.json(&["status"])["data"][0]["context"].clone();
     assert_eq!(row, serde_json::json!({"used": 850_030, "window": 1_000_000}));
     let shown = sandbox.json(&["show", "heron"])["data"]["files"].clone();
-    assert_eq!(shown, serde_json::json!({"read": {"README.md": 1}, "written": {"new.txt": 1}}));
+    let files =
+        serde_json::json!({"read": {"README.md": 1}, "written": {"new.txt": 1}, "committed": ["new.txt"]});
+    assert_eq!(shown, files);
     let page = sandbox.ok(&["show", "heron"]);
     assert!(page.contains("read:       README.md") && page.contains("context 85 % of 1.0M"), "{page}");
 }

@@ -46,7 +46,10 @@ fn one_that_waits_for_its_turn_has_no_branch_that_could_be_gone() {
     let stopped = sandbox.orchestra(&["stop", "nosuch", "ada", "nobody", "bob", "--wait"]);
     assert_eq!(stopped.code, 8, "{stopped}");
     assert!(stopped.stderr.contains("nosuch") && stopped.stderr.contains("nobody"), "{stopped}");
-    assert_eq!((&state(&sandbox, "ada")["state"], &state(&sandbox, "bob")["state"]), (&json!("stopped"), &json!("new")));
+    assert_eq!(
+        (&state(&sandbox, "ada")["state"], &state(&sandbox, "bob")["state"]),
+        (&json!("stopped"), &json!("new"))
+    );
     assert!(!line(&sandbox, "bob").contains("gone"), "{}", line(&sandbox, "bob"));
     // What had a branch and lost it is told as before.
     sandbox.git(&["worktree", "remove", "--force", worktree(&sandbox, "ada").to_str().unwrap()]);
@@ -80,7 +83,8 @@ fn what_one_does_is_there_in_fields_and_its_question_is_told_to_whoever_waits() 
     let mut sandbox = Sandbox::new();
     use_claude(&mut sandbox, &endpoint);
     sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
-    let id = wait_for("a decision", || sandbox.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned));
+    let id =
+        wait_for("a decision", || sandbox.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned));
     wait_for("the question", || (state(&sandbox, "heron")["state"] == "waiting").then_some(()));
     let seen = state(&sandbox, "heron");
     assert!(seen["decision"] == json!(id) && seen["pid"].is_u64() && seen["tool"].is_null(), "{seen:#}");
@@ -89,12 +93,18 @@ fn what_one_does_is_there_in_fields_and_its_question_is_told_to_whoever_waits() 
     let short = sandbox.json(&["show", &id])["data"]["short"].as_str().unwrap().to_owned();
     let said = format!("heron waits for decision {short}; `git orchestra decide` answers it\n");
     assert_eq!(waited.stderr, said);
-    for quiet in [&["wait", "heron", "--timeout", "1s", "--json"][..], &["wait", "heron", "--timeout", "1s", "--quiet"]] {
+    for quiet in [
+        &["wait", "heron", "--timeout", "1s", "--json"][..],
+        &["wait", "heron", "--timeout", "1s", "--quiet"],
+    ] {
         assert_eq!(sandbox.orchestra(quiet).stderr, "");
     }
     // Its record has no model yet; its program has named it.
     let costs = sandbox.json(&["cost", "--by", "model"]);
-    assert!(costs["data"]["groups"][0]["model"].is_string() || costs.to_string().contains("claude"), "{costs:#}");
+    assert!(
+        costs["data"]["groups"][0]["model"].is_string() || costs.to_string().contains("claude"),
+        "{costs:#}"
+    );
     assert!(!sandbox.ok(&["cost", "--by", "model"]).contains("(none)"));
     sandbox.ok(&["decide", &id, "allow"]);
     let seen = wait_for("the tool", || {
@@ -131,14 +141,21 @@ fn the_end_of_what_one_said_is_shown_alone() {
     spawn(&sandbox, "ada", &[]);
     sandbox.ok(&["resume", "ada"]);
     let shown = sandbox.orchestra(&["log", "ada", "-n", "3"]);
-    assert!(shown.code == 0 && shown.stdout.starts_with("run 2, ") && !shown.stdout.contains("run 1"), "{shown}");
+    assert!(
+        shown.code == 0 && shown.stdout.starts_with("run 2, ") && !shown.stdout.contains("run 1"),
+        "{shown}"
+    );
     assert!(shown.stdout.lines().count() == 4 && shown.stdout.contains("line 499"), "{shown}");
     assert!(shown.stderr.contains(" earlier events are left out; without `-n` all are shown"), "{shown}");
     let first = sandbox.ok(&["log", "ada", "-n", "3", "--run", "1"]);
     assert!(first.starts_with("run 1, ") && first.lines().count() == 4, "{first}");
     assert_eq!(sandbox.ok(&["log", "ada", "-n", "2", "--raw"]), "line 498\nline 499");
     let data = &sandbox.json(&["log", "ada", "-n", "4"])["data"];
-    assert_eq!((data.as_array().unwrap().len(), data[0]["events"].as_array().unwrap().len()), (1, 4), "{data:#}");
+    assert_eq!(
+        (data.as_array().unwrap().len(), data[0]["events"].as_array().unwrap().len()),
+        (1, 4),
+        "{data:#}"
+    );
     let followed = sandbox.ok(&["log", "ada", "-n", "2", "--follow"]);
     assert!(followed.lines().count() == 3 && followed.contains("line 499"), "{followed}");
     assert_eq!(sandbox.ok(&["log", "ada", "-n", "0"]), sandbox.ok(&["log", "ada"]));
@@ -182,10 +199,29 @@ fn one_that_cannot_go_on_says_what_is_missing_and_how_it_comes_back() {
     sandbox.ok(&["remove", "ada"]);
     let refused = sandbox.orchestra(&["resume", "ada"]);
     assert!(
-        refused.stderr.contains("`git orchestra undo` brings it back") && !refused.stderr.contains("for its task"),
+        refused.stderr.contains("`git orchestra undo` brings it back")
+            && !refused.stderr.contains("for its task"),
         "{refused}"
     );
     sandbox.ok(&["undo", "--yes"]);
     assert_eq!(sandbox.orchestra(&["resume", "ada"]).code, 0);
     sandbox.assert_sound();
+}
+
+#[test]
+fn what_a_command_wrote_is_counted_by_what_was_committed_of_it() {
+    let sandbox =
+        sandbox("echo one >one; git add one; git commit -qm one; mkdir -p d; echo two >'d/two words'");
+    spawn(&sandbox, "ada", &[]);
+    let files = || sandbox.json(&["show", "ada"])["data"]["files"].clone();
+    let expected = json!({"read": {}, "written": {}, "committed": ["d/two words", "one"]});
+    assert_eq!(files(), expected);
+    // What it merges of others is not its own; what landed is still.
+    sandbox.write("theirs", "theirs\n");
+    sandbox.commit("theirs");
+    sandbox.git_in(&worktree(&sandbox, "ada"), &["merge", "-q", "--no-edit", "main"]);
+    assert_eq!(files(), expected);
+    sandbox.ok(&["merge"]);
+    assert_eq!(files(), expected);
+    assert!(sandbox.ok(&["show", "ada"]).contains("committed:  d/two words, one"));
 }

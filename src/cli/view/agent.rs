@@ -79,9 +79,13 @@ const FILES: usize = 8;
 fn some_of(files: &BTreeMap<String, u64>) -> String {
     let mut names: Vec<(&String, &u64)> = files.iter().collect();
     names.sort_by_key(|(_, times)| std::cmp::Reverse(**times));
+    some(names.into_iter().map(|(name, _)| name))
+}
+
+/// The first of them, and how many more there are.
+fn some<'n>(names: impl ExactSizeIterator<Item = &'n String>) -> String {
     let more = names.len().saturating_sub(FILES);
-    let mut shown: Vec<String> =
-        names.iter().take(FILES).map(|(name, _)| sanitise_line(name).into_owned()).collect();
+    let mut shown: Vec<String> = names.take(FILES).map(|name| sanitise_line(name).into_owned()).collect();
     if more > 0 {
         shown.push(format!("and {more} more"));
     }
@@ -145,6 +149,7 @@ pub(crate) fn page(
     for (words, files) in [("read", &files.read), ("written", &files.written)] {
         page.field(words, Label::Path, some_of(files));
     }
+    page.field("committed", Label::Path, some(files.committed.iter()));
     page.text(&agent.prompt);
     page.into_text()
 }
