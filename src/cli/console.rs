@@ -94,8 +94,18 @@ impl Console {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let questions = Vec::new();
-        let mut console =
-            Self { live, role, keyboard, changes, tick, away: false, mode, help: false, answered: false, questions };
+        let mut console = Self {
+            live,
+            role,
+            keyboard,
+            changes,
+            tick,
+            away: false,
+            mode,
+            help: false,
+            answered: false,
+            questions,
+        };
         console.draw();
         Ok(console)
     }

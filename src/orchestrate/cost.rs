@@ -197,7 +197,8 @@ mod tests {
     fn what_a_live_run_used_so_far_is_its_own() {
         let runs = vec![run(0, "opus", usage(10, Some(7)), true), run(3, "opus", Usage::default(), false)];
         let agents = [agent("k", runs)];
-        let groups = sum(&agents, By::Day, None, |_, number| (number == 2).then(|| usage(4, Some(2))), |_, _| None);
+        let groups =
+            sum(&agents, By::Day, None, |_, number| (number == 2).then(|| usage(4, Some(2))), |_, _| None);
         assert_eq!(groups[1].usage, usage(4, Some(2)));
         let groups = sum(&agents, By::Day, None, |_, _| None, |_, _| None);
         assert_eq!((groups[1].usage, groups[1].unpriced), (Usage::default(), 0));

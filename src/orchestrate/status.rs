@@ -187,7 +187,7 @@ impl Activity {
             Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
             Self::Unwatched { pid: None } => "nobody watches it".to_owned(),
             Self::Unwatched { pid: Some(pid) } => {
-                format!("its watcher died, pid {pid} still runs")
+                format!("its watcher died, pid {pid} still runs: `git orchestra recover` ends it")
             }
             Self::Elsewhere { machine, heard: Some(heard) } => {
                 format!("on machine {machine}, heard {} ago", span(*heard))
@@ -198,7 +198,7 @@ impl Activity {
         }
     }
 
-    /// The same in less room: of a tool its name.
+    /// The same in less room: of a tool its name, and nothing of what could be done.
     pub fn brief(&self, now: Timestamp) -> String {
         match self {
             Self::Running { tool: Some(Tool { name, since, .. }), .. } => {
@@ -207,6 +207,7 @@ impl Activity {
             Self::Waiting(Waits::Permission { what }) => {
                 format!("may it use {}", what.split(' ').next().unwrap_or_default())
             }
+            Self::Unwatched { pid: Some(pid) } => format!("its watcher died, pid {pid} still runs"),
             other => other.evidence(now),
         }
     }
@@ -498,8 +499,7 @@ fn uncommitted(
 
 /// Whether its last run did not end well, so that there may be work of it which is in no commit.
 fn was_cut_off(agent: &Agent) -> bool {
-    let ended_well =
-        agent.last_run().is_none_or(|(_, run)| matches!(run.outcome, Some(Outcome::Succeeded)));
+    let ended_well = agent.last_run().is_none_or(|(_, run)| matches!(run.outcome, Some(Outcome::Succeeded)));
     !ended_well && agent.removed.is_none() && agent.merged.is_none()
 }
 

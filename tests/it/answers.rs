@@ -124,7 +124,10 @@ fn the_words_that_go_with_an_answer_are_told() {
     let (sandbox, endpoint, id) = waiting(touches_the_marker());
     sandbox.ok(&["decide", &id, "allow", "-m", "But mind the time zone"]);
     went_on(&sandbox, &id);
-    let heard = endpoint.seen().iter().any(|seen| seen.body["messages"].to_string().contains("But mind the time zone"));
+    let heard = endpoint
+        .seen()
+        .iter()
+        .any(|seen| seen.body["messages"].to_string().contains("But mind the time zone"));
     assert!(has_marker(&sandbox) && heard, "{}", sandbox.ok(&["log", "heron"]));
 }
 
@@ -134,7 +137,8 @@ fn and_by_its_next_run() {
         ("deny", "refused for good. They say: Take the log"),
         ("allow", "allowed: try it again. They say: Take the log"),
     ] {
-        let endpoint = Endpoint::start([("Do the work", touches_the_marker()), ("once more", vec![Step::say("Done.")])]);
+        let endpoint =
+            Endpoint::start([("Do the work", touches_the_marker()), ("once more", vec![Step::say("Done.")])]);
         let mut sandbox = Sandbox::new();
         use_claude(&mut sandbox, &endpoint);
         configure(&sandbox, "answer-timeout = '0s'\n");
@@ -324,7 +328,11 @@ fn an_agent_behind_the_protocol_waits_for_its_answer() {
 
 #[test]
 fn and_hears_as_a_message_why_it_may_not() {
-    let work = vec![Answer::run("curl --version > /dev/null; touch marker"), Answer::say("Not touched."), Answer::say("Heard.")];
+    let work = vec![
+        Answer::run("curl --version > /dev/null; touch marker"),
+        Answer::say("Not touched."),
+        Answer::say("Heard."),
+    ];
     let (sandbox, _model) = acceptance_acp::with_scripts("accept-edits", [("work", work)]);
     sandbox.ok(&["spawn", "--detach", "-m", "Do the work [script:work]", "--name", "heron"]);
     sandbox.ok(&["decide", &decision(&sandbox), "deny", "-m", "Leave the marker alone"]);

@@ -377,6 +377,11 @@ fn foreground_agents_are_stopped_one_by_one_and_all_at_once() {
     terminal.type_in("y\r");
     wait_until(&terminal, "one stops", |screen| row(screen, &first).contains("stopped"));
     assert_eq!(terminal.screen().matches(" running ").count(), 2, "{}", terminal.screen());
+    // All keys are told at 80 columns, the one that ends everything too.
+    terminal.type_in("?");
+    terminal.wait_for("q stop all and end");
+    terminal.type_in("?");
+    wait_until(&terminal, "help goes", |screen| !screen.contains("q stop all and end"));
     terminal.type_in("q");
     terminal.wait_for("stop all 2 and end? y/n ›");
     terminal.type_in("\u{1b}");

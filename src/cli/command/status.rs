@@ -25,8 +25,8 @@ use serde::Serialize;
 /// --all shows the fleet too: the machines that share this state, what each of them said that it runs, and for how
 /// long its heartbeat was seen unchanged by this machine's own clock.
 ///
-/// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths (empty where
-/// nobody looked), tokens, cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
+/// With --porcelain each line has: id, name, state, branch, ahead, behind, changed files, uncommitted paths (`-`
+/// where nobody looked), tokens, cost in millionths of a US dollar, time of the last event in milliseconds since 1970, task, evidence.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  git orchestra status\n  git orchestra status --json | jq '.data[] | select(.state == \"failed\")'")]
 pub(crate) struct Args {

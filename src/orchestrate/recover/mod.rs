@@ -2,8 +2,8 @@
 
 mod thorough;
 
-pub(super) use thorough::{find_missing, lost_agents};
 pub use thorough::{RecoverOptions, recover_all};
+pub(super) use thorough::{find_missing, lost_agents};
 
 use super::control;
 use super::lease::{self, Lease, LeaseState};

@@ -96,8 +96,8 @@ fn what_agents_did_can_be_seen() {
     assert!(!stage.sandbox.repo().join("evil").exists());
     assert_snapshot!(stage.run(&["status", "--porcelain"]), @r#"
     $ git orchestra status --porcelain
-    <A>	alpha	done	refs/heads/orchestra/alpha	1	0	2	0	0	-	<ms>	<a>	exit 0
-    <B>	beta	done	refs/heads/orchestra/beta	1	0	2	0	0	-	<ms>	<b>	exit 0
+    <A>	alpha	done	refs/heads/orchestra/alpha	1	0	2	-	0	-	<ms>	<a>	exit 0
+    <B>	beta	done	refs/heads/orchestra/beta	1	0	2	-	0	-	<ms>	<b>	exit 0
     --- exit 0
     "#);
 }
