@@ -1,7 +1,7 @@
 //! Commits that were made in a worktree and that its branch does not have: on a detached `HEAD`, or on another branch.
 
 use super::repository::RefFormat;
-use super::{Error, Repository, Worktree};
+use super::{Error, Expected, RefEdit, Repository, Worktree};
 use crate::model::ObjectId;
 use bstr::ByteSlice;
 use std::collections::HashSet;
@@ -73,6 +73,31 @@ impl Repository {
             }
         }
         Ok(found)
+    }
+
+    /// Makes the branch of a worktree again, if it is gone: where `HEAD` was last if that is on it, and at `known` otherwise.
+    /// Returns where; nothing if the branch is there.
+    pub fn restore_branch(
+        &self,
+        worktree: &Worktree,
+        branch: &str,
+        known: &ObjectId,
+    ) -> Result<Option<ObjectId>, Error> {
+        if self.find_ref(branch)?.is_some() {
+            return Ok(None);
+        }
+        let is_on_it = self.worktree_head(worktree)?.branch.as_deref() == Some(branch);
+        let tip = if is_on_it { self.last_head(worktree) } else { None }.unwrap_or_else(|| known.clone());
+        self.sync_history(&tip, &[known])?;
+        let edit = RefEdit { name: branch.to_owned(), new: Some(tip.clone()), expected: Expected::Absent };
+        self.update_refs(&[edit], "orchestra: the branch was deleted while its agent ran")?;
+        Ok(Some(tip))
+    }
+
+    /// The last commit that a worktree's `HEAD` was on, as its log says.
+    pub(super) fn last_head(&self, worktree: &Worktree) -> Option<ObjectId> {
+        let mut moves = self.head_moves(worktree).into_iter().rev().map(|(commit, _)| commit);
+        moves.find(|commit| self.find_commit(commit).is_ok_and(|found| found.is_some()))
     }
 
     /// The commits of `commit` that nothing else has, newest first.

@@ -184,8 +184,8 @@ impl Repository {
     /// Commits everything in a worktree that is neither committed nor ignored, onto its branch. No hook runs, and
     /// nothing is signed. Only for a worktree in which nobody works any more.
     ///
-    /// On another branch, detached, or in the middle of a merge or a rebase, the branch stays where it is and the
-    /// work goes to the rescue ref, with `HEAD` as its parent.
+    /// On another branch, detached, in the middle of a merge or a rebase, or where the branch is gone, the branch stays
+    /// what it is and the work goes to the rescue ref, with `HEAD` as its parent.
     ///
     /// Repositories in it that are not tracked stay what they are: a link to one would be a link to nothing
     /// anywhere else.
@@ -202,7 +202,9 @@ impl Repository {
         {
             return Ok(Leftover::Nothing);
         }
-        let parents: Vec<ObjectId> = head.commit.iter().cloned().collect();
+        // Of a branch that was deleted under it, the log still knows where it was.
+        let parent = head.commit.clone().or_else(|| self.last_head(worktree));
+        let parents: Vec<ObjectId> = parent.iter().cloned().collect();
         let commit = self.write_commit(&NewCommit {
             tree: &tree,
             parents: &parents,
@@ -213,7 +215,7 @@ impl Repository {
         })?;
         // Also what git put there for us.
         self.sync_history(&commit, &head.commit.iter().collect::<Vec<_>>())?;
-        let plain = detour(worktree, &head, new.branch).is_none();
+        let plain = head.commit.is_some() && detour(worktree, &head, new.branch).is_none();
         let (name, expected) =
             if plain { (new.branch, Expected::from(head.commit)) } else { (new.rescue, Expected::Absent) };
         let edit = RefEdit { name: name.to_owned(), new: Some(commit.clone()), expected };

@@ -89,3 +89,25 @@ fn what_an_agent_replaced_itself_or_brought_home_is_not_astray() {
         assert_eq!(rescued(&sandbox), "", "{script}\n{said}");
     }
 }
+
+#[test]
+fn a_branch_that_is_deleted_under_its_agent_is_made_again() {
+    let (sandbox, said) = after("ci one; echo two >two; git update-ref -d $(git symbolic-ref HEAD)");
+    assert!(said.contains("its branch orchestra/heron was deleted or renamed while it ran"), "{said}");
+    assert!(said.contains("heron  done       orchestra/heron  2 commits"), "{said}");
+    assert_eq!(sandbox.git(&["log", "--format=%s", "main..orchestra/heron"]), "Work\nadd one");
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "orchestra/heron", "one", "two"]), "one\ntwo");
+    sandbox.ok(&["merge"]);
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "main", "one", "two"]), "one\ntwo");
+
+    // Renamed, what it does afterwards is kept, and the way that is told takes it in.
+    let (sandbox, said) = after("git branch -q -m better; ci one");
+    assert!(said.contains("its branch orchestra/heron was deleted or renamed while it ran"), "{said}");
+    assert_eq!(rescued(&sandbox), "heron/1 add one");
+    let from = said.find("`git -C ").unwrap() + 1;
+    let way = &said[from..from + said[from..].find('`').unwrap()];
+    let out = sandbox.command("sh").args(["-c", way]).current_dir(sandbox.repo()).output().unwrap();
+    assert!(out.status.success(), "{way}\n{}", String::from_utf8_lossy(&out.stderr));
+    sandbox.ok(&["merge"]);
+    assert_eq!(sandbox.git(&["ls-tree", "--name-only", "main", "one"]), "one");
+}

@@ -5,6 +5,7 @@ use super::record::chain;
 use super::run::RunContext;
 use crate::git::{Leftover, NewLeftover, Repository};
 use crate::model::{Agent, Event, EventKind, ObjectId};
+use crate::orchestrate::merge::short_branch;
 use crate::orchestrate::rescue::{keep_astray, next_rescue_ref};
 use crate::orchestrate::{Error, trust};
 use crate::store::journal::{self, EntryRef};
@@ -47,6 +48,15 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
                 format!("removed {}, which a git of its own left that was killed", repo.shown(lock))
             })),
             Err(e) => notices.push(chain(&e)),
+        }
+        match repo.restore_branch(&plan.worktree, &plan.agent.branch, &plan.tip) {
+            Ok(None) => {}
+            Ok(Some(tip)) => notices.push(format!(
+                "its branch {} was deleted or renamed while it ran; it is there again, at {}",
+                short_branch(&plan.agent.branch),
+                tip.short()
+            )),
+            Err(e) => notices.push(format!("failed to make its branch again: {}", chain(&e))),
         }
         // Before what is uncommitted there: each keeps its own.
         match keep_astray(repo, &plan.agent, &plan.worktree, &plan.tip) {
