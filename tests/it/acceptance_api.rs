@@ -421,6 +421,33 @@ fn a_sub_agent_has_a_conversation_of_its_own() {
 }
 
 #[test]
+fn it_keeps_a_list_of_what_it_has_to_do() {
+    let todos = |first: &str, second: &str| {
+        json!({"todos": [
+            {"content": "Read", "status": first, "activeForm": "Reading"},
+            {"content": "Write", "status": second, "activeForm": "Writing"}
+        ]})
+    };
+    let script = vec![
+        Step::call("TodoWrite", todos("in_progress", "pending")),
+        Step::write("a.txt", "a\n").and("TodoWrite", todos("completed", "completed")),
+        Step::call("TodoWrite", json!({"todos": [{"content": "Read", "status": "soon"}]})),
+        Step::say("All is done."),
+    ];
+    let (sandbox, endpoint) = with_api([("list", script)], BYPASS);
+    let out = spawn(&sandbox, "Keep a list [script:list]");
+    assert_eq!(out.code, 0, "{out}");
+    assert!(endpoint.seen()[0].body["tools"].to_string().contains("\"TodoWrite\""));
+    let answers: Vec<String> = endpoint.seen().iter().map(|seen| seen.body["messages"].to_string()).collect();
+    assert!(answers[1].contains("[>] Read\\n[ ] Write"), "{}", answers[1]);
+    assert!(answers[2].contains("[x] Read\\n[x] Write"), "{}", answers[2]);
+    // A list that it cannot read is an answer, and ends nothing.
+    assert!(answers[3].contains("\"is_error\":true") && answers[3].contains("soon"), "{}", answers[3]);
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("TodoWrite") && log.contains("All is done."), "{log}");
+}
+
+#[test]
 fn it_keeps_its_budgets() {
     let step = || Step::bash("true").tokens(1_000, 10, 0, 0);
     let (sandbox, endpoint) = with_api([("on", vec![step(), step(), step(), step(), step()])], BYPASS);

@@ -77,6 +77,39 @@ fn each_step_goes_on_from_those_before_it_and_one_branch_lands() {
     sandbox.assert_sound();
 }
 
+/// The templates by kind of task: who works, after whom, and from whose branch.
+#[test]
+fn every_kind_of_task_has_its_steps() {
+    let kinds: [(&str, &str, &[&str]); 3] = [
+        ("Fix the soup", "bug-fix", &["analyst", "builder", "tester", "reviewer"]),
+        ("Review the menu", "code-review", &["analyst", "reviewer"]),
+        ("Document the salt", "docs", &["analyst", "documenter", "reviewer"]),
+    ];
+    for (title, team, steps) in kinds {
+        let sandbox = sandbox("");
+        let task = sandbox.ok(&["task", "add", title]);
+        let out = sandbox.orchestra(&["spawn", "--team", "auto", &task]);
+        assert_eq!(out.code, 0, "{out}");
+        assert!(out.stderr.contains(&format!("team {team}, as")), "{out}");
+        let mut agents = rows(&sandbox);
+        agents.sort_by_key(|row| row["created"].as_u64());
+        let name = |row: &Value| row["name"].as_str().unwrap().rsplit('-').next().unwrap().to_owned();
+        assert_eq!(agents.iter().map(name).collect::<Vec<_>>(), steps, "{team}");
+        for (at, step) in steps.iter().enumerate() {
+            let told = told(&sandbox, step);
+            for (other, word) in steps.iter().enumerate() {
+                let knows = told.contains(&format!("the word of {word}"));
+                assert_eq!(knows, other < at, "{team}: {step} of {word}: {told}");
+            }
+        }
+        let last = agents.last().unwrap()["name"].as_str().unwrap();
+        let files = sandbox.git(&["ls-tree", "--name-only", &format!("orchestra/{last}")]);
+        let made = steps[..steps.len() - 1].iter().map(|step| format!("{step}.txt"));
+        let made: Vec<String> = std::iter::once("README.md".to_owned()).chain(made).collect();
+        assert_eq!(files, made.join("\n"), "{team}");
+    }
+}
+
 #[test]
 fn what_fails_stops_what_comes_after_it_and_the_same_command_goes_on() {
     let sandbox = sandbox(
