@@ -37,6 +37,7 @@ pub(super) fn told(events: Vec<Event>) -> String {
             EventKind::ToolResult { call, ok, output } => {
                 writeln!(out, "result {} {ok} {output:?}", short(&call))
             }
+            EventKind::PermissionWithdrawn { request } => writeln!(out, "withdrawn {}", short(&request)),
             EventKind::PermissionDenied { tool, summary } => writeln!(out, "denied {tool} {summary:?}"),
             EventKind::Retry { attempt, max, delay_ms, status, error } => {
                 writeln!(out, "retry {attempt}/{max} in {delay_ms} {status:?} {error}")

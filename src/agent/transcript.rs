@@ -72,6 +72,7 @@ pub fn redact_shown(event: &mut Event, redactor: &Redactor) {
         }
         EventKind::Unrecognised { raw } => one(raw),
         EventKind::Turn { .. }
+        | EventKind::PermissionWithdrawn { .. }
         | EventKind::Interrupted {}
         | EventKind::Usage { .. }
         | EventKind::Exited { .. } => {}

@@ -131,7 +131,11 @@ impl Console {
                 let asks = questions.clone();
                 self.questions.push((*agent, Question { request, tool, summary, asks }));
             }
-            Progress::Answered { agent, request, .. } => {
+            Progress::Answered { agent, request, .. }
+            | Progress::Event {
+                agent,
+                event: Event { kind: EventKind::PermissionWithdrawn { request }, .. },
+            } => {
                 self.questions.retain(|(who, question)| who != agent || question.request != *request);
             }
             Progress::Finished(finished) => self.questions.retain(|(who, _)| *who != finished.agent),

@@ -93,6 +93,11 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         questions: Vec<Asked>,
     },
+    /// It does not wait for that answer any more: the turn that asked was broken off.
+    PermissionWithdrawn {
+        /// The request's id.
+        request: String,
+    },
     /// A tool was refused.
     PermissionDenied {
         /// The tool.

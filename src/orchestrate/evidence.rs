@@ -120,6 +120,10 @@ impl Evidence {
             EventKind::PermissionAsked { tool, summary, .. } => {
                 Doing::Waits(Waits::Permission { what: format!("{tool} {summary}") })
             }
+            EventKind::PermissionWithdrawn { .. } => {
+                self.answered();
+                return;
+            }
             EventKind::Retry { delay_ms, status, error, .. } => {
                 let status = status.map(|status| format!("{status} ")).unwrap_or_default();
                 let until = Timestamp(at.0.saturating_add(*delay_ms));

@@ -16,13 +16,20 @@ const POLL: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Slot {
     count: u32,
+    /// What the names of its set begin with.
+    set: &'static str,
     held: Arc<Mutex<Option<FileLock>>>,
 }
 
 impl Slot {
     /// One of `count`, not got yet.
     pub fn one_of(count: u32) -> Self {
-        Self { count: count.max(1), held: Arc::default() }
+        Self { count: count.max(1), set: "", held: Arc::default() }
+    }
+
+    /// One of as many others, for those that wait for a person.
+    pub(super) fn aside(&self) -> Self {
+        Self { count: self.count, set: "aside-", held: Arc::default() }
     }
 
     /// Whether it was got, now or before.
@@ -35,7 +42,7 @@ impl Slot {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         made.map_err(|e| Error::file("create", &dir, e))?;
         for number in 0..self.count {
-            let path = dir.join(number.to_string());
+            let path = dir.join(format!("{}{number}", self.set));
             *held = FileLock::attempt(&path).map_err(|e| Error::file("lock", &path, e))?;
             if held.is_some() {
                 return Ok(true);
@@ -79,6 +86,9 @@ mod tests {
         assert!(slots[2].attempt(&repo).unwrap() && !slots[1].attempt(&repo).unwrap());
         slots[2].release();
         assert!(slots[1].attempt(&repo).unwrap() && !slots[2].attempt(&repo).unwrap());
+        let aside: Vec<Slot> = slots.iter().map(Slot::aside).collect();
+        assert!(aside[0].attempt(&repo).unwrap() && aside[1].attempt(&repo).unwrap(), "a set of its own");
+        assert!(!aside[2].attempt(&repo).unwrap());
         let waiting = std::thread::spawn({
             let (slot, repo) = (slots[2].clone(), sandbox.open());
             move || slot.wait(&repo, || true).unwrap()

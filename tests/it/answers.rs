@@ -341,3 +341,90 @@ fn and_hears_as_a_message_why_it_may_not() {
     assert!(waited.code == 0 && log.contains("a person told it: Leave the marker alone"), "{waited}\n{log}");
     assert!(!has_marker(&sandbox));
 }
+
+/// An interrupt ends the turn, and what was asked in it: nobody is asked any more, and the run goes on and ends.
+fn is_asked_no_more(sandbox: &Sandbox, id: &str, instead: &str) {
+    sandbox.ok(&["interrupt", "heron"]);
+    wait_for("no question", || {
+        sandbox.json(&["decide"])["data"].as_array().unwrap().is_empty().then_some(())
+    });
+    assert_eq!(sandbox.json(&["show", id])["data"]["status"], "withdrawn");
+    let late = sandbox.orchestra(&["decide", id, "allow"]);
+    assert!(late.code != 0 && !late.stderr.contains("was told"), "{late}");
+    sandbox.ok(&["send", "heron", instead]);
+    let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "60s"]);
+    assert_eq!(waited.code, 0, "{waited}\n{}", sandbox.ok(&["log", "heron"]));
+    assert_eq!(outcome(sandbox, "heron"), Outcome::Succeeded);
+    assert!(!has_marker(sandbox));
+}
+
+#[test]
+fn claude_that_is_interrupted_asks_no_more() {
+    let endpoint = Endpoint::start([
+        ("Do the work", touches_the_marker()),
+        ("the other", vec![Step::say("I leave it.")]),
+    ]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&sandbox);
+    is_asked_no_more(&sandbox, &id, "Leave it [script:the other]");
+}
+
+#[test]
+fn the_built_in_program_that_is_interrupted_asks_no_more() {
+    let script = vec![Step::bash("touch marker"), Step::say("Touched.")];
+    let other = vec![Step::say("I leave it.")];
+    let (sandbox, _endpoint) = acceptance_api::with_api([("Do the work", script), ("the other", other)], "");
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
+    let id = decision(&sandbox);
+    is_asked_no_more(&sandbox, &id, "Leave it [script:the other]");
+}
+
+#[test]
+fn an_agent_behind_the_protocol_that_is_interrupted_asks_no_more() {
+    let work = vec![Answer::run("curl --version > /dev/null; touch marker"), Answer::say("Touched.")];
+    let other = vec![Answer::say("I leave it.")];
+    let (sandbox, _model) = acceptance_acp::with_scripts("accept-edits", [("work", work), ("other", other)]);
+    sandbox.ok(&["spawn", "--detach", "-m", "Do the work [script:work]", "--name", "heron"]);
+    let id = decision(&sandbox);
+    is_asked_no_more(&sandbox, &id, "Leave it [script:other]");
+}
+
+#[test]
+fn one_that_waits_for_an_answer_gives_its_place_to_another() {
+    let endpoint = Endpoint::start([
+        ("Do the work", touches_the_marker()),
+        ("Do more", touches_the_marker()),
+        ("Do the rest", vec![Step::say("Done.")]),
+    ]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    sandbox.git(&["config", "--global", "orchestra.jobs", "1"]);
+    let spawn = |prompt: &str, name: &str| {
+        sandbox.ok(&["spawn", "--detach", "-m", prompt, "--name", name]);
+    };
+    let asked = |count: usize| {
+        wait_for("the decisions", || {
+            let open = sandbox.json(&["decide"])["data"].as_array().unwrap().clone();
+            (open.len() == count).then_some(open)
+        })
+    };
+    let of = |name: &str| {
+        let rows = sandbox.json(&["status", "--all"])["data"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["name"] == name).unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    spawn("Do the work", "heron");
+    let first = asked(1)[0]["id"].as_str().unwrap().to_owned();
+    spawn("Do more", "robin");
+    let second = asked(2).iter().find(|one| one["id"] != *first).unwrap()["id"].as_str().unwrap().to_owned();
+    // As many wait without a place as there are places.
+    spawn("Do the rest", "wren");
+    assert_eq!((of("heron"), of("robin"), of("wren")), ("waiting".into(), "waiting".into(), "queued".into()));
+    sandbox.ok(&["decide", &second, "deny"]);
+    assert_eq!(sandbox.orchestra(&["wait", "robin", "wren", "--timeout", "60s"]).code, 0);
+    assert_eq!(of("heron"), "waiting");
+    sandbox.ok(&["decide", &first, "allow"]);
+    went_on(&sandbox, &first);
+    assert!(has_marker(&sandbox));
+}

@@ -528,8 +528,10 @@ impl Client {
 
     /// The turn is over, and its questions with it.
     fn withdraw(&mut self, out: &mut Out) {
-        let questions = std::mem::take(&mut self.questions);
-        out.lines.extend(questions.into_values().map(|question| outcome(&question.id, None)));
+        for (request, question) in std::mem::take(&mut self.questions) {
+            out.lines.push(outcome(&question.id, None));
+            out.events.push(EventKind::PermissionWithdrawn { request });
+        }
     }
 }
 

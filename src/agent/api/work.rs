@@ -537,7 +537,14 @@ impl<'a> Worker<'a> {
                 questions: Vec::new(),
             },
         );
-        Ok(match self.inbox.reply(&request).await? {
+        let reply = match self.inbox.reply(&request).await {
+            Ok(reply) => reply,
+            Err(stop) => {
+                self.say(parent, EventKind::PermissionWithdrawn { request });
+                return Err(stop);
+            }
+        };
+        Ok(match reply {
             PermissionReply::Allow { .. } | PermissionReply::Answer { .. } => Ok(()),
             PermissionReply::Deny { message } => Err(message),
         })

@@ -110,7 +110,7 @@ impl ClaudeDecoder {
                 }
             }
             "control_cancel_request" => {
-                sink.notice(format!("the permission question {} was withdrawn", line.request_id.text()));
+                sink.push(EventKind::PermissionWithdrawn { request: line.request_id.text().to_owned() });
             }
             "rate_limit_event" => match &line.rate_limit_info {
                 Object(Some(info)) => rate_limit(info, at, &mut sink),

@@ -61,6 +61,7 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
         EventKind::PermissionAsked { tool, summary, .. } => {
             one(Label::Attention, &format!("asks to use {tool}: {summary}"))
         }
+        EventKind::PermissionWithdrawn { .. } => one(Label::Dim, "does not ask that any more"),
         EventKind::PermissionDenied { tool, summary } => {
             one(Label::Attention, &format!("may not use {tool}: {summary}"))
         }

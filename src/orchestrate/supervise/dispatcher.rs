@@ -95,6 +95,7 @@ impl Supervisor {
     fn context(&self, jobs: usize, progress: &mpsc::Sender<Progress>) -> RunContext {
         RunContext {
             seats: Arc::new(Semaphore::new(jobs)),
+            asides: Arc::new(Semaphore::new(jobs)),
             freed: Arc::default(),
             repo: self.store.repo().clone(),
             clock: Arc::clone(self.store.clock()),

@@ -1,6 +1,8 @@
 //! What others ask of a run that lives, and what it asks of them: messages, stops, permission questions.
 
-use super::question::{Answers, Found, Kept, Open, Ruling, find_answers, record_question, settle_question};
+use super::question::{
+    Answers, Found, Kept, Open, Ruling, find_answers, record_question, settle_question, withdraw_question,
+};
 use super::record::chain;
 use super::run::Live;
 use super::{Progress, Request};
@@ -174,6 +176,21 @@ impl Live {
             ends.min().map(|end| end.min(now + Answers::POLL).max(now + Answers::POLL / 20));
     }
 
+    /// Its program does not wait for an answer any more: nobody is asked for it.
+    pub(super) async fn withdraw(&mut self, request: &str) {
+        let Some(at) = self.open.iter().position(|open| open.request == request) else { return };
+        let open = self.open.remove(at);
+        if let Some(Kept { decision, .. }) = open.kept {
+            self.decisions.retain(|one| *one != decision);
+            let store = self.context.store.clone();
+            let withdraw = move || withdraw_question(&store, &decision);
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(withdraw).await {
+                self.notice(&format!("its question could not be withdrawn: {}", chain(&error))).await;
+            }
+        }
+        self.show_questions();
+    }
+
     /// Refuses for now, and goes on.
     async fn put_off(&mut self, child: &Child, open: &Open, message: &str) {
         let deny = PermissionReply::Deny { message: message.to_owned() };
@@ -182,8 +199,14 @@ impl Live {
         self.tell_answer(&open.request, &Ruling::Refused(None)).await;
     }
 
-    /// Says with which questions it waits: to those who look at it, and in its lease to all others.
+    /// Says with which questions it waits: to those who look at it, and in its lease to all others. As long as all of them
+    /// are decisions, its place is somebody else's.
     pub(super) fn show_questions(&mut self) {
+        if self.open.is_empty() {
+            self.step_back();
+        } else {
+            self.step_aside();
+        }
         self.feed.set_questions(self.open.iter().map(Open::question).collect());
         self.note_questions(false);
     }

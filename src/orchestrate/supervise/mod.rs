@@ -4,6 +4,7 @@
 //! is true about a run is its exit status, the signals that we sent and its branch's tip, never what its stream
 //! claims.
 
+mod aside;
 mod bounds;
 mod dispatcher;
 mod full;

@@ -69,6 +69,7 @@ const fn is_gist(entry: EntryRef<'_>) -> bool {
             | EventKind::Usage { .. }
             | EventKind::Result { .. }
             | EventKind::PermissionAsked { .. }
+            | EventKind::PermissionWithdrawn { .. }
             | EventKind::PermissionDenied { .. }
             | EventKind::Parked { .. }
             | EventKind::Interrupted {}

@@ -67,7 +67,7 @@ impl Live {
     }
 
     /// Lets somebody else run while it has no process.
-    fn make_room(&mut self) {
+    pub(super) fn make_room(&mut self) {
         if self.seat.take().is_some() {
             self.context.freed.notify_one();
         }

@@ -336,6 +336,21 @@ pub(super) fn find_answers(
     Ok(Looked { seen: state.commit().cloned(), found })
 }
 
+/// Notes that nobody needs an answer any more. One that was given stays.
+pub(super) fn withdraw_question(store: &Store, decision: &Id) -> Result<(), Error> {
+    store.transact(|transaction| {
+        let asked = transaction.get::<Decision>(decision)?;
+        if let Some(mut asked) = asked.filter(|asked| asked.status == DecisionStatus::Open) {
+            asked.status = DecisionStatus::Withdrawn;
+            transaction.put(&asked)?;
+            let short = &decision.as_str()[..6];
+            transaction.describe(format!("decision {short}: its agent does not ask any more"));
+        }
+        Ok::<_, Error>(())
+    })?;
+    Ok(())
+}
+
 /// Notes that a run's program is told what was answered; `said` is what somebody who looked at it answered just now.
 /// Returns the answer that holds: whoever was first.
 pub(super) fn settle_question(

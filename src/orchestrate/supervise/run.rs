@@ -1,5 +1,6 @@
 //! One run, from its start to its record.
 
+use super::aside::Aside;
 use super::full::Full;
 use super::meter::{Meter, Window};
 use super::notebook::Notebook;
@@ -47,6 +48,8 @@ pub(super) struct RunContext {
     pub(super) memory_kills: fn() -> Option<u64>,
     /// As many may run at once as there are of these.
     pub(super) seats: Arc<Semaphore>,
+    /// As many may wait for a person without one.
+    pub(super) asides: Arc<Semaphore>,
     /// Told when one of them is given back by a run that is not over.
     pub(super) freed: Arc<Notify>,
     /// How many may be saved at once: each takes a thread and several processes of git.
@@ -107,8 +110,10 @@ pub(super) struct Live {
     pub(super) stopped_by: Option<String>,
     /// What it uses.
     pub(super) meter: Meter,
-    /// The right to run beside the others of this process; none while it waits without a process.
+    /// The right to run beside the others of this process; none while it waits for a limit or a person.
     pub(super) seat: Option<OwnedSemaphorePermit>,
+    /// The right to wait for a person without one.
+    pub(super) aside: Option<Aside>,
     /// Whether its model serves it.
     pub(super) throttle: Throttle,
     /// Why we ended its process, if the run goes on with another one.
@@ -173,6 +178,7 @@ impl Live {
             meter,
             throttle,
             seat: Some(seat),
+            aside: None,
             pause: None,
             untold: Vec::new(),
             carried: Usage::default(),
@@ -310,7 +316,10 @@ impl Live {
                     None => return,
                 },
                 request = requests.recv(), if listening => match request {
-                    Some(asked) => self.asked(&mut child, asked).await,
+                    Some(asked) => {
+                        self.asked(&mut child, asked).await;
+                        self.settle(&mut child);
+                    }
                     None => listening = false,
                 },
                 changed = askers.changed(), if !self.open.is_empty() && !self.context.interactive => {
@@ -318,7 +327,10 @@ impl Live {
                         self.defer_all(&child).await;
                     }
                 }
-                () = due(self.answers.look_at) => self.look_for_answers(&child).await,
+                () = due(self.answers.look_at) => {
+                    self.look_for_answers(&child).await;
+                    self.settle(&mut child);
+                }
                 () = due(self.meter.look_at) => {
                     self.look().await;
                     self.measure(&mut child).await;
@@ -431,6 +443,10 @@ impl Live {
         let (mut opened, mut answered) = (false, None);
         // As the program said it: that is what it is answered with.
         let asked = matches!(event.kind, EventKind::PermissionAsked { .. }).then(|| event.kind.clone());
+        let withdrawn = match &event.kind {
+            EventKind::PermissionWithdrawn { request } => Some(request.clone()),
+            _ => None,
+        };
         if asked.is_some() {
             transcript::redact_shown(&mut event, &self.context.redactor);
         }
@@ -456,6 +472,9 @@ impl Live {
         self.tell(number, Progress::Event { agent, event }).await;
         if let Some((request, ruling)) = answered {
             self.tell_answer(&request, &ruling).await;
+        }
+        if let Some(request) = withdrawn {
+            self.withdraw(&request).await;
         }
         if opened {
             self.show_questions();
