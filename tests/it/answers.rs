@@ -269,6 +269,24 @@ fn whoever_attaches_to_one_that_waits_answers_it_there() {
     assert!(has_marker(&sandbox));
 }
 
+/// A terminal may be open behind a closed lid.
+#[test]
+fn what_nobody_answers_who_looks_is_answered_from_elsewhere() {
+    let endpoint = Endpoint::start([("Do the work", touches_the_marker())]);
+    let mut sandbox = Sandbox::new();
+    use_claude(&mut sandbox, &endpoint);
+    let spawn = ["spawn", "-m", "Do the work", "--name", "heron"];
+    let mut terminal = Terminal::orchestra(&sandbox, &spawn, 30, 100);
+    terminal.wait_for("let it use Bash? y/n");
+    let id = decision(&sandbox);
+    assert!(terminal.screen().contains("let it use Bash? y/n"), "{}", terminal.screen());
+    let decided = sandbox.orchestra(&["decide", &id, "allow"]);
+    assert!(decided.stderr.contains("heron waited for it, was told, and goes on"), "{decided}");
+    assert_eq!(terminal.end(), 0, "{}", terminal.screen());
+    went_on(&sandbox, &id);
+    assert!(has_marker(&sandbox));
+}
+
 #[test]
 fn one_that_waited_long_enough_goes_on_without() {
     let endpoint =

@@ -10,6 +10,7 @@ use crate::agent::PermissionReply;
 use crate::model::{Event, EventKind, Id};
 use crate::orchestrate::control::{Asked, Refusal};
 use crate::process::{Child, InputError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 impl Live {
@@ -248,26 +249,12 @@ impl Live {
         if open.kept.is_none() {
             // Before the decision is there, so that nobody sees it and an agent that works on.
             self.note_questions(waits);
-            let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
-            let record = move || {
-                let recorded = record_question(&store, &agent.id, &agent.name, &open);
-                (open, recorded)
-            };
-            let Ok((asked, recorded)) = tokio::task::spawn_blocking(record).await else {
-                unreachable!("recording returns its errors, and the runtime outlives it")
-            };
-            open = asked;
-            let Ok((decision, question)) = recorded else {
+            let Some(decision) = self.record(&open).await else {
                 let deny = PermissionReply::Deny { message: "This is not allowed.".to_owned() };
                 self.reply(child, &open.request, &deny).await;
                 self.note_questions(false);
                 return false;
             };
-            if !self.decisions.contains(&decision) {
-                self.decisions.push(decision);
-            }
-            let agent = self.plan.agent.id;
-            self.tell(None, Progress::Waiting { agent, decision, question }).await;
             open.kept = Some(Kept { decision, until: Instant::now() });
         }
         if !waits {
@@ -282,6 +269,46 @@ impl Live {
         true
     }
 
+    /// When a question is to be recorded that somebody looks at and does not answer: a terminal may be open behind a closed
+    /// lid.
+    pub(super) fn record_at(&self) -> Option<Instant> {
+        let unkept = self.open.iter().filter(|open| open.kept.is_none());
+        unkept.map(|open| open.asked + ANSWERED_HERE).min()
+    }
+
+    /// Records what nobody has answered who looks, so that it can be answered from elsewhere too. Who is first counts.
+    pub(super) async fn record_open(&mut self) {
+        let now = Instant::now();
+        let due = |open: &mut Open| open.kept.is_none() && open.asked + ANSWERED_HERE <= now;
+        let due: Vec<Open> = self.open.extract_if(.., due).collect();
+        for mut open in due {
+            let until = now + self.context.answer_timeout;
+            match self.record(&open).await {
+                Some(decision) => open.kept = Some(Kept { decision, until }),
+                // Not again at once.
+                None => open.asked = now,
+            }
+            self.open.push(open);
+        }
+        self.answers.look_at = Some(now + Answers::POLL);
+        self.show_questions();
+    }
+
+    /// Records a question as a decision, and tells that.
+    async fn record(&mut self, open: &Open) -> Option<Id> {
+        let (store, agent) = (self.context.store.clone(), self.plan.agent.clone());
+        let asked = open.clone();
+        let record = move || record_question(&store, &agent.id, &agent.name, &asked);
+        let recorded = tokio::task::spawn_blocking(record).await;
+        let Ok(Ok((decision, question))) = recorded else { return None };
+        if !self.decisions.contains(&decision) {
+            self.decisions.push(decision);
+        }
+        let agent = self.plan.agent.id;
+        self.tell(None, Progress::Waiting { agent, decision, question }).await;
+        Some(decision)
+    }
+
     /// Everybody who could answer went away.
     pub(super) async fn defer_all(&mut self, child: &Child) {
         for open in std::mem::take(&mut self.open) {
@@ -293,6 +320,9 @@ impl Live {
         self.show_questions();
     }
 }
+
+/// How long a question waits for somebody who looks before it can be answered from elsewhere too.
+const ANSWERED_HERE: Duration = Duration::from_secs(10);
 
 /// What a program is told whose question is answered later.
 fn later(open: &Open) -> String {

@@ -27,7 +27,7 @@ pub enum Ruling {
 }
 
 /// A question that a person looks at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Open {
     /// How the program names it.
     pub(super) request: String,
@@ -41,7 +41,9 @@ pub(super) struct Open {
     /// The same without secrets.
     pub(super) shown: Vec<Asked>,
     pub(super) subject: String,
-    /// The decision that it was recorded as, if nobody looked at it.
+    /// When it was asked.
+    pub(super) asked: Instant,
+    /// The decision that it was recorded as, if nobody looked at it or who looks does not answer.
     pub(super) kept: Option<Kept>,
 }
 

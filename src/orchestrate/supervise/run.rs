@@ -331,6 +331,7 @@ impl Live {
                     self.look_for_answers(&child).await;
                     self.settle(&mut child);
                 }
+                () = due(self.record_at()) => self.record_open().await,
                 () = due(self.meter.look_at) => {
                     self.look().await;
                     self.measure(&mut child).await;
@@ -455,7 +456,8 @@ impl Live {
         {
             let subject = permission_subject(&tool, &input);
             let (summary, shown) = (summary.clone(), shown.clone());
-            let open = Open { request, tool, summary, input, asks, shown, subject, kept: None };
+            let asked = Instant::now();
+            let open = Open { request, tool, summary, input, asks, shown, subject, asked, kept: None };
             if let Some(ruling) = self.plan.decided.get(&open.subject).cloned() {
                 self.reply(child, &open.request, &open.reply(&ruling)).await;
                 answered = Some((open.request, ruling));
