@@ -249,6 +249,14 @@ pub struct LaunchRequest {
 }
 
 impl LaunchRequest {
+    /// What it is told beside its prompt.
+    pub fn add_words(&mut self, words: &str) {
+        if !self.prompt.is_empty() {
+            self.prompt.push_str("\n\n");
+        }
+        self.prompt.push_str(words);
+    }
+
     /// What is to be said of a budget by a program that never tells how much it used of `untold`, and tells how much
     /// of `late` only when it is done.
     fn unkept(&self, untold: &[Measure], late: &[Measure]) -> Vec<String> {

@@ -27,7 +27,7 @@ pub struct Stamp {
 impl Stamp {
     /// The stamp of a write now by `actor` over a field that was last written at `replaced`.
     ///
-    /// A clock that is after [`MAX_AT`] is wrong: it counts as that, so that whoever has a right one can write over it.
+    /// A clock that is after the year 2100 is wrong: it counts as that, so that whoever has a right one can write over it.
     #[must_use]
     pub fn after(now: Timestamp, actor: &str, replaced: Option<&Self>) -> Self {
         let fresh = Self { at: now.min(MAX_AT), counter: 0, actor: actor.to_owned() };

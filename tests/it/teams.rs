@@ -72,6 +72,10 @@ fn each_step_goes_on_from_those_before_it_and_one_branch_lands() {
     assert_eq!(sandbox.json(&["show", &task])["data"]["status"], "closed");
     let again = sandbox.orchestra(&["merge"]);
     assert!(again.code == 0 && !again.stdout.contains("offer-soup"), "{again}");
+    let tester = rows(&sandbox).into_iter().find(|row| row["name"] == "offer-soup-tester").unwrap();
+    assert_eq!((&tester["step"]["team"], &tester["step"]["step"]), (&"feature".into(), &"tester".into()));
+    let table = sandbox.ok(&["status", "--all"]);
+    assert!(table.contains("tester of feature: Offer soup"), "{table}");
     let shown = sandbox.ok(&["show", "offer-soup-tester"]);
     assert!(shown.contains("tester of feature"), "{shown}");
     sandbox.assert_sound();

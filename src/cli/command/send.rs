@@ -78,6 +78,8 @@ fn refused(agent: &Agent, told: &Told) -> CliError {
         }
         Told::Refused(why @ Refusal::TakesNoMessages) => CliError::new(ErrorKind::Failed, format!("{name}: {why}"))
             .hint(format!("`git orchestra stop {name} --wait`, then `{resume}` tells it in another run")),
+        Told::Refused(why @ Refusal::Queued) => CliError::new(ErrorKind::Failed, format!("{name}: {why}"))
+            .hint(format!("`git orchestra wait {name} --for running` returns when it can be told")),
         Told::Refused(why @ Refusal::Ending) => CliError::new(ErrorKind::Failed, format!("{name}: {why}"))
             .hint(format!("`git orchestra wait {name}`, then `{resume}` tells it in another run")),
         Told::Refused(why) => CliError::new(ErrorKind::Failed, format!("{name}: {why}")),

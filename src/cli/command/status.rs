@@ -7,7 +7,7 @@ use crate::cli::json;
 use crate::cli::porcelain::ListFormat;
 use crate::cli::ui::{Align, Label, Painter, Table};
 use crate::cli::view::{self, agent::activity_label, agent::branch_name};
-use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, Task, Timestamp, Usage};
+use crate::model::{Agent, ContextUse, Decision, DecisionStatus, Id, Name, Sandbox, StepOf, Task, Timestamp, Usage};
 use crate::orchestrate::{base, trust};
 use crate::orchestrate::supervise::chain;
 use crate::orchestrate::status::{self, Activity, AgentStatus, Waits};
@@ -101,6 +101,9 @@ struct Row<'a> {
     task: Option<Id>,
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
+    /// The step of a team that it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<&'a StepOf>,
     branch: &'a str,
     /// Unknown when the branch or its target is gone.
     ahead: Option<u32>,
@@ -263,8 +266,11 @@ fn cells(status: &AgentStatus, title: Option<&str>, ids: &ShortIds, paint: Paint
     }
     let task = match (agent.task, title) {
         (Some(id), title) => format!(
-            "{} {}",
+            "{} {}{}",
             paint.paint(Label::Id, ids.shorten(&id)),
+            agent.step.as_ref().map_or_else(String::new, |of| {
+                paint.paint(Label::Dim, format!("{} of {}: ", of.step, of.team))
+            }),
             paint.paint(Label::Plain, title.unwrap_or_default())
         ),
         (None, _) => paint.paint(Label::Dim, agent.prompt.lines().next().unwrap_or_default()),
@@ -328,6 +334,7 @@ fn row<'a>(status: &'a AgentStatus, title: Option<&'a str>, ids: &ShortIds, now:
         gone: status.gone,
         profile: &agent.profile,
         task: agent.task,
+        step: agent.step.as_ref(),
         title,
         branch: &agent.branch,
         ahead: status.position.map(|position| position.ahead),

@@ -290,6 +290,8 @@ impl Live {
             }
             self.open.push(open);
         }
+        // The one that was asked first stays the first.
+        self.open.sort_by_key(|open| open.asked);
         self.answers.look_at = Some(now + Answers::POLL);
         self.show_questions();
     }

@@ -61,7 +61,7 @@ impl Live {
             }
             tokio::select! {
                 () = sleep_until(Instant::now() + LOOK) => {}
-                Some(asked) = requests.recv() => if self.is_ended_by(asked) { return false },
+                Some(asked) = requests.recv() => if self.is_ended_by(asked).await { return false },
             }
         }
     }
@@ -86,7 +86,7 @@ impl Live {
             tokio::select! {
                 biased;
                 seat = &mut turn, if self.seat.is_none() => self.seat = seat.ok(),
-                Some(asked) = requests.recv() => if self.is_ended_by(asked) { return false },
+                Some(asked) = requests.recv() => if self.is_ended_by(asked).await { return false },
                 () = sleep_until(Instant::now() + wait) => {}
             }
             if self.is_over() {
@@ -118,8 +118,16 @@ impl Live {
     }
 
     /// Takes a wish while it waits. Whether that ends it; its outcome is set then.
-    pub(super) fn is_ended_by(&mut self, asked: Asked) -> bool {
+    pub(super) async fn is_ended_by(&mut self, asked: Asked) -> bool {
         match &asked.request {
+            // Its next process is about to be told how to go on.
+            Request::Message { text, .. } => {
+                self.plan.launch.add_words(text);
+                let text = self.context.redactor.redact(text).0.into_owned();
+                self.notice(&format!("a person told it: {text} (it hears that when it goes on)")).await;
+                asked.answer(Ok(()));
+                false
+            }
             Request::Stop { by, .. } | Request::Kill { by, .. } => {
                 self.outcome = Some(Outcome::stopped(by.clone()));
                 asked.answer(Ok(()));

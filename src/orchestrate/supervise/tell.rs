@@ -128,7 +128,7 @@ impl Live {
                         }
                         Request::Interrupt { .. } => asked.answer(Ok(())),
                         Request::Stop { .. } | Request::Kill { .. } => {
-                            self.is_ended_by(asked);
+                            self.is_ended_by(asked).await;
                             return false;
                         }
                         Request::Note { text, .. } => {
@@ -163,7 +163,7 @@ impl Live {
             }
         } else {
             if !told.is_empty() {
-                launch.prompt = format!("{}\n\n{told}", launch.prompt);
+                launch.add_words(&told);
             }
             if !launch.resume {
                 launch.session = uuid::Uuid::new_v4().to_string();
