@@ -201,6 +201,13 @@ impl Repository {
     }
 }
 
+impl Repository {
+    /// Whether it can be the full name of a ref.
+    pub fn is_ref_name(name: &str) -> bool {
+        is_ref_name(name)
+    }
+}
+
 /// Whether it can be the name of a ref, so that no other file is taken for one.
 pub(super) fn is_ref_name(name: &str) -> bool {
     name == "HEAD" || name.starts_with("refs/") && gix::refs::FullName::try_from(name).is_ok()

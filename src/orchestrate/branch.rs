@@ -33,7 +33,8 @@ pub fn work_here(store: &Store, agent: &Agent) -> Result<Option<ObjectId>, Error
     let mut found = last.clone();
     if let Some(short) = agent.branch.strip_prefix("refs/heads/") {
         let names = repo.remotes()?.into_iter().map(|remote| format!("refs/remotes/{remote}/{short}"));
-        let names: Vec<String> = names.collect();
+        // Git makes sections of its own for addresses, which name no refs.
+        let names: Vec<String> = names.filter(|name| Repository::is_ref_name(name)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         for tip in repo.find_refs(&names)?.into_iter().flatten() {
             if repo.is_ancestor(&found, &tip)? {

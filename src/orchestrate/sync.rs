@@ -325,7 +325,18 @@ fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> 
         }
     }
     synced.not_taken = seen.iter().filter_map(|one| Some((one.name.clone(), one.refused.clone()?))).collect();
-    let absorbed = match absorb(store, &seen) {
+    let (absorbed, why) = absorb_what_fits(store, seen)?;
+    synced.not_taken.extend(why.map(|why| (STATE_REF.to_owned(), why)));
+    join(&mut synced.absorbed, absorbed);
+    Ok(news)
+}
+
+/// Merges what was seen: all of it, or without the state where that cannot be merged with ours, with why not.
+pub(super) fn absorb_what_fits(
+    store: &Store,
+    mut seen: Vec<Seen>,
+) -> Result<(Absorbed, Option<String>), Error> {
+    match absorb(store, &seen) {
         // A state of a newer build is for that build to merge, and one that does not fit together with ours for a person;
         // notes have no format.
         Err(Error::Store(
@@ -339,13 +350,10 @@ fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> 
                     "; update git-orchestra here to go on: nothing of ours was sent, nor is it lost",
                 );
             }
-            synced.not_taken.push((STATE_REF.to_owned(), why));
-            absorbed
+            Ok((absorbed, Some(why)))
         }
-        result => result?,
-    };
-    join(&mut synced.absorbed, absorbed);
-    Ok(news)
+        result => Ok((result?, None)),
+    }
 }
 
 /// A ref of ours that a remote does not have yet, with what we know that it has.

@@ -83,7 +83,7 @@ pub enum Error {
         limit: u64,
     },
     /// What two machines wrote apart is more than one record can be.
-    #[error("merge {kind} {}: what was written apart in it is {size} bytes together, and a record has at most {limit}; nothing of either is lost, write less into it here", &.id.as_str()[..6])]
+    #[error("merge {kind} {}: what was written apart in it is {size} bytes together, and a record has at most {limit}; nothing of either is lost, and nothing is merged before the longer side is shortened where it was written", &.id.as_str()[..6])]
     TooMuch {
         /// What it is.
         kind: Kind,

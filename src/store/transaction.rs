@@ -1,7 +1,7 @@
 //! Making a change of the state: lock, read the tip, call the change, write objects. [`super::publish`] gets them to
 //! disk and moves the ref.
 
-use super::absorb::{MAX_WRITTEN, fields};
+use super::absorb::{MAX_RECORD, MAX_WRITTEN, fields};
 use super::layout::{FORMAT, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
@@ -446,9 +446,13 @@ impl Store {
             let size = bytes.len() as u64;
             // What others wrote in it meanwhile has room beside what is written now.
             if size > MAX_WRITTEN {
-                let size = record.without_losing().to_bytes().len() as u64;
-                if size > MAX_WRITTEN {
-                    return Err(Error::TooLarge { kind: *kind, id: *id, size, limit: MAX_WRITTEN });
+                let own = record.without_losing().to_bytes().len() as u64;
+                if own > MAX_WRITTEN {
+                    return Err(Error::TooLarge { kind: *kind, id: *id, size: own, limit: MAX_WRITTEN });
+                }
+                // Nobody would take that in.
+                if size > MAX_RECORD {
+                    return Err(Error::TooLarge { kind: *kind, id: *id, size, limit: MAX_RECORD });
                 }
             }
             let blob = repo.write_blob(&bytes)?;

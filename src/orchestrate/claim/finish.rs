@@ -75,8 +75,11 @@ impl Queue {
     fn finish_one(&self, work: &Finish, commit: &ObjectId) -> Result<Published, Error> {
         let claim = self.store.read_claim(commit, &work.of)?;
         let claim = claim.ok_or_else(|| Error::refused(format!("read our claim of {}", work.of), None))?;
-        if claim.over.is_some() {
-            return Ok(Published::Done);
+        if let Some(over) = &claim.over {
+            // Ended already: with what was said of the branch then.
+            let stayed = over.result.as_ref().and_then(|result| result.strip_prefix(&work.kept));
+            let why = stayed.and_then(|rest| rest.strip_prefix(": ")).map(str::to_owned);
+            return Ok(why.map_or(Published::Done, Published::WithoutBranch));
         }
         let over = attempt::over(&claim, work.outcome, work.result.clone());
         let objects = self.store.write_claim(&over, Some(commit))?;
@@ -96,7 +99,13 @@ impl Queue {
         }
         let now = self.claim_now(&work.of)?;
         let is_there = now.is_some();
-        let Some(now) = now.filter(|now| *now == new || now == commit) else {
+        let is_known = now.as_ref().is_some_and(|now| *now == new || now == commit);
+        // An end of ours whose answer was lost.
+        let is_ours = match &now {
+            Some(now) if !is_known => self.is_ours(&claim, now)?,
+            _ => is_known,
+        };
+        let Some(now) = now.filter(|_| is_ours) else {
             self.note(&work.of, None, &objects)?;
             return Ok(if is_there { Published::Ousted } else { Published::Gone });
         };
@@ -104,8 +113,12 @@ impl Queue {
         // is to be so, whenever somebody reads it.
         let published = self.push_branch(branch)?;
         let (mut new, mut objects, mut end) = (new, objects, end);
-        if let Published::WithoutBranch(why) = &published {
-            let over = attempt::over(&claim, work.outcome, Some(format!("{}: {why}", work.kept)));
+        let result = match &published {
+            Published::WithoutBranch(why) => Some(format!("{}: {why}", work.kept)),
+            _ => work.result.clone(),
+        };
+        if !is_known || matches!(published, Published::WithoutBranch(_)) {
+            let over = attempt::over(&claim, work.outcome, result);
             objects = self.store.write_claim(&over, Some(&now))?;
             new = objects.last().expect("the commit is one of them").clone();
             end = self.succession(&work.of, &now, &new);

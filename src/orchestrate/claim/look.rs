@@ -105,10 +105,13 @@ impl Queue {
         };
         if !merged {
             let seen = retrying(&self.store, || sync::fetch(&self.store, remote))?;
-            sync::absorb(&self.store, &seen)?;
             for lost in seen.iter().filter_map(|one| one.lost.as_ref()) {
                 let text = format!("alarm: {} went back: {lost}; nothing is lost here", remote.name);
                 self.said.borrow_mut().push(text);
+            }
+            // Claims go on without: whoever cannot merge one record has not lost what he holds.
+            if let (_, Some(why)) = sync::absorb_what_fits(&self.store, seen)? {
+                self.said.borrow_mut().push(format!("the state of {} was not merged: {why}", remote.name));
             }
         }
         let view = View::of(remote, listed);

@@ -292,11 +292,6 @@ impl Floor {
         if let Some(at) = self.queue.iter().position(|plan| plan.agent.id == agent) {
             if ends {
                 self.unwanted.extend(self.queue.remove(at));
-            } else if let Request::Message { text, .. } = &asked.request {
-                // It begins with that.
-                self.queue[at].launch.add_words(text);
-                self.queue[at].prepared.said.push(format!("a person told it: {text}"));
-                return asked.answer(Ok(()));
             }
         } else if self.known.contains(&agent) {
             return asked.answer(Err(Refusal::Ending));

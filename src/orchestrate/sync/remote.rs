@@ -138,8 +138,9 @@ pub fn require_same_place(store: &Store, remote: &Remote) -> Result<bool, Error>
     }
     let there = store.repo().list_remote(&remote.name, "refs/", remote.deadline)?;
     let own = remote.there(STATE_REF);
+    // It is there and was not taken in.
     if there.contains_key(&own) {
-        return Ok(false);
+        return Ok(true);
     }
     let refused = |what: &str, hint: String| {
         let what =

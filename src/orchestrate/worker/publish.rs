@@ -74,8 +74,9 @@ impl Shift {
                 }
                 Published::Gone => {
                     let text = format!(
-                        "the claim of its task is gone from the remote, and nobody took it over: nothing of it was sent; its \
-                         work is on {} here, and `git orchestra push --branches` sends it",
+                        "the claim of its task is gone from the remote: the task was taken over and ended there, or somebody \
+                         deleted the claim; nothing of it was sent, its work is on {} here, and `git orchestra push \
+                         --branches` sends it",
                         words::branch(&job.agent)
                     );
                     self.say(Some(one.agent), text);
