@@ -75,8 +75,8 @@ impl Repository {
         Ok(found)
     }
 
-    /// Makes the branch of a worktree again, if it is gone: where `HEAD` was last if that is on it, and at `known` otherwise.
-    /// Returns where; nothing if the branch is there.
+    /// Makes the branch of a worktree again, if it is gone: where `HEAD` was last on it, as its log says, and at `known` if
+    /// that says nothing. Returns where; nothing if the branch is there.
     pub fn restore_branch(
         &self,
         worktree: &Worktree,
@@ -87,11 +87,25 @@ impl Repository {
             return Ok(None);
         }
         let is_on_it = self.worktree_head(worktree)?.branch.as_deref() == Some(branch);
-        let tip = if is_on_it { self.last_head(worktree) } else { None }.unwrap_or_else(|| known.clone());
+        let last = if is_on_it { self.last_head(worktree) } else { self.left(worktree, branch) };
+        let tip = last.unwrap_or_else(|| known.clone());
         self.sync_history(&tip, &[known])?;
         let edit = RefEdit { name: branch.to_owned(), new: Some(tip.clone()), expected: Expected::Absent };
         self.update_refs(&[edit], "orchestra: the branch was deleted while its agent ran")?;
         Ok(Some(tip))
+    }
+
+    /// The commit from which a worktree's `HEAD` left a branch last.
+    fn left(&self, worktree: &Worktree, branch: &str) -> Option<ObjectId> {
+        let own = branch.strip_prefix("refs/heads/").unwrap_or(branch);
+        let log = self.head_moves(worktree);
+        let leaves = |text: &str| {
+            text.strip_prefix(LEAVES)
+                .and_then(|rest| rest.split_once(" to "))
+                .is_some_and(|(from, _)| from == own)
+        };
+        let left = log.windows(2).rev().find(|moved| leaves(&moved[1].1)).map(|moved| moved[0].0.clone());
+        left.filter(|commit| self.find_commit(commit).is_ok_and(|found| found.is_some()))
     }
 
     /// The last commit that a worktree's `HEAD` was on, as its log says.

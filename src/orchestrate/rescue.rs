@@ -96,15 +96,23 @@ pub fn kept_aside(store: &Store, agents: &[Agent], target: Option<&ObjectId>) ->
             continue;
         }
         let own = repo.find_ref(&agent.branch)?.unwrap_or_else(|| agent.base.clone());
-        for (name, commit) in kept {
+        let is_missing = |commit: &ObjectId| -> Result<bool, Error> {
             // One that had its name before may have left some, too.
             if !repo.is_ancestor(&agent.base, commit)? || is_ours(repo, commit)? {
-                continue;
+                return Ok(false);
             }
             let mut args = vec!["rev-list".to_owned(), "--cherry-pick".into(), "--right-only".into()];
             args.push(format!("{own}...{commit}"));
             args.extend(target.map(|target| format!("^{target}")));
-            if !repo.read(args)?.is_empty() {
+            Ok(!repo.read(args)?.is_empty())
+        };
+        for (name, commit) in kept {
+            // One that cannot be looked at (a shallow clone) keeps nothing else from being told.
+            let missing = is_missing(commit).unwrap_or_else(|error| {
+                tracing::warn!("failed to look at {name}: {error}");
+                false
+            });
+            if missing {
                 let (agent, rescue, commit) = (agent.name.clone(), name.clone(), commit.clone());
                 aside.push(Aside { agent, rescue, commit });
             }

@@ -26,6 +26,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// The worktrees of so many agents whose last run was cut off are looked at, of those that ran last: each look is a
 /// process.
 pub const LOOKED_AT: usize = 20;
+/// Among how many of them, the newest first, those are sought whose worktree is there.
+const SOUGHT: usize = 100;
 
 /// How one agent stands.
 #[derive(Debug, Clone)]
@@ -486,13 +488,14 @@ fn uncommitted(
     let mut cut_off: Vec<&Agent> = rest
         .into_iter()
         .filter(|agent| was_cut_off(agent) && agent.is_of(machine) && agent.has_own_branch())
-        .filter(|agent| {
-            let worktree = repo.find_worktree(agent.name.as_str()).ok().flatten();
-            worktree.is_some_and(|worktree| worktree.is_intact())
-        })
         .collect();
     cut_off.sort_by_key(|agent| std::cmp::Reverse(recorded(agent).1));
-    looked_at.extend(cut_off.into_iter().take(LOOKED_AT));
+    let there = |agent: &&Agent| {
+        let worktree = repo.find_worktree(agent.name.as_str()).ok().flatten();
+        worktree.is_some_and(|worktree| worktree.is_intact())
+    };
+    // The newest alone, so that many old ones cost nothing.
+    looked_at.extend(cut_off.into_iter().take(SOUGHT).filter(there).take(LOOKED_AT));
     let counts = super::uncommitted::uncommitted(repo, &looked_at).into_iter();
     counts.filter_map(|(id, count)| Some((id, u32::try_from(count.ok()?).unwrap_or(u32::MAX)))).collect()
 }

@@ -110,4 +110,11 @@ fn a_branch_that_is_deleted_under_its_agent_is_made_again() {
     assert!(out.status.success(), "{way}\n{}", String::from_utf8_lossy(&out.stderr));
     sandbox.ok(&["merge"]);
     assert_eq!(sandbox.git(&["ls-tree", "--name-only", "main", "one"]), "one");
+
+    // What it had committed there before it left it is on it again.
+    let (sandbox, said) = after(
+        "ci one; own=$(git symbolic-ref --short HEAD); git checkout -q --detach main; git branch -q -D $own",
+    );
+    assert!(said.contains("its branch orchestra/heron was deleted or renamed while it ran"), "{said}");
+    assert_eq!(sandbox.git(&["log", "--format=%s", "main..orchestra/heron"]), "add one");
 }

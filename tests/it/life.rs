@@ -128,6 +128,7 @@ fn one_that_waits_for_its_turn_is_stopped_too_and_all_at_once() {
     assert_eq!(waiting.len(), 2);
     let sent = sandbox.orchestra(&["send", &waiting[0], "hello"]);
     assert!(sent.code == 1 && sent.stderr.contains("waits for its turn"), "{sent}");
+    assert!(sent.stderr.contains(&format!("`git orchestra wait {} --for running`", waiting[0])), "{sent}");
     let stopped = sandbox.orchestra(&["stop", &waiting[0], "--wait"]);
     assert_eq!(stopped.stdout, format!("{}  new\n", waiting[0]), "{stopped}");
     assert_eq!(queued(), waiting[1..]);

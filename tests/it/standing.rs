@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::programs::use_claude;
 use crate::harness::sandbox::{kill, wait_for, write_in};
 use crate::harness::{Endpoint, Sandbox, Step};
-use crate::life::{console, state, watcher};
+use crate::life::{state, watcher};
 use crate::recover::worktree;
 
 /// A sandbox whose profile `sh` runs a shell script.
@@ -55,32 +55,6 @@ fn one_that_waits_for_its_turn_has_no_branch_that_could_be_gone() {
     sandbox.git(&["worktree", "remove", "--force", worktree(&sandbox, "ada").to_str().unwrap()]);
     sandbox.git(&["branch", "-D", "orchestra/ada"]);
     assert!(line(&sandbox, "ada").contains("gone"), "{}", line(&sandbox, "ada"));
-}
-
-#[test]
-fn one_that_waits_for_its_turn_begins_with_what_it_is_told() {
-    let sandbox = sandbox(
-        "printf %s \"$GIT_ORCHESTRA_PROMPT\" >\"$HOME/told-$GIT_ORCHESTRA_AGENT_NAME\"; \
-         while [ ! -e \"$HOME/go\" ]; do sleep 0.05; done",
-    );
-    for title in ["Ada", "Bob"] {
-        sandbox.ok(&["task", "add", title]);
-    }
-    let mut console = console(&sandbox, &["spawn", "--profile", "sh", "--jobs", "1"]);
-    let begun = |name: &str| sandbox.home().join(format!("told-{name}")).exists();
-    let waits = wait_for("the first", || {
-        [("ada", "bob"), ("bob", "ada")].into_iter().find(|(first, _)| begun(first)).map(|(_, waits)| waits)
-    });
-    wait_for("its place", || {
-        let sent = sandbox.orchestra(&["send", waits, "Mind the commas"]);
-        (sent.code == 0).then_some(())
-    });
-    assert!(!begun(waits));
-    write_in(sandbox.home(), "go", "");
-    assert_eq!(console.wait().unwrap().code(), Some(0));
-    let told = std::fs::read_to_string(sandbox.home().join(format!("told-{waits}"))).unwrap();
-    assert!(told.contains("Mind the commas"), "{told}");
-    assert!(sandbox.ok(&["log", waits]).contains("a person told it: Mind the commas"));
 }
 
 #[test]

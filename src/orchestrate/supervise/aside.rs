@@ -33,7 +33,14 @@ impl Live {
         if !self.open.is_empty() || self.aside.take().is_none() {
             return;
         }
-        self.seat = Arc::clone(&self.context.seats).try_acquire_owned().ok();
+        self.take_place();
+    }
+
+    /// Takes a place if there is one.
+    pub(super) fn take_place(&mut self) {
+        if self.seat.is_none() {
+            self.seat = Arc::clone(&self.context.seats).try_acquire_owned().ok();
+        }
         if let Some(slot) = &self.plan.slot {
             let _ = slot.attempt(&self.context.repo);
         }

@@ -164,13 +164,17 @@ impl Live {
             }
         }
         let now = Instant::now();
-        if *self.feed.askers().borrow() == 0 && !self.context.interactive {
-            let over = |open: &mut Open| open.kept.is_some_and(|kept| kept.until <= now);
-            let over: Vec<Open> = self.open.extract_if(.., over).collect();
-            for open in over {
-                let later = later(&open);
-                self.put_off(child, &open, &later).await;
-            }
+        if *self.feed.askers().borrow() > 0 || self.context.interactive {
+            // It waits as long as somebody looks.
+            let waits = self.open.iter().any(|open| open.kept.is_some());
+            self.answers.look_at = waits.then(|| now + Answers::POLL);
+            return;
+        }
+        let over = |open: &mut Open| open.kept.is_some_and(|kept| kept.until <= now);
+        let over: Vec<Open> = self.open.extract_if(.., over).collect();
+        for open in over {
+            let later = later(&open);
+            self.put_off(child, &open, &later).await;
         }
         let ends = self.open.iter().filter_map(|open| open.kept).map(|kept| kept.until.max(now));
         self.answers.look_at =
@@ -182,6 +186,10 @@ impl Live {
         let Some(at) = self.open.iter().position(|open| open.request == request) else { return };
         let open = self.open.remove(at);
         if let Some(Kept { decision, .. }) = open.kept {
+            // Two sub-agents may ask the same.
+            if self.open.iter().any(|other| other.kept.is_some_and(|kept| kept.decision == decision)) {
+                return self.show_questions();
+            }
             self.decisions.retain(|one| *one != decision);
             let store = self.context.store.clone();
             let withdraw = move || withdraw_question(&store, &decision);

@@ -78,13 +78,18 @@ pub(super) async fn run(
     }
     while live.is_admitted(&mut requests).await {
         match live.start().await {
-            Ok(child) => live.watch(child, &mut requests).await,
+            Ok(child) => {
+                // It hears them with its prompt.
+                live.untold.clear();
+                live.watch(child, &mut requests).await;
+            }
             Err(error) => live.outcome = Some(Outcome::Failed { reason: chain(&error) }),
         }
         if !live.goes_on(&mut requests).await {
             break;
         }
     }
+    live.tell_untold().await;
     Box::pin(live.finish()).await
 }
 

@@ -45,7 +45,8 @@ impl Live {
 
     /// Ends its process, and not its run.
     pub(super) async fn break_off(&mut self, child: &Child) -> Result<(), Refusal> {
-        if self.is_ended_for_good() {
+        // One that said that it is done has no turn to break off.
+        if self.is_ended_for_good() || self.overdue || self.done_since.is_some() {
             return Err(Refusal::Ending);
         }
         if self.pause.replace(Pause::Interrupt) != Some(Pause::Interrupt) {
@@ -83,9 +84,13 @@ impl Live {
         if told && let Some(over) = self.meter.purse().used_up(&self.meter.spent()) {
             self.outcome = Some(Outcome::used_up(over));
             self.notice(&self.spent_words(&over)).await;
-        } else if told {
-            return true;
+            return false;
         }
+        told
+    }
+
+    /// Says so of words that no process of the run hears any more.
+    pub(super) async fn tell_untold(&mut self) {
         if !self.untold.is_empty() {
             let name = &self.plan.agent.name;
             let text = format!(
@@ -93,7 +98,6 @@ impl Live {
             );
             self.notice(&text).await;
         }
-        false
     }
 
     /// Waits for words, as one whose turn was broken off does, without a process. Whether there are any; if not, its
@@ -101,6 +105,8 @@ impl Live {
     async fn is_told_at_last(&mut self, requests: &mut mpsc::Receiver<Asked>) -> bool {
         let at = self.context.clock.now();
         self.tell_event(Event { at, parent: None, kind: EventKind::Interrupted {} }).await;
+        // Nobody knows how long that takes.
+        self.make_room();
         let since = Instant::now();
         let idle = self.plan.limits.idle.map(|span| since + span);
         loop {
@@ -124,6 +130,7 @@ impl Live {
                         Request::Message { text, .. } => {
                             self.keep_words(text, "").await;
                             asked.answer(Ok(()));
+                            self.take_place();
                             return true;
                         }
                         Request::Interrupt { .. } => asked.answer(Ok(())),
@@ -153,7 +160,7 @@ impl Live {
         let launch = &mut self.plan.launch;
         launch.before += used;
         launch.budget = self.meter.left();
-        let told = std::mem::take(&mut self.untold).join("\n\n");
+        let told = self.untold.join("\n\n");
         if served {
             launch.prompt = if told.is_empty() { GO_ON.to_owned() } else { told };
             launch.resume = true;

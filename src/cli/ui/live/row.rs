@@ -406,10 +406,10 @@ mod tests {
         let mut row = running("heron");
         assert_eq!(row.rate(Timestamp(2_000)), None);
         row.learn(&usage(11_000, 400));
-        assert_eq!(row.rate(Timestamp(12_000)), Some(40));
+        assert_eq!(row.rate(Timestamp(12_000)), Some(37));
         row.learn(&usage(21_000, 400));
         row.learn(&usage(31_000, 1_000));
-        assert_eq!(row.rate(Timestamp(32_000)), Some(34));
+        assert_eq!(row.rate(Timestamp(32_000)), Some(33));
         assert_eq!(row.rate(Timestamp(120_000)), None, "it is silent");
         row.learn(&usage(121_000, 50));
         assert_eq!(row.rate(Timestamp(121_000)), None, "another count begins");
