@@ -390,7 +390,16 @@ impl Run<'_> {
             }
             _ => {
                 let Some(decision) = fold(&decision, &conflict) else {
-                    let decision = forget_places(self.store, &decision.id)?;
+                    let decision = if is_new {
+                        // What was answered before does not fit: it is asked.
+                        let mut decision = decision;
+                        decision.places.clear();
+                        (decision.status, decision.answer) = (DecisionStatus::Open, None);
+                        headline(&mut decision, &self.merge, &conflict);
+                        decision
+                    } else {
+                        forget_places(self.store, &decision.id)?
+                    };
                     return self.wait(decision, conflict).map(Some);
                 };
                 if let Some(resolved) = resolve(self.store.repo(), &conflict, &decision)? {

@@ -46,6 +46,8 @@ pub(super) fn carry(asked: &mut Decision, earlier: &[Decision]) {
     let mut before: Vec<&Decision> = earlier.iter().filter(same).collect();
     before.sort_by_key(|old| std::cmp::Reverse((old.created, old.id)));
     for path in asked.paths.clone() {
+        // What a rule had taken out of a question, or nobody had asked yet, nobody answered.
+        let before: Vec<&Decision> = before.iter().filter(|old| old.paths.contains(&path)).copied().collect();
         let here = |place| asked.sides.get(&Decision::place_key(&path, place));
         let file = before.iter().filter(|old| old.sides.get(&Decision::place_key(&path, 0)) == here(0));
         if let Some(answer) = file.clone().find_map(|old| of_file(old, asked, &path)) {
@@ -66,7 +68,10 @@ pub(super) fn carry(asked: &mut Decision, earlier: &[Decision]) {
 /// What was said of a whole file.
 fn of_file(old: &Decision, asked: &Decision, path: &str) -> Option<Answer> {
     let own = old.answers.get(path).filter(|answer| !is_made(answer));
-    let of_all = old.answer.as_ref().filter(|answer| is_side(answer) && !asked.has_lines(path));
+    let of_all = old
+        .answer
+        .as_ref()
+        .filter(|answer| is_side(answer) && !asked.has_lines(path) && !old.answers.contains_key(path));
     own.or(of_all).map(|answer| repeat(answer, old))
 }
 
