@@ -73,12 +73,24 @@ impl Redactor {
         for _ in 0..if count > 0 { ROUNDS } else { 0 } {
             let (again, more) = self.redact_once(&text);
             if more == 0 {
-                break;
+                return (text, count);
             }
             count += more;
             text = Cow::Owned(again.into_owned());
         }
-        (text, count)
+        if count > 0 { (Cow::Owned(self.redact_chain(text.into_owned())), count) } else { (text, count) }
+    }
+
+    /// A text in which what stands for a secret completed another one, again and again: nobody writes that by chance. All
+    /// from the first to the last goes at once, and after a few times all that is left.
+    fn redact_chain(&self, mut text: String) -> String {
+        const CHAIN: &str = "[redacted:chain]";
+        for _ in 0..ROUNDS {
+            let found = self.find(&text);
+            let (Some(first), Some(last)) = (found.first(), found.last()) else { return text };
+            text.replace_range(first.start..last.end, CHAIN);
+        }
+        CHAIN.to_owned()
     }
 
     fn redact_once<'t>(&self, text: &'t str) -> (Cow<'t, str>, usize) {
