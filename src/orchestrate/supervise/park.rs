@@ -98,7 +98,7 @@ impl Live {
                 return true;
             }
             if !std::mem::replace(&mut told, true) {
-                self.notice("it could go on: it waits for its turn").await;
+                self.notice("the limit of its model should have passed: it waits for its turn").await;
             }
         }
     }
