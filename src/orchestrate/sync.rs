@@ -332,10 +332,7 @@ fn take_in(store: &Store, remote: &Remote, synced: &mut Synced, again: bool) -> 
 }
 
 /// Merges what was seen: all of it, or without the state where that cannot be merged with ours, with why not.
-pub(super) fn absorb_what_fits(
-    store: &Store,
-    mut seen: Vec<Seen>,
-) -> Result<(Absorbed, Option<String>), Error> {
+fn absorb_what_fits(store: &Store, mut seen: Vec<Seen>) -> Result<(Absorbed, Option<String>), Error> {
     match absorb(store, &seen) {
         // A state of a newer build is for that build to merge, and one that does not fit together with ours for a person;
         // notes have no format.

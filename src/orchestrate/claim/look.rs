@@ -109,9 +109,15 @@ impl Queue {
                 let text = format!("alarm: {} went back: {lost}; nothing is lost here", remote.name);
                 self.said.borrow_mut().push(text);
             }
-            // Claims go on without: whoever cannot merge one record has not lost what he holds.
-            if let (_, Some(why)) = sync::absorb_what_fits(&self.store, seen)? {
-                self.said.borrow_mut().push(format!("the state of {} was not merged: {why}", remote.name));
+            match sync::absorb(&self.store, &seen) {
+                Ok(_) => {}
+                // Claims go on without: whoever cannot merge one record has not lost what he holds.
+                Err(Error::Store(error @ crate::store::Error::TooMuch { .. })) => {
+                    self.said
+                        .borrow_mut()
+                        .push(format!("the state of {} was not merged: {error}", remote.name));
+                }
+                Err(error) => return Err(error),
             }
         }
         let view = View::of(remote, listed);
