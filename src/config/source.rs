@@ -1,8 +1,8 @@
 //! Where settings come from, and how each source is read into keys and values.
 
 use super::agent_file::{AgentFile, Skipped};
-use super::key::{Key, Value};
-use super::{Error, Unknown, profile, team};
+use super::key::Key;
+use super::{Error, Unknown, Value, profile, team};
 use std::fmt;
 
 /// The layers, weakest first.
