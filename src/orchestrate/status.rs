@@ -3,19 +3,24 @@
 //! No git process is started for an agent that does not run: where branches stand is kept in a cache keyed by the
 //! two commits, which can never be wrong about them.
 
+mod activity;
+mod position;
+
 pub use super::evidence::{Evidence, Tool, Waits};
+pub use activity::Activity;
+pub(super) use activity::span;
+pub use position::Position;
+
 use super::lease::{self, LeaseInfo, LeaseState};
 use super::{Error, branch, heartbeat, merge, trust};
-use crate::git::{Ancestry, Repository};
+use crate::git::Repository;
 use crate::model::{
     Agent, ContextUse, Decision, DecisionStatus, Id, Merge, ObjectId, Outcome, Timestamp, Usage,
 };
 use crate::process::Identity;
 use crate::store::{State, Store};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
+use position::positions;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// How long what a process left may take to be saved after it is gone.
@@ -55,65 +60,6 @@ pub struct AgentStatus {
     pub last_event: Timestamp,
 }
 
-/// Where a branch stands beside another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Position {
-    /// Commits that only the branch has.
-    pub ahead: u32,
-    /// Commits that only the target has.
-    pub behind: u32,
-    /// Files that the branch changed since the two parted.
-    pub files: u32,
-}
-
-/// What an agent does, as evidence shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Activity {
-    /// A live lease says that it waits for its turn.
-    Queued,
-    /// A live lease says that it runs.
-    Running {
-        /// The agent's process.
-        pid: Option<u32>,
-        /// The tool that it runs.
-        tool: Option<Tool>,
-    },
-    /// It runs, and asked something that is not answered.
-    Asking(Id),
-    /// It runs, and waits.
-    Waiting(Waits),
-    /// It runs no tool, waits for nothing that we know of, and has been silent for long.
-    Stuck {
-        /// Since when.
-        since: Timestamp,
-    },
-    /// Its process is gone, and whoever watches it has not said how it ended.
-    Unknown {
-        /// The process.
-        pid: u32,
-    },
-    /// It was made and never ran.
-    New,
-    /// Its last run ended so.
-    Ended(Outcome),
-    /// Its last run has no end, and nobody holds its lease.
-    Unwatched {
-        /// Its process, if that runs all the same.
-        pid: Option<u32>,
-    },
-    /// Its last run has no end, and is another machine's: what became of it, a sync brings.
-    Elsewhere {
-        /// The machine.
-        machine: String,
-        /// How long ago that was heard of, by this machine's clock; absent if it never was.
-        heard: Option<Duration>,
-    },
-    /// Its work landed in its target.
-    Merged(ObjectId),
-    /// It was removed.
-    Removed,
-}
-
 impl AgentStatus {
     /// What shows what it does, in a few words.
     pub fn evidence(&self, now: Timestamp) -> String {
@@ -137,104 +83,6 @@ impl AgentStatus {
     fn with_gone(&self, evidence: String) -> String {
         let target = self.agent.target.as_deref().map_or("its target", merge::short_branch);
         if self.gone { format!("{evidence}, and gone from {target}") } else { evidence }
-    }
-}
-
-impl Activity {
-    /// The word for it.
-    pub const fn word(&self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running { .. } => "running",
-            Self::Asking(_) | Self::Waiting(_) => "waiting",
-            Self::Stuck { .. } => "stuck",
-            Self::Unknown { .. } => "unknown",
-            Self::New => "new",
-            Self::Ended(outcome) => outcome.word(),
-            Self::Unwatched { .. } => "lost",
-            Self::Elsewhere { .. } => "elsewhere",
-            Self::Merged(_) => "merged",
-            Self::Removed => "removed",
-        }
-    }
-
-    /// What shows it, in a few words; empty if the word says it all.
-    pub fn evidence(&self, now: Timestamp) -> String {
-        match self {
-            Self::Queued => "waits for its turn".to_owned(),
-            Self::Running { tool: Some(Tool { name, summary, since }), .. } => {
-                format!("{name} {summary}, {}", span(now.since(*since)))
-            }
-            Self::Running { pid: Some(pid), .. } => format!("pid {pid}"),
-            Self::Running { pid: None, .. } => "being started".to_owned(),
-            Self::Waiting(Waits::Permission { what }) => format!("may it use {what}"),
-            Self::Waiting(Waits::Limit { error, until }) if *until > now => {
-                format!("{error}, again in {}", span(until.since(now)))
-            }
-            Self::Waiting(Waits::Limit { error, .. }) => error.clone(),
-            Self::Waiting(Waits::Parked { why, until }) if *until > now => {
-                let at = until.to_string();
-                let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time);
-                format!("parked until {time}, {why}")
-            }
-            Self::Waiting(Waits::Parked { why, .. }) => format!("parked until it is its turn, {why}"),
-            Self::Waiting(Waits::Interrupted | Waits::Message) => "for a message".to_owned(),
-            Self::Stuck { since } => format!("silent for {}", span(now.since(*since))),
-            Self::Unknown { pid } => format!("pid {pid} is gone"),
-            Self::Asking(decision) => format!("decision {}", &decision.as_str()[..Id::MIN_PREFIX]),
-            Self::Ended(Outcome::Succeeded) => "exit 0".to_owned(),
-            Self::Ended(Outcome::Failed { reason }) => reason.clone(),
-            Self::Ended(Outcome::Stopped { over: Some(over), .. }) => format!("by {over}"),
-            Self::Ended(Outcome::Stopped { by, .. }) => format!("by {by}"),
-            Self::Ended(Outcome::Lost) => "its watcher died".to_owned(),
-            Self::Unwatched { pid: None } => "nobody watches it".to_owned(),
-            Self::Unwatched { pid: Some(pid) } => {
-                format!("its watcher died, pid {pid} still runs: `git orchestra recover` ends it")
-            }
-            Self::Elsewhere { machine, heard: Some(heard) } => {
-                format!("on machine {machine}, heard {} ago", span(*heard))
-            }
-            Self::Elsewhere { machine, heard: None } => format!("on machine {machine}"),
-            Self::Merged(commit) => format!("as {}", commit.short()),
-            Self::New | Self::Removed => String::new(),
-        }
-    }
-
-    /// The same in less room: of a tool its name, and nothing of what could be done.
-    pub fn brief(&self, now: Timestamp) -> String {
-        match self {
-            Self::Running { tool: Some(Tool { name, since, .. }), .. } => {
-                format!("{name} {}", span(now.since(*since)))
-            }
-            Self::Waiting(Waits::Permission { what }) => {
-                format!("may it use {}", what.split(' ').next().unwrap_or_default())
-            }
-            Self::Unwatched { pid: Some(pid) } => format!("its watcher died, pid {pid} still runs"),
-            other => other.evidence(now),
-        }
-    }
-
-    /// Whether it waits for a person, or for a limit of its model to pass.
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self, Self::Asking(_) | Self::Waiting(_))
-    }
-
-    /// Whether nothing of it goes on, here or on another machine, as far as anybody knows.
-    pub const fn is_over(&self) -> bool {
-        !self.is_live() && !matches!(self, Self::Elsewhere { .. })
-    }
-
-    /// Whether somebody alive watches it here.
-    pub const fn is_live(&self) -> bool {
-        matches!(
-            self,
-            Self::Queued
-                | Self::Running { .. }
-                | Self::Asking(_)
-                | Self::Waiting(_)
-                | Self::Stuck { .. }
-                | Self::Unknown { .. }
-        )
     }
 }
 
@@ -506,104 +354,6 @@ fn was_cut_off(agent: &Agent) -> bool {
     !ended_well && agent.removed.is_none() && agent.merged.is_none()
 }
 
-type Positions = BTreeMap<(ObjectId, ObjectId), Position>;
-
-/// Where each pair's first commit stands beside its second.
-fn positions(repo: &Repository, pairs: &BTreeSet<(ObjectId, ObjectId)>) -> Positions {
-    let mut known: Positions = read_cache(repo);
-    let missing: BTreeSet<&(ObjectId, ObjectId)> =
-        pairs.iter().filter(|pair| pair.0 != pair.1 && !known.contains_key(*pair)).collect();
-    if !missing.is_empty() {
-        let targets: BTreeSet<&ObjectId> = missing.iter().map(|pair| &pair.1).collect();
-        for target in targets {
-            let tips: Vec<_> = missing.iter().filter(|pair| pair.1 == *target).map(|pair| &pair.0).collect();
-            if let Err(error) = measure(repo, target, &tips, &mut known) {
-                // One branch that cannot be read does not hide the others.
-                tracing::warn!("{error}");
-                for tip in tips {
-                    if measure(repo, target, &[tip], &mut known).is_err() {
-                        known.insert((tip.clone(), target.clone()), Position::default());
-                    }
-                }
-            }
-        }
-        // Pairs that nobody asks for any more are forgotten.
-        known.retain(|pair, _| pairs.contains(pair));
-        write_cache(repo, &known);
-    }
-    known
-        .extend(pairs.iter().filter(|pair| pair.0 == pair.1).map(|pair| (pair.clone(), Position::default())));
-    known
-}
-
-/// Three processes for any number of tips.
-fn measure(
-    repo: &Repository,
-    target: &ObjectId,
-    tips: &[&ObjectId],
-    into: &mut Positions,
-) -> Result<(), Error> {
-    let mut all: Vec<ObjectId> = tips.iter().copied().cloned().collect();
-    all.push(target.clone());
-    let ancestry: Ancestry = repo.ancestry(&all)?;
-    let mut trees = Vec::new();
-    for &tip in tips {
-        // Without a common ancestor there is nothing that the branch could have changed.
-        let base = ancestry.merge_bases(tip, target).first().map_or(tip, |base| *base);
-        trees.push((ancestry.tree(base).clone(), ancestry.tree(tip).clone()));
-    }
-    let changes = repo.changes_between(&trees)?;
-    for (&tip, changes) in tips.iter().zip(changes) {
-        let (ahead, behind) = ancestry.ahead_behind(tip, target);
-        let files = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-        into.insert((tip.clone(), target.clone()), Position { ahead, behind, files });
-    }
-    Ok(())
-}
-
-fn cache_path(repo: &Repository) -> PathBuf {
-    repo.local_dir().join("cache/positions")
-}
-
-/// `tip target ahead behind files`, a line each; a line that cannot be read is not there.
-fn read_cache(repo: &Repository) -> Positions {
-    let text = std::fs::read_to_string(cache_path(repo)).unwrap_or_default();
-    let line = |line: &str| {
-        let mut words = line.split(' ');
-        let pair = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let mut number = || words.next()?.parse().ok();
-        Some((pair, Position { ahead: number()?, behind: number()?, files: number()? }))
-    };
-    text.lines().filter_map(line).collect()
-}
-
-/// A cache that cannot be written is no error: the next reader measures again.
-fn write_cache(repo: &Repository, positions: &Positions) {
-    let path = cache_path(repo);
-    let Some(dir) = path.parent().filter(|_| repo.local_dir().is_dir()) else { return };
-    let mut text = String::new();
-    for ((tip, target), Position { ahead, behind, files }) in positions {
-        let _ = writeln!(text, "{tip} {target} {ahead} {behind} {files}");
-    }
-    let written = std::fs::create_dir_all(dir).and_then(|()| {
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        file.persist(&path).map_err(|error| error.error).map(drop)
-    });
-    if let Err(error) = written {
-        tracing::debug!("cannot keep the cache {}: {error}", path.display());
-    }
-}
-
-/// `40s`, `3m`, `2h`.
-pub(super) fn span(span: Duration) -> String {
-    match span.as_secs() {
-        secs @ ..60 => format!("{secs}s"),
-        secs @ ..3600 => format!("{}m", secs / 60),
-        secs => format!("{}h", secs / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -659,37 +409,5 @@ mod tests {
         assert!(matches!(activity_of(&store, &agent).unwrap(), Activity::Running { .. }));
         lease.release().unwrap();
         assert_eq!(activity_of(&store, &agent).unwrap(), Activity::Unwatched { pid: None });
-    }
-
-    #[test]
-    fn positions_are_measured_once_and_agree_with_git() {
-        let sandbox = Sandbox::new(&[]);
-        let repo = sandbox.open();
-        std::fs::create_dir_all(repo.local_dir()).unwrap();
-        let id = |name: &str| -> ObjectId { sandbox.git(&["rev-parse", name]).parse().unwrap() };
-        let commit = |branch: &str, files: &[&str]| {
-            sandbox.git(&["checkout", "-q", "-B", branch, "start"]);
-            for file in files {
-                std::fs::write(sandbox.path().join(file), branch).unwrap();
-                sandbox.git(&["add", "-A"]);
-                sandbox.git(&["commit", "-q", "-m", file]);
-            }
-        };
-        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "start"]);
-        sandbox.git(&["branch", "start"]);
-        commit("target", &["t"]);
-        commit("one", &["a", "b"]);
-        commit("two", &["c"]);
-        let target = id("target");
-        let pairs: BTreeSet<_> =
-            ["one", "two", "target"].map(|name| (id(name), target.clone())).into_iter().collect();
-        let first = positions(&repo, &pairs);
-        assert_eq!(first[&(id("one"), target.clone())], Position { ahead: 2, behind: 1, files: 2 });
-        assert_eq!(first[&(id("two"), target.clone())], Position { ahead: 1, behind: 1, files: 1 });
-        assert_eq!(first[&(target.clone(), target.clone())], Position::default());
-        assert_eq!(read_cache(&repo).len(), 2);
-        assert_eq!(positions(&repo, &pairs), first);
-        std::fs::write(cache_path(&repo), "nonsense\n\0").unwrap();
-        assert_eq!(positions(&repo, &pairs), first);
     }
 }
