@@ -8,7 +8,7 @@ use super::supervise::withdraw_questions;
 use super::{Aside, Error, kept_aside, lease, next_rescue_ref, trust};
 use crate::git::{Expected, NewCommit, RefEdit, Repository, Worktree};
 use crate::model::{Agent, Id, Kind, ObjectId};
-use crate::store::{Record, Store};
+use crate::store::{Record, Store, Transaction};
 use std::path::PathBuf;
 
 /// The most bytes of ignored files that are kept with the rest.
@@ -71,17 +71,8 @@ pub fn remove(
     if let Some(only) = elsewhere.as_ref().filter(|_| !options.force) {
         return Err(only.refusal(&agent));
     }
-    let mut leaving = look("remove", store, &agent, options)?;
-    if let Some(surroundings) = teardown.filter(|one| leaving.there && one.provision.teardown.is_some()) {
-        tear_down(repo, &agent, surroundings)?;
-        // It may have written, or removed, what would be kept.
-        trust::require_unchanged(repo)?;
-        leaving = look("remove", store, &agent, options)?;
-    }
-    let rescue = match keep(store, &agent, &leaving)? {
-        Some(commit) => Some((next_rescue_ref(repo, &agent.name)?, commit)),
-        None => None,
-    };
+    let leaving = tear_down_and_look("remove", store, &agent, options, teardown)?;
+    let rescue = rescue(store, &agent, &leaving)?;
     let mut aside = Vec::new();
     if leaving.own {
         let target = agent.target.as_deref().map(|target| repo.find_ref(target)).transpose()?.flatten();
@@ -99,14 +90,7 @@ pub fn remove(
     let going = leaving.worktree.as_ref().map(|_| Removal::begin(repo, id)).transpose()?;
     let written = store.transact(|transaction| {
         let mut agent: Agent = transaction.require(id)?;
-        if let Some((name, commit)) = &rescue {
-            let (name, new) = (name.clone(), Some(commit.clone()));
-            transaction.depend_on([commit.clone()]);
-            transaction.move_ref(RefEdit { name, new, expected: Expected::Absent });
-        }
-        if let Some(edit) = &deletion {
-            transaction.move_ref(edit.clone());
-        }
+        let_go(transaction, rescue.as_ref(), deletion.as_ref());
         release_task(transaction, &agent)?;
         withdraw_questions(transaction, id)?;
         agent.removed.get_or_insert(transaction.now());
@@ -146,29 +130,14 @@ pub(super) fn remove_undone(
     let agent = record.and_then(|record| record.entity::<Agent>().ok());
     let gone = || Error::refused("remove what is left of an agent: it is there again", None);
     let agent = agent.ok_or_else(gone)?;
-    let mut leaving = look("prune", store, &agent, RemoveOptions::default())?;
-    if leaving.there && surroundings.provision.teardown.is_some() {
-        tear_down(repo, &agent, surroundings)?;
-        trust::require_unchanged(repo)?;
-        leaving = look("prune", store, &agent, RemoveOptions::default())?;
-    }
-    let rescue = match keep(store, &agent, &leaving)? {
-        Some(commit) => Some((next_rescue_ref(repo, &agent.name)?, commit)),
-        None => None,
-    };
+    let leaving = tear_down_and_look("prune", store, &agent, RemoveOptions::default(), Some(surroundings))?;
+    let rescue = rescue(store, &agent, &leaving)?;
     let deletion = leaving.branch_deletion(repo, &agent)?;
     store.transact(|transaction| {
         if !transaction.base().record(Kind::Agent, id)?.is_some_and(|record| record.is_deleted()) {
             return Err(gone());
         }
-        if let Some((name, commit)) = &rescue {
-            let (name, new) = (name.clone(), Some(commit.clone()));
-            transaction.depend_on([commit.clone()]);
-            transaction.move_ref(RefEdit { name, new, expected: Expected::Absent });
-        }
-        if let Some(edit) = &deletion {
-            transaction.move_ref(edit.clone());
-        }
+        let_go(transaction, rescue.as_ref(), deletion.as_ref());
         transaction.describe(format!("agent: what was left of {}", agent.name));
         Ok::<_, Error>(())
     })?;
@@ -176,6 +145,46 @@ pub(super) fn remove_undone(
         repo.remove_worktree(worktree)?;
     }
     Ok(rescue.map(|(name, _)| name))
+}
+
+/// What there is of an agent, as the command that tears its worktree down leaves it, if there is one.
+fn tear_down_and_look(
+    verb: &str,
+    store: &Store,
+    agent: &Agent,
+    options: RemoveOptions,
+    teardown: Option<&Surroundings>,
+) -> Result<Leaving, Error> {
+    let leaving = look(verb, store, agent, options)?;
+    let Some(surroundings) = teardown.filter(|one| leaving.there && one.provision.teardown.is_some()) else {
+        return Ok(leaving);
+    };
+    tear_down(store.repo(), agent, surroundings)?;
+    // It may have written, or removed, what would be kept.
+    trust::require_unchanged(store.repo())?;
+    look(verb, store, agent, options)
+}
+
+/// What is in no other branch, as a commit, and the rescue ref that it goes to.
+fn rescue(store: &Store, agent: &Agent, leaving: &Leaving) -> Result<Option<(String, ObjectId)>, Error> {
+    let Some(commit) = keep(store, agent, leaving)? else { return Ok(None) };
+    Ok(Some((next_rescue_ref(store.repo(), &agent.name)?, commit)))
+}
+
+/// The branch goes in the same step in which what it had is kept.
+fn let_go(
+    transaction: &mut Transaction<'_>,
+    rescue: Option<&(String, ObjectId)>,
+    deletion: Option<&RefEdit>,
+) {
+    if let Some((name, commit)) = rescue {
+        let (name, new) = (name.clone(), Some(commit.clone()));
+        transaction.depend_on([commit.clone()]);
+        transaction.move_ref(RefEdit { name, new, expected: Expected::Absent });
+    }
+    if let Some(edit) = deletion {
+        transaction.move_ref(edit.clone());
+    }
 }
 
 /// Removes the worktree if the record says that its agent is removed. Returns it and why it is still there, if so.
