@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 
 use crate::claims::{field, remote, task};
 use crate::harness::{Sandbox, wait_for};
-use crate::worker::{Running, workshop};
+use crate::worker::{Running, with_task, workshop};
 
 /// How an agent stands, as `status` says.
 fn standing(machine: &Sandbox, name: &str) -> Option<serde_json::Value> {
@@ -18,10 +18,8 @@ fn machine_name(machine: &Sandbox) -> String {
 
 #[test]
 fn a_run_on_another_machine_is_neither_lost_nor_ours() {
-    let remote = remote();
-    let ada = workshop(&remote, "echo one >one.txt; git add -A; git commit -qm one; exec sleep 600");
-    let id = task(&ada, "Slow");
-    ada.ok(&["sync"]);
+    let (remote, ada, id) =
+        with_task("echo one >one.txt; git add -A; git commit -qm one; exec sleep 600", "Slow");
     let bob = workshop(&remote, "true");
     let (name, there) = (format!("slow-{}", &id[..6]), machine_name(&ada));
     let worker = Running::start(&ada, &["--once"]);

@@ -1,7 +1,7 @@
 //! Every fault of the table is planted for real; each is noticed, told and mended, or made again when asked for.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -23,6 +23,15 @@ pub(crate) fn with_worker(layout: Layout, script: &str) -> Sandbox {
 pub(crate) fn heron(sandbox: &Sandbox) -> PathBuf {
     sandbox.ok(&["spawn", "--profile", "worker", "-m", "Do it.", "--name", "heron"]);
     worktree(sandbox, "heron")
+}
+
+/// The same of one whose script made the file `started` and goes on, with the process that watches it.
+fn heron_that_started(sandbox: &Sandbox) -> (Child, PathBuf) {
+    let mut command = sandbox.command(ORCHESTRA);
+    command.args(["spawn", "--profile", "worker", "-m", "Do it.", "--name", "heron"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let root = sandbox.root();
+    (child, wait_for("the agent", || find(&root, "started")))
 }
 
 pub(crate) fn worktree(sandbox: &Sandbox, name: &str) -> PathBuf {
@@ -77,15 +86,7 @@ fn a_killed_worktree_add_no_longer_breaks_fetch_and_gc() {
 #[test]
 fn a_killed_supervisor_leaves_a_lost_run_and_nothing_that_still_runs() {
     let sandbox = with_worker(Layout::default(), "echo half >half; touch started; exec sleep 1000");
-    let mut child = sandbox
-        .command(ORCHESTRA)
-        .args(["spawn", "--profile", "worker", "-m", "Do it.", "--name", "heron"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let root = sandbox.root();
-    let path = wait_for("the agent", || find(&root, "started"));
+    let (mut child, path) = heron_that_started(&sandbox);
     let running = |path: &Path| {
         std::fs::read_dir("/proc")
             .unwrap()
@@ -109,15 +110,7 @@ fn what_a_lost_run_committed_outside_of_its_branch_is_kept_and_told() {
     let script = "echo one >one; git add one; git commit -q -m one; git checkout -q --detach; \
                   echo two >two; git add two; git commit -q -m two; touch started; exec sleep 1000";
     let sandbox = with_worker(Layout::default(), script);
-    let mut child = sandbox
-        .command(ORCHESTRA)
-        .args(["spawn", "--profile", "worker", "-m", "Do it.", "--name", "heron"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let root = sandbox.root();
-    wait_for("the agent", || find(&root, "started"));
+    let (mut child, _) = heron_that_started(&sandbox);
     child.kill().unwrap();
     child.wait().unwrap();
     let one = only(&sandbox, &[]);

@@ -6,7 +6,7 @@ use crate::acceptance_codex::{configure, figures, the_agent};
 use crate::claims::{claims, field, machine, remote, task};
 use crate::harness::programs::{codex, use_claude};
 use crate::harness::{Answer, Endpoint, Sandbox, Step, openai, wait_for};
-use crate::worker::{Running, workshop};
+use crate::worker::{Running, with_task, workshop};
 
 #[test]
 fn an_agent_of_a_dead_machine_goes_on_here() {
@@ -83,10 +83,7 @@ fn an_agent_that_is_done_goes_on_anywhere() {
 
 #[test]
 fn an_agent_of_which_nothing_was_sent_is_not_said_to_come_with_its_branch() {
-    let remote = remote();
-    let ada = workshop(&remote, "echo one >one.txt");
-    let id = task(&ada, "Quick");
-    ada.ok(&["sync"]);
+    let (remote, ada, id) = with_task("echo one >one.txt", "Quick");
     ada.ok(&["spawn", &id]);
     ada.ok(&["sync"]);
     let bob = workshop(&remote, "echo two >two.txt");

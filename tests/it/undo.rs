@@ -335,11 +335,17 @@ fn machine(url: &Path) -> Sandbox {
     machine
 }
 
-#[test]
-fn what_another_machine_did_is_undone_as_far_as_it_can_be_from_here() {
+/// A remote, two machines that have it, and a task that the first of them just made.
+fn two_machines_and_a_task(title: &str) -> (Sandbox, Sandbox, Sandbox, String) {
     let remote = Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() });
     let (ada, bob) = (machine(remote.repo()), machine(remote.repo()));
-    let task = ada.ok(&["task", "add", "From Ada"]);
+    let task = ada.ok(&["task", "add", title]);
+    (remote, ada, bob, task)
+}
+
+#[test]
+fn what_another_machine_did_is_undone_as_far_as_it_can_be_from_here() {
+    let (_remote, ada, bob, task) = two_machines_and_a_task("From Ada");
     let before = ada.json(&["task", "list", "--all"]);
     ada.ok(&["task", "edit", &task, "--title", "From Ada, edited"]);
     let edit = last(&ada);
@@ -381,9 +387,7 @@ fn what_another_machine_did_is_undone_as_far_as_it_can_be_from_here() {
 
 #[test]
 fn what_comes_after_a_task_whose_making_was_undone_is_not_blocked() {
-    let remote = Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() });
-    let (ada, bob) = (machine(remote.repo()), machine(remote.repo()));
-    let first = ada.ok(&["task", "add", "First"]);
+    let (_remote, ada, bob, first) = two_machines_and_a_task("First");
     ada.ok(&["sync"]);
     bob.ok(&["sync"]);
     // Apart: Bob builds on what Ada takes back.
@@ -398,9 +402,7 @@ fn what_comes_after_a_task_whose_making_was_undone_is_not_blocked() {
 
 #[test]
 fn a_claim_that_is_undone_is_given_back_by_the_next_sync() {
-    let remote = Sandbox::with(crate::harness::Layout { bare: true, ..Default::default() });
-    let (ada, bob) = (machine(remote.repo()), machine(remote.repo()));
-    let task = ada.ok(&["task", "add", "Wanted"]);
+    let (_remote, ada, bob, task) = two_machines_and_a_task("Wanted");
     ada.ok(&["sync"]);
     bob.ok(&["sync"]);
     ada.ok(&["task", "claim", &task]);

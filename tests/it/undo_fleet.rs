@@ -3,7 +3,7 @@
 use crate::claims::{claims, field, machine, remote, task};
 use crate::harness::wait_for;
 use crate::undo::{last, visible, worktrees};
-use crate::worker::workshop;
+use crate::worker::{with_task, workshop};
 
 #[test]
 fn what_a_worker_did_goes_back_on_all_machines_but_for_what_is_said() {
@@ -55,10 +55,8 @@ fn what_a_worker_did_goes_back_on_all_machines_but_for_what_is_said() {
 
 #[test]
 fn an_agent_that_was_taken_goes_back_to_its_machine() {
-    let remote = remote();
-    let ada = workshop(&remote, "echo $GIT_ORCHESTRA_RUN >>one.txt; git add -A; git commit -qm one; exit 3");
-    let id = task(&ada, "Write it");
-    ada.ok(&["sync"]);
+    let (remote, ada, id) =
+        with_task("echo $GIT_ORCHESTRA_RUN >>one.txt; git add -A; git commit -qm one; exit 3", "Write it");
     assert_eq!(ada.orchestra(&["worker", "--once"]).code, 4);
     let bob = workshop(&remote, "echo two >two.txt");
     let name = format!("write-it-{}", &id[..6]);

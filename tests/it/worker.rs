@@ -24,6 +24,15 @@ pub(crate) fn workshop(remote: &Sandbox, script: &str) -> Sandbox {
     machine
 }
 
+/// A remote, a machine whose profile `hand` runs `script`, and a task that both know, with its id.
+pub(crate) fn with_task(script: &str, title: &str) -> (Sandbox, Sandbox, String) {
+    let remote = remote();
+    let machine = workshop(&remote, script);
+    let id = task(&machine, title);
+    machine.ok(&["sync"]);
+    (remote, machine, id)
+}
+
 /// A worker in the background; its output goes to a file.
 pub(crate) struct Running {
     child: Child,
@@ -102,10 +111,7 @@ fn two_workers_share_one_queue() {
 /// git's own children hit the limit first, and what they leave out looks like an answer.
 #[test]
 fn a_git_that_may_open_too_few_files_is_no_empty_queue() {
-    let remote = remote();
-    let bob = workshop(&remote, "true");
-    let id = task(&bob, "Wanted");
-    bob.ok(&["sync"]);
+    let (_remote, bob, id) = with_task("true", "Wanted");
     let bin = bob.root().join("bin");
     fs::create_dir(&bin).unwrap();
     let path =
