@@ -4,6 +4,7 @@ use super::context::Context;
 use super::error::CliError;
 use crate::agent::is_hidden;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 /// `{"schema": "git-orchestra/<kind>/1", "data": …}`: the number changes when a field changes its meaning or
@@ -12,6 +13,14 @@ use std::fmt::Write as _;
 struct Envelope<'a, T> {
     schema: String,
     data: &'a T,
+    #[serde(flatten)]
+    beside: BTreeMap<&'a str, serde_json::Value>,
+}
+
+impl<'a, T> Envelope<'a, T> {
+    fn new(kind: &str, data: &'a T) -> Self {
+        Self { schema: format!("git-orchestra/{kind}/{VERSION}"), data, beside: BTreeMap::new() }
+    }
 }
 
 /// The version of every schema so far.
@@ -19,20 +28,15 @@ const VERSION: u32 = 1;
 
 /// One document on one line, for streams.
 pub(crate) fn line<T: Serialize>(kind: &str, data: &T) -> Result<String, CliError> {
-    let envelope = Envelope { schema: format!("git-orchestra/{kind}/{VERSION}"), data };
-    let mut text = serde_json::to_string(&envelope)
-        .map_err(|error| CliError::failed(format!("failed to write {kind} as JSON"), error))?;
+    let mut text =
+        serde_json::to_string(&Envelope::new(kind, data)).map_err(|error| unwritten(kind, error))?;
     text.push('\n');
     Ok(escaped(text))
 }
 
 /// Prints `data` as the answer; `kind` names its schema (`git orchestra schema <kind>`).
 pub(crate) fn print<T: Serialize>(ctx: &Context, kind: &str, data: &T) -> Result<(), CliError> {
-    let envelope = Envelope { schema: format!("git-orchestra/{kind}/{VERSION}"), data };
-    let mut text = serde_json::to_string_pretty(&envelope)
-        .map_err(|error| CliError::failed(format!("failed to write {kind} as JSON"), error))?;
-    text.push('\n');
-    ctx.ui().print(&escaped(text))
+    print_document(ctx, kind, &Envelope::new(kind, data))
 }
 
 /// The same with something beside the data, by a name of its own.
@@ -43,14 +47,23 @@ pub(crate) fn print_beside<T: Serialize, U: Serialize>(
     name: &str,
     more: &U,
 ) -> Result<(), CliError> {
-    let failed = |error| CliError::failed(format!("failed to write {kind} as JSON"), error);
-    let mut document = serde_json::Map::new();
-    document.insert("schema".to_owned(), format!("git-orchestra/{kind}/{VERSION}").into());
-    document.insert("data".to_owned(), serde_json::to_value(data).map_err(failed)?);
-    document.insert(name.to_owned(), serde_json::to_value(more).map_err(failed)?);
-    let mut text = serde_json::to_string_pretty(&document).map_err(failed)?;
+    let mut document = Envelope::new(kind, data);
+    document.beside.insert(name, serde_json::to_value(more).map_err(|error| unwritten(kind, error))?);
+    print_document(ctx, kind, &document)
+}
+
+fn print_document<T: Serialize>(
+    ctx: &Context,
+    kind: &str,
+    document: &Envelope<'_, T>,
+) -> Result<(), CliError> {
+    let mut text = serde_json::to_string_pretty(document).map_err(|error| unwritten(kind, error))?;
     text.push('\n');
     ctx.ui().print(&escaped(text))
+}
+
+fn unwritten(kind: &str, error: serde_json::Error) -> CliError {
+    CliError::failed(format!("failed to write {kind} as JSON"), error)
 }
 
 /// The same document, whose strings are written without characters that a terminal would obey or not show: somebody may
