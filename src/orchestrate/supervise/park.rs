@@ -123,9 +123,7 @@ impl Live {
             // Its next process is about to be told how to go on.
             Request::Message { text, .. } => {
                 self.plan.launch.add_words(text);
-                self.untold.push(text.clone());
-                let text = self.context.redactor.redact(text).0.into_owned();
-                self.notice(&format!("a person told it: {text} (it hears that when it goes on)")).await;
+                self.keep_words(text, " (it hears that when it goes on)").await;
                 asked.answer(Ok(()));
                 false
             }

@@ -29,15 +29,12 @@ impl Live {
         if self.is_ended_for_good() {
             return Err(Refusal::Ending);
         }
-        self.keep_words(
-            text,
-            if self.pause.is_some() { "" } else { " (it hears that when its turn is over)" },
-        )
-        .await;
+        let when = if self.pause.is_some() { "" } else { " (it hears that when its turn is over)" };
+        self.keep_words(text, when).await;
         Ok(())
     }
 
-    async fn keep_words(&mut self, text: &str, when: &str) {
+    pub(super) async fn keep_words(&mut self, text: &str, when: &str) {
         self.untold.push(text.to_owned());
         let text = self.context.redactor.redact(text).0.into_owned();
         self.notice(&format!("a person told it: {text}{when}")).await;
