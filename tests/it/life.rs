@@ -12,12 +12,17 @@ use crate::harness::sandbox::{ORCHESTRA, kill, poll, wait_for, write_in};
 use crate::harness::{Endpoint, Sandbox, Step, Terminal};
 
 /// A sandbox whose profile `sh` runs a shell script.
-fn sandbox(script: &str) -> Sandbox {
+pub(crate) fn sandbox(script: &str) -> Sandbox {
     let sandbox = Sandbox::new();
-    let words = json!(["/bin/sh", "-c", script]);
-    let text = format!("grace = \"1s\"\n[profile.sh]\nprogram = \"command\"\ncommand = {words}\n");
-    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
+    set_profile(&sandbox, &["/bin/sh", "-c", script]);
     sandbox
+}
+
+/// Makes `command` what the profile `sh` runs.
+pub(crate) fn set_profile(sandbox: &Sandbox, command: &[&str]) {
+    let command = json!(command);
+    let text = format!("grace = \"1s\"\n[profile.sh]\nprogram = \"command\"\ncommand = {command}\n");
+    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
 }
 
 /// A console of its own, without a terminal.

@@ -3,19 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::harness::programs::use_claude;
-use crate::harness::sandbox::{kill, wait_for, write_in};
+use crate::harness::sandbox::{kill, wait_for};
 use crate::harness::{Endpoint, Sandbox, Step};
-use crate::life::{state, watcher};
+use crate::life::{sandbox, set_profile, state, watcher};
 use crate::recover::worktree;
-
-/// A sandbox whose profile `sh` runs a shell script.
-fn sandbox(script: &str) -> Sandbox {
-    let sandbox = Sandbox::new();
-    let words = json!(["/bin/sh", "-c", script]);
-    let text = format!("grace = \"1s\"\n[profile.sh]\nprogram = \"command\"\ncommand = {words}\n");
-    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
-    sandbox
-}
 
 fn spawn(sandbox: &Sandbox, name: &str, how: &[&str]) {
     sandbox.orchestra(&[&["spawn", "-m", "Work", "--profile", "sh", "--name", name], how].concat());
@@ -61,9 +52,7 @@ fn one_that_waits_for_its_turn_has_no_branch_that_could_be_gone() {
 fn what_one_that_was_cut_off_did_not_commit_is_counted() {
     let sandbox = sandbox("echo up >up; [ ! -e ../../fail ] || exit 1");
     spawn(&sandbox, "well", &[]);
-    let slow = ["/bin/sh", "-c", "exit 3"];
-    let text = format!("grace = \"1s\"\n[profile.sh]\nprogram = \"command\"\ncommand = {}\n", json!(slow));
-    write_in(sandbox.home(), ".config/git-orchestra/config.toml", &text);
+    set_profile(&sandbox, &["/bin/sh", "-c", "exit 3"]);
     spawn(&sandbox, "failed", &[]);
     for name in ["well", "failed"] {
         std::fs::write(worktree(&sandbox, name).join("more.txt"), "more\n").unwrap();
