@@ -145,6 +145,11 @@ impl CliError {
         matches!(self.kind, ErrorKind::NotFound(_))
     }
 
+    /// Whether it says that there is no such agent.
+    pub(crate) const fn is_no_agent(&self) -> bool {
+        matches!(self.kind, ErrorKind::NoAgent)
+    }
+
     /// It and its causes in one line.
     pub(crate) fn sentence(&self) -> String {
         let mut parts = Vec::new();

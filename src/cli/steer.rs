@@ -3,11 +3,13 @@
 use super::context::Context;
 use super::error::{CliError, ErrorKind};
 use super::json;
-use crate::model::{Agent, Id, Name};
+use crate::model::{Agent, Id, Kind, Name};
 use crate::orchestrate::control::{self, Answer, Ask, Refusal};
 use crate::orchestrate::lease::{self, LeaseInfo};
 use crate::orchestrate::status::{self, Activity};
+use crate::store::{Found, Store};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Refuses agents: what one reads could make it stop or steer the others. Looking and waiting is open to them.
 pub(crate) fn refuse_agents(ctx: &Context) -> Result<(), CliError> {
@@ -58,6 +60,77 @@ pub(crate) fn named(ctx: &Context, names: &[String]) -> Result<Vec<Agent>, CliEr
         }
     }
     Ok(agents)
+}
+
+/// Agents, and tasks that stand for those who work on them.
+#[derive(Debug, Default)]
+pub(crate) struct Whom {
+    agents: Vec<Agent>,
+    tasks: Vec<Id>,
+}
+
+impl Whom {
+    /// Finds what each of `names` names. An agent comes first: its name may look like the beginning of an id.
+    pub(crate) fn find(ctx: &Context, names: &[String]) -> Result<Self, CliError> {
+        let state = ctx.state()?;
+        let mut whom = Self::default();
+        for name in names {
+            match state.require_named::<Agent>(name) {
+                Ok(agent) => whom.agents.push(agent),
+                Err(error) => {
+                    let error = CliError::from(error);
+                    let task =
+                        if error.is_not_found() { state.resolve(name, Some(Kind::Task)).ok() } else { None };
+                    let Some(Found { id, .. }) = task else { return Err(error.kind(ErrorKind::NoAgent)) };
+                    if who_does(&state.all()?, &id, &|_| false).is_empty() {
+                        let text = format!("no agent works on task {}", state.short_ids()?.shorten(&id));
+                        return Err(CliError::new(ErrorKind::NoAgent, text));
+                    }
+                    whom.tasks.push(id);
+                }
+            }
+        }
+        Ok(whom)
+    }
+
+    /// The tasks.
+    pub(crate) fn tasks(&self) -> &[Id] {
+        &self.tasks
+    }
+
+    /// Who that is as of now: those who were named, and of each task those who are at work, or else the last ones.
+    pub(crate) fn now(&self, store: &Store) -> Result<Vec<Agent>, CliError> {
+        let live: BTreeSet<Id> = lease::live(store.repo()).into_iter().map(|lease| lease.agent).collect();
+        // After the leases: who let go of one by then is recorded in it.
+        let state = store.state()?;
+        let mut agents: Vec<Agent> = Vec::new();
+        for agent in &self.agents {
+            agents.push(state.get(&agent.id)?.unwrap_or_else(|| agent.clone()));
+        }
+        if !self.tasks.is_empty() {
+            let all: Vec<Agent> = state.all()?;
+            for task in &self.tasks {
+                agents.extend(who_does(&all, task, &|agent| live.contains(&agent.id)).into_iter().cloned());
+            }
+        }
+        let mut seen = BTreeSet::new();
+        agents.retain(|agent| seen.insert(agent.id));
+        Ok(agents)
+    }
+}
+
+/// Who works on a task: those who are `live`, and of each step, or where there is none of the task, the youngest.
+fn who_does<'a>(all: &'a [Agent], task: &Id, live: &dyn Fn(&Agent) -> bool) -> Vec<&'a Agent> {
+    let mut agents: Vec<&Agent> =
+        all.iter().filter(|agent| agent.task.as_ref() == Some(task) && agent.removed.is_none()).collect();
+    agents.sort_by_key(|agent| std::cmp::Reverse((agent.created, agent.id)));
+    let mut steps = BTreeSet::new();
+    agents.retain(|agent| {
+        let youngest = steps.insert(agent.step.as_ref().map(|of| (&of.team, &of.step)));
+        youngest || live(agent)
+    });
+    agents.reverse();
+    agents
 }
 
 /// Hands a wish to whoever watches `agent`.

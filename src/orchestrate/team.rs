@@ -95,6 +95,11 @@ impl Course {
         ready.map(|(step, _)| step).collect()
     }
 
+    /// The step that is about to begin: nobody has begun it, and everything before it is done.
+    pub fn due(&self) -> Option<&TeamStep> {
+        self.ready().into_iter().find(|step| self.stage(&step.name) == Some(&Stage::Wanted))
+    }
+
     /// Where a step stands.
     pub fn stage(&self, name: &str) -> Option<&Stage> {
         self.stages.iter().find(|(step, _)| step.name == name).map(|(_, stage)| stage)

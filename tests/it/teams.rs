@@ -16,6 +16,7 @@ case $step in
 planner|reviewer) ;;
 *) echo "$step" >"$step.txt"; test ! -e "$HOME/shared" || echo "$step" >shared.txt ;;
 esac
+test ! -e "$HOME/wait-$step" || sleep 600
 test ! -e "$HOME/fail-$step"
 "#;
 
@@ -216,13 +217,14 @@ fn without_a_terminal_each_step_begins_the_next() {
     assert!(out.stdout.contains("offer-soup-planner  started") && !out.stdout.contains("builder"), "{out}");
     let agents =
         ["planner", "builder", "tester", "documenter", "reviewer"].map(|step| format!("offer-soup-{step}"));
-    let done = poll(|| {
-        let rows = rows(&sandbox);
-        let done = |name: &String| rows.iter().any(|row| row["name"] == **name && row["state"] == "done");
-        agents.iter().all(done).then_some(rows)
-    });
-    let rows =
-        done.unwrap_or_else(|| panic!("{}\n{}", sandbox.ok(&["status"]), sandbox.ok(&["finding", "list"])));
+    // Who waits for the task waits for all of them, and not for the first alone.
+    let waited = sandbox.orchestra(&["wait", &task]);
+    assert!(waited.code == 0 && waited.stdout.contains("offer-soup-reviewer"), "{waited}");
+    let rows = rows(&sandbox);
+    assert!(
+        agents.iter().all(|name| rows.iter().any(|row| row["name"] == **name && row["state"] == "done")),
+        "{rows:#?}"
+    );
     assert_eq!(rows.len(), agents.len(), "two that end at once begin no step twice: {rows:#?}");
     for step in ["tester", "reviewer"] {
         let told = told(&sandbox, step);
@@ -233,6 +235,45 @@ fn without_a_terminal_each_step_begins_the_next() {
     let again = sandbox.orchestra(&["spawn", "--team", "feature", "--detach", &task]);
     assert!(again.code == 0 && again.stderr.contains("all 5 steps of feature are done"), "{again}");
     sandbox.assert_sound();
+}
+
+#[test]
+fn who_waits_for_a_task_is_told_of_the_step_that_failed_and_its_agents_are_stopped_by_it() {
+    let sandbox = sandbox("[team.two]\nsteps = ['builder', 'reviewer']");
+    let task = sandbox.ok(&["task", "add", "Offer soup"]);
+    for command in ["wait", "stop"] {
+        let nobody = sandbox.orchestra(&[command, &task]);
+        assert!(nobody.code == 8 && nobody.stderr.contains("no agent works on task"), "{nobody}");
+        let unknown = sandbox.orchestra(&[command, "nosuch"]);
+        assert!(unknown.code == 8 && unknown.stderr.contains("`nosuch`"), "{unknown}");
+    }
+    write_in(sandbox.home(), "fail-builder", "");
+    sandbox.ok(&["spawn", "--team", "two", "--detach", &task]);
+    let waited = sandbox.orchestra(&["wait", &task]);
+    assert!(waited.code == 4 && waited.stdout.contains("offer-soup-builder  failed"), "{waited}");
+    std::fs::remove_file(sandbox.home().join("fail-builder")).unwrap();
+
+    // What failed before and goes on now counts once.
+    write_in(sandbox.home(), "wait-reviewer", "");
+    sandbox.ok(&["spawn", "--team", "two", "--detach", &task]);
+    sandbox.ok(&["wait", "--for", "running", "--any", &task]);
+    poll(|| sandbox.home().join("told-reviewer").exists().then_some(())).expect("the reviewer works");
+    let over = sandbox.orchestra(&["wait", "--timeout", "1s", &task]);
+    assert_eq!(over.code, 7, "the reviewer works: {over}");
+    let stopped = sandbox.orchestra(&["stop", "--wait", &task]);
+    assert!(stopped.code == 0 && stopped.stdout.contains("offer-soup-reviewer  stopped"), "{stopped}");
+    assert_eq!(sandbox.orchestra(&["wait", &task]).code, 4);
+}
+
+#[test]
+fn who_waits_for_a_task_that_nobody_goes_on_with_is_told_so() {
+    let sandbox = sandbox("[team.two]\nsteps = ['builder', 'reviewer']");
+    let task = sandbox.ok(&["task", "add", "Offer soup"]);
+    sandbox.ok(&["spawn", "--team", "two", &task]);
+    sandbox.ok(&["remove", "--force", "offer-soup-reviewer"]);
+    let waited = sandbox.orchestra(&["wait", &task]);
+    assert!(waited.code == 4 && waited.stderr.contains("nobody begins reviewer of team two"), "{waited}");
+    assert!(waited.stderr.contains("`git orchestra spawn --team two --detach"), "{waited}");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use super::wait::wait_until_recorded;
 use crate::cli::context::Context;
-use crate::cli::error::{CliError, ErrorKind, Exit};
-use crate::cli::steer::{self, Told};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::steer::{self, Told, Whom};
 use crate::cli::ui::Label;
 use crate::model::Agent;
 use crate::orchestrate::control::Ask;
@@ -13,14 +13,15 @@ use crate::orchestrate::lease;
 ///
 /// Each is asked to end, is killed to its last process if it does not within the grace period, and what it left is
 /// committed: `resume` goes on with it. One that waits for its turn does not start. Agents that do not run stay as
-/// they are. Names that no agent has are told of (exit code 8), and all others are stopped.
+/// they are. Names that no agent has are told of (exit code 8), and all others are stopped. A task stands for the
+/// agents that work on it: no later step of its team begins.
 ///
 /// Agents may not call this.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of the command line")]
-#[command(after_help = "Examples:\n  git orchestra stop blue-heron\n  git orchestra stop --all --wait")]
+#[command(after_help = "Examples:\n  git orchestra stop blue-heron\n  git orchestra stop 3f2a   # whoever works on that task\n  git orchestra stop --all --wait")]
 pub(crate) struct Args {
-    /// The agents
+    /// The agents, or tasks
     #[arg(value_name = "AGENT", required_unless_present = "all", conflicts_with = "all")]
     agents: Vec<String>,
     /// Every agent that runs in this repository on this machine
@@ -75,17 +76,11 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
 
 /// The agents that were named, each once, and what to say of names that no agent has: those keep no other one running.
 fn known(ctx: &Context, names: &[String]) -> Result<(Vec<Agent>, Option<CliError>), CliError> {
-    let (mut agents, mut unknown) = (Vec::<Agent>::new(), Vec::new());
+    let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
-        match steer::named(ctx, std::slice::from_ref(name)) {
-            Ok(found) => {
-                for agent in found {
-                    if agents.iter().all(|other| other.id != agent.id) {
-                        agents.push(agent);
-                    }
-                }
-            }
-            Err(error) if error.is_not_found() => unknown.push(error),
+        match Whom::find(ctx, std::slice::from_ref(name)) {
+            Ok(_) => known.push(name.clone()),
+            Err(error) if error.is_no_agent() => unknown.push(error),
             Err(error) => return Err(error),
         }
     }
@@ -93,7 +88,7 @@ fn known(ctx: &Context, names: &[String]) -> Result<(Vec<Agent>, Option<CliError
     for error in unknown {
         ctx.ui().warn(error.sentence());
     }
-    Ok((agents, last.map(|error| error.kind(ErrorKind::NoAgent))))
+    Ok((Whom::find(ctx, &known)?.now(ctx.store()?)?, last))
 }
 
 /// Every agent that somebody watches here.

@@ -3,11 +3,12 @@
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, ErrorKind, Exit};
 use crate::cli::json;
-use crate::cli::steer;
+use crate::cli::steer::Whom;
 use crate::cli::ui::Label;
 use crate::model::{Agent, Decision, DecisionStatus, Id, Name, Outcome};
-use crate::orchestrate::status::{self, Activity};
 use crate::orchestrate::lease;
+use crate::orchestrate::status::{self, Activity};
+use crate::orchestrate::team::{Course, Stage};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -21,15 +22,17 @@ const POLL: Duration = Duration::from_millis(100);
 /// said once (`--for waiting` returns then). One that runs on another machine has not either: what became of it is known here after a
 /// `sync`, or while a worker runs. It only looks, so agents may call this too.
 ///
+/// A task stands for the agents that work on it, and for those that its team begins when they are done.
+///
 /// Exit codes: 0 the state was reached; 3 they ended, and a decision waits; 4 an agent ended otherwise (failed,
 /// stopped, lost); 7 the time was over; 8 there is no such agent; 9 one was stopped because a budget is used up, and
 /// the others ended well.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  git orchestra wait blue-heron --timeout 10m\n  git orchestra wait blue-heron red-fox --any && git orchestra overlap"
+    after_help = "Examples:\n  git orchestra wait blue-heron --timeout 10m\n  git orchestra wait blue-heron red-fox --any && git orchestra overlap\n  git orchestra wait 3f2a   # whoever works on that task"
 )]
 pub(crate) struct Args {
-    /// The agents
+    /// The agents, or tasks
     #[arg(value_name = "AGENT", required = true)]
     agents: Vec<String>,
     /// Return as soon as one of them is there
@@ -112,21 +115,19 @@ struct Shown<'a> {
 }
 
 pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
-    let agents = match steer::named(ctx, &args.agents) {
-        Err(error) if error.is_not_found() => return Err(error.kind(ErrorKind::NoAgent)),
-        agents => agents?,
-    };
+    let whom = Whom::find(ctx, &args.agents)?;
     let limit = args.timeout.map(|span| Instant::now() + span);
-    let (mut first, mut asked) = (true, BTreeSet::new());
+    let (mut first, mut asked, mut dues) = (true, BTreeSet::new(), Dues::default());
     let (seen, timed_out) = loop {
-        let seen = look(ctx, &agents)?;
+        let seen = look(ctx, &whom)?;
         if std::mem::take(&mut first) {
             note_elsewhere(ctx, &seen);
         }
         if !args.json && args.state != Goal::Waiting {
             note_questions(ctx, &seen, &mut asked)?;
         }
-        let standings = || seen.iter().map(|(_, activity)| args.state.standing(activity));
+        let due = dues.standing(ctx, whom.tasks(), &seen)?;
+        let standings = || seen.iter().map(|(_, activity)| args.state.standing(activity)).chain(due);
         let over = if args.any {
             standings().any(|one| one == Standing::Reached) || standings().all(|one| one == Standing::Never)
         } else {
@@ -144,7 +145,67 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     if timed_out {
         return Ok(Exit::TimedOut);
     }
+    if dues.say_late(ctx)? && !args.any {
+        return Ok(Exit::AgentFailed);
+    }
     exit(ctx, args, &seen)
+}
+
+/// Steps of teams that are about to begin.
+#[derive(Debug, Default)]
+struct Dues {
+    /// Of which task and team, which step, and since when nobody has begun it.
+    since: Option<(Id, String, String, Instant)>,
+}
+
+impl Dues {
+    /// How long whoever watched the step before may take to begin the next.
+    const BEGINS: Duration = Duration::from_secs(20);
+
+    /// Where tasks stand of which a step is about to begin, while nobody is at work on them; `None` if none is.
+    fn standing(
+        &mut self,
+        ctx: &Context,
+        tasks: &[Id],
+        seen: &[(Agent, Activity)],
+    ) -> Result<Option<Standing>, CliError> {
+        for task in tasks {
+            let mut own = seen.iter().filter(|(agent, _)| agent.task.as_ref() == Some(task));
+            if own.clone().any(|(_, activity)| !activity.is_over()) {
+                continue;
+            }
+            let Some(of) = own.find_map(|(agent, _)| agent.step.as_ref()) else { continue };
+            // A team that is not known here is nobody's to go on with here.
+            let Ok(team) = ctx.settings()?.team(&of.team) else { continue };
+            let course = Course::read(ctx.store()?, &team, task)?;
+            // It may have begun since they were looked at.
+            if course.stages.iter().any(|(_, stage)| matches!(stage, Stage::Running(_))) {
+                return Ok(Some(Standing::Pending));
+            }
+            let Some(step) = course.due() else { continue };
+            let since = match self.since.take() {
+                Some((of, _, name, since)) if of == *task && name == step.name => since,
+                _ => Instant::now(),
+            };
+            self.since = Some((*task, team.name.clone(), step.name.clone(), since));
+            let late = since.elapsed() >= Self::BEGINS;
+            return Ok(Some(if late { Standing::Never } else { Standing::Pending }));
+        }
+        self.since = None;
+        Ok(None)
+    }
+
+    /// Says which step nobody began, if that is why nothing more is to be waited for.
+    fn say_late(&self, ctx: &Context) -> Result<bool, CliError> {
+        let Some((task, team, step, since)) = &self.since else { return Ok(false) };
+        if since.elapsed() < Self::BEGINS {
+            return Ok(false);
+        }
+        let short = ctx.state()?.short_ids()?.shorten(task);
+        ctx.ui().warn(format!("nobody begins {step} of team {team}, which comes next for task {short}"));
+        ctx.ui().hint(format!("`git orchestra spawn --team {team} --detach {short}` goes on there"));
+        Ok(true)
+    }
 }
 
 /// Says of which agents nothing new is heard without a sync.
@@ -175,17 +236,10 @@ fn note_questions(
     Ok(())
 }
 
-fn look(ctx: &Context, agents: &[Agent]) -> Result<Vec<(Agent, Activity)>, CliError> {
+fn look(ctx: &Context, whom: &Whom) -> Result<Vec<(Agent, Activity)>, CliError> {
     let store = ctx.store()?;
-    // Asked before reading: who let go of a lease by then is recorded in what is read.
-    let state = store.state()?;
-    let mut seen = Vec::new();
-    for agent in agents {
-        let agent = state.get::<Agent>(&agent.id)?.unwrap_or_else(|| agent.clone());
-        let activity = status::activity_of(store, &agent)?;
-        seen.push((agent, activity));
-    }
-    Ok(seen)
+    let stand = |agent: Agent| Ok((status::activity_of(store, &agent)?, agent));
+    whom.now(store)?.into_iter().map(|agent| stand(agent).map(|(activity, agent)| (agent, activity))).collect()
 }
 
 /// What it all amounts to: with --any, the ones that are there count.
