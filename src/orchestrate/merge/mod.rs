@@ -9,6 +9,7 @@
 //! the end moves the target. Nothing here prints or asks.
 
 mod advance;
+mod align;
 mod answer;
 mod carry;
 mod conflict;

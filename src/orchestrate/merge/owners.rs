@@ -4,11 +4,12 @@
 //! record is asked: only trees.
 
 use super::Error;
+use super::align::align;
 use super::conflict::Part;
 use crate::git::{Repository, text_path};
 use crate::model::{Conflict, ObjectId, Step};
 use bstr::ByteSlice;
-use similar::{Algorithm, DiffTag, capture_diff_slices};
+use std::collections::HashSet;
 
 /// Who landed, by position: nobody's own is the target's, at 0.
 pub(super) const TARGET: usize = 0;
@@ -103,19 +104,6 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.lines_with_terminator().collect()
 }
 
-/// For each line of `to` the line of `from` that it is.
-fn align(from: &[&[u8]], to: &[&[u8]]) -> Vec<Option<usize>> {
-    let mut aligned = vec![None; to.len()];
-    for op in capture_diff_slices(Algorithm::Histogram, from, to) {
-        if let (DiffTag::Equal, old, new) = op.as_tag_tuple() {
-            for (old, new) in old.zip(new) {
-                aligned[new] = Some(old);
-            }
-        }
-    }
-    aligned
-}
-
 /// A file on its way from version to version.
 struct Followed<'a> {
     lines: Vec<&'a [u8]>,
@@ -141,7 +129,8 @@ impl<'a> Followed<'a> {
         let aligned = align(&self.lines, &lines);
         let brought = aligned.iter().map(|from| from.map_or(Some(who), |from| self.brought[from])).collect();
         let first: Vec<_> = aligned.iter().map(|from| from.and_then(|from| self.first[from])).collect();
-        for gone in self.first.iter().flatten().filter(|line| !first.contains(&Some(**line))) {
+        let left: HashSet<usize> = first.iter().flatten().copied().collect();
+        for gone in self.first.iter().flatten().filter(|line| !left.contains(line)) {
             self.removed[*gone] = Some(who);
         }
         (self.lines, self.brought, self.first) = (lines, brought, first);

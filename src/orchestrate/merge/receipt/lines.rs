@@ -5,6 +5,7 @@
 //! however a diff aligns braces and blank lines. This is counted stretch by stretch, between lines that all versions
 //! have, so that something that is missing here is not made good by something that is too much elsewhere.
 
+use crate::orchestrate::merge::align::align;
 use similar::{Algorithm, DiffTag, capture_diff_slices};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -170,19 +171,6 @@ fn stretches(versions: &[&[Token]], landed: &[Token], tells: &dyn Fn(Token) -> b
     let rest = starts.iter().zip(versions).map(|(from, version)| *from..version.len()).collect();
     stretches.push(Stretch { landed: start..landed.len(), versions: rest });
     stretches
-}
-
-/// For each line of `to` the line of `from` that it is.
-fn align(from: &[Token], to: &[Token]) -> Vec<Option<usize>> {
-    let mut aligned = vec![None; to.len()];
-    for op in capture_diff_slices(Algorithm::Histogram, from, to) {
-        if let (DiffTag::Equal, old, new) = op.as_tag_tuple() {
-            for (old, new) in old.zip(new) {
-                aligned[new] = Some(old);
-            }
-        }
-    }
-    aligned
 }
 
 fn hunks(part: &Part<'_>) -> Vec<Hunk> {
