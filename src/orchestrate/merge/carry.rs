@@ -5,7 +5,7 @@ use super::conflict::{ConflictStep, Part};
 use super::digest::Digest;
 use super::resolve::{PLACES, REMEMBERED, RULE};
 use crate::model::{Answer, Decision, DecisionKind, ObjectId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What each file, as its place 0, and each of its places has on its three sides, by [`Decision::place_key`].
 pub(super) fn sides(conflict: &ConflictStep) -> BTreeMap<String, String> {
@@ -16,25 +16,16 @@ pub(super) fn sides(conflict: &ConflictStep) -> BTreeMap<String, String> {
             side.as_ref().map_or_else(String::new, |(mode, id)| format!("{mode:o} {id}"))
         };
         let entries = [&file.conflict.base, &file.conflict.ours, &file.conflict.theirs].map(entry);
-        sides.insert(Decision::place_key(path, 0), digest(&entries));
+        sides.insert(Decision::place_key(path, 0), Digest::short(&entries));
         let clashes = file.parts.iter().flatten().filter_map(|part| match part {
             Part::Common(_) => None,
             Part::Clash { ours, base, theirs } => Some([base, ours, theirs]),
         });
         for (place, lines) in clashes.enumerate() {
-            sides.insert(Decision::place_key(path, place + 1), digest(&lines));
+            sides.insert(Decision::place_key(path, place + 1), Digest::short(&lines));
         }
     }
     sides
-}
-
-/// 160 bits of it.
-fn digest(fields: &[impl AsRef<[u8]>]) -> String {
-    let mut digest = Digest::default();
-    digest.extend(fields);
-    let mut text = digest.finish();
-    text.truncate(40);
-    text
 }
 
 /// Gives a new question what was answered to earlier ones of the same merge about the same branch, the newest answer
@@ -112,8 +103,7 @@ fn repeat(answer: &Answer, old: &Decision) -> Answer {
 
 /// The files and places with an answer from an earlier question, each with what was said and by whom.
 pub(super) fn carried(asked: &Decision) -> Vec<String> {
-    let made: BTreeSet<&str> = [REMEMBERED, RULE].into();
     let all = asked.answers.iter().chain(&asked.places);
-    let kept = all.filter(|(_, answer)| answer.like.is_some() && !made.contains(answer.key.as_str()));
+    let kept = all.filter(|(_, answer)| answer.like.is_some() && !is_made(answer));
     kept.map(|(on, answer)| format!("{on}: `{}` by {}", answer.key, answer.by)).collect()
 }

@@ -14,6 +14,15 @@ impl Digest {
         self.0.update(field);
     }
 
+    /// Over all of `fields`, in 40 characters: enough for what one repository is asked.
+    pub(super) fn short(fields: &[impl AsRef<[u8]>]) -> String {
+        let mut digest = Self::default();
+        digest.extend(fields);
+        let mut text = digest.finish();
+        text.truncate(40);
+        text
+    }
+
     /// In lower-case hexadecimal, 64 characters.
     pub(super) fn finish(self) -> String {
         format!("{:x}", self.0.finalize())

@@ -167,7 +167,7 @@ fn places(path: &str, parts: &[Part], text: &str) -> Option<Vec<(String, String)
 /// What a clash is known by.
 fn place(path: &str, ours: &[u8], base: &[u8], theirs: &[u8]) -> String {
     let (first, second) = if ours <= theirs { (ours, theirs) } else { (theirs, ours) };
-    digest(&[b"place", path.as_bytes(), base, first, second])
+    Digest::short(&[b"place", path.as_bytes(), base, first, second])
 }
 
 /// What a file with all its clashes and everything around them is known by.
@@ -182,16 +182,7 @@ fn whole(path: &str, parts: &[Part]) -> String {
             }
         }
     }
-    digest(&fields)
-}
-
-/// 160 bits of it: enough for what one repository is asked.
-fn digest(fields: &[&[u8]]) -> String {
-    let mut digest = Digest::default();
-    digest.extend(fields);
-    let mut text = digest.finish();
-    text.truncate(40);
-    text
+    Digest::short(&fields)
 }
 
 #[cfg(test)]
