@@ -115,6 +115,14 @@ impl Bench {
         self.commit(&[], &self.tree(None, files))
     }
 
+    /// The receipt of a tree that landed, with what merges in the branches dropped.
+    fn with_inside(&self, before: &ObjectId, brings: &[Brings], landed: &ObjectId) -> Receipt {
+        let case = Case { target: "main", before, brings, landed, settled: &[] };
+        let mut receipt = judge(&self.repo, &case).unwrap();
+        inside::add(&self.repo, &case, &mut receipt).unwrap();
+        receipt
+    }
+
     /// The receipt of `files` landed on `before`, with everything else as it was there.
     fn landed(&self, before: &ObjectId, brings: &[Brings], files: &[(&str, &str)]) -> Receipt {
         let tree = self.tree(Some(&self.repo.read_commit(before).unwrap().tree), files);
@@ -285,11 +293,7 @@ fn what_an_agent_left_out_when_it_merged_the_target_by_itself_is_dropped() {
     let judged = |merged: &str, landed: &str| {
         let merge = bench.commit(&[&own, &target], &tree(merged));
         let tip = bench.commit(&[&merge], &tree(landed));
-        let (both, landed) = ([brings("b", &tip)], tree(landed));
-        let case = Case { target: "main", before: &target, brings: &both, landed: &landed, settled: &[] };
-        let mut receipt = judge(&bench.repo, &case).unwrap();
-        inside::add(&bench.repo, &case, &mut receipt).unwrap();
-        receipt
+        bench.with_inside(&target, &[brings("b", &tip)], &tree(landed))
     };
     let (whole, without) = ("one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nbeta\n", "one\ntwo\n3\n4\n5\n6\nbeta\n");
     assert_eq!(judged(whole, whole).dropped(), 0);
@@ -312,11 +316,8 @@ fn what_an_agent_left_out_when_it_merged_another_agents_branch_is_dropped() {
     let tree = |text: &str| bench.tree(Some(&bench.repo.read_commit(&base).unwrap().tree), &[("f", text)]);
     let judged = |merged: &str| {
         let merge = bench.commit(&[&own, &other], &tree(merged));
-        let (both, landed) = ([brings("a", &other), brings("b", &merge)], tree(merged));
-        let case = Case { target: "main", before: &base, brings: &both, landed: &landed, settled: &[] };
-        let mut receipt = judge(&bench.repo, &case).unwrap();
-        inside::add(&bench.repo, &case, &mut receipt).unwrap();
-        (receipt, merge)
+        let both = [brings("a", &other), brings("b", &merge)];
+        (bench.with_inside(&base, &both, &tree(merged)), merge)
     };
     let (whole, _) = judged("one\nalpha\nalpha 2\ntwo\n3\n4\n5\n6\nbeta\n");
     assert_eq!((whole.dropped(), whole.losses.len()), (0, 0), "{whole:#?}");
