@@ -89,7 +89,12 @@ impl Lines {
     }
 
     /// The content of `paths` in a tree. What has no lines, an execute bit and an empty file are a line each.
-    fn read(&mut self, repo: &Repository, tree: &ObjectId, paths: &[BString]) -> Result<Content, Error> {
+    pub(super) fn read(
+        &mut self,
+        repo: &Repository,
+        tree: &ObjectId,
+        paths: &[BString],
+    ) -> Result<Content, Error> {
         let mut content = Content::default();
         for (at, path) in paths.iter().enumerate() {
             let Some(entry) = repo.find_in_tree(tree, path)?.filter(|entry| entry.mode != EntryMode::Tree)

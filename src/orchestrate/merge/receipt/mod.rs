@@ -66,6 +66,13 @@ pub(super) struct Case<'a> {
 
 /// Says of every line that was brought what became of it.
 pub(super) fn judge(repo: &Repository, case: &Case<'_>) -> Result<Receipt, Error> {
+    let mut receipt = judge_all(repo, case)?;
+    settle::list_few(&mut receipt);
+    Ok(receipt)
+}
+
+/// The same, with all losses listed, however many there are.
+fn judge_all(repo: &Repository, case: &Case<'_>) -> Result<Receipt, Error> {
     // A merge driver is run by git here.
     trust::require_unchanged(repo)?;
     let (root, bases) = bases::bases(repo, case.before, case.brings)?;
@@ -91,8 +98,9 @@ pub fn receipt(store: &Store, state: &State, merge: &Merge) -> Result<Receipt, E
         landed: &landed,
         settled: &settled,
     };
-    let mut receipt = judge(repo, &case)?;
+    let mut receipt = judge_all(repo, &case)?;
     inside::add(repo, &case, &mut receipt)?;
+    settle::list_few(&mut receipt);
     Ok(receipt)
 }
 

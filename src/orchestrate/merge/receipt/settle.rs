@@ -15,7 +15,7 @@ const LISTED: usize = 200;
 /// One line that is not there as it was brought: whose, of what file, where, how, and what took its place.
 type Lost = (usize, usize, usize, u32, Brought, Option<By>);
 
-/// Closes the accounts.
+/// Closes the accounts. All losses are listed.
 pub(super) fn settle(case: &Case<'_>, files: Files) -> Receipt {
     let Files { lines, kept, mut compared, left_out } = files;
     let mut book = Book {
@@ -202,7 +202,6 @@ impl Book<'_> {
         }
         losses.sort_by_key(|loss| loss.by.is_some());
         receipt.losses = losses;
-        list_few(&mut receipt);
         receipt
     }
 }

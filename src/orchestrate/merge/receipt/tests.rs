@@ -2,8 +2,8 @@
 
 use super::bases::join;
 use super::*;
-use crate::git::EntryMode;
 use crate::git::testing::Sandbox;
+use crate::git::{EntryMode, TreeEntry};
 use crate::model::{Brought, By, Fates, LineRange, Side};
 use crate::orchestrate::testing::{Rng, history};
 use bstr::ByteSlice;
@@ -45,7 +45,7 @@ fn what_git_merges_by_itself_is_never_called_dropped_and_a_line_taken_from_it_al
         superseded += receipt.losses.len();
         let mut rng = Rng::new(seed);
         for _ in 0..2 {
-            let Some(spoiled) = without_a_line(&repo, &mut rng, &landed) else { continue };
+            let Some((spoiled, _)) = without_a_line(&repo, &mut rng, &landed) else { continue };
             let receipt = judged(&repo, &before, &brings, &spoiled);
             assert!(receipt.dropped() > 0, "seed {seed}: {receipt:#?}");
             taken += 1;
@@ -54,8 +54,18 @@ fn what_git_merges_by_itself_is_never_called_dropped_and_a_line_taken_from_it_al
     assert!(lines > 300 && taken > 20, "{lines} lines, {superseded} superseded, {taken} taken away");
 }
 
-/// The tree without one line of one of its files.
-fn without_a_line(repo: &Repository, rng: &mut Rng, tree: &ObjectId) -> Option<ObjectId> {
+/// The tree without one line of one of its files, and that line.
+fn without_a_line(repo: &Repository, rng: &mut Rng, tree: &ObjectId) -> Option<(ObjectId, Vec<u8>)> {
+    let files = files_of(repo, tree);
+    let (path, entry) = files.get(rng.below(files.len().max(1)))?;
+    let content = repo.read_blob(&entry.id).unwrap();
+    let mut lines: Vec<&[u8]> = content.lines_with_terminator().collect();
+    let line = lines.remove(rng.below(lines.len())).to_vec();
+    let blob = repo.write_blob(&lines.concat()).unwrap();
+    Some((repo.edit_tree(Some(tree), &[(path, Some((entry.mode, blob)))]).unwrap().0, line))
+}
+
+fn files_of(repo: &Repository, tree: &ObjectId) -> Vec<(String, TreeEntry)> {
     let mut files = Vec::new();
     let mut open = vec![(String::new(), tree.clone())];
     while let Some((above, tree)) = open.pop() {
@@ -68,12 +78,7 @@ fn without_a_line(repo: &Repository, rng: &mut Rng, tree: &ObjectId) -> Option<O
             }
         }
     }
-    let (path, entry) = files.get(rng.below(files.len().max(1)))?;
-    let content = repo.read_blob(&entry.id).unwrap();
-    let mut lines: Vec<&[u8]> = content.lines_with_terminator().collect();
-    lines.remove(rng.below(lines.len()));
-    let blob = repo.write_blob(&lines.concat()).unwrap();
-    Some(repo.edit_tree(Some(tree), &[(path, Some((entry.mode, blob)))]).unwrap().0)
+    files
 }
 
 /// A repository, and commits made of whole files in it.
@@ -118,7 +123,7 @@ impl Bench {
     /// The receipt of a tree that landed, with what merges in the branches dropped.
     fn with_inside(&self, before: &ObjectId, brings: &[Brings], landed: &ObjectId) -> Receipt {
         let case = Case { target: "main", before, brings, landed, settled: &[] };
-        let mut receipt = judge(&self.repo, &case).unwrap();
+        let mut receipt = judge_all(&self.repo, &case).unwrap();
         inside::add(&self.repo, &case, &mut receipt).unwrap();
         receipt
     }
@@ -326,4 +331,189 @@ fn what_an_agent_left_out_when_it_merged_another_agents_branch_is_dropped() {
     let [told] = &lost.losses[..] else { panic!("{lost:#?}") };
     assert_eq!((told.place(), told.name.as_str()), ("f:2-3".to_owned(), "a"));
     assert_eq!((told.by.as_ref(), told.inside.as_ref()), (None, Some(&merge)));
+}
+
+/// A file of numbers with these lines put in before or in place of others, one pair after the other.
+fn numbers(changes: &[(&str, &str)]) -> String {
+    let text = "one\ntwo\n3\n4\n5\n6\nseven\n8\n9\nten\n".to_owned();
+    changes.iter().fold(text, |text, (old, new)| {
+        assert!(text.contains(old), "{old} in {text}");
+        text.replacen(old, new, 1)
+    })
+}
+
+/// Commits of whole versions of `f`, and merges in branches.
+impl Bench {
+    fn says(&self, parents: &[&ObjectId], text: &str) -> ObjectId {
+        let tree = self.tree(Some(&self.repo.read_commit(parents[0]).unwrap().tree), &[("f", text)]);
+        self.commit(parents, &tree)
+    }
+
+    /// What is told of `text` landed as `f`: how many lines were dropped, and where.
+    fn told(&self, before: &ObjectId, all: &[(&str, &ObjectId)], text: &str) -> (u64, Vec<String>) {
+        let all: Vec<Brings> = all.iter().map(|(name, tip)| brings(name, tip)).collect();
+        let landed = self.tree(Some(&self.repo.read_commit(before).unwrap().tree), &[("f", text)]);
+        let receipt = self.with_inside(before, &all, &landed);
+        let dropped = receipt.losses.iter().filter(|loss| loss.by.is_none());
+        (receipt.dropped(), dropped.map(|loss| format!("{} {}", loss.name, loss.place())).collect())
+    }
+}
+
+const ALPHA: (&str, &str) = ("two\n", "alpha\nalpha 2\ntwo\n");
+const BETA: (&str, &str) = ("ten\n", "beta\n");
+
+fn places<const N: usize>(places: [&str; N]) -> Vec<String> {
+    places.map(str::to_owned).to_vec()
+}
+
+/// The same text elsewhere in the file is another line.
+#[test]
+fn a_line_that_a_merge_in_a_branch_dropped_is_missed_although_its_like_is_there() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", &numbers(&[]))]);
+    let target = bench.says(&[&base], &numbers(&[("two\n", "alpha\ntwo\n")]));
+    let own = bench.says(&[&base], &numbers(&[BETA]));
+    let merge = bench.says(&[&own, &target], &numbers(&[BETA]));
+    let other = bench.says(&[&base], &numbers(&[("6\n", "6\nalpha\n")]));
+    let landed = numbers(&[BETA, ("6\n", "6\nalpha\n")]);
+    let told = bench.told(&target, &[("b", &merge), ("c", &other)], &landed);
+    assert_eq!(told, (1, places(["main f:2"])));
+    let whole = numbers(&[BETA, ("6\n", "6\nalpha\n"), ("two\n", "alpha\ntwo\n")]);
+    let again = bench.says(&[&merge], &numbers(&[("two\n", "alpha\ntwo\n"), BETA]));
+    assert_eq!(bench.told(&target, &[("b", &again), ("c", &other)], &whole), (0, places([])));
+}
+
+#[test]
+fn a_line_that_a_merge_in_a_branch_brought_back_is_told_only_as_long_as_it_is_back() {
+    let bench = Bench::new();
+    let [first, second] = [("two\n", "check\ntwo\n"), ("8\n", "8\ncheck\n")];
+    let base = bench.base(&[("f", &numbers(&[first, second]))]);
+    let target = bench.says(&[&base], &numbers(&[second]));
+    let own = bench.says(&[&base], &numbers(&[first, second, BETA]));
+    let merge = bench.says(&[&own, &target], &numbers(&[first, second, BETA]));
+    let back = numbers(&[first, second, BETA]);
+    assert_eq!(bench.told(&target, &[("b", &merge)], &back), (1, places(["main f:2"])));
+    let without = numbers(&[second, BETA]);
+    let again = bench.says(&[&merge], &without);
+    assert_eq!(bench.told(&target, &[("b", &again)], &without), (0, places([])));
+}
+
+#[test]
+fn of_lines_that_a_merge_in_a_branch_dropped_those_that_came_back_are_not_counted() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", &numbers(&[]))]);
+    let target = bench.says(&[&base], &numbers(&[ALPHA]));
+    let own = bench.says(&[&base], &numbers(&[BETA]));
+    let merge = bench.says(&[&own, &target], &numbers(&[BETA]));
+    let some = numbers(&[("two\n", "alpha 2\ntwo\n"), BETA]);
+    let tip = bench.says(&[&merge], &some);
+    assert_eq!(bench.told(&target, &[("b", &tip)], &some), (1, places(["main f:2"])));
+    // Under another name they are there too.
+    let (path, whole) = ("h", numbers(&[ALPHA, BETA]));
+    let tip = bench.on(&merge, &[("f", "-"), (path, &whole)]);
+    let landed = bench.repo.read_commit(&tip).unwrap().tree;
+    let receipt = bench.with_inside(&target, &[brings("b", &tip)], &landed);
+    assert_eq!(receipt.dropped(), 0, "{receipt:#?}");
+}
+
+#[test]
+fn two_merges_in_a_branch_that_drop_lines_at_one_place_are_told_as_two() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", &numbers(&[]))]);
+    let first = bench.says(&[&base], &numbers(&[("two\n", "alpha\ntwo\n")]));
+    let second = bench.says(&[&first], &numbers(&[("two\n", "gamma\nalpha\ntwo\n")]));
+    let own = bench.says(&[&base], &numbers(&[BETA]));
+    let merge = bench.says(&[&own, &first], &numbers(&[BETA]));
+    let merge = bench.says(&[&merge, &second], &numbers(&[BETA]));
+    let told = bench.told(&second, &[("b", &merge)], &numbers(&[BETA]));
+    assert_eq!(told, (2, places(["main f:3", "main f:2"])));
+}
+
+/// One line that two branches leave out is lost once.
+#[test]
+fn a_line_that_merges_in_two_branches_dropped_is_counted_once() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", &numbers(&[]))]);
+    let target = bench.says(&[&base], &numbers(&[("two\n", "alpha\ntwo\n")]));
+    let later = bench.says(&[&target], &numbers(&[("one\n", "zero\none\n"), ("two\n", "alpha\ntwo\n")]));
+    let [gamma, zero] = [("seven\n", "gamma\n"), ("one\n", "zero\none\n")];
+    let own = [BETA, gamma].map(|change| bench.says(&[&base], &numbers(&[change])));
+    let first = bench.says(&[&own[0], &target], &numbers(&[BETA]));
+    let second = bench.says(&[&own[1], &later], &numbers(&[gamma, zero]));
+    let told = bench.told(&later, &[("b", &first), ("c", &second)], &numbers(&[BETA, gamma, zero]));
+    assert_eq!(told, (1, places(["main f:3"])));
+}
+
+#[test]
+fn what_its_owner_took_away_himself_no_merge_in_a_branch_dropped() {
+    let bench = Bench::new();
+    let base = bench.base(&[("f", &numbers(&[]))]);
+    let first = bench.says(&[&base], &numbers(&[ALPHA]));
+    let last = bench.says(&[&first], &numbers(&[("two\n", "alpha 2\ntwo\n")]));
+    let own = bench.says(&[&base], &numbers(&[BETA]));
+    let merge = bench.says(&[&own, &first], &numbers(&[BETA]));
+    for (before, is_agent) in [(&last, false), (&base, true)] {
+        let mut all = vec![("b", &merge)];
+        if is_agent {
+            all.insert(0, ("a", &last));
+        }
+        let told = bench.told(before, &all, &numbers(&[BETA]));
+        let name = if is_agent { "a" } else { "main" };
+        assert_eq!(told, (1, places([&*format!("{name} f:2")])));
+    }
+}
+
+#[test]
+fn merges_in_branches_are_told_of_what_they_dropped_and_of_nothing_else() {
+    let (mut clean, mut spoiled) = (0, 0);
+    for seed in 0..10 {
+        let (sandbox, tips) = history(900 + seed, 6);
+        let repo = sandbox.open();
+        let before: ObjectId = sandbox.git(&["rev-parse", "main"]).parse().unwrap();
+        let mut rng = Rng::new(seed);
+        let judged = |merge: &ObjectId, other: usize| {
+            let rest = tips.iter().enumerate().filter(|(at, _)| *at > 0).map(|(_, tip)| tip.clone());
+            let mut all: Vec<ObjectId> = rest.collect();
+            all.insert(other, merge.clone());
+            let (brings, landed) = cleanly(&repo, &before, &all);
+            let case =
+                Case { target: "main", before: &before, brings: &brings, landed: &landed, settled: &[] };
+            let mut receipt = judge_all(&repo, &case).unwrap();
+            inside::add(&repo, &case, &mut receipt).unwrap();
+            let is_brought = brings.iter().any(|one| one.tip == tips[other]);
+            (receipt, landed, is_brought)
+        };
+        for (other, tip) in tips.iter().enumerate().skip(1) {
+            let merge = repo.merge_tree(&tips[0], tip).unwrap();
+            if !merge.clean || repo.merge_base(&tips[0], tip).unwrap().as_ref() == Some(tip) {
+                continue;
+            }
+            let (receipt, ..) = judged(&join(&repo, &tips[0], tip, &merge.tree).unwrap(), other);
+            assert_eq!(receipt.dropped(), 0, "seed {seed}, {other}: {receipt:#?}");
+            clean += 1;
+            // A line of the other's that is nowhere else.
+            let own = repo.read_commit(&tips[0]).unwrap().tree;
+            let has = |tree: &ObjectId, line: &[u8]| has_line(&repo, tree, line);
+            let theirs = repo.read_commit(tip).unwrap().tree;
+            let less = (0..30).find_map(|_| {
+                without_a_line(&repo, &mut rng, &merge.tree)
+                    .filter(|(less, line)| !has(&own, line) && !has(less, line) && has(&theirs, line))
+            });
+            let Some((less, line)) = less else { continue };
+            let (receipt, landed, is_brought) = judged(&join(&repo, &tips[0], tip, &less).unwrap(), other);
+            let is_told = receipt.losses.iter().any(|loss| loss.by.is_none());
+            let is_lost = is_brought && !has(&landed, &line);
+            assert_eq!(is_told, is_lost, "seed {seed}, {other}: {} {receipt:#?}", line.as_bstr());
+            spoiled += u32::from(is_told);
+        }
+    }
+    assert!(clean > 12 && spoiled > 5, "{clean} clean, {spoiled} spoiled");
+}
+
+/// Whether a file of the tree has this line.
+fn has_line(repo: &Repository, tree: &ObjectId, line: &[u8]) -> bool {
+    let all = files_of(repo, tree);
+    all.iter().any(|(_, entry)| {
+        repo.read_blob(&entry.id).unwrap().lines().any(|other| other == line.trim_end_with(|c| c == '\n'))
+    })
 }
