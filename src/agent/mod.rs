@@ -44,7 +44,7 @@ pub use codex::{Codex, CodexDecoder};
 pub use command::Command;
 pub use error::AgentError;
 pub use gemini::{Gemini, GeminiDecoder};
-pub use redact::{Found, KeyLines, Redactor};
+pub use redact::{Found, KeyLines, Redactor, without_marks};
 pub use refusal::limit_words;
 pub use replay::{Replay, ReplayDecoder, Stage, play};
 pub use sanitise::{is_hidden, sanitise_line, sanitise_text};

@@ -17,6 +17,8 @@ use std::borrow::Cow;
 
 /// Known values shorter than this are words (`true`, `main`), not secrets.
 const MIN_KNOWN: usize = 8;
+/// How what stands for a secret begins; its family and `]` follow.
+const MARK: &str = "[redacted:";
 /// How often a text that had secrets is looked through again.
 const ROUNDS: usize = 8;
 
@@ -101,7 +103,7 @@ impl Redactor {
         let (mut out, mut done) = (String::with_capacity(text.len()), 0);
         for one in &found {
             out.push_str(&text[done..one.start]);
-            out.push_str("[redacted:");
+            out.push_str(MARK);
             out.push_str(one.family);
             out.push(']');
             done = one.end;
@@ -163,6 +165,19 @@ impl Redactor {
     pub fn examples(random: &mut dyn FnMut(usize) -> usize) -> Vec<(&'static str, String, String)> {
         finder::examples(random)
     }
+}
+
+/// `text` with a blank for each mark that stands for a secret; one that was cut at the end goes too.
+pub fn without_marks(text: &str) -> Cow<'_, str> {
+    let Some((before, mut rest)) = text.split_once(MARK) else { return Cow::Borrowed(text) };
+    let mut left = before.to_owned();
+    while let Some((_, after)) = rest.split_once(']') {
+        left.push(' ');
+        let (between, next) = after.split_once(MARK).unwrap_or((after, ""));
+        left.push_str(between);
+        rest = next;
+    }
+    Cow::Owned(left)
 }
 
 /// The forms in which a value is looked for.

@@ -55,6 +55,7 @@ pub mod take;
 pub mod team;
 #[cfg(test)]
 mod testing;
+mod title;
 pub mod touched;
 pub mod trust;
 mod uncommitted;

@@ -5,7 +5,7 @@ use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit};
 use super::spawn::claim;
 use super::supervise::{Ruling, not_counted, weigh};
-use super::{Error, lease, trust};
+use super::{Error, lease, title, trust};
 use crate::model::{Agent, Decision, Id, Run, Task, TaskStatus};
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -56,9 +56,7 @@ pub fn resume(store: &Store, id: &Id, text: Option<&str>, outfit: &Outfit) -> Re
     if let Some(task) = &task {
         require_own(store, &agent, task)?;
     }
-    let title = task.map(|task| task.title);
-    let title = title.or_else(|| agent.prompt.lines().next().map(str::to_owned)).unwrap_or_default();
-    let title: String = title.chars().take(72).collect();
+    let title = title::title(store, task.as_ref(), &agent.prompt);
     if ran && !begun {
         // Of a conversation that the program never confirmed it may have taken the id all the same.
         agent.session = Some(uuid::Uuid::new_v4().to_string());

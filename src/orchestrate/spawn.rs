@@ -3,7 +3,7 @@
 use super::base::{Behind, behind};
 use super::lease::{Lease, LeaseInfo};
 use super::session::{Claim, Outfit};
-use super::{Error, trust};
+use super::{Error, title, trust};
 use crate::agent::prompt;
 use crate::git::Repository;
 use crate::model::{
@@ -129,7 +129,7 @@ fn attempt(store: &Store, request: &SpawnRequest) -> Result<Spawned, Error> {
     let now = store.clock().now();
     let mut claims = Vec::new();
     for (at, task) in (now.as_millis()..).map(Timestamp).zip(works) {
-        let title = title_of(task.as_ref(), request.prompt.as_deref());
+        let title = title::title(store, task.as_ref(), request.prompt.as_deref().unwrap_or_default());
         let called =
             request.step.as_ref().map_or_else(|| title.clone(), |step| called(&title, &step.of.step));
         let name = choose_name(request.name.as_ref(), &called, &mut taken)?;
@@ -390,17 +390,10 @@ fn find_base(repo: &Repository, revision: Option<&str>) -> Result<Base, Error> {
     Ok(Base { commit, target, behind })
 }
 
-/// What the work is called: the task's title, or the first line of the prompt.
-fn title_of(task: Option<&Task>, prompt: Option<&str>) -> String {
-    let text = task.map_or_else(|| prompt.unwrap_or_default(), |task| task.title.as_str());
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("work");
-    line.chars().take(72).collect()
-}
-
 /// What an agent of a team is called: the end says which step it is, so the title gives way.
 fn called(title: &str, step: &str) -> String {
     let room = NAME_LEN.saturating_sub(step.len() + 1).max(1);
-    match Name::from_text(title, room) {
+    match title::name(title, room) {
         Some(title) => format!("{title} {step}"),
         None => step.to_owned(),
     }
@@ -431,7 +424,7 @@ fn choose_name(wanted: Option<&Name>, title: &str, taken: &mut BTreeSet<String>)
         }
         return Ok(name.clone());
     }
-    let plain = Name::from_text(title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
+    let plain = title::name(title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
     let candidates = std::iter::once(plain.clone()).chain((2..).map(|n: u32| format!("{plain}-{n}")));
     let free = candidates.into_iter().find(|name| !taken.contains(name)).expect("numbers do not end");
     taken.insert(free.clone());

@@ -10,7 +10,7 @@ use crate::model::{
     Agent, Anchor, Budget, Finding, FindingStatus, Id, Outcome, Severity, Task, TaskStatus, Timestamp,
 };
 use crate::process::SystemClock;
-use crate::store::Store;
+use crate::store::{Cleaner, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -282,6 +282,29 @@ fn a_claim_that_was_never_run_can_be_resumed() {
     let (finished, _) = stage.run(vec![claim]);
     assert_eq!((finished[0].run, &finished[0].outcome), (2, &Some(Outcome::Succeeded)));
     assert_eq!(stage.sandbox.git(&["show", "orchestra/work:more"]), "done");
+}
+
+#[test]
+fn what_is_cleaned_out_of_a_prompt_is_in_no_name_and_no_title() {
+    let mut stage = Stage::new();
+    let cleaner =
+        Cleaner::new(|text| text.contains("s3cret").then(|| text.replace("s3cret", "[redacted:KEY]")));
+    stage.store = stage.store.with_cleaner(cleaner);
+    let told =
+        |prompt: &str| SpawnRequest { prompt: Some(prompt.to_owned()), ..Stage::request(&[], "echo x >x") };
+    let mut spawned = spawn(&stage.store, &told("log in with s3cret\nand go on")).unwrap();
+    let claim = spawned.claims.pop().unwrap();
+    assert_eq!((claim.agent.name.as_str(), &*claim.title), ("log-in-with", "log in with [redacted:KEY]"));
+    assert_eq!(claim.prompt, "log in with s3cret\nand go on", "the agent is told all of it");
+    let (finished, _) = stage.run(vec![claim]);
+    let id = finished[0].agent;
+    let subject = || stage.sandbox.git(&["log", "-1", "--format=%s", "orchestra/log-in-with"]);
+    assert_eq!(subject(), "log in with [redacted:KEY]");
+    let claim = resume(&stage.store, &id, Some("s3cret"), &Stage::outfit("echo y >x")).unwrap();
+    assert_eq!(claim.title, "log in with [redacted:KEY]");
+    drop(claim);
+    let mut spawned = spawn(&stage.store, &told("s3cret")).unwrap();
+    assert_eq!(spawned.claims.pop().unwrap().agent.branch, "refs/heads/orchestra/agent");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::remove::is_name_of_another;
 use super::session::{Claim, Outfit, Surroundings, worktree};
 use super::spawn::{claim_with, findings_for, take_lease};
 use super::supervise::chain;
-use super::{Error, environment, said, trust};
+use super::{Error, environment, said, title, trust};
 use crate::agent::conversation::Conversation;
 use crate::agent::handoff::{Handoff, handoff, moved};
 use crate::git::{Expected, RefEdit};
@@ -353,9 +353,7 @@ fn brief(
     let open: Vec<Finding> =
         state.all::<Finding>()?.into_iter().filter(|finding| finding.status == FindingStatus::Open).collect();
     let touching = findings_for(&open, task.as_ref());
-    let title =
-        task.as_ref().map_or_else(|| agent.prompt.lines().next().unwrap_or_default(), |task| &task.title);
-    let title: String = title.chars().take(72).collect();
+    let title = title::title(store, task.as_ref(), &agent.prompt);
     let (number, _) = agent.last_run().expect("it was made just now");
     let runs: Vec<String> = agent
         .runs

@@ -68,6 +68,7 @@ use crate::git::{Identity, Repository};
 use crate::model::{Agent, Answer, Id};
 use crate::process::Clock;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The state of one repository, open for reading and writing. Cheap to clone; clone one for each thread.
@@ -129,6 +130,12 @@ impl Store {
     #[must_use]
     pub fn with_author(&self, author: Identity) -> Self {
         Self { author, ..self.clone() }
+    }
+
+    /// `text` as it may be stored: without what is cleaned away.
+    pub fn cleaned<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let clean = self.cleaner.as_ref().and_then(|cleaner| cleaner.clean(text));
+        clean.map_or(Cow::Borrowed(text), Cow::Owned)
     }
 
     /// The same state, with all texts, notes and subjects that are written to it cleaned first.

@@ -1,6 +1,6 @@
 //! Secrets that an agent and its user let fall, of every family that is known and in eight ways of writing: in the task's
-//! text, in what the agent prints, in what it notes and in files that it leaves. None of them is in anything that is
-//! stored by us or arrives at a remote. All are made up here, so that no scanner of this repository finds one.
+//! text, in what the agent prints, in what it notes and in files that it leaves; and in prompts, out of which names and
+//! commits are made. None of them is in anything that is stored by us or arrives at a remote. All are made up here, so that no scanner of this repository finds one.
 
 use std::fs;
 use std::path::Path;
@@ -15,6 +15,10 @@ use crate::worker::Running;
 
 /// So many rows of the table are planted, evenly spread, unless `ORCHESTRA_PLANTS=all`.
 const FEW: usize = 12;
+/// So many are typed as prompts, evenly spread.
+const PROMPTS: usize = 20;
+/// So many characters of a secret must not stand together where texts are cut.
+const PART: usize = 20;
 /// The words of one finding.
 const CHUNK: usize = 40_000;
 
@@ -192,4 +196,47 @@ fn none_of_the_planted_secrets_is_stored_or_sent() {
         leaks.len()
     );
     assert!(leaks.is_empty(), "{:#?}", &leaks[..leaks.len().min(20)]);
+}
+
+/// What is typed is for the agent; what we call its work by has nothing of it: the commit of what it leaves, the merge, its
+/// branch, its directory.
+#[test]
+fn none_of_a_prompt_is_in_a_commit_a_name_or_a_directory() {
+    let ada = Sandbox::new();
+    let config = "transcripts = 'local'\nradar.watch = 'off'\n[profile.hand]\nprogram = 'command'\n\
+                  command = ['sh', '-c', 'echo \"$0\" >\"told-$GIT_ORCHESTRA_AGENT.txt\"', '{prompt}']\n";
+    write_in(ada.home(), ".config/git-orchestra/config.toml", config);
+    let plants: Vec<Plant> = plants().into_iter().filter(|plant| plant.gone.len() > 1).collect();
+    let few = plants.iter().rev().step_by(plants.len() / PROMPTS);
+    let mut needles = Vec::new();
+    for (at, plant) in few.enumerate() {
+        let prompt = if at % 2 == 0 { plant.line.clone() } else { format!("use {}", plant.line) };
+        ada.ok(&["spawn", "--profile", "hand", &format!("-m{prompt}")]);
+        needles.extend(plant.gone.iter().map(|gone| gone.chars().take(PART).collect::<String>()));
+    }
+    // A later run has the same title.
+    let agents = ada.json(&["status"]);
+    let name = agents["data"][0]["name"].as_str().unwrap().to_owned();
+    ada.ok(&["resume", &name, "-m", "again"]);
+    let told = ada.git(&["log", "--all", "-p", "--format="]);
+    assert!(needles.iter().any(|needle| told.contains(needle)), "it was told what was typed");
+    ada.orchestra(&["merge"]);
+    let messages = ada.git(&["log", "--all", "--reflog", "--format=%B"]);
+    assert!(messages.contains("use [redacted:") && messages.contains("Left uncommitted by"), "{messages}");
+    let leaks: Vec<&String> = needles.iter().filter(|needle| messages.contains(*needle)).collect();
+    assert!(leaks.is_empty(), "{leaks:?} in {messages}");
+
+    let mut names = ada.git(&["for-each-ref", "--format=%(refname)"]);
+    let dirs = [ada.root(), ada.root().join("repo.orchestra"), ada.git_dir().join("worktrees")];
+    for entry in dirs.iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten()) {
+        names = format!("{names}\n{}", entry.file_name().display());
+    }
+    assert!(names.contains("refs/heads/orchestra/use"), "{names}");
+    // A name is made of words in small letters.
+    let words = |text: &String| {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.len() >= PART / 2);
+        words.map(|word| word[..PART / 2].to_ascii_lowercase()).collect::<Vec<_>>()
+    };
+    let leaks: Vec<String> = needles.iter().flat_map(words).filter(|word| names.contains(word)).collect();
+    assert!(leaks.is_empty(), "{leaks:?} in {names}");
 }

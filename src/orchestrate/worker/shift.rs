@@ -10,7 +10,7 @@ use crate::orchestrate::control::Desk;
 use crate::orchestrate::hold::{self, Lookout};
 use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
-use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn, sync};
+use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn, sync, title};
 use crate::store::Store;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -458,7 +458,7 @@ impl Shift {
 /// A name that no other machine gives: two that have tasks of the same title must not push the same branch.
 fn name(task: &Task, fence: u64) -> Option<Name> {
     let title =
-        Name::from_text(&task.title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
+        title::name(&task.title, NAME_LEN).map_or_else(|| "agent".to_owned(), |name| name.to_string());
     let again = if fence > 1 { format!("-{fence}") } else { String::new() };
     format!("{title}-{}{again}", &task.id.as_str()[..6]).parse().ok()
 }
