@@ -77,7 +77,7 @@ pub fn sanitiser(data: &[u8]) {
     }
 }
 
-/// What is redacted has no secret left, and passes again as it is.
+/// What is redacted has no secret left, nor as it is shown, and passes again as it is.
 pub fn redactor(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let (once, count) = secrets().redact(&text);
@@ -86,6 +86,8 @@ pub fn redactor(data: &[u8]) {
     assert!(!once.contains(SECRET), "{once:?}");
     let (again, _) = secrets().redact(&once);
     assert_eq!(again, once);
+    let shown = sanitise_text(&once);
+    assert!(secrets().is_clean(&shown), "what is hidden held it apart: {shown:?}");
 }
 
 fn secrets() -> &'static Redactor {

@@ -1,6 +1,6 @@
 //! Streamed text, gathered into pieces that are worth showing.
 
-use super::tokens;
+use super::{is_hidden, tokens};
 use crate::model::{EventKind, Timestamp};
 use std::cell::RefCell;
 
@@ -54,8 +54,9 @@ impl Partial {
         if !(waited || self.piece.len() >= PIECE || delta.contains('\n')) {
             return None;
         }
-        // Whole words only: half a secret would not be known as one.
-        let end = match self.piece.rfind(char::is_whitespace) {
+        // Whole words only: half a secret would not be known as one. Nor would one around half an escape.
+        let escapes = self.piece.contains(|c| matches!(c, '\u{1b}' | '\u{80}'..='\u{9f}'));
+        let end = match self.piece.rfind(|c| parts(c, escapes)) {
             Some(at) => at + self.piece[at..].chars().next().map_or(0, char::len_utf8),
             None if self.piece.len() >= MAX_WORD => self.piece.len(),
             None => return None,
@@ -99,6 +100,12 @@ impl Partial {
     }
 }
 
+/// Whether a text may be cut behind a character: at a blank that is shown; among escapes, which may hold one and end with
+/// their line, at the end of a line.
+fn parts(c: char, escapes: bool) -> bool {
+    c == '\n' || !escapes && c.is_whitespace() && (matches!(c, '\t' | '\r') || !is_hidden(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +122,10 @@ mod tests {
         assert_eq!(push("b\n", 1_010), Some("a b\n".into()));
         assert_eq!(push("c ", 1_020), None);
         assert_eq!(push("d", 1_220), Some("c ".into()));
+        assert_eq!(push("e\u{1b}]0;a title", 1_450), None, "an escape is not cut");
+        assert_eq!(push("\u{7}f \n", 1_460), Some("de\u{1b}]0;a title\u{7}f \n".into()));
+        assert_eq!(push("g\u{b}h", 1_700), None, "nor a word, where nobody sees it");
+        assert_eq!(push(" d", 1_950), Some("g\u{b}h ".into()));
         assert_eq!(push(&"x".repeat(PIECE), 1_230), None);
         assert_eq!(push(&"x".repeat(MAX_WORD), 1_240).map(|text| text.len()), Some(1 + PIECE + MAX_WORD));
     }

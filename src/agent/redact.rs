@@ -1,7 +1,8 @@
 //! Secrets out of everything that is stored: values that are known, and tokens that are known by their shape.
 //!
 //! Works on decoded strings, before they are written anywhere, and looks through two more layers of encoding in them
-//! (`decoded`). A text without secrets is borrowed. Removing too much is a nuisance, too little a leak: in doubt it
+//! (`decoded`). Each is looked at as it is, and as it is shown: a sequence of colours or a character without a shape within
+//! a secret goes with it. A text without secrets is borrowed. Removing too much is a nuisance, too little a leak: in doubt it
 //! removes.
 
 mod decoded;
@@ -10,6 +11,7 @@ mod finder;
 mod key;
 mod shape;
 
+use super::sanitise::Shown;
 use aho_corasick::{AhoCorasick, MatchKind};
 use finder::{FINDER, Span};
 pub use key::KeyLines;
@@ -119,6 +121,32 @@ impl Redactor {
 
     /// The secrets of a text, in order; where several overlap they are one.
     pub fn find<'r>(&'r self, text: &str) -> Vec<Found<'r>> {
+        let mut all = self.find_plainly(text);
+        if let Some(shown) = Shown::new(text) {
+            all.extend(self.find_plainly(&shown.text).into_iter().map(|(rank, found)| {
+                let (start, end) = shown.span(text, found.start, found.end);
+                (rank, Found { start, end, ..found })
+            }));
+        }
+        all.sort_by_key(|(rank, found)| (found.start, *rank));
+        let mut merged: Vec<(u8, Found<'_>)> = Vec::with_capacity(all.len());
+        for (rank, found) in all {
+            match merged.last_mut().filter(|(_, last)| found.start < last.end) {
+                Some((best, last)) => {
+                    last.end = last.end.max(found.end);
+                    last.guess &= found.guess;
+                    if rank < *best {
+                        (*best, last.family) = (rank, found.family);
+                    }
+                }
+                None => merged.push((rank, found)),
+            }
+        }
+        merged.into_iter().map(|(_, found)| found).collect()
+    }
+
+    /// The secrets of a text as it is, in no order. A known value, which is 0, names what overlaps it.
+    fn find_plainly<'r>(&'r self, text: &str) -> Vec<(u8, Found<'r>)> {
         let mut spans = Vec::new();
         FINDER.find(text, &mut spans);
         // Base 64 of a known value at any offset is found below; that of lines, and what is encoded twice, is not.
@@ -136,21 +164,7 @@ impl Redactor {
         let mut all: Vec<(u8, Found<'_>)> = spans.into_iter().map(shaped).collect();
         let known = self.known(text);
         all.extend(known.map(|(family, start, end)| (0, Found { family, start, end, guess: false })));
-        all.sort_by_key(|(rank, found)| (found.start, *rank));
-        let mut merged: Vec<(u8, Found<'_>)> = Vec::with_capacity(all.len());
-        for (rank, found) in all {
-            match merged.last_mut().filter(|(_, last)| found.start < last.end) {
-                Some((best, last)) => {
-                    last.end = last.end.max(found.end);
-                    last.guess &= found.guess;
-                    if rank < *best {
-                        (*best, last.family) = (rank, found.family);
-                    }
-                }
-                None => merged.push((rank, found)),
-            }
-        }
-        merged.into_iter().map(|(_, found)| found).collect()
+        all
     }
 
     /// The known values in a text: the name of each, and from where to where it goes.

@@ -26,38 +26,99 @@ enum Breaks {
 }
 
 fn sanitise(text: &str, breaks: Breaks) -> Cow<'_, str> {
-    // Most of it, piece by piece, so that many bytes are compared at once.
-    let kept = breaks == Breaks::Kept;
-    let plain = |byte: &u8| matches!(byte, b' '..=b'~') || kept && matches!(byte, b'\n' | b'\t');
-    if text.as_bytes().chunks(64).all(|piece| piece.iter().fold(true, |all, byte| all & plain(byte))) {
-        return Cow::Borrowed(text);
-    }
-    let is_fine = |c: char| match c {
-        '\n' | '\t' => breaks == Breaks::Kept,
-        _ => !is_control(c) && !is_invisible(c),
-    };
-    let Some(first) = text.find(|c| !is_fine(c)) else { return Cow::Borrowed(text) };
+    let Some(first) = find_hidden(text, 0, breaks) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len());
-    out.push_str(&text[..first]);
-    let mut rest = &text[first..];
-    while let Some(c) = rest.chars().next() {
-        let after = &rest[c.len_utf8()..];
-        rest = after;
-        match c {
-            c if is_fine(c) => out.push(c),
-            '\n' | '\t' => out.push(' '),
-            '\r' if after.starts_with('\n') => {}
-            // A lone carriage return rewrites the line (progress bars); a line separator ends it.
-            '\r' | '\u{2028}' | '\u{2029}' | '\u{85}' => {
-                out.push(if breaks == Breaks::Kept { '\n' } else { ' ' });
+    strip(text, first, breaks, |shown, _| out.push_str(shown));
+    Cow::Owned(out)
+}
+
+/// A text as [`sanitise_text`] shows it, and where in the text what is shown stands.
+pub(super) struct Shown {
+    /// What is shown.
+    pub(super) text: String,
+    /// Where stretches begin that stand in both: in what is shown, and in the text.
+    stretches: Vec<(usize, usize)>,
+}
+
+impl Shown {
+    /// Nothing for a text that is shown as it is: that takes one fast look.
+    pub(super) fn new(text: &str) -> Option<Self> {
+        let first = find_hidden(text, 0, Breaks::Kept)?;
+        let mut shown = Self { text: String::with_capacity(text.len()), stretches: Vec::new() };
+        strip(text, first, Breaks::Kept, |stretch, at| {
+            if !stretch.is_empty() {
+                shown.stretches.push((shown.text.len(), at));
+                shown.text.push_str(stretch);
             }
-            '\u{1b}' => rest = after_escape(after),
-            '\u{9b}' => rest = after_csi(after),
-            '\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}' => rest = after_control_string(after),
-            _ => {}
+        });
+        Some(shown)
+    }
+
+    /// Where in `text`, of which this was made, the byte stands that is shown at `at`.
+    pub(super) fn place(&self, at: usize) -> usize {
+        let (from, there) = self.stretches[self.stretches.partition_point(|(from, _)| *from <= at) - 1];
+        there + (at - from)
+    }
+
+    /// From where to where in `text`, of which this was made, stands what is shown from `start` to `end` and what is hidden
+    /// in it. It is not empty.
+    pub(super) fn span(&self, text: &str, start: usize, end: usize) -> (usize, usize) {
+        let last = self.place(end - 1) + 1;
+        // To the end of the last character.
+        let end = (last..text.len()).find(|&end| text.is_char_boundary(end)).unwrap_or(text.len());
+        (self.place(start), end)
+    }
+}
+
+/// The first character at `from` or behind it that is not shown as it is.
+fn find_hidden(text: &str, from: usize, breaks: Breaks) -> Option<usize> {
+    let (bytes, kept) = (text.as_bytes(), breaks == Breaks::Kept);
+    let plain = |byte: &u8| matches!(byte, b' '..=b'~') || kept && matches!(byte, b'\n' | b'\t');
+    let is_fine = |c: char| match c {
+        '\n' | '\t' => kept,
+        _ => !is_hidden(c),
+    };
+    let mut at = from;
+    while at < bytes.len() {
+        // Most of it, piece by piece, so that many bytes are compared at once.
+        let end = bytes.len().min(at + 64);
+        if bytes[at..end].iter().fold(true, |all, byte| all & plain(byte)) {
+            at = end;
+        }
+        while at < end {
+            let c = text[at..].chars().next().filter(|c| is_fine(*c));
+            let Some(c) = c else { return Some(at) };
+            at += c.len_utf8();
         }
     }
-    Cow::Owned(out)
+    None
+}
+
+/// Hands on what is shown of a text, stretch by stretch, each with where it stands. What is hidden first stands at `first`.
+fn strip<'t>(text: &'t str, first: usize, breaks: Breaks, mut hand_on: impl FnMut(&'t str, usize)) {
+    let (mut from, mut next) = (0, Some(first));
+    while let Some(at) = next {
+        hand_on(&text[from..at], from);
+        let mut chars = text[at..].chars();
+        let c = chars.next();
+        let after = chars.as_str();
+        let mut rest = after;
+        match c {
+            Some('\n' | '\t') => hand_on(" ", at),
+            Some('\r') if after.starts_with('\n') => {}
+            // A lone carriage return rewrites the line (progress bars); a line separator ends it.
+            Some('\r' | '\u{2028}' | '\u{2029}' | '\u{85}') => {
+                hand_on(if breaks == Breaks::Kept { "\n" } else { " " }, at);
+            }
+            Some('\u{1b}') => rest = after_escape(after),
+            Some('\u{9b}') => rest = after_csi(after),
+            Some('\u{90}' | '\u{98}' | '\u{9d}'..='\u{9f}') => rest = after_control_string(after),
+            _ => {}
+        }
+        from = text.len() - rest.len();
+        next = find_hidden(text, from, breaks);
+    }
+    hand_on(&text[from..], from);
 }
 
 /// What follows the sequence that an ESC before `text` starts.
@@ -165,6 +226,21 @@ mod tests {
         assert_eq!(sanitise_line("a\r\nb\rc\u{2028}d\te"), "a b c d e");
     }
 
+    #[test]
+    fn what_is_shown_is_found_where_it_stands() {
+        let text = "a\u{1b}[1mb\u{200b}c\r\nd\u{2028}é\u{1b}]0;t\u{7}\r";
+        let shown = Shown::new(text).unwrap();
+        assert_eq!(shown.text, "abc\nd\né\n");
+        let there = |part: &str| {
+            let at = shown.text.find(part).unwrap();
+            let (start, end) = shown.span(text, at, at + part.len());
+            &text[start..end]
+        };
+        assert_eq!((there("ab"), there("bc"), there("c\n")), ("a\u{1b}[1mb", "b\u{200b}c", "c\r\n"));
+        assert_eq!((there("d\n"), there("é"), there("é\n")), ("d\u{2028}", "é", "é\u{1b}]0;t\u{7}\r"));
+        assert!(Shown::new("naïve 日本 👩 ❤\u{fe0f}\n\t").is_none());
+    }
+
     proptest! {
         #[test]
         fn nothing_unsafe_is_left(text in "(\\PC|\\pC|[\u{1b}\u{9b}\\[\\]\u{7}\n\r]){0,80}") {
@@ -173,6 +249,14 @@ mod tests {
             prop_assert_eq!(sanitise_text(&safe).into_owned(), safe.clone().into_owned());
             let line = sanitise_line(&text);
             prop_assert_eq!(line.find(['\n', '\t', '\r', '\u{1b}']), None);
+            let shown = Shown::new(&text);
+            prop_assert_eq!(shown.as_ref().map_or(&*text, |shown| &*shown.text), &*safe);
+            for (at, c) in shown.iter().flat_map(|shown| shown.text.char_indices()) {
+                let (start, end) = shown.as_ref().unwrap().span(&text, at, at + c.len_utf8());
+                let there = &text[start..end];
+                let breaks = ["\r", "\u{85}", "\u{2028}", "\u{2029}"].contains(&there);
+                prop_assert!(there.starts_with(c) || c == '\n' && breaks, "{:?} {:?}", c, there);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Secrets that an agent and its user let fall, of every family that is known and in eight ways of writing: in the task's
+//! Secrets that an agent and its user let fall, of every family that is known and in sixteen ways of writing: in the task's
 //! text, in what the agent prints, in what it notes and in files that it leaves; and in prompts, out of which names and
-//! commits are made. None of them is in anything that is stored by us or arrives at a remote. All are made up here, so that no scanner of this repository finds one.
+//! commits are made. None of them is in anything that is stored by us or arrives at a remote. All are made up here, so that
+//! no scanner of this repository finds one.
 
 use std::fs;
 use std::path::Path;
@@ -60,9 +61,35 @@ fn plants() -> Vec<Plant> {
         for line in [base64(&base64(&text)), hex(&base64(&text)), wrapped] {
             plants.push(Plant { family, gone: vec![line.clone()], line });
         }
+        plants.extend(hidden(&secret, &text).map(|line| Plant { family, gone: seen(&secret, &line), line }));
     }
     plants.push(key(&mut random));
     plants
+}
+
+/// A text whose secret has something inside that nobody sees, as `grep --color` and others write it.
+fn hidden(secret: &str, text: &str) -> [String; 8] {
+    let parts =
+        ["\u{1b}[m\u{1b}[K", "\0", "\u{200b}", "\u{1b}]0;title\u{7}", "\u{202e}", "\u{8}", "\u{e0041}"];
+    let apart = |part: &str| {
+        let (before, after) = secret.split_at(secret.len() / 3);
+        text.replace(secret, &format!("\u{1b}[01;31m\u{1b}[K{before}{part}{after}"))
+    };
+    let lines = parts.map(apart);
+    let json = serde_json::to_string(&lines[0]).unwrap();
+    let [one, two, three, four, five, six, seven] = lines;
+    [one, two, three, four, five, six, seven, json]
+}
+
+/// What must be nowhere of a line with such a secret: as it is shown, as it is, as JSON has it, and what is behind the place.
+fn seen(secret: &str, line: &str) -> Vec<String> {
+    let json = |text: &str| serde_json::to_string(text).unwrap().trim_matches('"').to_owned();
+    let apart = line.strip_prefix('"').and_then(|line| line.strip_suffix('"')).unwrap_or(line);
+    // From the secret on: what stands before it may stay.
+    let from = apart.find("01;31m").map_or(0, |at| at + "01;31m".len());
+    let apart = &apart[from..];
+    let behind = &secret[secret.len() / 3..];
+    vec![secret.to_owned(), apart.to_owned(), json(apart), behind.to_owned()]
 }
 
 /// A private key on lines of its own, none of which has a shape but the first and the last.
@@ -206,7 +233,9 @@ fn none_of_a_prompt_is_in_a_commit_a_name_or_a_directory() {
     let config = "transcripts = 'local'\nradar.watch = 'off'\n[profile.hand]\nprogram = 'command'\n\
                   command = ['sh', '-c', 'echo \"$0\" >\"told-$GIT_ORCHESTRA_AGENT.txt\"', '{prompt}']\n";
     write_in(ada.home(), ".config/git-orchestra/config.toml", config);
-    let plants: Vec<Plant> = plants().into_iter().filter(|plant| plant.gone.len() > 1).collect();
+    // No argument has a NUL.
+    let fits = |plant: &Plant| plant.gone.len() > 1 && !plant.line.contains('\0');
+    let plants: Vec<Plant> = plants().into_iter().filter(fits).collect();
     let few = plants.iter().rev().step_by(plants.len() / PROMPTS);
     let mut needles = Vec::new();
     for (at, plant) in few.enumerate() {

@@ -1,11 +1,13 @@
 //! Secrets that are written in another way: escaped as in JSON, percent-encoded, in base 64, in hexadecimal.
 //!
-//! Two such layers are undone, and what comes out of each is looked through; a third is not. Base 64 and hexadecimal are
-//! looked for in runs of at least 16 and 24 characters; what does not decode to at least 8 bytes of plain text in a row is
-//! passed over. A run is decoded from each place at which it may begin up to 64 KiB; longer ones (pictures) from their own
-//! beginning. Lines of one length, at least 40 characters, are one run, as `base64`, `openssl` and `xxd` write it.
+//! Two such layers are undone, and what comes out of each is looked through as it is and as it is shown; a third is not.
+//! Base 64 and hexadecimal are looked for in runs of at least 16 and 24 characters; what does not decode to at least 8 bytes
+//! of plain text in a row is passed over: of what hides in that, only control characters of ASCII are seen through. A run is
+//! decoded from each place at which it may begin up to 64 KiB; longer ones (pictures) from their own beginning. Lines of one
+//! length, at least 40 characters, are one run, as `base64`, `openssl` and `xxd` write it.
 
 use super::finder::Span;
+use crate::agent::sanitise::{Shown, is_hidden};
 use memchr::memchr2;
 
 /// The shortest runs that are decoded.
@@ -18,6 +20,8 @@ const PIECE: usize = 8;
 const WHOLE: usize = 64 << 10;
 /// How much plain text around an escape belongs to it.
 const AROUND: usize = 96;
+/// How much of a word around it does.
+const WORD: usize = 2 << 10;
 /// The shortest lines that are taken for one run.
 const LINE: usize = 40;
 /// How many layers are undone.
@@ -47,10 +51,13 @@ impl<'r> Layers<'_, 'r> {
         while let Some(next) = memchr2(b'\\', b'%', &bytes[at..]) {
             at += next;
             if let Some((_, length)) = escape(&bytes[at..]) {
-                self.runs(bytes, from, at, found);
                 escapes.note(self, text, at, at + length, found);
                 at += length;
-                from = at;
+                // A letter behind a backslash may also be where a run begins.
+                if !is_letter(&bytes[at - length..at]) {
+                    self.runs(bytes, from, at - length, found);
+                    from = at;
+                }
             } else {
                 // What no escape ends behind several backslashes, none ends behind the last of them.
                 at += slashes(&bytes[at..]).max(1);
@@ -61,8 +68,20 @@ impl<'r> Layers<'_, 'r> {
         self.lines(bytes, found);
     }
 
-    /// Looks through what was undone, and through the next layer of it.
+    /// Looks through what was undone, as it is and as it is shown.
     fn through(self, plain: &str) -> Vec<Span<'r>> {
+        let mut found = self.deeper(plain);
+        if let Some(shown) = Shown::new(plain) {
+            found.extend(self.deeper(&shown.text).into_iter().map(|span| {
+                let (start, end) = shown.span(plain, span.start, span.end);
+                Span { start, end, ..span }
+            }));
+        }
+        found
+    }
+
+    /// Looks through what was undone, and through the next layer of it.
+    fn deeper(self, plain: &str) -> Vec<Span<'r>> {
         let mut found = Vec::new();
         (self.look)(plain, &mut found);
         if self.left > 1 && plain.len() >= SHORTEST {
@@ -183,7 +202,7 @@ impl<'r> Layers<'_, 'r> {
         for at in (begin..bytes.len()).step_by(take) {
             let (decoded, length) = decode(&bytes[at..bytes.len().min(at + take)]);
             for (n, &byte) in decoded[..length].iter().enumerate() {
-                if is_text(byte) {
+                if is_text(byte) || is_control(byte) {
                     if piece.is_empty() {
                         (group, offset) = (at, n);
                     }
@@ -243,6 +262,11 @@ fn is_plain(group: &[u8]) -> bool {
 
 const fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
+}
+
+/// Whether a byte of a piece may hide in plain text. Others are what pictures are full of.
+const fn is_control(byte: u8) -> bool {
+    matches!(byte, b'\0' | b'\x07' | b'\x08' | b'\x1b' | b'\x7f')
 }
 
 /// Whether a group of base 64 that begins with a byte may begin with plain text.
@@ -317,8 +341,16 @@ const fn six(byte: u8) -> u8 {
     }
 }
 
+/// Whether an escape is one letter behind backslashes.
+const fn is_letter(escape: &[u8]) -> bool {
+    matches!(escape, [.., b'\\', b'b' | b'f'])
+}
+
+/// What stands for half of a character that is hidden.
+const HALF: char = '\u{200b}';
+
 /// Which character an escape at the beginning of `bytes` stands for, and how long it is: `%41`, `\u0041` behind any
-/// number of backslashes, `\/`.
+/// number of backslashes, `\/`, `\b`, `\f`.
 fn escape(bytes: &[u8]) -> Option<(char, usize)> {
     let number = |digits: &[u8]| -> Option<u32> {
         digits
@@ -331,16 +363,47 @@ fn escape(bytes: &[u8]) -> Option<(char, usize)> {
         [b'\\', ..] => {
             let slashes = slashes(bytes);
             match &bytes[slashes..] {
-                [b'u', a, b, c, d, ..] => (number(&[*a, *b, *c, *d])?, slashes + 5),
+                [b'u', a, b, c, d, rest @ ..] => {
+                    let code = number(&[*a, *b, *c, *d])?;
+                    // `ESC \`, which ends a control string: the backslash is escaped as often.
+                    if code == 0x1b && self::slashes(rest) >= 2 * slashes {
+                        return Some(('\u{9c}', slashes * 3 + 5));
+                    }
+                    (code, slashes + 5)
+                }
                 [b'/', ..] => (u32::from('/'), slashes + 1),
+                [b'b', ..] => (8, slashes + 1),
+                [b'f', ..] => (12, slashes + 1),
                 _ => return None,
             }
         }
         _ => return None,
     };
-    // What is no ASCII is part of no secret.
-    let plain = u8::try_from(code).ok().filter(u8::is_ascii).map_or('\u{fffd}', char::from);
-    Some((plain, length))
+    let plain = match code {
+        0..0x80 => char::from_u32(code),
+        _ if bytes[0] == b'%' => return Some(percent(bytes).unwrap_or(('\u{fffd}', length))),
+        // Halves of those beyond the first plane that have no shape, and the other half of any.
+        0xd82f | 0xd834 | 0xdb40..=0xdb43 | 0xdc00..=0xdfff => Some(HALF),
+        _ => char::from_u32(code).filter(|c| is_hidden(*c)),
+    };
+    // What is no ASCII is part of no secret, but for what is hidden within one.
+    Some((plain.unwrap_or('\u{fffd}'), length))
+}
+
+/// A hidden character beyond ASCII that is percent-encoded byte by byte.
+fn percent(bytes: &[u8]) -> Option<(char, usize)> {
+    let byte = |of: &[u8]| match of {
+        [b'%', a, b] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => Some(hex(*a) << 4 | hex(*b)),
+        _ => None,
+    };
+    let decoded: Vec<u8> = bytes.chunks(3).take(4).map_while(byte).collect();
+    let c = decoded.utf8_chunks().next()?.valid().chars().next()?;
+    is_hidden(c).then_some((c, c.len_utf8() * 3))
+}
+
+/// Whether a byte ends a word.
+const fn is_gap(byte: u8) -> bool {
+    matches!(byte, b'\0'..=b' ' | b'"')
 }
 
 /// Escapes that stand near each other, as one text.
@@ -359,7 +422,11 @@ impl Escapes {
         end: usize,
         found: &mut Vec<Span<'r>>,
     ) {
-        if self.first.is_some() && start - self.last > AROUND {
+        // The whole of a word is looked through at once, however far the escapes in it are from each other.
+        let between = text.as_bytes().get(self.last..start).unwrap_or_default();
+        let is_near =
+            between.len() <= AROUND || between.len() <= WORD && !between.iter().any(|&byte| is_gap(byte));
+        if self.first.is_some() && !is_near {
             self.end(layers, text, found);
         }
         self.first.get_or_insert(start);
@@ -369,7 +436,11 @@ impl Escapes {
     /// Looks through those that were noted, undone, with what stands around them.
     fn end<'r>(&mut self, layers: Layers<'_, 'r>, text: &str, found: &mut Vec<Span<'r>>) {
         let Some(first) = self.first.take() else { return };
-        let (mut from, mut to) = (first.saturating_sub(AROUND), (self.last + AROUND).min(text.len()));
+        let (before, behind) = text.as_bytes().split_at(self.last);
+        let before = before[..first].iter().rev().take(WORD).take_while(|&&byte| !is_gap(byte)).count();
+        let behind = behind.iter().take(WORD).take_while(|&&byte| !is_gap(byte)).count();
+        let mut from = first.saturating_sub(before.max(AROUND));
+        let mut to = (self.last + behind.max(AROUND)).min(text.len());
         while !text.is_char_boundary(from) {
             from -= 1;
         }
@@ -418,7 +489,7 @@ mod tests {
         while at < bytes.len() {
             if let Some((_, length)) = escape(&bytes[at..]) {
                 escapes.note(PLAIN, text, at, at + length, &mut found);
-                at += length;
+                at += length - usize::from(is_letter(&bytes[at..at + length]));
                 continue;
             }
             let of = |class: u8| {
@@ -471,7 +542,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_is_what_is_there_looked_at_byte_by_byte(
-            before in r"([ -~é]|\\u00[0-9a-f]{2}|%[0-9A-F]{2}|\\\\/|[A-Za-z0-9+/]{14,18}){0,12}",
+            before in r"([ -~é]|\\u00[0-9a-f]{2}|%[0-9A-F]{2}|\\\\/|\\[bf]|[A-Za-z0-9+/]{14,18}){0,12}",
             after in r"([ -~]|\\u00[0-9a-f]{2}|%[0-9A-F]{2}|[0-9a-f]{22,26}){0,12}",
             way in 0_usize..6, index in any::<prop::sample::Index>(), seed in any::<u32>(),
         ) {

@@ -1,5 +1,7 @@
 //! A private key that comes line by line, each a text of its own: no line of it but the first and the last has a shape.
 
+use crate::agent::sanitise::Shown;
+use bstr::ByteSlice;
 use memchr::memmem;
 use std::borrow::Cow;
 
@@ -15,32 +17,57 @@ pub struct KeyLines {
     inside: Option<(usize, bool)>,
 }
 
+/// What of a line is of a key.
+enum Part {
+    Nothing,
+    All,
+    /// All from there.
+    From(usize),
+    /// All before there.
+    To(usize),
+}
+
 /// The shortest line of a key but for its last.
 const SHORT: usize = 16;
 
 impl KeyLines {
-    /// `line` without what it has of a key. A document of JSON, which has a key within one line, passes as it is.
+    /// `line` without what it has of a key, looked at as it is shown. A document of JSON, which has a key within one line,
+    /// passes as it is.
     pub fn pass<'l>(&mut self, line: &'l [u8]) -> Cow<'l, [u8]> {
         if line.starts_with(b"{") {
             return Cow::Borrowed(line);
         }
+        let text = line.to_str_lossy();
+        let shown = Shown::new(&text);
+        let (whole, seen) =
+            shown.as_ref().map_or((line, line), |shown| (text.as_bytes(), shown.text.as_bytes()));
+        let place = |at: usize| shown.as_ref().map_or(at, |shown| shown.place(at));
+        match self.part(seen) {
+            Part::Nothing => Cow::Borrowed(line),
+            Part::All => Cow::Borrowed(REDACTED.as_bytes()),
+            Part::From(at) => Cow::Owned([&whole[..place(at)], REDACTED.as_bytes()].concat()),
+            Part::To(end) => Cow::Owned([REDACTED.as_bytes(), &whole[place(end - 1) + 1..]].concat()),
+        }
+    }
+
+    fn part(&mut self, line: &[u8]) -> Part {
         if let Some((lines, was_short)) = self.inside {
             if let Some(end) = end(line) {
                 self.inside = None;
-                return Cow::Owned([REDACTED.as_bytes(), &line[end..]].concat());
+                return Part::To(end);
             }
             let length = of_a_key(line).filter(|&length| lines < MOST && (length == 0 || !was_short));
             self.inside = length.map(|length| (lines + 1, was_short || (1..SHORT).contains(&length)));
             if self.inside.is_some() {
-                return Cow::Borrowed(REDACTED.as_bytes());
+                return Part::All;
             }
         }
         // What stands in this line is found by its shape.
         if let Some(at) = begin(line).filter(|&at| end(&line[at..]).is_none()) {
             self.inside = Some((0, false));
-            return Cow::Owned([&line[..at], REDACTED.as_bytes()].concat());
+            return Part::From(at);
         }
-        Cow::Borrowed(line)
+        Part::Nothing
     }
 }
 
@@ -112,6 +139,28 @@ mod tests {
             &body,
         ];
         assert_eq!(pass(&said), left);
+    }
+
+    #[test]
+    fn a_key_is_seen_through_colours_and_what_is_hidden() {
+        let (begin, end, body) = (edge("BEGIN"), edge("END"), "MIIEowIBAAKCAQEA7".repeat(3));
+        let said = [
+            &format!("\u{1b}[1mkey:\u{1b}[m \u{1b}[32m{}", begin.replace("RSA", "\u{200b}RSA\u{1b}[m")),
+            &format!("\u{1b}[32m+\u{1b}[m\u{1b}[32m{body}\u{1b}[m"),
+            &format!("\0{}", body.replace('w', "\u{1b}]0;t\u{7}w")),
+            "\u{1b}[m",
+            &body,
+            &format!("\u{1b}[32m{}\u{1b}[m and", end.replace("RSA", "R\u{2060}SA")),
+            "\u{1b}[1mafter",
+        ];
+        let gone = REDACTED;
+        let first = format!("\u{1b}[1mkey:\u{1b}[m \u{1b}[32m{gone}");
+        let last = format!("{gone}\u{1b}[m and");
+        assert_eq!(pass(&said), [&first, gone, gone, gone, gone, &last, "\u{1b}[1mafter"]);
+        // What is no UTF-8 stays what it is, but beside a key.
+        let mut keys = KeyLines::default();
+        assert_eq!(&*keys.pass(b"\xff\x1b[m"), b"\xff\x1b[m");
+        assert_eq!(&*keys.pass(&[b"\xff", begin.as_bytes()].concat()), [b"\xff", gone.as_bytes()].concat());
     }
 
     #[test]

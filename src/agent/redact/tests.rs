@@ -1,4 +1,5 @@
 use super::*;
+use crate::agent::sanitise_text;
 use proptest::prelude::*;
 
 fn redactor() -> Redactor {
@@ -94,6 +95,75 @@ fn every_family_is_found_however_it_is_written() {
             }
             assert_eq!(redactor.redact(&redacted).1, 0, "{family}, {way}: {redacted}");
         }
+    }
+}
+
+/// What nobody sees within a text; the first few are ASCII.
+const HIDDEN: [&str; 16] = [
+    "\u{1b}[m\u{1b}[K",
+    "\u{1b}[1;31m",
+    "\0",
+    "\u{8}",
+    "\u{1b}]0;a title\u{7}",
+    "\u{1b}]8;;http://x\u{1b}\\",
+    "\u{1b}(B",
+    "\u{7f}",
+    "\u{c}",
+    "\u{200b}",
+    "\u{202e}",
+    "\u{ad}",
+    "\u{feff}",
+    "\u{9b}1m",
+    "\u{fe00}",
+    "\u{e0041}",
+];
+
+#[test]
+fn every_family_is_found_with_something_hidden_inside() {
+    let mut seed = 11_usize;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let redactor = Redactor::new([("PASSPHRASE", "correct horse battery")]);
+    let mut examples = Redactor::examples(&mut random);
+    examples.push(("PASSPHRASE", "correct horse battery".to_owned(), "correct horse battery".to_owned()));
+    for (number, (family, secret, text)) in examples.into_iter().enumerate() {
+        let at = 1 + random(secret.len() - 1);
+        for turn in 0..4 {
+            let (which, also) = ((number + turn * 4) % HIDDEN.len(), HIDDEN[random(HIDDEN.len())]);
+            let apart = format!("{also}{}{}{}{also}", &secret[..at], HIDDEN[which], &secret[at..]);
+            let apart = text.replace(&secret, &apart);
+            let json = serde_json::to_string(&apart).unwrap();
+            let json = [apart.clone(), json.clone(), serde_json::to_string(&json).unwrap()];
+            // As the standard library of Python writes JSON.
+            let units: Vec<String> = apart.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let percent: Vec<String> = apart.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let mut all = vec![units.concat(), percent.concat()];
+            all.extend(json);
+            if apart.is_ascii() && !apart.contains('\u{c}') {
+                all.extend(written(&apart).into_iter().skip(3).map(|(_, text)| text));
+            }
+            for all in all {
+                let (redacted, count) = redactor.redact(&all);
+                assert!(count > 0, "{family}: {all:?}");
+                let shown = sanitise_text(&redacted);
+                assert!(!shown.contains(&secret), "{family}: {all:?} {shown:?}");
+                assert!(!redacted.contains(&all), "{family}: {redacted:?}");
+                assert!(redactor.is_clean(&redacted) && redactor.is_clean(&shown), "{family}: {shown:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_hidden_beside_a_secret_stays() {
+    let secret = format!("gh{}_{}", "p", "a1B2c3D4e5F6g7H8i9J0a1B2c3D4e5F6g7H8");
+    let grep = format!("a key: \u{1b}[01;31m\u{1b}[K{}\u{1b}[m\u{1b}[K{}\r\n", &secret[..4], &secret[4..]);
+    assert_eq!(redact(&grep), "a key: \u{1b}[01;31m\u{1b}[K[redacted:github]\r\n");
+    for text in ["\u{1b}[1mgreen\u{1b}[m is the \u{200b}new\r\nline", "\u{1b}]0;title\u{7} pass\u{200b}word"]
+    {
+        assert!(matches!(redactor().redact(text), (Cow::Borrowed(_), 0)), "{text:?}");
     }
 }
 
@@ -245,7 +315,42 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_text_never_panics(text in "\\PC{0,120}") {
+    fn what_is_redacted_is_clean_as_it_is_shown(
+        parts in prop::collection::vec(
+            ("[ -~é\\n]{0,6}", any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0_u8..4),
+            0..8,
+        ),
+        seed in any::<u32>(),
+    ) {
+        let mut state = u64::from(seed);
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        let examples = Redactor::examples(&mut random);
+        let mut text = String::new();
+        for (between, which, hidden, way) in &parts {
+            let (_, _, example) = &examples[which.index(examples.len())];
+            let (hidden, at) = (HIDDEN[hidden.index(HIDDEN.len())], random(example.len()));
+            text.push_str(between);
+            match way {
+                0 => text.push_str(hidden),
+                1 => text.push_str(&example[..at]),
+                2 => text.push_str(&example[at..]),
+                _ => text.extend([&example[..at], hidden, &example[at..]]),
+            }
+        }
+        let redactor = redactor();
+        let (redacted, count) = redactor.redact(&text);
+        prop_assert_eq!(count == 0, matches!(redacted, Cow::Borrowed(_)));
+        prop_assert_eq!(count == 0, redactor.is_clean(&text));
+        prop_assert_eq!(redactor.redact(&redacted).1, 0);
+        let shown = sanitise_text(&redacted);
+        prop_assert_eq!(redactor.redact(&shown).1, 0, "{:?}", shown);
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(\\PC|\\pC){0,120}") {
         let redactor = redactor();
         let (redacted, count) = redactor.redact(&text);
         prop_assert_eq!(count == 0, matches!(redacted, Cow::Borrowed(_)));
