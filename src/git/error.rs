@@ -88,6 +88,14 @@ pub enum Error {
         /// Its name.
         remote: String,
     },
+    /// A push to a remote goes to several repositories, of which each would have a state of its own.
+    #[error(
+        "use the remote {remote}: a push to it goes to several repositories, and what machines share must be in one"
+    )]
+    SeveralPlaces {
+        /// Its name.
+        remote: String,
+    },
     /// A ref was not what it was expected to be: somebody else moved it.
     #[error("move {name}: somebody else moved it meanwhile")]
     RefMoved {
@@ -164,6 +172,9 @@ impl Error {
     pub fn way_out(&self) -> Option<&str> {
         match self {
             Self::BrokenRef { way_out, .. } => Some(way_out),
+            Self::SeveralPlaces { .. } => Some(
+                "`git remote add NAME URL` names one of them, and `git config orchestra.remote NAME` uses that",
+            ),
             Self::Taken { what: "directory", .. } => Some("move that away, and try again"),
             _ => None,
         }

@@ -42,11 +42,11 @@ pub fn refresh(
     let Some(Upstream { remote, there, tracking }) = find_upstream(repo, revision) else { return Ok(None) };
     let until = Instant::now() + deadline;
     let update = || -> Result<(), Error> {
-        let found = repo.remote_refs(&remote, &[&there], deadline)?.remove(&there);
+        let found = repo.upstream_refs(&remote, &[&there], deadline)?.remove(&there);
         let known = repo.find_ref(&tracking)?;
         let Some(found) = found.filter(|found| Some(found) != known.as_ref()) else { return Ok(()) };
         let left = until.saturating_duration_since(Instant::now());
-        repo.fetch_work(&remote, &[&there], left.max(Duration::from_millis(100)))?;
+        repo.fetch_upstream(&remote, &[&there], left.max(Duration::from_millis(100)))?;
         let edit = RefEdit { name: tracking.clone(), new: Some(found), expected: Expected::from(known) };
         Ok(repo.update_refs(&[edit], "orchestra: fetch what agents start from")?)
     };

@@ -3,6 +3,7 @@
 use super::super::{Error, Expected, RefEdit, Repository};
 use super::intake::{Intake, Limits};
 use super::leased::LACKS;
+use super::place::Side;
 use super::quarantine::MAX_INCOMING;
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
@@ -160,7 +161,7 @@ impl Repository {
         });
         let limits = Limits { incoming: MAX_INCOMING, records: true };
         let Intake { command, output, quarantine } =
-            self.intake(remote, &options, refspecs, limits, deadline)?;
+            self.intake((remote, Side::Pushed), &options, refspecs, limits, deadline)?;
         if output.stderr.contains_str(LACKS) {
             return Ok(None);
         }

@@ -1,6 +1,7 @@
 //! The one way in: a fetch whose objects wait apart until they are known to be sound and not too much.
 
 use super::super::{Error, Repository};
+use super::place::Side;
 use super::quarantine::Quarantine;
 use super::trouble::{self, Trouble};
 use crate::process::{Command, CommandError, Output};
@@ -45,7 +46,7 @@ impl Repository {
     /// configured refspecs counts.
     pub(super) fn intake(
         &self,
-        remote: &str,
+        (remote, side): (&str, Side),
         options: &[&str],
         specs: impl IntoIterator<Item = String>,
         limits: Limits,
@@ -64,10 +65,10 @@ impl Repository {
             "--upload-pack=git-upload-pack",
         ];
         let quarantine = Quarantine::new(self)?;
-        let asked = self.asked(remote);
-        let where_from = ["--", &*asked];
+        let address = self.address(remote, side)?;
+        let where_from = ["--", address.name.as_str()];
         let args = ["fetch"].iter().chain(options).chain(&PLAIN).chain(&where_from);
-        let mut command = quarantine.around(self.network_with(args, SETTINGS).args(specs));
+        let mut command = quarantine.around(self.network_at(&address, args, SETTINGS).args(specs));
         if limits.records {
             command = command.env("GIT_ALLOC_LIMIT", MAX_ALLOCATION);
         }

@@ -2,6 +2,7 @@
 
 use super::super::{Error, PushAnswer, Repository};
 use super::intake::{Intake, Limits};
+use super::place::Side;
 use super::push::{never_began, pushed_lines};
 use super::trouble::{self, Trouble};
 use crate::model::ObjectId;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 /// How much a fetch of claims and heartbeats may bring: each is one small commit.
 const MAX_INCOMING: u64 = 16 << 20;
+/// How much a fetch of people's files may bring.
+const WORK: Limits = Limits { incoming: super::quarantine::MAX_INCOMING, records: false };
 /// What git says when a ref that it is to fetch is not there.
 pub(super) const LACKS: &str = "couldn't find remote ref";
 /// The most refs that one listing may hold: more is no queue but a flood.
@@ -57,9 +60,7 @@ impl Repository {
         deadline: Duration,
     ) -> Result<BTreeMap<String, ObjectId>, Error> {
         let pattern = format!("{prefix}*");
-        let asked = self.asked(remote);
-        let command =
-            self.network(["ls-remote", "--upload-pack=git-upload-pack", "--", &asked, pattern.as_str()]);
+        let command = self.listing(&self.address(remote, Side::Pushed)?).args([pattern.as_str()]);
         let output =
             command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
         if !output.status.success() {
@@ -89,18 +90,24 @@ impl Repository {
     /// [`Error::RemoteLacks`] if one of them is not there; also if what came is not sound, or more than claims and
     /// heartbeats ever are.
     pub fn fetch_objects(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
-        self.fetch_into(remote, names, deadline, Limits { incoming: MAX_INCOMING, records: true })
+        let limits = Limits { incoming: MAX_INCOMING, records: true };
+        self.fetch_into(remote, Side::Pushed, names, deadline, limits)
     }
 
     /// The same for refs that hold people's files.
     pub fn fetch_work(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
-        let limits = Limits { incoming: super::quarantine::MAX_INCOMING, records: false };
-        self.fetch_into(remote, names, deadline, limits)
+        self.fetch_into(remote, Side::Pushed, names, deadline, WORK)
+    }
+
+    /// The same of what is fetched from a remote, wherever it is pushed to.
+    pub fn fetch_upstream(&self, remote: &str, names: &[&str], deadline: Duration) -> Result<(), Error> {
+        self.fetch_into(remote, Side::Fetched, names, deadline, WORK)
     }
 
     fn fetch_into(
         &self,
         remote: &str,
+        side: Side,
         names: &[&str],
         deadline: Duration,
         limits: Limits,
@@ -110,7 +117,7 @@ impl Repository {
         }
         let names = names.iter().map(|name| (*name).to_owned());
         let Intake { command, output, quarantine } =
-            self.intake(remote, &["--quiet"], names, limits, deadline)?;
+            self.intake((remote, side), &["--quiet"], names, limits, deadline)?;
         if output.stderr.contains_str(LACKS) {
             return Err(Error::RemoteLacks { remote: remote.to_owned() });
         }
@@ -124,7 +131,8 @@ impl Repository {
     /// that. One answer for each of `specs`, in their order: [`PushAnswer::Behind`] says that a lease did not hold.
     ///
     /// # Errors
-    /// Only if the remote was told nothing. A connection that broke later makes [`PushAnswer::Unknown`].
+    /// Only if the remote was told nothing; [`Error::SeveralPlaces`] if it is more than one. A connection that broke later
+    /// makes [`PushAnswer::Unknown`].
     pub fn push_leased(
         &self,
         remote: &str,
@@ -157,6 +165,7 @@ impl Repository {
         if specs.is_empty() {
             return Ok(Some(Vec::new()));
         }
+        self.require_one_place(remote)?;
         let mut args: Vec<String> = Vec::new();
         args.extend(options.atomic.then(|| "--atomic".to_owned()));
         args.extend(options.option.map(|option| format!("--push-option={option}")));

@@ -4,6 +4,7 @@
 mod fetch;
 mod intake;
 mod leased;
+mod place;
 mod push;
 mod quarantine;
 mod trouble;
@@ -18,7 +19,7 @@ use super::{Error, Repository};
 use crate::model::ObjectId;
 use crate::process::Command;
 use bstr::ByteSlice;
-use std::borrow::Cow;
+use place::{Address, Side};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -88,26 +89,34 @@ impl Repository {
         Ok(names.into_iter().filter_map(|name| name.to_str().ok().map(str::to_owned)).collect())
     }
 
-    /// Where a remote is asked: where it is pushed to. Of a remote that is fetched from elsewhere (`pushurl`), that may be a
-    /// mirror, which would seem to have gone back.
-    fn asked<'r>(&self, remote: &'r str) -> Cow<'r, str> {
-        let url = |key: &str| self.config(&format!("remote.{remote}.{key}")).filter(|url| !url.is_empty());
-        match url("pushurl") {
-            Some(pushed) if url("url").as_ref() != Some(&pushed) => Cow::Owned(pushed),
-            _ => Cow::Borrowed(remote),
-        }
-    }
-
-    /// Where refs are on a remote. One round trip; only the named refs are asked for.
+    /// Where refs are on a remote, where that is pushed to. One round trip; only the named refs are asked for.
     pub fn remote_refs(
         &self,
         remote: &str,
         names: &[&str],
         deadline: Duration,
     ) -> Result<BTreeMap<String, ObjectId>, Error> {
-        let asked = self.asked(remote);
-        let args = ["ls-remote", "--upload-pack=git-upload-pack", "--", &asked];
-        let command = self.network(args).args(names);
+        self.refs_of(remote, Side::Pushed, names, deadline)
+    }
+
+    /// The same, where it is fetched from.
+    pub fn upstream_refs(
+        &self,
+        remote: &str,
+        names: &[&str],
+        deadline: Duration,
+    ) -> Result<BTreeMap<String, ObjectId>, Error> {
+        self.refs_of(remote, Side::Fetched, names, deadline)
+    }
+
+    fn refs_of(
+        &self,
+        remote: &str,
+        side: Side,
+        names: &[&str],
+        deadline: Duration,
+    ) -> Result<BTreeMap<String, ObjectId>, Error> {
+        let command = self.listing(&self.address(remote, side)?).args(names);
         let output =
             command.output_within(deadline).map_err(|error| trouble::of_command(remote, error, deadline))?;
         if !output.status.success() {
@@ -127,18 +136,19 @@ impl Repository {
         Ok(refs)
     }
 
+    /// `git ls-remote` of what follows.
+    fn listing(&self, address: &Address) -> Command {
+        let args = ["ls-remote", "--upload-pack=git-upload-pack", "--", address.name.as_str()];
+        self.network_at(address, args, &[])
+    }
+
     /// Sets one key of this repository's own configuration.
     pub fn set_config(&self, key: &str, value: &str) -> Result<(), Error> {
         self.read(["config", "--local", "--", key, value]).map(drop)
     }
 
     /// A git command that talks to a remote and can neither ask nor be told to run something by the repository:
-    /// helpers for signing in and the ssh command are those of the user's own configuration or environment.
-    pub(super) fn network<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
-        self.network_with(args, &[])
-    }
-
-    /// The same with settings of its own.
+    /// helpers for signing in and the ssh command are those of the user's own configuration or environment. `settings` come behind ours.
     fn network_with<A: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = A>,
@@ -180,5 +190,18 @@ impl Repository {
             .env("SSH_ASKPASS_REQUIRE", "never")
             .env("GCM_INTERACTIVE", "never");
         with_settings(command, all)
+    }
+
+    /// The same to an address.
+    fn network_at<A: AsRef<OsStr>>(
+        &self,
+        address: &Address,
+        args: impl IntoIterator<Item = A>,
+        settings: &[(&str, &str)],
+    ) -> Command {
+        let rule = address.rule();
+        let rule = rule.as_ref().map(|(key, value)| (key.as_str(), value.as_str()));
+        let settings: Vec<_> = settings.iter().copied().chain(rule).collect();
+        self.network_with(args, &settings)
     }
 }

@@ -7,6 +7,7 @@ use crate::model::ObjectId;
 use crate::process::{Command, CommandError, Output};
 use bstr::ByteSlice;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -38,7 +39,8 @@ pub enum PushAnswer {
 }
 
 impl Repository {
-    /// Pushes refs, each only forward and each on its own. One answer for each of `specs`, in their order.
+    /// Pushes refs, each only forward and each on its own. One answer for each of `specs`, in their order: of a remote that
+    /// is several repositories, that of the one that took it least.
     ///
     /// # Errors
     /// Only if the remote said nothing about any ref for a reason that is known: it cannot be reached or does not
@@ -71,6 +73,11 @@ impl Repository {
             return Err(trouble::of_words(remote, &command, &output));
         }
         let words = || output.stderr.trim().to_str_lossy().into_owned();
+        // Each of several repositories answers for itself; what one of them did not do is not done.
+        let is_done = !output.status.success() && found.values().all(is_there);
+        if is_done && self.pushed_to(remote).is_ok_and(|places| places.len() > 1) {
+            return Ok(vec![PushAnswer::Unknown(words()); specs.len()]);
+        }
         let answer = |spec: &PushSpec| {
             found.get(&spec.remote).cloned().unwrap_or_else(|| PushAnswer::Unknown(words()))
         };
@@ -156,9 +163,20 @@ pub(super) fn pushed_lines(output: &Output) -> BTreeMap<String, PushAnswer> {
             },
             _ => continue,
         };
-        found.insert(name.to_owned(), answer);
+        // Of several repositories the one that did not take it counts.
+        match found.entry(name.to_owned()) {
+            Entry::Vacant(first) => drop(first.insert(answer)),
+            Entry::Occupied(mut known) if is_there(known.get()) && answer != PushAnswer::Same => {
+                known.insert(answer);
+            }
+            Entry::Occupied(_) => {}
+        }
     }
     found
+}
+
+const fn is_there(answer: &PushAnswer) -> bool {
+    matches!(answer, PushAnswer::Landed | PushAnswer::Same)
 }
 
 fn rejected(summary: &str) -> PushAnswer {
@@ -223,6 +241,44 @@ mod tests {
         ] {
             assert_eq!(rejected(words), answer, "{words}");
         }
+    }
+
+    #[test]
+    fn of_several_repositories_the_one_that_refuses_counts() {
+        let sandbox = Sandbox::new(&[]);
+        let [one, two] = ["one.git", "two.git"].map(|name| sandbox.path().join(name));
+        for place in [&one, &two] {
+            let place = place.to_str().unwrap();
+            sandbox.git(&["init", "-q", "--bare", place]);
+            sandbox.git(&["config", "--add", "remote.origin.url", place]);
+        }
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+        let new: ObjectId = sandbox.git(&["rev-parse", "HEAD"]).parse().unwrap();
+        let push = || {
+            let specs = ["a", "b"].map(|name| PushSpec {
+                new: new.clone(),
+                remote: format!("refs/heads/{name}"),
+                seen: None,
+            });
+            sandbox.open().push("origin", &specs, Duration::from_secs(60)).unwrap()
+        };
+        let refuse = |place: &std::path::Path, which: &str| {
+            let hook = place.join("hooks/update");
+            std::fs::create_dir_all(place.join("hooks")).unwrap();
+            std::fs::write(&hook, format!("#!/bin/sh\ntest $1 != refs/heads/{which}\n")).unwrap();
+            std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        };
+        refuse(&one, "a");
+        refuse(&two, "b");
+        assert!(push().iter().all(|answer| matches!(answer, PushAnswer::Refused(_))), "{:?}", push());
+        std::fs::remove_file(one.join("hooks/update")).unwrap();
+        let answers = push();
+        assert!(
+            matches!(&answers[..], [PushAnswer::Landed | PushAnswer::Same, PushAnswer::Refused(_)]),
+            "{answers:?}"
+        );
+        std::fs::remove_dir_all(&two).unwrap();
+        assert!(push().iter().all(|answer| matches!(answer, PushAnswer::Unknown(_))), "{:?}", push());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod hosts;
+mod places;
 mod transports;
 
 use std::os::unix::fs::PermissionsExt as _;
