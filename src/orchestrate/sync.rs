@@ -211,17 +211,20 @@ fn exchange(
     mut fetch_first: bool,
     branches: &[PushSpec],
 ) -> Result<(), Error> {
+    store.repo().require_one_place(&remote.name)?;
     let mut unknown = None;
     let mut idle = 0;
     let mut branches = branches.to_vec();
+    let mut sent = false;
     for attempt in 0..ATTEMPTS {
-        if attempt > 0 {
+        // Before anything was sent, nobody was faster: what a fetch saw is taken in first.
+        if sent {
             synced.retries += 1;
             std::thread::sleep(jittered(store, attempt)?);
         }
         if fetch_first {
             synced.asked = true;
-            let news = take_in(store, remote, synced, attempt > 0)?;
+            let news = take_in(store, remote, synced, sent)?;
             idle = if news || unknown.is_some() { 0 } else { idle + 1 };
         }
         let asked = std::mem::replace(&mut fetch_first, true);
@@ -230,7 +233,7 @@ fn exchange(
         if !asked && refs.iter().any(Sent::lacks_what_was_seen) {
             continue;
         }
-        if attempt == 0 && asked | refs.iter().any(|one| one.ours == STATE_REF) {
+        if !sent && asked | refs.iter().any(|one| one.ours == STATE_REF) {
             synced.nothing = !require_same_place(store, remote)? && store.state()?.commit().is_none();
         }
         let (refs, cuts): (Vec<Sent>, Vec<Sent>) = refs.into_iter().partition(|one| one.replaces.is_none());
@@ -238,7 +241,7 @@ fn exchange(
         if wire.is_empty() && cuts.is_empty() {
             return Ok(());
         }
-        synced.asked = true;
+        (synced.asked, sent) = (true, true);
         let mut answers = Vec::new();
         if !wire.is_empty() {
             answers = store.repo().push(&remote.name, &wire, remote.deadline)?;

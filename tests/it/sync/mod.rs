@@ -59,6 +59,26 @@ fn connections(machine: &Sandbox, args: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn what_a_fetch_saw_is_no_race_that_was_lost() {
+    let stage = Stage::new();
+    let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
+    ada.ok(&["task", "add", "One"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["sync"]);
+    ada.ok(&["task", "add", "Two"]);
+    ada.ok(&["sync"]);
+    bob.ok(&["task", "add", "Three"]);
+    bob.ok(&["fetch"]);
+    let pushed = bob.json(&["push"]);
+    assert_eq!(pushed["data"]["retries"], 0, "{pushed}");
+    assert_eq!(stage.tip("refs/orchestra/state"), bob.git(&["rev-parse", "refs/orchestra/state"]));
+    // Where it was not seen before, somebody was faster.
+    ada.ok(&["task", "add", "Four"]);
+    let pushed = ada.json(&["push"]);
+    assert_eq!(pushed["data"]["retries"], 1, "{pushed}");
+}
+
+#[test]
 fn two_connections_are_enough() {
     let stage = Stage::new();
     let (ada, bob) = (machine(&stage.path()), machine(&stage.path()));
