@@ -9,6 +9,7 @@ use crate::orchestrate::session::release_task;
 use crate::orchestrate::supervise::{Finished, chain};
 use crate::orchestrate::{Error, sync};
 use crate::store::{OverOutcome, STATE_REF, Store};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long what the state has to say may wait for more of it.
@@ -74,8 +75,8 @@ impl Shift {
                 }
                 Published::Gone => {
                     let text = format!(
-                        "the claim of its task is gone from the remote: the task was taken over and ended there, or somebody \
-                         deleted the claim; nothing of it was sent, its work is on {} here, and `git orchestra push \
+                        "the claim of its task is gone from the remote: the task was taken over and ended there, or closed, or \
+                         it or its claim was deleted; nothing of it was sent, its work is on {} here, and `git orchestra push \
                          --branches` sends it",
                         words::branch(&job.agent)
                     );
@@ -89,7 +90,7 @@ impl Shift {
                     );
                     self.say(Some(one.agent), text);
                     end.result = format!("{kept}: {why}");
-                    self.stayed.insert(branch.to_owned());
+                    self.stayed.insert(job.agent.branch.clone(), one.tip.clone());
                 }
                 Published::Done => {}
             }
@@ -177,10 +178,10 @@ impl Shift {
             self.beat();
         }
         if self.unpublished.is_empty() && (!self.unsynced || self.worker.queue.remote().is_none()) {
-            if self.stayed.is_empty() {
+            let branches = self.still_here();
+            if branches.is_empty() {
                 return Ok(());
             }
-            let branches: Vec<&str> = self.stayed.iter().map(String::as_str).collect();
             return Err(Error::refused(
                 format!("push {}: that work is on this machine alone", branches.join(", ")),
                 "`git orchestra push --branches` tries it again, once the remote takes such branches"
@@ -191,6 +192,25 @@ impl Shift {
             "bring everything to the remote; it is safe here",
             "`git orchestra worker --until-empty` sends it when the remote is there again".to_owned(),
         ))
+    }
+
+    /// The branches that the remote would not take and that it does not have by now: somebody may have pushed them since.
+    fn still_here(&self) -> Vec<&str> {
+        let (repo, names) = (self.store.repo(), self.stayed.keys().map(String::as_str));
+        let names: Vec<&str> = names.collect();
+        let Some(remote) = self.worker.queue.remote().filter(|_| !names.is_empty()) else {
+            return Vec::new();
+        };
+        let there = repo.remote_refs(&remote.name, &names, remote.deadline).unwrap_or_else(|error| {
+            tracing::debug!("nothing is known of the branches there: {error}");
+            BTreeMap::new()
+        });
+        let is_there = |name: &str, tip: &ObjectId| {
+            let now = there.get(name).filter(|now| repo.has_object(now));
+            now.is_some_and(|now| repo.is_ancestor(tip, now).unwrap_or(false))
+        };
+        let left = self.stayed.iter().filter(|(name, tip)| !is_there(name, tip));
+        left.map(|(name, _)| name.trim_start_matches("refs/heads/")).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use super::carry::Carried;
 use super::publish::{Job, words};
 use super::{Given, Until, Worker};
 use crate::agent::Redactor;
-use crate::model::{Agent, Id, Name, Task, TaskStatus};
+use crate::model::{Agent, Id, Name, ObjectId, Task, TaskStatus};
 use crate::orchestrate::claim::{Claimed, Terms, View, ready_tasks};
 use crate::orchestrate::control::Desk;
 use crate::orchestrate::hold::{self, Lookout};
@@ -12,7 +12,7 @@ use crate::orchestrate::session::{Bench, Claim, Surroundings, make};
 use crate::orchestrate::supervise::{Finished, Plan, Progress, Request, chain};
 use crate::orchestrate::{Error, SpawnRequest, budget, lease, spawn, sync, title};
 use crate::store::Store;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -65,8 +65,8 @@ pub(super) struct Shift {
     pub(super) redactor: Arc<Redactor>,
     /// Why the remote would not take the state, as it was said last.
     pub(super) unsent: Option<String>,
-    /// The branches that the remote would not take.
-    pub(super) stayed: BTreeSet<String>,
+    /// The branches that the remote would not take, with their tips then.
+    pub(super) stayed: BTreeMap<String, ObjectId>,
 }
 
 impl Shift {
@@ -110,7 +110,7 @@ impl Shift {
             carried: Carried::default(),
             redactor,
             unsent: None,
-            stayed: BTreeSet::new(),
+            stayed: BTreeMap::new(),
         }
     }
 
