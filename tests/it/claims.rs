@@ -43,7 +43,10 @@ pub(crate) fn hook(remote: &Sandbox, name: &str, script: &str) {
 /// Lets `git-receive-pack` die right after it moved the refs, whenever `when` says so: the answer never leaves.
 pub(crate) fn cut_answers(remote: &Sandbox, when: &str) {
     // The hook's parent is receive-pack, or a shell in between that git starts it with.
-    hook(remote, "post-receive", &format!("cat >/dev/null\nif {when}; then kill -9 $PPID; fi"));
+    // After it had moved them and told so `post-receive` runs.
+    let script =
+        format!("test \"$1\" = committed || exit 0\ncat >/dev/null\nif {when}; then kill -9 $PPID; fi");
+    hook(remote, "reference-transaction", &script);
 }
 
 /// The remote kills whoever pushes, after the ref moved: the parent of `git push` is the program under test.
@@ -201,6 +204,67 @@ fn a_person_who_says_nothing_keeps_what_they_claimed() {
     assert!(out.code == 1 && out.stderr.contains("until it is released there"), "{out}");
     assert_eq!(bob.ok(&["task", "claim", &id, "--force"]), id[..4]);
     assert_eq!(field(&bob, &id, "fence"), 2);
+}
+
+#[test]
+fn of_a_deleted_task_whose_claim_is_gone_no_note_is_left() {
+    let remote = remote();
+    let (ada, bob, id) = two(&remote);
+    bob.ok(&["task", "claim", &id]);
+    ada.ok(&["undo", "--yes"]);
+    ada.ok(&["sync"]);
+    remote.git(&["update-ref", "-d", &format!("{CLAIMS}/{id}")]);
+    assert_ne!(bob.git(&["for-each-ref", CLAIMS]), "");
+    bob.ok(&["sync"]);
+    assert_eq!(bob.git(&["for-each-ref", CLAIMS]), "");
+}
+
+/// A task of which more was written on other machines than has room in one record beside what `last` wrote.
+pub(crate) fn overfill(remote: &Sandbox, last: &Sandbox, id: &str) {
+    let others: Vec<Sandbox> = (0..4).map(|_| machine(remote)).collect();
+    for one in others.iter().chain([last]) {
+        one.ok(&["sync"]);
+    }
+    for (number, one) in others.iter().chain([last]).enumerate() {
+        let file = one.root().join("long.txt");
+        fs::write(&file, number.to_string().repeat(900 << 10)).unwrap();
+        one.ok(&["task", "edit", id, "-F", file.to_str().unwrap()]);
+    }
+    for one in &others {
+        one.ok(&["sync"]);
+    }
+}
+
+#[test]
+fn a_record_that_does_not_fit_stops_neither_claims_nor_workers_nor_takes() {
+    let remote = remote();
+    let ada = crate::worker::workshop(&remote, "echo one >one.txt; exit 3");
+    let (long, quick) = (task(&ada, "Long"), task(&ada, "Quick"));
+    ada.ok(&["task", "claim", &long]);
+    assert_eq!(ada.orchestra(&["worker", "--once"]).code, 4);
+    let (slow, open) = (task(&ada, "Slow"), task(&ada, "Open"));
+    ada.ok(&["sync"]);
+    let bob = crate::worker::workshop(&remote, "echo two >two.txt");
+    overfill(&remote, &bob, &long);
+    let tip = || remote.git(&["rev-parse", "refs/orchestra/state"]);
+    let before = tip();
+    let out = bob.orchestra(&["task", "claim", &open]);
+    assert!(out.code == 0 && out.stderr.contains("the state of origin was not merged"), "{out}");
+    assert!(claims(&remote).contains(&open), "{out}");
+
+    let out = bob.orchestra(&["worker", "--once"]);
+    assert!(out.code == 1 && out.stdout.contains("the state was not sent"), "{out}");
+    let branch = format!("refs/heads/orchestra/slow-{}", &slow[..6]);
+    assert_eq!(remote.git(&["show", &format!("{branch}:two.txt")]), "two", "{out}");
+    let machine = fs::read_to_string(bob.repo().join(".git/orchestra/machine")).unwrap();
+    let beats = remote.git(&["for-each-ref", "--format=%(refname)", "refs/orchestra/machines"]);
+    assert!(beats.contains(machine.trim()), "it is heard of: {beats}");
+
+    let name = format!("quick-{}", &quick[..6]);
+    let out = bob.orchestra(&["take", &name]);
+    assert!(out.stderr.contains("its branch"), "{out}");
+    assert_eq!(remote.git(&["show", &format!("orchestra/{name}:two.txt")]), "two", "{out}");
+    assert_eq!(tip(), before, "and nothing took the place of what was written there");
 }
 
 #[test]

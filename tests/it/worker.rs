@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use nix::sys::signal::Signal;
 
-use crate::claims::{claims, field, machine, remote, task};
+use crate::claims::{claims, field, hook, machine, remote, task};
 use crate::harness::{Output, Sandbox, sandbox, wait_for};
 
 /// A machine whose profile `hand` runs `script`, with what the remote has.
@@ -54,10 +54,14 @@ impl Running {
         sandbox::kill(self.child.id(), signal);
     }
 
+    /// What it has said so far.
+    fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     pub(crate) fn end(mut self) -> Output {
         let status = wait_for("the worker's end", || self.child.try_wait().unwrap());
-        let text = fs::read_to_string(&self.log).unwrap();
-        let output = std::process::Output { status, stdout: text.into_bytes(), stderr: Vec::new() };
+        let output = std::process::Output { status, stdout: self.said().into_bytes(), stderr: Vec::new() };
         Output::from(output)
     }
 }
@@ -162,6 +166,103 @@ fn work_arrives_with_the_end_of_its_claim() {
     ada.ok(&["sync"]);
     assert!(field(&ada, &good, "result").as_str().unwrap().starts_with("merged as"));
     assert_eq!(field(&ada, &after, "status"), "started");
+}
+
+#[test]
+fn a_branch_that_was_refused_and_pushed_by_hand_is_not_said_to_be_here_alone() {
+    for by_hand in [true, false] {
+        let gate = tempfile::tempdir().unwrap();
+        let open = gate.path().join("open");
+        let script = format!(
+            "case $GIT_ORCHESTRA_AGENT_NAME in one*) echo done >done.txt;; *) while ! test -e {}; do sleep 0.05; done;; esac",
+            open.display()
+        );
+        let (remote, bob, one) = with_task(&script, "One");
+        task(&bob, "Two");
+        bob.ok(&["sync"]);
+        hook(
+            &remote,
+            "update",
+            "case $1 in refs/heads/*) echo no branches of agents here >&2; exit 1;; esac",
+        );
+        let worker = Running::start(&bob, &["--until-empty", "--jobs", "2"]);
+        wait_for("its end", || field(&bob, &one, "result").as_str()?.contains("alone").then_some(()));
+        let branch = format!("orchestra/one-{}", &one[..6]);
+        if by_hand {
+            fs::remove_file(remote.repo().join("hooks/update")).unwrap();
+            bob.git(&["push", "-q", "origin", &branch]);
+        }
+        fs::write(open, "").unwrap();
+        let out = worker.end();
+        let says = out.stdout.contains(&format!("push {branch}: that work is on this machine alone"));
+        assert_eq!((out.code, says), (i32::from(!by_hand), !by_hand), "{out}");
+    }
+}
+
+#[test]
+fn what_another_machine_took_over_and_ended_is_said_to_be_its() {
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let script = format!("echo mine >mine.txt; while ! test -e {}; do sleep 0.05; done", open.display());
+    let (remote, bob, id) = with_task(&script, "Slow");
+    let ada = machine(&remote);
+    ada.ok(&["sync"]);
+    let worker = Running::start(&bob, &["--once"]);
+    wait_for("its run", || bob.ok(&["status", "--porcelain"]).contains("\trunning\t").then_some(()));
+    ada.ok(&["task", "claim", "--force", &id]);
+    ada.ok(&["task", "close", &id, "-m", "done by Ada"]);
+    wait_for("its claim to go", || {
+        ada.ok(&["sync"]);
+        claims(&remote).is_empty().then_some(())
+    });
+    fs::write(open, "").unwrap();
+    let out = worker.end();
+    assert!(out.stdout.contains("another machine took its task over: nothing of it was sent"), "{out}");
+    assert!(!out.stdout.contains("is gone from the remote"), "{out}");
+    assert_eq!(remote.git(&["for-each-ref", "refs/heads/orchestra"]), "");
+}
+
+#[test]
+fn an_end_whose_answer_was_lost_is_no_takeover() {
+    let (remote, bob, id) = with_task("echo done >done.txt", "Write it");
+    // The remote takes the end and the branch, says nothing, and is not there for a while.
+    let script = "if test \"$1\" = committed && grep -q refs/heads/orchestra && ! test -e lost; then \
+                  touch lost; mv HEAD HEAD.away; kill -9 $PPID; fi";
+    hook(&remote, "reference-transaction", script);
+    let worker = Running::start(&bob, &["--once"]);
+    wait_for("the answer to be lost", || remote.repo().join("lost").exists().then_some(()));
+    wait_for("the next try", || worker.said().contains("trying again").then_some(()));
+    fs::rename(remote.repo().join("HEAD.away"), remote.repo().join("HEAD")).unwrap();
+    let out = worker.end();
+    assert!(out.code == 0 && !out.stdout.contains("another machine"), "{out}");
+    assert_eq!(remote.git(&["show", &format!("orchestra/write-it-{}:done.txt", &id[..6])]), "done");
+    assert!(field(&bob, &id, "result").as_str().unwrap().contains("not merged yet"));
+    bob.ok(&["sync"]);
+    assert!(claims(&remote).is_empty());
+}
+
+#[test]
+fn work_on_a_task_that_was_deleted_meanwhile_is_said_to_be_here() {
+    let gate = tempfile::tempdir().unwrap();
+    let open = gate.path().join("open");
+    let script = format!("echo mine >mine.txt; while ! test -e {}; do sleep 0.05; done", open.display());
+    let remote = remote();
+    let ada = machine(&remote);
+    task(&ada, "Slow");
+    ada.ok(&["sync"]);
+    let mut bob = workshop(&remote, &script);
+    bob.set_env("ORCHESTRA_CLAIM_TTL", "2s");
+    let worker = Running::start(&bob, &["--once"]);
+    wait_for("its run", || bob.ok(&["status", "--porcelain"]).contains("\trunning\t").then_some(()));
+    ada.ok(&["undo", "--yes"]);
+    ada.ok(&["sync"]);
+    wait_for("its claim to go", || claims(&remote).is_empty().then_some(()));
+    let noted = || bob.git(&["for-each-ref", "refs/orchestra/claims"]);
+    wait_for("the note of it to go", || noted().is_empty().then_some(()));
+    fs::write(open, "").unwrap();
+    let out = worker.end();
+    assert!(out.stdout.contains("its work is on orchestra/slow-"), "{out}");
+    assert_eq!(remote.git(&["for-each-ref", "refs/heads/orchestra"]), "");
 }
 
 #[test]

@@ -52,10 +52,7 @@ impl Queue {
         let mut answers = Vec::new();
         for one in work {
             let Some((_, commit)) = self.held()?.into_iter().find(|(of, _)| *of == one.of) else {
-                let task = self.store.state()?.get::<Task>(&one.of)?;
-                let here = self.store.machine()?;
-                let is_ousted = task.is_some_and(|task| task.is_ousted(&here, one.fence));
-                answers.push(if is_ousted { Published::Ousted } else { self.finish_unclaimed(one)? });
+                answers.push(self.finish_unclaimed(one)?);
                 continue;
             };
             answers.push(retrying(&self.store, || self.finish_one(one, &commit))?);
@@ -64,11 +61,15 @@ impl Queue {
         Ok(answers)
     }
 
-    /// Work that was never claimed over a remote. Of an agent without a task the branch arrives all the same.
+    /// Work without a claim: it went meanwhile, or the agent has no task. Then its branch arrives all the same.
     fn finish_unclaimed(&self, work: &Finish) -> Result<Published, Error> {
-        let Some((name, tip)) = work.branch.clone().filter(|_| work.is_agent) else {
-            return Ok(Published::Done);
-        };
+        if self.is_ousted(work)? {
+            return Ok(Published::Ousted);
+        }
+        let Some((name, tip)) = work.branch.clone() else { return Ok(Published::Done) };
+        if !work.is_agent {
+            return Ok(Published::Gone);
+        }
         self.push_branch(Some(LeasedSpec { name, new: Some(tip), lease: Lease::Forward }))
     }
 
@@ -106,8 +107,13 @@ impl Queue {
             _ => is_known,
         };
         let Some(now) = now.filter(|_| is_ours) else {
+            // A claim goes when its task is over, and the state there says whose it was then.
+            if !is_there && let Err(error) = self.look() {
+                tracing::debug!("nothing more is known: {error}");
+            }
+            let is_ousted = is_there || self.is_ousted(work)?;
             self.note(&work.of, None, &objects)?;
-            return Ok(if is_there { Published::Ousted } else { Published::Gone });
+            return Ok(if is_ousted { Published::Ousted } else { Published::Gone });
         };
         // It is ours still: the branch was in the way, or the answer and the push were lost. What the claim says of the branch
         // is to be so, whenever somebody reads it.
@@ -132,6 +138,13 @@ impl Queue {
         }
         self.note(&work.of, Some(&new), &objects)?;
         Ok(published)
+    }
+
+    /// Whether the state says that another machine took over what was claimed.
+    fn is_ousted(&self, work: &Finish) -> Result<bool, Error> {
+        let task = self.store.state()?.get::<Task>(&work.of)?;
+        let here = self.store.machine()?;
+        Ok(task.is_some_and(|task| task.is_ousted(&here, work.fence)))
     }
 
     fn push_branch(&self, branch: Option<LeasedSpec>) -> Result<Published, Error> {

@@ -99,10 +99,13 @@ impl Queue {
                 }
                 None => {
                     // It goes when the task is over, also if that was elsewhere.
-                    let task = state.get::<Task>(&of)?;
-                    if let Some(task) = task.filter(|task| task.fence > claim.fence) {
-                        let ends = task.status != TaskStatus::Closed;
-                        settling.moves.push(forget(ends.then(|| taken_over(&of))));
+                    match state.get::<Task>(&of)? {
+                        Some(task) if task.fence > claim.fence => {
+                            let ends = task.status != TaskStatus::Closed;
+                            settling.moves.push(forget(ends.then(|| taken_over(&of))));
+                        }
+                        None if is_deleted(&state, &of)? => settling.moves.push(forget(None)),
+                        _ => {}
                     }
                     continue;
                 }
