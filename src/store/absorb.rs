@@ -31,8 +31,6 @@ const MAX_DIRECTORY: u64 = 4 << 20;
 const MAX_QUARANTINED: usize = 1_000;
 /// How much of a path is shown.
 const MAX_SHOWN: usize = 120;
-/// The highest counter of a stamp: one that nobody could outdo would make a field the property of whoever wrote it.
-const MAX_COUNTER: u32 = 1 << 30;
 
 /// What another machine has: the objects are in this repository already.
 #[derive(Debug, Clone, Default)]
@@ -387,11 +385,10 @@ impl<'r> Trees<'r> {
             self.quarantine(path, "it is larger than a record can be");
             return Ok(());
         }
-        match checked(kind, &id, &self.repo.read_blob(theirs)?) {
-            Ok((record, mended)) => {
+        match check(kind, &id, &self.repo.read_blob(theirs)?) {
+            Ok(record) => {
                 let place = place(kind, &id, &record);
-                let theirs = if mended { self.write(&record.to_bytes())? } else { theirs.clone() };
-                self.versions.entry((kind, id)).or_default().add(path, ours, &theirs, place);
+                self.versions.entry((kind, id)).or_default().add(path, ours, theirs, place);
             }
             Err(reason) => self.quarantine(path, reason),
         }
@@ -427,21 +424,14 @@ pub(super) const fn fields(kind: Kind) -> &'static [Field] {
 
 /// Reads a record as what its path says that it is.
 pub(super) fn check(kind: Kind, id: &Id, bytes: &[u8]) -> Result<Record, &'static str> {
-    checked(kind, id, bytes).map(|(record, _)| record)
-}
-
-/// The same, and whether it was written by a clock that is wrong: every machine reads the same in it then, which is not
-/// what is written there.
-fn checked(kind: Kind, id: &Id, bytes: &[u8]) -> Result<(Record, bool), &'static str> {
     fn read<T: Entity>(record: &Record, id: &Id) -> Result<T, &'static str> {
         let entity: T = record.entity().map_err(|_| "it is not what this build reads there")?;
         if entity.id() == *id { Ok(entity) } else { Err("it says that it is another one") }
     }
-    let mut record = Record::parse(bytes).map_err(|_| "it is no record")?;
-    if !record.every_stamp().all(is_sane) {
+    let record = Record::parse(bytes).map_err(|_| "it is no record")?;
+    if !record.every_stamp().all(Stamp::is_sane) {
         return Err("it says that it was written in a time that never comes");
     }
-    let mended = record.bring_into_time();
     match kind {
         Kind::Task => drop(read::<Task>(&record, id)?),
         Kind::Finding => drop(read::<Finding>(&record, id)?),
@@ -478,11 +468,7 @@ fn checked(kind: Kind, id: &Id, bytes: &[u8]) -> Result<(Record, bool), &'static
             }
         }
     }
-    Ok((record, mended))
-}
-
-fn is_sane(stamp: &Stamp) -> bool {
-    stamp.counter <= MAX_COUNTER && is_plain(stamp.actor.as_bytes())
+    Ok(record)
 }
 
 /// Whether a text can be the full name of a branch and nothing else: no option, no path that leads elsewhere.
@@ -500,7 +486,7 @@ fn is_branch(name: &str) -> bool {
     })
 }
 
-fn is_plain(name: &[u8]) -> bool {
+pub(super) fn is_plain(name: &[u8]) -> bool {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
     name.len() <= MAX_NAME && name.iter().all(plain) && !name.starts_with(b".") && !name.starts_with(b"-")
 }

@@ -241,30 +241,36 @@ impl Trees<'_> {
             return Ok(());
         }
         // What cannot be read is not merged: whatever of ours it is gives way.
-        let mut sound = BTreeMap::<ObjectId, Record>::new();
+        let mut sound = BTreeMap::<ObjectId, (Record, Vec<u8>)>::new();
         let theirs = versions.theirs.iter().map(|(blob, _)| blob);
         for blob in versions.ours.values().flatten().chain(theirs) {
-            if !sound.contains_key(blob)
-                && let Ok(record) = super::absorb::check(kind, &id, &self.repo.read_blob(blob)?)
-            {
-                sound.insert(blob.clone(), record);
+            if sound.contains_key(blob) {
+                continue;
+            }
+            let written = self.repo.read_blob(blob)?;
+            if let Ok(record) = super::absorb::check(kind, &id, &written) {
+                sound.insert(blob.clone(), (record, written));
             }
         }
-        let mut sound = sound.into_iter();
-        let Some((mut blob, mut record)) = sound.next() else { return Ok(()) };
-        let mut merged = false;
-        for (_, other) in sound {
-            record = merge::merge(fields(kind), &record, &other);
-            merged = true;
+        let Some((mut blob, mut record)) =
+            sound.iter().next().map(|(blob, (record, _))| (blob.clone(), record.clone()))
+        else {
+            return Ok(());
+        };
+        for (other, _) in sound.values().skip(1) {
+            record = merge::merge(fields(kind), &record, other);
         }
-        if merged {
+        if sound.len() > 1 {
             let bytes = record.to_bytes();
             let size = bytes.len() as u64;
             if size > super::absorb::MAX_RECORD {
                 self.too_large.get_or_insert((kind, id, size));
                 return Ok(());
             }
-            blob = self.write(&bytes)?;
+            blob = match as_one_of(&sound, &record, &bytes) {
+                Some(blob) => blob,
+                None => self.write(&bytes)?,
+            };
         }
         let place = place(kind, &id, &record);
         if versions.ours.get(&place).is_none_or(|there| there.as_ref() != Some(&blob)) {
@@ -279,6 +285,21 @@ impl Trees<'_> {
         }
         Ok(())
     }
+}
+
+/// The version that says already what all of them say together, if there is one: what a clock after all times wrote may stand
+/// as it was written, and whoever has it has lost nothing.
+fn as_one_of(
+    versions: &BTreeMap<ObjectId, (Record, Vec<u8>)>,
+    all: &Record,
+    bytes: &[u8],
+) -> Option<ObjectId> {
+    let same = || versions.iter().filter(|(_, (record, _))| record == all);
+    let is_as_written =
+        |written: &[u8]| Record::parse_as_written(written).is_ok_and(|raw| raw.to_bytes() == written);
+    let written_so = same().find(|(_, (_, written))| written == bytes);
+    let found = written_so.or_else(|| same().find(|(_, (_, written))| is_as_written(written)));
+    found.map(|(blob, _)| blob.clone())
 }
 
 /// Which entity a path of the state says that it is of, wrongly or not: the kind, and the id if it is at its place.

@@ -82,6 +82,14 @@ pub enum Error {
         /// How large it may be, in bytes.
         limit: u64,
     },
+    /// A field was written with the last stamp that there is, so that no write comes after it.
+    #[error("write {kind} {}: somebody wrote in it at a time after which there is none, so other machines would not take this in; make another one in its place", &.id.as_str()[..6])]
+    Unwritable {
+        /// What it is.
+        kind: Kind,
+        /// Its id.
+        id: crate::model::Id,
+    },
     /// What two machines wrote apart is more than one record can be.
     #[error("merge {kind} {}: what was written apart in it is {size} bytes together, and a record has at most {limit}; nothing of either is lost, and nothing is merged before the longer side is shortened where it was written", &.id.as_str()[..6])]
     TooMuch {

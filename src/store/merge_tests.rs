@@ -2,6 +2,7 @@
 
 use super::absorb::{Incoming, Trees};
 use super::merge::merge;
+use super::stamp::{MAX_AT, MAX_COUNTER};
 use super::*;
 use crate::git::testing::Sandbox;
 use crate::git::{EntryMode, TreeEdit};
@@ -118,6 +119,25 @@ fn play(clones: usize, steps: &[(usize, u64, Step)]) -> (Vec<Record>, BTreeMap<S
     (records, newest)
 }
 
+/// A record as a build without an end of times wrote it whose clock went over that end `since` the first day, and then
+/// so many times `faster`.
+fn late(record: &Record, since: u64, faster: u64) -> Record {
+    let mut record = record.clone();
+    let begin = DAY + since;
+    let late = |stamp: &Stamp| {
+        let late = stamp.at.0.checked_sub(begin).map(|span| MAX_AT.0 + span * faster);
+        Stamp { at: Timestamp(late.unwrap_or(stamp.at.0)), ..stamp.clone() }
+    };
+    for stamp in record.stamps.values_mut() {
+        *stamp = late(stamp);
+    }
+    for rivals in record.rivals.values_mut() {
+        rivals.losing = rivals.losing.iter().map(|(stamp, text)| (late(stamp), text.clone())).collect();
+        rivals.seen = rivals.seen.iter().map(late).collect();
+    }
+    record
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -135,6 +155,33 @@ proptest! {
         prop_assert_eq!(m(&once, &r[1]).to_bytes(), once.to_bytes());
         prop_assert_eq!(Record::parse(&once.to_bytes()).unwrap().is_archived(), once.is_archived());
         prop_assert_eq!(Record::parse(&once.to_bytes()).unwrap(), once);
+    }
+
+    #[test]
+    fn what_a_clock_after_all_times_wrote_merges_alike_everywhere(
+        steps in steps(),
+        since in 0..DAY,
+        faster in prop_oneof![Just(1_u64), 1..1_000_000_000_u64],
+    ) {
+        let (played, _) = play(3, &steps);
+        let written: Vec<Vec<u8>> = played.iter().map(|record| late(record, since, faster).to_bytes()).collect();
+        let r: Vec<Record> = written.iter().map(|bytes| Record::parse(bytes).unwrap()).collect();
+        let m = |a: &Record, b: &Record| merge(Task::FIELDS, a, b);
+        for one in &r {
+            prop_assert!(one.every_stamp().all(|stamp| stamp.at <= MAX_AT && stamp.is_sane()));
+            prop_assert_eq!(&Record::parse(&one.to_bytes()).unwrap(), one, "written anew it says the same");
+            prop_assert_eq!(m(one, one).to_bytes(), one.to_bytes());
+        }
+        prop_assert_eq!(m(&r[0], &r[1]).to_bytes(), m(&r[1], &r[0]).to_bytes());
+        let ends = [[0, 1, 2], [1, 2, 0], [2, 0, 1]].map(|[a, b, c]| m(&m(&r[a], &r[b]), &r[c]).to_bytes());
+        prop_assert!(ends.iter().all(|end| *end == ends[0]));
+        let once = m(&r[0], &r[1]);
+        prop_assert_eq!(m(&once, &r[1]).to_bytes(), once.to_bytes());
+        // As long as the span has room nothing is taken for something else.
+        if faster == 1 && since > DAY - (1 << 23) {
+            let end = |of: &[Record]| m(&m(&of[0], &of[1]), &of[2]).fields;
+            prop_assert_eq!(end(&r), end(&played));
+        }
     }
 
     #[test]
@@ -285,6 +332,117 @@ fn two_machines_make_the_same_commit() {
         a.absorb(&newer).unwrap();
         assert_eq!(tip(&a), newer.state.unwrap(), "what follows is taken as it is");
     }
+}
+
+/// Puts a record into the state of a machine as it stands, as another build would.
+fn plant(sandbox: &Sandbox, store: &Store, kind: Kind, id: &Id, record: &Record) {
+    let state = store.state().unwrap();
+    let blob = store.repo().write_blob(&record.to_bytes()).unwrap();
+    let edit: TreeEdit = (layout::entity_path(kind, id), Some((EntryMode::Blob, blob)));
+    let (tree, _) = store.repo().edit_tree(state.tree(), &[edit]).unwrap();
+    let tip = state.commit().unwrap().to_string();
+    let commit = sandbox.git(&["commit-tree", "-p", &tip, "-m", "planted", tree.as_str()]);
+    sandbox.git(&["update-ref", STATE_REF, &commit]);
+}
+
+/// A task's title with another stamp.
+fn restamped(store: &Store, id: &Id, stamp: &str) -> Record {
+    let mut record = store.state().unwrap().record(Kind::Task, id).unwrap().unwrap();
+    record.stamps.insert("title".to_owned(), stamp.parse().unwrap());
+    record
+}
+
+#[test]
+fn what_a_wrong_clock_wrote_is_the_same_commit_on_both_sides() {
+    let (left, right) = (Sandbox::new(&[]), Sandbox::new(&[]));
+    let (a, b) = (store(&left, DAY), store(&right, 2 * DAY));
+    let id = add(&a, "late");
+    let late = restamped(&a, &id, &format!("5680281600000-0-{}", a.machine().unwrap()));
+    let before = a.state().unwrap().commit().cloned().unwrap();
+    plant(&left, &a, Kind::Task, &id, &late);
+    let planted = a.state().unwrap().commit().cloned().unwrap();
+    assert!(a.lost_between(&before, &planted).unwrap().is_empty(), "it says more than what was there");
+    assert_eq!(a.lost_between(&planted, &before).unwrap().len(), 1);
+    add(&b, "other");
+    let (to_a, to_b) = (fetch(&left, &right), fetch(&right, &left));
+    a.absorb(&to_a).unwrap();
+    assert!(b.absorb(&to_b).unwrap().quarantined.is_empty());
+    let tip = |store: &Store| store.state().unwrap().commit().cloned().unwrap();
+    assert_eq!(tip(&a), tip(&b));
+    let unsound = |store: &Store| store.state().unwrap().verify(Timestamp(DAY)).unwrap().broken;
+    assert_eq!((unsound(&a), unsound(&b)), (Vec::new(), Vec::new()));
+    // Written apart on top of that.
+    let write = |store: &Store, title: &str| {
+        let mut task: Task = store.state().unwrap().require(&id).unwrap();
+        task.title = title.to_owned();
+        store.transact(|tx| tx.put(&task)).unwrap();
+    };
+    write(&a, "by a");
+    write(&b, "by b");
+    let (to_a, to_b) = (fetch(&left, &right), fetch(&right, &left));
+    a.absorb(&to_a).unwrap();
+    b.absorb(&to_b).unwrap();
+    assert_eq!(tip(&a), tip(&b));
+    let record = a.state().unwrap().record(Kind::Task, &id).unwrap().unwrap();
+    assert_eq!(record.losing("title").len(), 1, "neither of the two is lost");
+}
+
+#[test]
+fn a_counter_at_its_end_stops_no_write_but_the_one_that_nothing_comes_after() {
+    let (left, right) = (Sandbox::new(&[]), Sandbox::new(&[]));
+    let (a, b) = (store(&left, DAY), store(&right, DAY));
+    let id = add(&a, "old");
+    let full = restamped(&a, &id, &format!("{}-{MAX_COUNTER}-zz", 3 * DAY));
+    plant(&left, &a, Kind::Task, &id, &full);
+    let write = |title: &str| {
+        let mut task: Task = a.state().unwrap().require(&id).unwrap();
+        task.title = title.to_owned();
+        a.transact(|tx| tx.put(&task))
+    };
+    write("new").unwrap();
+    let absorbed = b.absorb(&fetch(&right, &left)).unwrap();
+    assert!(absorbed.quarantined.is_empty(), "{:?}", absorbed.quarantined);
+    assert_eq!(b.state().unwrap().require::<Task>(&id).unwrap().title, "new");
+
+    let last = restamped(&a, &id, &format!("{}-{MAX_COUNTER}-zz", MAX_AT.0));
+    plant(&left, &a, Kind::Task, &id, &last);
+    let before = a.state().unwrap().commit().cloned();
+    let error = write("newest").unwrap_err();
+    assert!(matches!(error, Error::Unwritable { kind: Kind::Task, id: of } if of == id), "{error}");
+    assert_eq!(a.state().unwrap().commit().cloned(), before);
+    // All the rest of it can be written.
+    let mut task: Task = a.state().unwrap().require(&id).unwrap();
+    task.status = TaskStatus::Closed;
+    a.transact(|tx| tx.put(&task)).unwrap();
+}
+
+#[test]
+fn a_write_that_no_other_machine_would_take_in_is_refused() {
+    let sandbox = Sandbox::new(&[]);
+    let store = store(&sandbox, DAY);
+    let id = add(&store, "crowded");
+    let mut record = store.state().unwrap().record(Kind::Task, &id).unwrap().unwrap();
+    record.fields.insert("body".to_owned(), json!("short"));
+    for machine in 1..=4_u64 {
+        let text = json!(machine.to_string().repeat(1_000_000));
+        let lost = format!("{machine}-0-m{machine}").parse().unwrap();
+        record.rivals.entry("body".to_owned()).or_default().losing.insert(lost, text);
+    }
+    plant(&sandbox, &store, Kind::Task, &id, &record);
+    let before = store.state().unwrap().commit().cloned();
+    let write = |change: &dyn Fn(&mut Task)| {
+        let mut task: Task = store.state().unwrap().require(&id).unwrap();
+        change(&mut task);
+        store.transact(|tx| tx.put(&task)).map(drop)
+    };
+    let long = "t".repeat(300_000);
+    let error = write(&|task| task.title.clone_from(&long)).unwrap_err();
+    assert!(matches!(error, Error::TooLarge { limit: absorb::MAX_RECORD, .. }), "{error}");
+    assert_eq!(store.state().unwrap().commit().cloned(), before);
+    // There is room for less, and for more by whoever has seen what lost.
+    write(&|task| task.title = "short".to_owned()).unwrap();
+    write(&|task| task.body = "all of them".to_owned()).unwrap();
+    write(&|task| task.title.clone_from(&long)).unwrap();
 }
 
 #[test]

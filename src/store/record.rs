@@ -53,8 +53,16 @@ pub struct Record {
 }
 
 impl Record {
-    /// Parses a stored record.
+    /// Parses a stored record. What a clock after the year 2100 wrote counts as of then, on every machine alike: so it can be
+    /// outdone, and nothing that was written with it is left out. The record itself says so when it is written next.
     pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut record = Self::parse_as_written(bytes)?;
+        record.bring_into_time();
+        Ok(record)
+    }
+
+    /// The same with the stamps that are there.
+    pub(super) fn parse_as_written(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut fields: Map<String, Value> = serde_json::from_slice(bytes)?;
         let grouped: BTreeMap<Stamp, Vec<String>> =
             fields.remove(STAMPS).map(serde_json::from_value).transpose()?.unwrap_or_default();
@@ -144,22 +152,19 @@ impl Record {
         self.rivals.keys().map(String::as_str).filter(|field| !self.losing(field).is_empty())
     }
 
-    /// Takes stamps from after [`MAX_AT`] for ones of then, as whoever reads them does: so they can be outdone, and nothing
-    /// that was written with them is left out. Whether there were any.
-    pub(super) fn bring_into_time(&mut self) -> bool {
+    /// Lets every stamp be as it counts ([`Stamp::in_time`]).
+    fn bring_into_time(&mut self) {
         if self.every_stamp().all(|stamp| stamp.at <= MAX_AT) {
-            return false;
+            return;
         }
-        let mended = |stamp: &Stamp| Stamp { at: stamp.at.min(MAX_AT), ..stamp.clone() };
         for stamp in self.stamps.values_mut() {
-            *stamp = mended(stamp);
+            *stamp = stamp.in_time();
         }
         for rivals in self.rivals.values_mut() {
             let losing = std::mem::take(&mut rivals.losing);
-            rivals.losing = losing.into_iter().map(|(stamp, text)| (mended(&stamp), text)).collect();
-            rivals.seen = rivals.seen.iter().map(mended).collect();
+            rivals.losing = losing.into_iter().map(|(stamp, text)| (stamp.in_time(), text)).collect();
+            rivals.seen = rivals.seen.iter().map(Stamp::in_time).collect();
         }
-        true
     }
 
     /// The record without the texts that lost in it: what whoever writes it now has to answer for.

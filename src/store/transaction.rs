@@ -442,6 +442,9 @@ impl Store {
         let archive = transaction.base.has_archive()?;
         for (kind, id) in transaction.changes.keys() {
             let record = &transaction.records[&(*kind, *id)];
+            if !record.every_stamp().all(super::Stamp::is_sane) {
+                return Err(Error::Unwritable { kind: *kind, id: *id });
+            }
             let bytes = record.to_bytes();
             let size = bytes.len() as u64;
             // What others wrote in it meanwhile has room beside what is written now.
