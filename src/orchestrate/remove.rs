@@ -76,7 +76,9 @@ pub fn remove(
     let mut aside = Vec::new();
     if leaving.own {
         let target = agent.target.as_deref().map(|target| repo.find_ref(target)).transpose()?.flatten();
-        for one in kept_aside(store, std::slice::from_ref(&agent), target.as_ref())? {
+        let mut looks = usize::MAX;
+        let (kept, _) = kept_aside(store, std::slice::from_ref(&agent), target.as_ref(), &mut looks)?;
+        for one in kept {
             let held = match &rescue {
                 Some((_, commit)) => repo.is_ancestor(&one.commit, commit)?,
                 None => false,

@@ -85,40 +85,61 @@ pub struct Aside {
 
 /// What agents committed outside of their branches and that neither those nor `target` have, by the rescue refs that keep
 /// it. What we committed for them was told where it was kept.
-pub fn kept_aside(store: &Store, agents: &[Agent], target: Option<&ObjectId>) -> Result<Vec<Aside>, Error> {
+///
+/// Each look at a ref is a process or two: `looks` says how many there may be, of the newest agents and refs, and how many
+/// are left of that afterwards. Also returns how many refs were not looked at.
+pub fn kept_aside(
+    store: &Store,
+    agents: &[Agent],
+    target: Option<&ObjectId>,
+    looks: &mut usize,
+) -> Result<(Vec<Aside>, usize), Error> {
     let repo = store.repo();
-    let refs = repo.list_refs(RESCUE_REFS)?;
-    let mut aside = Vec::new();
-    for agent in agents {
-        let prefix = format!("{RESCUE_REFS}{}/", agent.name);
-        let kept: Vec<_> = refs.iter().filter(|(name, _)| name.starts_with(&prefix)).collect();
-        if kept.is_empty() || store.find_elsewhere(agent)?.is_some() {
+    let mut kept = Vec::new();
+    for (name, commit) in repo.list_refs(RESCUE_REFS)? {
+        let Some((of, number)) = name.strip_prefix(RESCUE_REFS).and_then(|rest| rest.rsplit_once('/')) else {
             continue;
-        }
-        let own = repo.find_ref(&agent.branch)?.unwrap_or_else(|| agent.base.clone());
-        let is_missing = |commit: &ObjectId| -> Result<bool, Error> {
-            // One that had its name before may have left some, too.
-            if !repo.is_ancestor(&agent.base, commit)? || is_ours(repo, commit)? {
-                return Ok(false);
-            }
-            let mut args = vec!["rev-list".to_owned(), "--cherry-pick".into(), "--right-only".into()];
-            args.push(format!("{own}...{commit}"));
-            args.extend(target.map(|target| format!("^{target}")));
-            Ok(!repo.read(args)?.is_empty())
         };
-        for (name, commit) in kept {
-            // One that cannot be looked at (a shallow clone) keeps nothing else from being told.
-            let missing = is_missing(commit).unwrap_or_else(|error| {
-                tracing::warn!("failed to look at {name}: {error}");
-                false
-            });
-            if missing {
-                let (agent, rescue, commit) = (agent.name.clone(), name.clone(), commit.clone());
-                aside.push(Aside { agent, rescue, commit });
+        for agent in agents.iter().filter(|agent| agent.name.as_str() == of) {
+            if store.find_elsewhere(agent)?.is_none() {
+                kept.push((agent, number.parse::<u64>().unwrap_or(0), name.clone(), commit.clone()));
             }
         }
     }
-    Ok(aside)
+    kept.sort_by_key(|(agent, number, ..)| std::cmp::Reverse((agent.created, agent.id, *number)));
+    let unseen = kept.len().saturating_sub(*looks);
+    kept.truncate(*looks);
+    *looks -= kept.len();
+    let mut aside = Vec::new();
+    for (agent, _, rescue, commit) in kept.into_iter().rev() {
+        // One that cannot be looked at (a shallow clone) keeps nothing else from being told.
+        let missing = is_missing(repo, agent, &commit, target).unwrap_or_else(|error| {
+            tracing::warn!("failed to look at {rescue}: {error}");
+            false
+        });
+        if missing {
+            aside.push(Aside { agent: agent.name.clone(), rescue, commit });
+        }
+    }
+    Ok((aside, unseen))
+}
+
+/// Whether what is kept of an agent is in neither its branch nor `target`.
+fn is_missing(
+    repo: &Repository,
+    agent: &Agent,
+    kept: &ObjectId,
+    target: Option<&ObjectId>,
+) -> Result<bool, Error> {
+    // One that had its name before may have left some, too.
+    if !repo.is_ancestor(&agent.base, kept)? || is_ours(repo, kept)? {
+        return Ok(false);
+    }
+    let own = repo.find_ref(&agent.branch)?.unwrap_or_else(|| agent.base.clone());
+    let mut args = vec!["rev-list".to_owned(), "--cherry-pick".into(), "--right-only".into()];
+    args.push(format!("{own}...{kept}"));
+    args.extend(target.map(|target| format!("^{target}")));
+    Ok(!repo.read(args)?.is_empty())
 }
 
 /// Whether we made a commit of what was in a worktree, or of what a program was in the middle of.
@@ -127,4 +148,48 @@ fn is_ours(repo: &Repository, commit: &ObjectId) -> Result<bool, Error> {
     Ok(["\nLeft uncommitted by the agent ", "\nWhat was in its worktree when it was removed."]
         .iter()
         .any(|words| message.contains(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::testing::Sandbox;
+    use crate::model::Timestamp;
+    use crate::process::ManualClock;
+    use std::sync::Arc;
+
+    #[test]
+    fn only_so_much_of_what_is_kept_is_looked_at_and_the_rest_is_counted() {
+        let sandbox = Sandbox::new(&[]);
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "start"]);
+        let store =
+            Store::open(sandbox.open(), Arc::new(ManualClock::new(Timestamp(1))), sandbox.open().identity());
+        let base = sandbox.git(&["rev-parse", "HEAD"]);
+        let tree = sandbox.git(&["rev-parse", "HEAD^{tree}"]);
+        let agents: Vec<Agent> = [("heron", 1), ("crane", 2)]
+            .into_iter()
+            .map(|(name, made)| Agent {
+                base: base.parse().unwrap(),
+                created: Timestamp(made),
+                ..crate::orchestrate::testing_agent(name)
+            })
+            .collect();
+        for agent in &agents {
+            sandbox.git(&["update-ref", &agent.branch, &base]);
+            for number in 1..=11 {
+                let commit = sandbox.git(&["commit-tree", "-p", &base, "-m", &format!("{number}"), &tree]);
+                sandbox.git(&["update-ref", &format!("{RESCUE_REFS}{}/{number}", agent.name), &commit]);
+            }
+        }
+        let look = |mut looks: usize| {
+            let (aside, unseen) = kept_aside(&store, &agents, None, &mut looks).unwrap();
+            let short = |one: &Aside| one.rescue.strip_prefix(RESCUE_REFS).unwrap().to_owned();
+            (aside.iter().map(short).collect::<Vec<_>>(), unseen, looks)
+        };
+        let (all, unseen, left) = look(30);
+        assert_eq!((all.len(), unseen, left), (22, 0, 8));
+        let (some, unseen, left) = look(3);
+        assert_eq!(some, ["crane/9", "crane/10", "crane/11"], "of the newest agent the last ones");
+        assert_eq!((unseen, left), (19, 0));
+    }
 }

@@ -357,6 +357,7 @@ fn was_cut_off(agent: &Agent) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::NewWorktree;
     use crate::git::testing::Sandbox;
     use crate::model::{Event, EventKind};
     use crate::process::{Clock, ManualClock};
@@ -409,5 +410,38 @@ mod tests {
         assert!(matches!(activity_of(&store, &agent).unwrap(), Activity::Running { .. }));
         lease.release().unwrap();
         assert_eq!(activity_of(&store, &agent).unwrap(), Activity::Unwatched { pid: None });
+    }
+    #[test]
+    fn of_many_agents_that_were_cut_off_only_the_newest_worktrees_are_looked_at() {
+        let sandbox = Sandbox::new(&[]);
+        sandbox.git(&["commit", "-q", "--allow-empty", "-m", "start"]);
+        let lost = |number: usize| {
+            let mut agent = crate::orchestrate::testing_agent(&format!("a{number}"));
+            let (started, outcome) = (Timestamp(number as u64), Some(Outcome::Lost));
+            agent.runs.insert(1, Box::new(crate::model::Run { started, outcome, ..Default::default() }));
+            agent
+        };
+        let with_worktree = |agents: &[Agent]| {
+            let (root, base) = (sandbox.dir.path().join("worktrees"), sandbox.git(&["rev-parse", "HEAD"]));
+            for Agent { name, branch, .. } in agents {
+                let (root, base) = (&root, &base.parse().unwrap());
+                let new = NewWorktree { name, root, branch, base, sparse: &[] };
+                let made = sandbox.open().add_worktree(&new).unwrap();
+                std::fs::write(made.path.join("new"), "").unwrap();
+            }
+        };
+        let old: Vec<Agent> = (1..=LOOKED_AT + 2).map(lost).collect();
+        with_worktree(&old);
+        let none = HashMap::new();
+        let counted = |agents: &[Agent]| uncommitted(&sandbox.open(), agents, &none, "here");
+        let counts = counted(&old);
+        assert_eq!(counts.len(), LOOKED_AT);
+        assert!(old[2..].iter().all(|agent| counts.get(&agent.id) == Some(&1)), "of the newest: {counts:?}");
+        // Newer ones without a worktree: beyond so many nobody seeks.
+        let newer: Vec<Agent> = (200..200 + SOUGHT - 1).map(lost).collect();
+        let counts = counted(&[old.clone(), newer.clone()].concat());
+        assert_eq!(counts.keys().collect::<Vec<_>>(), [&old[LOOKED_AT + 1].id]);
+        let newest = lost(1_000);
+        assert!(counted(&[old, newer, vec![newest]].concat()).is_empty());
     }
 }

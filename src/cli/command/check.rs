@@ -153,7 +153,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
         return Ok(problems.exit());
     }
     let agents: Vec<Agent> = ctx.state()?.all()?;
-    warn_of_kept(ctx, &agents, None)?;
+    warn_of_kept(ctx, &agents, None, usize::MAX)?;
     let paint = ctx.ui().painter();
     let mut text = String::new();
     for problem in &problems.all {

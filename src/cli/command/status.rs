@@ -14,6 +14,9 @@ use crate::orchestrate::status::{self, Activity, AgentStatus, Waits};
 use crate::store::ShortIds;
 use serde::Serialize;
 
+/// What so many rescue refs keep is looked at: each is a process or two.
+const KEPT: usize = 20;
+
 /// Show how the agents stand
 ///
 /// "running" is said only while somebody alive watches the agent, with the tool that runs and since when. "waiting" says
@@ -200,7 +203,7 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
     ctx.ui().page(&text)?;
     warn_of_change(ctx)?;
     let shown: Vec<Agent> = agents.iter().map(|status| status.agent.clone()).collect();
-    warn_of_kept(ctx, &shown, None)?;
+    warn_of_kept(ctx, &shown, None, KEPT)?;
     for behind in base::behind_targets(ctx.repo()?, agents.iter().map(|status| &status.agent))? {
         ctx.ui().warn(view::behind(&behind));
     }

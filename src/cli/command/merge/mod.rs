@@ -264,25 +264,36 @@ fn find_open(ctx: &Context, args: &Args) -> Result<Merge, CliError> {
 fn warn_of_aside(ctx: &Context, request: &Request, target: &str) -> Result<(), CliError> {
     let mut agents: Vec<Agent> = ctx.state()?.all()?;
     agents.retain(|agent| request.agents.is_empty() || request.agents.contains(&agent.id));
-    warn_of_kept(ctx, &agents, Some(target))
+    warn_of_kept(ctx, &agents, Some(target), usize::MAX)
 }
 
-/// The same, of these agents and of what neither their branches nor `target` have, or each one's own without it.
-pub(crate) fn warn_of_kept(ctx: &Context, agents: &[Agent], target: Option<&str>) -> Result<(), CliError> {
+/// The same, of these agents and of what neither their branches nor `target` have, or each one's own without it. Looks at
+/// no more than `looks` of what is kept, and says how much more there is.
+pub(crate) fn warn_of_kept(
+    ctx: &Context,
+    agents: &[Agent],
+    target: Option<&str>,
+    mut looks: usize,
+) -> Result<(), CliError> {
     let store = ctx.store()?;
     let mut by_target = BTreeMap::<Option<&str>, Vec<Agent>>::new();
     for agent in agents.iter().filter(|agent| agent.removed.is_none()) {
         by_target.entry(target.or(agent.target.as_deref())).or_default().push(agent.clone());
     }
-    let mut aside = Vec::new();
+    let (mut aside, mut more) = (Vec::new(), 0);
     for (target, agents) in by_target {
         let tip = target.map(|target| store.repo().find_ref(target)).transpose()?.flatten();
-        aside.extend(kept_aside(store, &agents, tip.as_ref())?);
+        let (found, unseen) = kept_aside(store, &agents, tip.as_ref(), &mut looks)?;
+        aside.extend(found);
+        more += unseen;
     }
     for Aside { agent, rescue, commit } in aside {
         let (name, commit) = (ctx.ui().err_painter().paint(Label::Agent, agent.as_str()), commit.short());
         let own = format!("{rescue} ({commit})");
         ctx.ui().warn(format!("{name} committed something outside of its branch, which is not merged: {own}"));
+    }
+    if more > 0 {
+        ctx.ui().hint(format!("`git orchestra check` looks at what {more} more rescue refs of agents keep"));
     }
     Ok(())
 }
