@@ -254,6 +254,8 @@ fn a_record_that_does_not_fit_stops_neither_claims_nor_workers_nor_takes() {
 
     let out = bob.orchestra(&["worker", "--once"]);
     assert!(out.code == 1 && out.stdout.contains("the state was not sent"), "{out}");
+    let said = format!("{out}").matches("the state of origin was not merged").count();
+    assert_eq!(said, 1, "however often it looks: {out}");
     let branch = format!("refs/heads/orchestra/slow-{}", &slow[..6]);
     assert_eq!(remote.git(&["show", &format!("{branch}:two.txt")]), "two", "{out}");
     let machine = fs::read_to_string(bob.repo().join(".git/orchestra/machine")).unwrap();

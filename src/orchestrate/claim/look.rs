@@ -109,15 +109,18 @@ impl Queue {
                 let text = format!("alarm: {} went back: {lost}; nothing is lost here", remote.name);
                 self.said.borrow_mut().push(text);
             }
-            match sync::absorb(&self.store, &seen) {
-                Ok(_) => {}
+            let unmerged = match sync::absorb(&self.store, &seen) {
+                Ok(_) => None,
                 // Claims go on without: whoever cannot merge one record has not lost what he holds.
                 Err(Error::Store(error @ crate::store::Error::TooMuch { .. })) => {
-                    self.said
-                        .borrow_mut()
-                        .push(format!("the state of {} was not merged: {error}", remote.name));
+                    Some(format!("the state of {} was not merged: {error}", remote.name))
                 }
                 Err(error) => return Err(error),
+            };
+            // Once: a worker looks again and again.
+            if *self.unmerged.borrow() != unmerged {
+                self.said.borrow_mut().extend(unmerged.clone());
+                self.unmerged.replace(unmerged);
             }
         }
         let view = View::of(remote, listed);

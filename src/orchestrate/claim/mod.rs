@@ -46,6 +46,8 @@ pub struct Queue {
     /// Set when a remote does not let heartbeats replace each other: then each follows the last one.
     chained: Cell<bool>,
     said: RefCell<Vec<String>>,
+    /// Why the state of the remote was not merged, as it was said last.
+    unmerged: RefCell<Option<String>>,
     /// What goes with the next push.
     extra: RefCell<Vec<LeasedSpec>>,
     /// Tasks that agents of this process work on.
@@ -63,6 +65,7 @@ impl Queue {
             round: Cell::new(Duration::ZERO),
             chained: Cell::new(false),
             said: RefCell::new(Vec::new()),
+            unmerged: RefCell::new(None),
             extra: RefCell::new(Vec::new()),
             kept: RefCell::new(BTreeSet::new()),
         }
