@@ -225,8 +225,10 @@ fn what_another_machine_took_over_and_ended_is_said_to_be_its() {
 #[test]
 fn an_end_whose_answer_was_lost_is_no_takeover() {
     let (remote, bob, id) = with_task("echo done >done.txt", "Write it");
-    // The remote takes the end and the branch, says nothing, and is not there for a while.
-    let script = "if test \"$1\" = committed && grep -q refs/heads/orchestra && ! test -e lost; then \
+    // It refuses the branch, takes the end that tells it, says nothing, and is not there for a while.
+    hook(&remote, "update", "case $1 in refs/heads/*) exit 1;; esac");
+    let script = "if test \"$1\" = committed && ! test -e lost && \
+                  grep -q '^[0-9a-f]*[1-9a-f][0-9a-f]* .* refs/orchestra/claims/'; then \
                   touch lost; mv HEAD HEAD.away; kill -9 $PPID; fi";
     hook(&remote, "reference-transaction", script);
     let worker = Running::start(&bob, &["--once"]);
@@ -234,9 +236,9 @@ fn an_end_whose_answer_was_lost_is_no_takeover() {
     wait_for("the next try", || worker.said().contains("trying again").then_some(()));
     fs::rename(remote.repo().join("HEAD.away"), remote.repo().join("HEAD")).unwrap();
     let out = worker.end();
-    assert!(out.code == 0 && !out.stdout.contains("another machine"), "{out}");
-    assert_eq!(remote.git(&["show", &format!("orchestra/write-it-{}:done.txt", &id[..6])]), "done");
-    assert!(field(&bob, &id, "result").as_str().unwrap().contains("not merged yet"));
+    assert!(out.code == 1 && !out.stdout.contains("another machine"), "{out}");
+    assert!(out.stdout.contains("was not pushed, so its work is on this machine alone"), "{out}");
+    assert!(field(&bob, &id, "result").as_str().unwrap().contains("alone: hook declined"), "{out}");
     bob.ok(&["sync"]);
     assert!(claims(&remote).is_empty());
 }
