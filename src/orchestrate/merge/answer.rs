@@ -337,7 +337,7 @@ pub(super) fn question(
         subject: conflict.subject.clone(),
         paths: conflict.undecided().map(|file| file.conflict.path.clone()).collect(),
         clashes: clashes(repo, conflict)?,
-        sides: sides(conflict),
+        sides: sides(repo, conflict)?,
         ..Decision::open(id, DecisionKind::Conflict, String::new(), created)
     })
 }

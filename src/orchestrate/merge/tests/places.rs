@@ -294,3 +294,41 @@ fn an_answer_to_a_file_that_did_not_change_goes_on_holding_and_nothing_is_asked_
     fleet.landed(&merge);
     assert_eq!((fleet.show("new"), fleet.show("g")), ("edited".to_owned(), "blue".to_owned()));
 }
+
+/// Both change `x` to the same two things, first in line 2, then, after blue-heron moved, in line 9.
+#[test]
+fn an_answer_stays_with_its_place_although_another_has_the_same_lines() {
+    let text = |second: &str, ninth: &str| format!("1\n{second}\n3\n4\n5\n6\n7\n8\n{ninth}\n10\n");
+    let base = text("x", "x");
+    for (blue, then, kept) in [
+        (text("blue", "x"), text("x", "blue"), None),
+        // Above both: they are the same places, also where they were answered differently.
+        (text("blue", "blue"), text("blue", "blue").replacen("1\n", "0\n1\n", 1), Some(["theirs", "ours"])),
+    ] {
+        let fleet = Fleet::with(&[]);
+        let main = fleet.at("main");
+        fleet.commit("refs/heads/main", &main, &[("f", &base)]);
+        fleet.sandbox.git(&["reset", "-q", "--hard"]);
+        fleet.agent("blue-heron", &[("f", &blue)]);
+        fleet.agent("grey-fox", &[("f", &text("grey", "grey"))]);
+        let (merge, decision) = asked(&fleet);
+        let open = say(&fleet, &decision, 1, "theirs", None).open;
+        if kept.is_some() {
+            assert_eq!(open, ["f:2"]);
+            say(&fleet, &decision, 2, "ours", None);
+        }
+        let tip = fleet.at("orchestra/blue-heron");
+        fleet.commit("refs/heads/orchestra/blue-heron", &tip, &[("f", &then)]);
+        let Some(kept) = kept else {
+            let again = fleet.waiting(&merge);
+            assert_eq!((again.open_places(), again.places.len()), (vec!["f".to_owned()], 0), "{again:#?}");
+            continue;
+        };
+        fleet.landed(&merge);
+        let all: Vec<Decision> = fleet.store.state().unwrap().all().unwrap();
+        let again = all.iter().find(|other| other.id != decision.id).unwrap();
+        let keys = [1, 2].map(|place| again.places[&Decision::place_key("f", place)].key.as_str());
+        assert_eq!(keys, kept);
+        assert_eq!(fleet.show("f"), "0\n1\ngrey\n3\n4\n5\n6\n7\n8\nblue\n10");
+    }
+}
