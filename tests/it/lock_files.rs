@@ -256,10 +256,18 @@ fn a_lock_file_waits_for_the_answer_about_its_manifest() {
         serde_json::json!(["package.json"]),
         "the lock file is nobody's to answer"
     );
-    let both = "{\n  \"name\": \"root\",\n  \"version\": \"1.0.0\",\n  \"dependencies\": { \"fox\": \"file:vendor/fox\", \"heron\": \"file:vendor/heron\" }\n}\n";
+    // With what nobody has, it cannot be locked: then it is asked about, and it alone.
     let edited = sandbox.root().join("edited");
-    std::fs::write(&edited, both).unwrap();
+    std::fs::write(&edited, "{ \"name\": \"root\", \"dependencies\": { \"fox\": \"file:gone.tgz\" } }\n")
+        .unwrap();
     sandbox.ok(&["decide", &id, "edit", "-F", edited.to_str().unwrap()]);
+    assert_eq!(sandbox.orchestra(&["merge", "--continue"]).code, 3);
+    let asked = sandbox.json(&["show", &id])["data"].clone();
+    let question = asked["question"].as_str().unwrap();
+    assert!(question.ends_with(" in package-lock.json") && asked["status"] == "open", "{asked:#}");
+    let both = "{\n  \"name\": \"root\",\n  \"version\": \"1.0.0\",\n  \"dependencies\": { \"fox\": \"file:vendor/fox\", \"heron\": \"file:vendor/heron\" }\n}\n";
+    std::fs::write(&edited, both).unwrap();
+    sandbox.ok(&["decide", &id, "edit", "--path", "package.json", "-F", edited.to_str().unwrap()]);
     let out = sandbox.orchestra(&["merge", "--continue"]);
     assert_eq!(out.code, 0, "{out}");
     assert!(out.stderr.contains("2 conflicts resolved (1 by rule)"), "{out}");

@@ -5,7 +5,9 @@
 //! what was not recorded. Answers are found by what they were asked about, so a step that has to be redone does
 //! not ask again unless the conflict is another one.
 
-use super::answer::{detail, forget_places, headline, keep_given, open_again, question};
+use super::answer::{
+    detail, forget_places, forget_unions, headline, keep_given, open_again, question, unions_without_lines,
+};
 use super::carry::carry;
 use super::conflict::ConflictStep;
 use super::gate::{Gated, Gating, still_asks};
@@ -372,12 +374,18 @@ impl Run<'_> {
             Some(decision) => (decision.clone(), false),
             None => (self.ask(&conflict, &earlier)?, true),
         };
-        let mut decision = self.lock_again(&conflict, decision, is_new)?;
-        if is_new {
-            headline(&mut decision, &self.merge, &conflict);
+        let unfit = unions_without_lines(&decision, &conflict);
+        if !is_new && !unfit.is_empty() {
+            (self.say)(Remark::NotTaken(format!("{} has no lines to keep of both", unfit.join(", "))));
+            let decision = forget_unions(self.store, &decision.id, &unfit)?;
+            return self.wait(decision, conflict).map(Some);
         }
+        let mut decision = self.lock_again(&conflict, decision, is_new)?;
         if decision.status == DecisionStatus::Open {
             return self.wait(decision, conflict).map(Some);
+        }
+        if is_new {
+            headline(&mut decision, &self.merge, &conflict);
         }
         match decision.answer.as_ref().map(|answer| answer.key.as_str()) {
             Some("skip") => {
@@ -395,7 +403,6 @@ impl Run<'_> {
                         let mut decision = decision;
                         decision.places.clear();
                         (decision.status, decision.answer) = (DecisionStatus::Open, None);
-                        headline(&mut decision, &self.merge, &conflict);
                         decision
                     } else {
                         forget_places(self.store, &decision.id)?
@@ -442,10 +449,12 @@ impl Run<'_> {
         Ok(decision)
     }
 
-    fn wait(&mut self, decision: Decision, conflict: ConflictStep) -> Result<Merged, Error> {
+    /// Waits for an answer to what is open of a conflict now.
+    fn wait(&mut self, mut decision: Decision, conflict: ConflictStep) -> Result<Merged, Error> {
         if self.lands_first() {
             return self.before();
         }
+        headline(&mut decision, &self.merge, &conflict);
         self.merge.status = MergeStatus::Waiting;
         self.record(Some(&decision))?;
         let (merge, conflict) = (self.merge.clone(), Box::new(conflict));

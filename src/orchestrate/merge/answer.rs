@@ -84,8 +84,11 @@ pub fn answer(
     let state = store.state()?;
     let asked: Decision = state.require(decision)?;
     let refuse = |why: String| Error::Answer { id: *decision, why };
+    // An answer for one of several paths changes what is open, and with it what is asked.
+    let narrows = asked.kind == DecisionKind::Conflict && asked.paths.len() > 1 && on.path().is_some();
+    let stands = if key == "edit" || narrows { conflict_of(store, &state, &asked)? } else { None };
     if key == "edit" {
-        check_edit(store, &state, &asked, on.path(), text)?;
+        check_edit(store, &asked, stands.as_ref().map(|(_, conflict)| conflict), on.path(), text)?;
     }
     let on = match on {
         On::Everything if key == "edit" => asked.paths.first().map_or(on, |path| On::Path(path)),
@@ -128,6 +131,8 @@ pub fn answer(
         };
         if asked.open_places().is_empty() {
             asked.status = DecisionStatus::Answered;
+        } else if let Some((merge, conflict)) = &stands {
+            headline(&mut asked, merge, conflict);
         }
         tx.describe(format!("decision {}: {key}{about}", &decision.as_str()[..6]));
         tx.put(&asked)?;
@@ -149,7 +154,9 @@ fn check(asked: &Decision, doubted: bool, on: On<'_>, key: &str, text: Option<&s
     if asked.status != DecisionStatus::Open && !doubted {
         return Err("it is not open any more".to_owned());
     }
-    if !asked.choices.iter().any(|choice| choice.key == key) {
+    // What is offered is for what is open; a path that has its answer may be answered anew in each way.
+    let is_for_path = asked.kind == DecisionKind::Conflict && on.path().is_some() && PER_PATH.contains(&key);
+    if !is_for_path && !asked.choices.iter().any(|choice| choice.key == key) {
         let keys: Vec<_> = asked.choices.iter().map(|choice| choice.key.as_str()).collect();
         return Err(format!("`{key}` is no answer to it; {} are", keys.join(", ")));
     }
@@ -186,10 +193,23 @@ fn check(asked: &Decision, doubted: bool, on: On<'_>, key: &str, text: Option<&s
     }
 }
 
-fn check_edit(
+/// The conflict that a question is about, and its merge: if it is what the merge stands before, and its commits are here.
+fn conflict_of(
     store: &Store,
     state: &State,
     asked: &Decision,
+) -> Result<Option<(Merge, ConflictStep)>, Error> {
+    let Some(merge) = asked.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let conflict = pending_conflict(store, state, &merge)?;
+    Ok(conflict.filter(|conflict| conflict.subject == asked.subject).map(|conflict| (merge, conflict)))
+}
+
+fn check_edit(
+    store: &Store,
+    asked: &Decision,
+    conflict: Option<&ConflictStep>,
     path: Option<&str>,
     text: Option<&str>,
 ) -> Result<(), Error> {
@@ -199,10 +219,7 @@ fn check_edit(
         (None, [only]) => only,
         (None, _) => return Err(refuse("say which path was edited".to_owned())),
     };
-    let merge = asked.merge.map(|id| state.get::<Merge>(&id)).transpose()?.flatten();
-    let conflict = merge.map(|merge| pending_conflict(store, state, &merge)).transpose()?.flatten();
-    let conflict = conflict.filter(|conflict| conflict.subject == asked.subject);
-    let file = conflict.as_ref().and_then(|conflict| conflict.file(path));
+    let file = conflict.and_then(|conflict| conflict.file(path));
     if file.map_or(asked.paths.iter().any(|known| known == path) && !asked.has_lines(path), |file| {
         file.parts.is_none()
     }) {
@@ -288,6 +305,23 @@ pub(super) fn keep_given(asked: &mut Decision, stored: &Decision) {
 pub(super) fn forget_places(store: &Store, decision: &Id) -> Result<Decision, Error> {
     let why = "git sees other places in it now than those that were answered one by one.";
     ask_again(store, decision, why, |decision| decision.places.clear())
+}
+
+/// The files whose answer is to keep the lines of both, although one side has to be taken whole: nobody can give it, and
+/// an older version took it for a deletion.
+pub(super) fn unions_without_lines(decision: &Decision, conflict: &ConflictStep) -> Vec<String> {
+    let files = conflict.undecided().filter(|file| file.parts.is_none());
+    let paths = files.map(|file| &file.conflict.path);
+    let is_union = |path: &&String| decision.answer_for(path).is_some_and(|answer| answer.key == "union");
+    paths.filter(is_union).cloned().collect()
+}
+
+/// Opens one again in which these files have such an answer.
+pub(super) fn forget_unions(store: &Store, decision: &Id, paths: &[String]) -> Result<Decision, Error> {
+    let why = format!("{} has no lines to keep of both: one side has to be taken.", paths.join(", "));
+    ask_again(store, decision, &why, |decision| {
+        decision.answers.retain(|path, answer| answer.key != "union" || !paths.contains(path));
+    })
 }
 
 fn ask_again(

@@ -98,6 +98,8 @@ pub enum Remark {
     },
     /// What an agent made of a conflict is not taken: what it left out.
     Refused(String),
+    /// What was answered to a conflict is no answer to it, and it is asked again: why.
+    NotTaken(String),
     /// What an agent changed so that a gate passes is not taken.
     NotMended {
         /// The agent.

@@ -226,6 +226,10 @@ pub(super) fn remark(ctx: &Context, remark: &Remark) {
         Remark::Refused(lost) => {
             format!("what the agent made of it is {}: it {}", paint.paint(Label::Attention, "not taken"), paint.paint(Label::Plain, lost))
         }
+        Remark::NotTaken(why) => {
+            let not = paint.paint(Label::Attention, "not taken");
+            format!("what was answered is {not}, and asked again: {}", paint.paint(Label::Plain, why))
+        }
         Remark::NotMended { name: who, why } => format!(
             "what {} made is {}: {}",
             name(who.as_str()),

@@ -295,6 +295,63 @@ fn an_answer_to_a_file_that_did_not_change_goes_on_holding_and_nothing_is_asked_
     assert_eq!((fleet.show("new"), fleet.show("g")), ("edited".to_owned(), "blue".to_owned()));
 }
 
+/// What a question offers, in its order.
+fn keys(decision: &Decision) -> Vec<&str> {
+    decision.choices.iter().map(|choice| choice.key.as_str()).collect()
+}
+
+/// blue-heron and grey-fox clash in line 2 of `f`, and in `g`, which grey-fox deleted.
+fn clashing_with_and_without_lines() -> Fleet {
+    let ten = |line: &str| NUMBERS.replacen("2\n", &format!("{line}\n"), 1);
+    Fleet::with(&[
+        ("blue-heron", &[("f", &ten("blue")), ("g", "blue\n")]),
+        ("grey-fox", &[("f", &ten("grey")), ("g", "")]),
+    ])
+}
+
+#[test]
+fn a_question_is_about_what_is_open_now() {
+    let fleet = clashing_with_and_without_lines();
+    let (merge, decision) = asked(&fleet);
+    assert_eq!(decision.question, "grey-fox conflicts with blue-heron in f and 1 more");
+    assert_eq!(keys(&decision), ["ours", "theirs", "union", "edit", "skip", "abort"]);
+    let narrowed = answer(&fleet.store, &decision.id, On::Path("g"), "ours", None).unwrap().decision;
+    let now = ("grey-fox conflicts with blue-heron in f", "agent ours theirs union edit skip abort");
+    assert_eq!((&*narrowed.question, &*keys(&narrowed).join(" ")), now);
+    // One that another clone narrowed, which lacks the branches, or an older version.
+    let stale = Decision { answers: narrowed.answers.clone(), ..decision };
+    fleet.store.transact(|tx| tx.put(&stale)).unwrap();
+    let again = fleet.waiting(&merge);
+    assert_eq!((&*again.question, &*keys(&again).join(" ")), now);
+    let stored: Decision = fleet.store.state().unwrap().require(&again.id).unwrap();
+    assert_eq!(stored.choices, again.choices);
+    fleet.answer(&again, "theirs");
+    fleet.landed(&merge);
+    assert_eq!((fleet.show("f").lines().nth(1), &*fleet.show("g")), (Some("grey"), "blue"));
+}
+
+#[test]
+fn a_path_that_has_its_answer_can_be_edited_although_what_is_open_cannot() {
+    let fleet = clashing_with_and_without_lines();
+    let (merge, decision) = asked(&fleet);
+    answer(&fleet.store, &decision.id, On::Path("f"), "theirs", None).unwrap();
+    let blue = fleet.at("orchestra/blue-heron");
+    fleet.commit("refs/heads/orchestra/blue-heron", &blue, &[("g", "blue 2\n")]);
+    let again = fleet.waiting(&merge);
+    assert_eq!((again.open_places(), again.answers["f"].like), (vec!["g".to_owned()], Some(decision.id)));
+    assert_eq!(keys(&again), ["ours", "theirs", "skip", "abort"]);
+    let on = |on, key| answer(&fleet.store, &again.id, on, key, Some("edited\n"));
+    for (path, key) in [("g", "edit"), ("g", "union")] {
+        let refused = on(On::Path(path), key).unwrap_err().to_string();
+        assert!(refused.contains("g has no lines to"), "{refused}");
+    }
+    assert!(on(On::Everything, "edit").is_err() && on(On::Everything, "union").is_err());
+    on(On::Path("f"), "edit").unwrap();
+    on(On::Path("g"), "ours").unwrap();
+    fleet.landed(&merge);
+    assert_eq!((&*fleet.show("f"), &*fleet.show("g")), ("edited", "blue 2"));
+}
+
 /// Both change `x` to the same two things, first in line 2, then, after blue-heron moved, in line 9.
 #[test]
 fn an_answer_stays_with_its_place_although_another_has_the_same_lines() {
@@ -331,4 +388,87 @@ fn an_answer_stays_with_its_place_although_another_has_the_same_lines() {
         assert_eq!(keys, kept);
         assert_eq!(fleet.show("f"), "0\n1\ngrey\n3\n4\n5\n6\n7\n8\nblue\n10");
     }
+}
+
+/// As an older version recorded it, or one that saw lines there.
+#[test]
+fn the_lines_of_both_of_a_file_without_lines_are_asked_about_again() {
+    let union = |store: &Store, decision: &Decision, path: Option<&str>| {
+        let given: crate::model::Answer =
+            serde_json::from_value(serde_json::json!({"key": "union", "by": "Ada <a@b.c>", "at": 1}))
+                .unwrap();
+        let change = |tx: &mut crate::store::Transaction<'_>| {
+            let mut decision: Decision = tx.require(&decision.id)?;
+            match path {
+                Some(path) => drop(decision.answers.insert(path.to_owned(), given.clone())),
+                None => decision.answer = Some(given.clone()),
+            }
+            if decision.open_places().is_empty() {
+                decision.status = DecisionStatus::Answered;
+            }
+            tx.put(&decision)
+        };
+        store.transact(change).unwrap();
+    };
+    for path in [None, Some("g")] {
+        let fleet = clashing_with_and_without_lines();
+        let (merge, decision) = asked(&fleet);
+        if path.is_some() {
+            answer(&fleet.store, &decision.id, On::Path("f"), "theirs", None).unwrap();
+        }
+        union(&fleet.store, &decision, path);
+        let again = fleet.waiting(&merge);
+        assert_eq!((again.id, again.status), (decision.id, DecisionStatus::Open));
+        assert!(again.detail.starts_with("g has no lines to keep of both"), "{}", again.detail);
+        assert_eq!(again.open_places().contains(&"f".to_owned()), path.is_none());
+        fleet.answer(&again, "ours");
+        fleet.landed(&merge);
+        assert_eq!(fleet.show("g"), "blue", "nobody deleted it");
+    }
+    // The same answer is not repeated where an attribute keeps a file whole since.
+    let (fleet, _) = clashing_under("");
+    let (merge, decision) = asked(&fleet);
+    answer(&fleet.store, &decision.id, On::Path("f"), "union", None).unwrap();
+    std::fs::write(fleet.sandbox.path().join(".git/info/attributes"), "f -merge\n").unwrap();
+    let again = fleet.waiting(&merge);
+    assert_eq!((again.id, again.answers.len()), (decision.id, 0));
+    let blue = fleet.at("orchestra/blue-heron");
+    fleet.commit("refs/heads/orchestra/blue-heron", &blue, &[("g", "blue\n")]);
+    fleet.answer(&again, "theirs");
+    fleet.landed(&merge);
+}
+
+#[test]
+fn places_of_a_file_that_is_no_text_do_not_hold_the_merge_up() {
+    let bytes = |line: &[u8]| [b"1\n2 \xff\n3\n".as_slice(), line, b"5\n"].concat();
+    let fleet = Fleet::with(&[("blue-heron", &[]), ("grey-fox", &[])]);
+    for (name, line) in [("blue-heron", b"blue\n"), ("grey-fox", b"grey\n")] {
+        let blob = fleet.repo().write_blob(&bytes(line)).unwrap();
+        let tip = fleet.at(&format!("orchestra/{name}"));
+        let tree = fleet.repo().read_commit(&tip).unwrap().tree;
+        let (tree, _) = fleet.repo().edit_tree(Some(&tree), &[("f", Some((EntryMode::Blob, blob)))]).unwrap();
+        let commit = fleet.sandbox.git(&["commit-tree", tree.as_str(), "-p", tip.as_str(), "-m", "c"]);
+        fleet.sandbox.git(&["update-ref", &format!("refs/heads/orchestra/{name}"), &commit]);
+    }
+    let (merge, decision) = asked(&fleet);
+    assert_eq!((decision.places_of("f"), decision.has_lines("f")), (0, true));
+    // As if somebody had cut it into places, and answered each.
+    let change = |tx: &mut crate::store::Transaction<'_>| {
+        let mut decision: Decision = tx.require(&decision.id)?;
+        let given = serde_json::json!({"key": "union", "by": "Ada <a@b.c>", "at": 1});
+        for (at, clash) in decision.clashes.iter_mut().enumerate() {
+            clash.place = at + 1;
+            let key = Decision::place_key("f", clash.place);
+            decision.places.insert(key, serde_json::from_value(given.clone()).unwrap());
+        }
+        decision.status = DecisionStatus::Answered;
+        tx.put(&decision)
+    };
+    fleet.store.transact(change).unwrap();
+    let again = fleet.waiting(&merge);
+    assert_eq!((again.status, again.places.len()), (DecisionStatus::Open, 0));
+    fleet.answer(&again, "theirs");
+    fleet.landed(&merge);
+    let theirs = fleet.at("orchestra/grey-fox:f");
+    assert_eq!(fleet.at("main:f"), theirs);
 }
