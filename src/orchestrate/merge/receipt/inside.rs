@@ -21,38 +21,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(super) fn add(repo: &Repository, case: &Case<'_>, receipt: &mut Receipt) -> Result<(), Error> {
     let spoiled = spoiled(repo, case)?;
     let (mut lines, mut known, mut dropped) = (Lines::default(), BTreeSet::new(), Vec::<Loss>::new());
-    for (at, one) in spoiled.iter().enumerate() {
-        // Those that another branch spoiled in the same way took nothing away on purpose.
-        let alike = |(other, two): &(usize, &Spoiled)| {
-            *other != at && two.path == one.path && two.change == one.change && two.of.name == one.of.name
-        };
-        let alike: Vec<&Spoiled> = spoiled.iter().enumerate().filter(alike).map(|(_, two)| two).collect();
-        for line in still_lost(repo, case, &mut lines, one, &alike)? {
-            if !known.insert((&one.of.name, one.change, line.path.clone(), line.key)) {
-                continue;
-            }
-            if is_told(receipt, &one.of, one.change, &line) {
-                continue;
-            }
-            let len = u32::from(line.number > 0);
-            match dropped.last_mut() {
-                Some(last)
-                    if last.inside.as_ref() == Some(&one.commit)
-                        && (&last.name, &last.path, last.change)
-                            == (&one.of.name, &line.path, one.change)
-                        && line.number > 0
-                        && last.lines.start + last.lines.len == line.number =>
-                {
-                    last.lines.len += 1;
+    for files in spoiled.chunk_by(|one, next| one.merge() == next.merge()) {
+        let Some(around) = Around::of(repo, case, &files[0])? else { continue };
+        for one in files {
+            // Those that another branch spoiled in the same way took nothing away on purpose.
+            let is_alike = |two: &&Spoiled| {
+                two.merge() != one.merge()
+                    && (&two.path, two.change, &two.of.name) == (&one.path, one.change, &one.of.name)
+            };
+            let alike: Vec<&Spoiled> = spoiled.iter().filter(is_alike).collect();
+            for line in still_lost(repo, case, &mut lines, one, (&around, &alike))? {
+                let is_new = known.insert((&one.of.name, one.change, line.path.clone(), line.key));
+                if is_new && !is_told(receipt, &one.of, one.change, &line) {
+                    one.list(line, &mut dropped);
                 }
-                _ => dropped.push(Loss {
-                    name: one.of.name.clone(),
-                    path: line.path,
-                    lines: LineRange { start: line.number, len },
-                    change: one.change,
-                    by: None,
-                    inside: Some(one.commit.clone()),
-                }),
             }
         }
     }
@@ -73,6 +55,35 @@ struct Spoiled {
     change: Brought,
     /// Where they are in the file: that of `merged` if they are gone, that of `tree` if they are back.
     lines: Vec<LineRange>,
+}
+
+impl Spoiled {
+    /// The merge, and what it merged.
+    fn merge(&self) -> (&ObjectId, &ObjectId) {
+        (&self.commit, &self.merged)
+    }
+
+    /// Adds a line to what is lost.
+    fn list(&self, line: LostLine, losses: &mut Vec<Loss>) {
+        match losses.last_mut() {
+            Some(last)
+                if last.inside.as_ref() == Some(&self.commit)
+                    && (&last.name, &last.path, last.change) == (&self.of.name, &line.path, self.change)
+                    && line.number > 0
+                    && last.lines.start + last.lines.len == line.number =>
+            {
+                last.lines.len += 1;
+            }
+            _ => losses.push(Loss {
+                name: self.of.name.clone(),
+                path: line.path,
+                lines: LineRange { start: line.number, len: u32::from(line.number > 0) },
+                change: self.change,
+                by: None,
+                inside: Some(self.commit.clone()),
+            }),
+        }
+    }
 }
 
 /// A line that is lost in the end.
@@ -159,35 +170,72 @@ struct Mended {
     from: Vec<Option<usize>>,
 }
 
-/// The lines of a spoiled file that are lost in the end. `alike` are other merges that lost lines of the same file.
+/// What everybody did since a merge in a branch.
+struct Around {
+    /// The tip of a branch that has the merge.
+    holder: ObjectId,
+    /// All others, the target first.
+    rest: Vec<Brings>,
+    /// What the branch changed since the merge, and each other since it left that branch.
+    trees: Vec<(ObjectId, ObjectId)>,
+    /// The tree of whose lines it dropped, at his tip.
+    wanted: ObjectId,
+    renamed: Vec<[BString; 2]>,
+}
+
+impl Around {
+    fn of(repo: &Repository, case: &Case<'_>, one: &Spoiled) -> Result<Option<Self>, Error> {
+        let mut rest = vec![target(case)];
+        let mut holder = None;
+        for brings in case.brings {
+            if holder.is_none() && repo.is_ancestor(&one.commit, &brings.tip)? {
+                holder = Some(brings.tip.clone());
+            } else {
+                rest.push(brings.clone());
+            }
+        }
+        let Some(holder) = holder else { return Ok(None) };
+        let (_, bases) = bases::bases(repo, &holder, &rest)?;
+        let mut trees = vec![(one.tree.clone(), repo.read_commit(&holder)?.tree)];
+        for (brings, base) in rest.iter().zip(bases) {
+            trees.push((base, repo.read_commit(&brings.tip)?.tree));
+        }
+        let wanted = repo.read_commit(&one.of.tip)?.tree;
+        let merged = repo.read_commit(&one.merged)?.tree;
+        let more = [(one.tree.clone(), case.landed.clone()), (merged, wanted.clone())];
+        let changes = repo.paths_between(&[&trees[..], &more].concat())?.into_iter().flatten();
+        let renamed = changes.filter_map(|change| Some([change.old_path?, change.path])).collect();
+        Ok(Some(Self { holder, rest, trees, wanted, renamed }))
+    }
+
+    /// The paths that a file has in any of these versions, followed through renames.
+    fn known_as(&self, path: &str) -> Vec<BString> {
+        let mut known = BTreeSet::from([text_path(path)]);
+        loop {
+            let before = known.len();
+            for [old, new] in &self.renamed {
+                if known.contains(old) || known.contains(new) {
+                    known.extend([old.clone(), new.clone()]);
+                }
+            }
+            if known.len() == before {
+                return known.into_iter().collect();
+            }
+        }
+    }
+}
+
+/// The lines of a spoiled file that are lost in the end, after all that was done `around` the merge. `alike` are other
+/// merges that lost lines of the same file.
 fn still_lost(
     repo: &Repository,
     case: &Case<'_>,
     lines: &mut Lines,
     one: &Spoiled,
-    alike: &[&Spoiled],
+    (around, alike): (&Around, &[&Spoiled]),
 ) -> Result<Vec<LostLine>, Error> {
-    let mut rest = vec![target(case)];
-    let mut holder = None;
-    for brings in case.brings {
-        if holder.is_none() && repo.is_ancestor(&one.commit, &brings.tip)? {
-            holder = Some(brings);
-        } else {
-            rest.push(brings.clone());
-        }
-    }
-    let Some(holder) = holder else { return Ok(Vec::new()) };
-    // What each changed since it left the branch with the merge in it, and that branch since the merge.
-    let (_, bases) = bases::bases(repo, &holder.tip, &rest)?;
-    let mut trees = vec![(one.tree.clone(), repo.read_commit(&holder.tip)?.tree)];
-    for (brings, base) in rest.iter().zip(bases) {
-        trees.push((base, repo.read_commit(&brings.tip)?.tree));
-    }
-    let wanted_tree = repo.read_commit(&one.of.tip)?.tree;
-    let merged = repo.read_commit(&one.merged)?.tree;
-    let more = [(one.tree.clone(), case.landed.clone()), (merged, wanted_tree.clone())];
-    let paths = known_as(repo, &one.path, &[&trees[..], &more].concat())?;
-
+    let Around { holder, rest, trees, wanted: wanted_tree, .. } = around;
+    let paths = around.known_as(&one.path);
     let mended = mend(repo, lines, one, &paths)?;
     let mut versions = vec![(mended.spoiled.clone(), mended.whole.clone())];
     for (at, (base, tip)) in trees.iter().enumerate() {
@@ -195,7 +243,7 @@ fn still_lost(
         if let Some(brings) = at.checked_sub(1).map(|at| &rest[at]) {
             for other in alike {
                 if repo.is_ancestor(&other.commit, &brings.tip)?
-                    && !repo.is_ancestor(&other.commit, &holder.tip)?
+                    && !repo.is_ancestor(&other.commit, holder)?
                 {
                     let other = mend(repo, lines, other, &paths)?;
                     tip = other.make_good(lines, &tip);
@@ -207,7 +255,7 @@ fn still_lost(
     let changes: Vec<Change<'_>> = versions.iter().map(|(base, tip)| Change { base, tip }).collect();
     let landed = lines.read(repo, case.landed, &paths)?;
     let found = compare(&changes, &landed.tokens, &|token| lines.tells(token));
-    let wanted = lines.read(repo, &wanted_tree, &paths)?;
+    let wanted = lines.read(repo, wanted_tree, &paths)?;
     let (before, after) = (counts(&mended.merged.tokens), counts(&wanted.tokens));
     // What its owner took away, or put back, himself.
     let mut own = HashMap::<Token, usize>::new();
@@ -251,24 +299,6 @@ fn still_lost(
     }
     lost.sort_by(|a, b| (&a.path, a.number).cmp(&(&b.path, b.number)));
     Ok(lost)
-}
-
-/// The paths that a file has in any of these versions, followed through renames.
-fn known_as(repo: &Repository, path: &str, pairs: &[(ObjectId, ObjectId)]) -> Result<Vec<BString>, Error> {
-    let renamed = repo.paths_between(pairs)?.into_iter().flatten();
-    let renamed: Vec<_> = renamed.filter_map(|change| Some([change.old_path?, change.path])).collect();
-    let mut known = BTreeSet::from([text_path(path)]);
-    loop {
-        let before = known.len();
-        for [old, new] in &renamed {
-            if known.contains(old) || known.contains(new) {
-                known.extend([old.clone(), new.clone()]);
-            }
-        }
-        if known.len() == before {
-            return Ok(known.into_iter().collect());
-        }
-    }
 }
 
 /// Takes back what a merge did to a file.
