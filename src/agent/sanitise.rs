@@ -74,10 +74,6 @@ impl Shown {
 fn find_hidden(text: &str, from: usize, breaks: Breaks) -> Option<usize> {
     let (bytes, kept) = (text.as_bytes(), breaks == Breaks::Kept);
     let plain = |byte: &u8| matches!(byte, b' '..=b'~') || kept && matches!(byte, b'\n' | b'\t');
-    let is_fine = |c: char| match c {
-        '\n' | '\t' => kept,
-        _ => !is_hidden(c),
-    };
     let mut at = from;
     while at < bytes.len() {
         // Most of it, piece by piece, so that many bytes are compared at once.
@@ -86,12 +82,39 @@ fn find_hidden(text: &str, from: usize, breaks: Breaks) -> Option<usize> {
             at = end;
         }
         while at < end {
-            let c = text[at..].chars().next().filter(|c| is_fine(*c));
-            let Some(c) = c else { return Some(at) };
-            at += c.len_utf8();
+            let fine = match bytes[at..] {
+                [byte, ..] if byte.is_ascii() => plain(&byte),
+                [one, two, ..] if may_hide(one, two) => !text[at..].starts_with(is_hidden),
+                _ => true,
+            };
+            if !fine {
+                return Some(at);
+            }
+            at += match bytes[at] {
+                0..0x80 => 1,
+                0x80..0xe0 => 2,
+                0xe0..0xf0 => 3,
+                _ => 4,
+            };
         }
     }
     None
+}
+
+/// Whether a character beyond ASCII may be hidden, by the first two of its bytes. Most are told by them.
+const fn may_hide(one: u8, two: u8) -> bool {
+    matches!(
+        (one, two),
+        (0xc2, ..0xa0 | 0xad)
+            | (0xcd, 0x8f)
+            | (0xd8, 0x9c)
+            | (0xe1, 0x85 | 0x9e | 0xa0)
+            | (0xe2, 0x80 | 0x81)
+            | (0xe3, 0x85)
+            | (0xef, 0xb8 | 0xbb | 0xbe | 0xbf)
+            | (0xf0, 0x9b | 0x9d)
+            | (0xf3, 0xa0)
+    )
 }
 
 /// Hands on what is shown of a text, stretch by stretch, each with where it stands. What is hidden first stands at `first`.
@@ -212,6 +235,16 @@ mod tests {
             ("bell\u{7} back\u{8}space del\u{7f}", "bell backspace del"),
         ] {
             assert_eq!(sanitise_text(text), safe, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_character_is_told_by_its_bytes() {
+        for c in '\0'..=char::MAX {
+            let text = format!("a{c}b");
+            let hidden = |kept: bool| (is_hidden(c) && !(kept && matches!(c, '\n' | '\t'))).then_some(1);
+            let found = [Breaks::Kept, Breaks::Spaces].map(|breaks| find_hidden(&text, 0, breaks));
+            assert_eq!(found, [hidden(true), hidden(false)], "{c:?}");
         }
     }
 

@@ -16,6 +16,8 @@ const HEX: usize = 24;
 const SHORTEST: usize = if BASE64 < HEX { BASE64 } else { HEX };
 /// The shortest piece of plain text that is looked at.
 const PIECE: usize = 8;
+/// The shortest one that is looked at with what hides in it: pictures are full of shorter ones.
+const HIDING: usize = 13;
 /// Up to so long a run is decoded from each place at which it may begin.
 const WHOLE: usize = 64 << 10;
 /// How much plain text around an escape belongs to it.
@@ -189,9 +191,10 @@ impl<'r> Layers<'_, 'r> {
         // Where the group stands that the piece's first byte is of, and which byte of it that is.
         let (mut group, mut offset) = (begin, 0);
         let mut look = |piece: &mut String, group: usize, offset: usize| {
-            if piece.len() >= PIECE {
+            let is_long = piece.len() >= HIDING || !piece.bytes().any(is_control);
+            for (from, piece) in parts(piece, is_long).filter(|(_, part)| part.len() >= PIECE) {
                 for span in self.through(piece) {
-                    let (first, last) = (offset + span.start, offset + span.end - 1);
+                    let (first, last) = (offset + from + span.start, offset + from + span.end - 1);
                     let start = group + first / give * take;
                     let end = (group + last / give * take + take).min(bytes.len());
                     found.push(Span { start, end, ..span });
@@ -262,6 +265,16 @@ fn is_plain(group: &[u8]) -> bool {
 
 const fn is_text(byte: u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t')
+}
+
+/// A piece as a whole, or what is between control characters in it, each with where it begins.
+fn parts(piece: &str, whole: bool) -> impl Iterator<Item = (usize, &str)> {
+    let mut from = 0;
+    piece.split(move |c: char| !whole && u8::try_from(c).is_ok_and(is_control)).map(move |part| {
+        let at = from;
+        from += part.len() + 1;
+        (at, part)
+    })
 }
 
 /// Whether a byte of a piece may hide in plain text. Others are what pictures are full of.
