@@ -12,6 +12,8 @@ const TAIL: u64 = 256 << 10;
 const TOOLS: usize = 64;
 /// How long after its last turn a program may take to end.
 const ENDING: Duration = Duration::from_secs(15);
+/// How a notice begins that says that a person told it something: words that go to a program are no event of their own.
+pub(super) const TOLD: &str = "a person told it: ";
 
 /// What the end of a journal shows, or whatever else tells the events of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,8 +25,20 @@ pub struct Evidence {
     /// When something was last heard.
     pub last: Option<Timestamp>,
     doing: Doing,
-    /// Tool calls without an answer, oldest first: id, words, since when.
-    tools: Vec<(String, Tool)>,
+    /// Whether its turn was broken off and it was told nothing since. What its program still says of that turn does not
+    /// change that.
+    interrupted: bool,
+    /// Tool calls without an answer, oldest first.
+    tools: Vec<Called>,
+}
+
+/// A tool call without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Called {
+    id: String,
+    tool: Tool,
+    /// Whether it was asked for and nobody said yet when that was answered.
+    asked: bool,
 }
 
 /// A tool that runs.
@@ -105,23 +119,33 @@ impl Evidence {
             return;
         }
         let doing = match kind {
+            EventKind::Notice { text } if text.starts_with(TOLD) => {
+                self.told();
+                return;
+            }
             EventKind::Usage { .. } | EventKind::Notice { .. } | EventKind::Unrecognised { .. } => return,
             EventKind::ToolCall { call, tool, summary, .. } => {
                 let tool = Tool { name: tool.clone(), summary: summary.clone(), since: at };
                 if self.tools.len() < TOOLS {
-                    self.tools.push((call.clone(), tool));
+                    self.tools.push(Called { id: call.clone(), tool, asked: false });
                 }
                 Doing::Something
             }
             EventKind::ToolResult { call, .. } => {
-                self.tools.retain(|(open, _)| open != call);
+                self.tools.retain(|open| open.id != *call);
                 Doing::Something
             }
             EventKind::PermissionAsked { tool, summary, .. } => {
+                let is_it = |open: &Called| (&open.tool.name, &open.tool.summary) == (tool, summary);
+                // Not every program asks in the words in which it calls.
+                let at = self.tools.iter().rposition(is_it).or(self.tools.len().checked_sub(1));
+                if let Some(at) = at {
+                    self.tools[at].asked = true;
+                }
                 Doing::Waits(Waits::Permission { what: format!("{tool} {summary}") })
             }
             EventKind::PermissionWithdrawn { .. } => {
-                self.answered();
+                self.answered(Some(at));
                 return;
             }
             EventKind::Retry { delay_ms, status, error, .. } => {
@@ -135,20 +159,38 @@ impl Evidence {
             }
             EventKind::Interrupted {} => {
                 self.tools.clear();
+                self.interrupted = true;
                 Doing::Waits(Waits::Interrupted)
             }
             EventKind::Result { .. } => {
                 self.tools.clear();
-                Doing::Done(at)
+                if self.interrupted { Doing::Waits(Waits::Interrupted) } else { Doing::Done(at) }
+            }
+            EventKind::Exited { .. } => {
+                self.interrupted = false;
+                Doing::Something
             }
             _ => Doing::Something,
         };
         self.doing = doing;
     }
 
-    /// What it asked was answered, or is not waited for any more. No event of its own says so.
-    pub fn answered(&mut self) {
+    /// What it asked was answered then, or is not waited for any more. No event of its own says so. The tool that it asked
+    /// for runs since then, as far as that is known.
+    pub fn answered(&mut self, at: Option<Timestamp>) {
+        let asked = self.tools.iter_mut().rfind(|open| open.asked);
+        if let (Some(open), Some(at)) = (asked, at) {
+            (open.asked, open.tool.since) = (false, open.tool.since.max(at));
+        }
         if let Doing::Waits(Waits::Permission { .. }) = self.doing {
+            self.doing = Doing::Something;
+        }
+    }
+
+    /// It was told something: whatever it waited for, it has something to do.
+    fn told(&mut self) {
+        self.interrupted = false;
+        if matches!(self.doing, Doing::Waits(Waits::Interrupted) | Doing::Done(_)) {
             self.doing = Doing::Something;
         }
     }
@@ -169,7 +211,7 @@ impl Evidence {
 
     /// The tool that runs, the one that was called last if several do.
     pub(super) fn tool(&self) -> Option<&Tool> {
-        self.tools.last().map(|(_, tool)| tool)
+        self.tools.last().map(|open| &open.tool)
     }
 }
 
@@ -236,5 +278,51 @@ mod tests {
         let over = seen(vec![(1_000, result())]);
         assert_eq!(over.waits(Timestamp(2_000)), None, "it may be ending");
         assert_eq!(over.waits(Timestamp(60_000)), Some(Waits::Message));
+    }
+
+    #[test]
+    fn one_whose_turn_was_broken_off_waits_until_it_is_told_something() {
+        let told = || EventKind::Notice { text: format!("{TOLD}go on") };
+        let broken_off = || vec![(1, call("a")), (2, EventKind::Interrupted {}), (3, answered("a"))];
+        let with = |more: Vec<(u64, EventKind)>| seen([broken_off(), more].concat()).waits(Timestamp(9));
+        assert_eq!(with(vec![(4, result())]), Some(Waits::Interrupted), "the end of that turn is no end");
+        assert_eq!(with(vec![(4, result()), (5, told())]), None);
+        assert_eq!(with(vec![(4, told()), (5, result())]), None, "it goes on with what it was told");
+        let exited = EventKind::Exited { code: Some(0), signal: None };
+        assert_eq!(with(vec![(4, exited), (5, result())]), None, "another process of the run");
+        let late = Timestamp(60_000);
+        assert_eq!(seen(vec![(1_000, result()), (2_000, told())]).waits(late), None, "its model is asked");
+    }
+
+    #[test]
+    fn a_tool_that_had_to_be_allowed_runs_since_it_was() {
+        let asked = |summary: &str| EventKind::PermissionAsked {
+            request: "r".to_owned(),
+            tool: "Bash".to_owned(),
+            summary: summary.to_owned(),
+            input: String::new(),
+            questions: Vec::new(),
+        };
+        let since = |summary, at: Option<u64>| {
+            // What another tool says meanwhile is no answer.
+            let events = vec![(1, call("a")), (2, call("b")), (3, asked(summary)), (4, answered("c"))];
+            let mut evidence = seen(events);
+            evidence.answered(at.map(Timestamp));
+            let tools: Vec<u64> = evidence.tools.iter().map(|open| open.tool.since.0).collect();
+            if at.is_some() {
+                let before = evidence.clone();
+                evidence.answered(Some(Timestamp(99_000)));
+                assert_eq!(evidence, before, "that was another question");
+            }
+            tools
+        };
+        assert_eq!(since("run b", Some(57_000)), [1, 57_000]);
+        assert_eq!(since("run a", Some(57_000)), [57_000, 2], "the one that was asked about");
+        assert_eq!(since("a title", Some(57_000)), [1, 57_000], "the last one");
+        assert_eq!(since("run b", None), [1, 2], "nobody knows when");
+        let mut waits = seen(vec![(1, call("a")), (2, asked("run a"))]);
+        waits.answered(Some(Timestamp(57_000)));
+        assert_eq!(waits.waits(Timestamp(58_000)), None);
+        assert_eq!(waits.tool().map(|tool| tool.since.0), Some(57_000));
     }
 }

@@ -39,6 +39,9 @@ pub struct LeaseInfo {
     /// decision that is not here is not what it waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub questions: Vec<Option<Id>>,
+    /// When one of them was answered last, or was not waited for any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Timestamp>,
 }
 
 /// What the holder of a lease does with it.
@@ -77,6 +80,7 @@ impl LeaseInfo {
             since,
             control: None,
             questions: Vec::new(),
+            answered: None,
         }
     }
 
@@ -146,10 +150,13 @@ impl Lease {
         self.write()
     }
 
-    /// Says with which questions its program waits now.
-    pub(super) fn asks(&mut self, questions: Vec<Option<Id>>) -> Result<(), Error> {
+    /// Says with which questions its program waits now, from `at` on.
+    pub(super) fn asks(&mut self, questions: Vec<Option<Id>>, at: Timestamp) -> Result<(), Error> {
         if self.info.questions == questions {
             return Ok(());
+        }
+        if questions.len() < self.info.questions.len() {
+            self.info.answered = Some(at);
         }
         self.info.questions = questions;
         self.write()
@@ -308,6 +315,13 @@ mod tests {
         let seen = find_live(&repo, &info().agent).expect("we hold it");
         assert_eq!(look_for(&repo, &info().agent).unwrap().as_ref(), Some(&seen));
         assert_eq!((seen.state, seen.since), (LeaseState::Running, Timestamp(2)));
+        // When a question was answered is not when it was asked, or recorded as a decision.
+        let asked = [(1, vec![None]), (2, vec![Some(Id::from_random(8))]), (3, vec![]), (4, vec![None])];
+        let answered = asked.map(|(at, questions)| {
+            lease.asks(questions, Timestamp(at)).unwrap();
+            find_live(&repo, &info().agent).expect("we hold it").answered
+        });
+        assert_eq!(answered, [None, None, Some(Timestamp(3)), Some(Timestamp(3))]);
         assert!(take_dead(&repo).unwrap().is_empty());
         // A link to itself cannot be opened by anybody, whoever runs the tests.
         let path = lock_path(&directory(&repo), &Id::from_random(6));

@@ -207,7 +207,7 @@ fn asking(state: &State, lease: Option<&LeaseInfo>) -> Result<Option<Id>, Error>
 fn seen(repo: &Repository, lease: &LeaseInfo) -> Evidence {
     let mut evidence = Evidence::read(repo, &lease.agent, lease.run);
     if !lease.questions.contains(&None) {
-        evidence.answered();
+        evidence.answered(lease.answered);
     }
     evidence
 }

@@ -1,6 +1,6 @@
 //! The built-in program `api`, behind the real `spawn`, against a scripted model.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use git_orchestra::model::{CostSource, Outcome, Sandbox as Level};
 use nix::sys::signal::Signal;
@@ -56,9 +56,10 @@ fn reason(sandbox: &Sandbox) -> String {
     }
 }
 
-fn worktree(sandbox: &Sandbox) -> String {
+/// The worktree of its last agent.
+pub(crate) fn worktree(sandbox: &Sandbox) -> PathBuf {
     let list = sandbox.git(&["worktree", "list", "--porcelain"]);
-    list.lines().filter_map(|line| line.strip_prefix("worktree ")).next_back().unwrap().to_owned()
+    list.lines().filter_map(|line| line.strip_prefix("worktree ")).next_back().unwrap().into()
 }
 
 /// The answers of tools that came with the last question.
@@ -263,6 +264,9 @@ fn an_interrupt_ends_its_command_and_a_message_goes_on() {
     wait_for("its command", || runs(&number).then_some(()));
     sandbox.ok(&["interrupt", "heron"]);
     wait_for("the end of its command", || (!runs(&number)).then_some(()));
+    wait_for("the end of its turn", || sandbox.ok(&["log", "heron"]).contains("result: ").then_some(()));
+    let status = sandbox.ok(&["status"]);
+    assert!(status.contains("for a message"), "{status}");
     sandbox.ok(&["send", "heron", "Do something else [script:more]"]);
     // In the middle of an answer, too.
     wait_for("the answer that hangs", || (endpoint.seen_by("more").len() == 2).then_some(()));
@@ -285,7 +289,7 @@ fn a_message_comes_in_between() {
     wait_for("its command", || (endpoint.seen().len() == 1).then_some(()));
     let tree = worktree(&sandbox);
     sandbox.ok(&["send", "heron", "By the way [script:more]"]);
-    std::fs::write(Path::new(&tree).join("go"), "").unwrap();
+    std::fs::write(tree.join("go"), "").unwrap();
     assert_eq!(sandbox.orchestra(&["wait", "heron", "--timeout", "1m"]).code, 0);
     let last = endpoint.seen().pop().unwrap().body["messages"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(last["content"][0]["type"], "tool_result", "{last:#}");
@@ -302,7 +306,7 @@ fn a_kill_in_the_middle_of_a_command_is_gone_on_from() {
     sandbox.ok(&["spawn", "--detach", "-m", "Wait [script:long]", "--name", "heron"]);
     wait_for("its command", || runs(&number).then_some(()));
     let tree = worktree(&sandbox);
-    let pid = std::fs::read_to_string(Path::new(&tree).join("pid")).unwrap();
+    let pid = std::fs::read_to_string(tree.join("pid")).unwrap();
     sandbox::kill(pid.trim().parse().unwrap(), Signal::SIGKILL);
     let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "1m"]);
     assert_eq!(waited.code, 4, "{waited}");

@@ -1,7 +1,7 @@
 //! What an agent asks when nobody looks is a decision, and its program waits: an answer from another terminal or another
 //! clone reaches it where it stands.
 
-use git_orchestra::model::Outcome;
+use git_orchestra::model::{Outcome, Timestamp};
 use serde_json::{Value, json};
 
 use crate::acceptance_acp;
@@ -324,11 +324,20 @@ fn one_that_is_stopped_while_it_waits_leaves_its_question() {
 
 #[test]
 fn the_built_in_program_waits_for_its_answer() {
-    let script = vec![Step::bash("touch marker"), Step::say("Touched.")];
+    let script =
+        vec![Step::bash("while [ ! -e go ]; do sleep 0.05; done; mv go marker"), Step::say("Touched.")];
     let (sandbox, _endpoint) = acceptance_api::with_api([("Do the work", script)], "");
     sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
     let id = decision(&sandbox);
     sandbox.ok(&["decide", &id, "allow"]);
+    // Its command runs since it may, not since it was called.
+    let (since, asked) = wait_for("its command", || {
+        let status = sandbox.json(&["status"])["data"][0].clone();
+        let at = |value: &Value| serde_json::from_value::<Timestamp>(value.clone()).ok();
+        Some((at(&status["tool"]["since"])?, at(&status["last_event"])?))
+    });
+    assert!(since > asked, "{since} {asked}");
+    std::fs::write(acceptance_api::worktree(&sandbox).join("go"), "").unwrap();
     went_on(&sandbox, &id);
     assert!(has_marker(&sandbox));
 }

@@ -32,6 +32,7 @@ fn running(sandbox: &Sandbox, name: &str) -> Lease {
         since: Timestamp(0),
         control: None,
         questions: Vec::new(),
+        answered: None,
     };
     Lease::take(&repo, info).unwrap().expect("nobody holds it")
 }

@@ -9,6 +9,7 @@ use super::{Progress, Request};
 use crate::agent::PermissionReply;
 use crate::model::{Event, EventKind, Id};
 use crate::orchestrate::control::{Asked, Refusal};
+use crate::orchestrate::evidence::TOLD;
 use crate::process::{Child, InputError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -78,7 +79,7 @@ impl Live {
         bytes.and_then(|bytes| child.write(bytes).map_err(refusal))?;
         (self.unanswered, self.interrupted, self.done_since) = (true, false, None);
         let text = self.context.redactor.redact(text).0.into_owned();
-        self.notice(&format!("a person told it: {text}")).await;
+        self.notice(&format!("{TOLD}{text}")).await;
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl Live {
     fn note_questions(&mut self, more: bool) {
         let open = self.open.iter().map(|open| open.kept.map(|kept| kept.decision));
         let questions = open.chain(more.then_some(None)).collect();
-        if let Err(error) = self.plan.lease.asks(questions) {
+        if let Err(error) = self.plan.lease.asks(questions, self.context.clock.now()) {
             tracing::warn!("{}", chain(&error));
         }
     }

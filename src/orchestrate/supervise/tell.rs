@@ -6,6 +6,7 @@ use super::run::Live;
 use crate::agent::priced;
 use crate::model::{Event, EventKind, Outcome};
 use crate::orchestrate::control::{Asked, Refusal};
+use crate::orchestrate::evidence::TOLD;
 use crate::orchestrate::status::Evidence;
 use crate::process::Child;
 use tokio::sync::mpsc;
@@ -37,7 +38,7 @@ impl Live {
     pub(super) async fn keep_words(&mut self, text: &str, when: &str) {
         self.untold.push(text.to_owned());
         let text = self.context.redactor.redact(text).0.into_owned();
-        self.notice(&format!("a person told it: {text}{when}")).await;
+        self.notice(&format!("{TOLD}{text}{when}")).await;
     }
 
     /// Ends its process, and not its run.

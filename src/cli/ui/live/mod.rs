@@ -131,8 +131,9 @@ impl Live {
                 self.enter(Actor { id: *agent, name: name.to_string(), program });
             }
             Progress::Answered { agent, .. } => {
+                let now = self.clock.now();
                 if let Some(row) = self.row(agent) {
-                    row.answered();
+                    row.answered(now);
                 }
             }
             Progress::Started { agent, pid, .. } => {

@@ -93,9 +93,9 @@ impl Row {
     }
 
     /// It has an answer, or works on without.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, now: Timestamp) {
         self.asking = None;
-        self.evidence.answered();
+        self.evidence.answered(Some(now));
     }
 
     /// Its run is over.
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(rates(&row), [Some(40), Some(20), Some(10), None]);
         row.asks(Id::from_random(3));
         assert_eq!(rates(&row), [None; 4], "it waits");
-        row.answered();
+        row.answered(Timestamp(11_000));
         assert!(row.rate(Timestamp(21_000)).is_some());
         let (subtype, text) = ("success".to_owned(), String::new());
         let usage = Usage { output: 500, ..Usage::default() };
