@@ -269,15 +269,14 @@ impl LaunchRequest {
             let limited = measures.iter().filter(|measure| self.budget.of(***measure).is_some());
             limited.map(|measure| measure.key()).collect::<Vec<_>>()
         };
+        let tokens = !untold.contains(&&Measure::Tokens);
         let never = limited(&untold).into_iter().map(|key| {
-            let or = if key == Measure::Cost.key() && !untold.contains(&&Measure::Tokens) {
-                ", with `price-input` and `price-output` of its profile too"
+            let (what, or) = if key == Measure::Cost.key() && tokens {
+                ("what its tokens cost", ", with `price-input` and `price-output` of its profile too")
             } else {
-                ""
+                ("how much it uses", "")
             };
-            format!(
-                "its program does not tell how much it uses: `{key}` is not in force, `max-time` would be{or}"
-            )
+            format!("its program does not tell {what}: `{key}` is not in force, `max-time` would be{or}")
         });
         let late = limited(&late).into_iter().map(|key| {
             format!("its program tells only when it is done how much it used: `{key}` counts between runs, not within one")

@@ -337,8 +337,9 @@ fn what_passes_is_tried_again_and_no_call_is_half_made() {
     for words in ["529", "500", "broke off", "garbled", "overloaded"] {
         assert!(log.contains(words), "{words}: {log}");
     }
+    // It was parked in between: a turn began in either process.
     let usage = the_agent(&sandbox, "heron").runs[&1].usage;
-    assert_eq!((usage.turns, usage.input), (1, 100 + 3 * 7), "what was begun was paid for");
+    assert_eq!((usage.turns, usage.input), (2, 100 + 3 * 7), "what was begun was paid for\n{log}");
 }
 
 #[test]
@@ -459,6 +460,38 @@ fn it_keeps_its_budgets() {
         sandbox.orchestra(&["spawn", "-m", "On and on [script:on]", "--name", "heron", "--max-turns", "2"]);
     assert_eq!(out.code, 9, "{out}");
     assert!(endpoint.seen().len() <= 3, "{}", endpoint.seen().len());
+}
+
+#[test]
+fn a_question_that_was_asked_again_is_one_turn() {
+    let step = || Step::bash("true").failing(1, 529, Some(0));
+    let (sandbox, endpoint) = with_api([("on", vec![step(), step(), step(), step()])], BYPASS);
+    let out =
+        sandbox.orchestra(&["spawn", "-m", "On and on [script:on]", "--name", "heron", "--max-turns", "1"]);
+    assert_eq!(out.code, 9, "{out}");
+    assert_eq!(the_agent(&sandbox, "heron").runs[&1].usage.turns, 1);
+    assert_eq!(endpoint.seen_by("on").len(), 2, "once in vain");
+}
+
+#[test]
+fn money_is_kept_to_where_anybody_knows_the_price() {
+    let steps = || vec![Step::bash("true").tokens(1_000, 10, 0, 0), Step::say("Done.")];
+    let (sandbox, _endpoint) = with_api([("work", steps()), ("more", steps())], BYPASS);
+    let spawn = |name: &str, words: &str, profile: &str| {
+        let args = ["spawn", "-m", words, "--name", name, "--max-cost", "0.001", "--profile", profile];
+        (sandbox.orchestra(&args), sandbox.ok(&["log", name]))
+    };
+    let unknown = "[profile.unknown]\nprogram = 'api'\nmodel = 'mystery-model-9'\npermissions = 'bypass'\n";
+    configure(
+        &sandbox,
+        &format!("{unknown}{}price-input = 5.0\nprice-output = 25.0\n", unknown.replace("unknown", "priced")),
+    );
+    let (out, log) = spawn("heron", "Work [script:work]", "unknown");
+    assert_eq!(out.code, 0, "{out}\n{log}");
+    assert!(log.contains("`max-cost` is not in force"), "{log}");
+    let (out, log) = spawn("fox", "Work [script:more]", "priced");
+    assert_eq!(out.code, 9, "{out}\n{log}");
+    assert!(!log.contains("not in force"), "{log}");
 }
 
 #[test]
@@ -585,6 +618,23 @@ fn without_a_key_claude_code_does_the_work() {
     assert_eq!(file(&sandbox, "one.txt"), "one");
     assert_eq!(askers(&endpoint, "more"), [false, false]);
     assert!(sandbox.ok(&["log", "heron"]).contains("Claude Code does the work: there is no key for the API"));
+}
+
+#[test]
+fn claude_code_keeps_the_limits_too() {
+    let work = || (1..9).map(|number| Step::write(&format!("{number}.txt"), "x\n")).collect();
+    let (mut sandbox, endpoint) = with_hybrid([("work", work()), ("more", work())]);
+    sandbox.set_env("ANTHROPIC_API_KEY", "");
+    for (name, words, limit) in [
+        ("heron", "Write [script:work]", ["--max-turns", "2"]),
+        ("fox", "Write [script:more]", ["--max-cost", "0.003"]),
+    ] {
+        let out = sandbox.orchestra(&["spawn", "-m", words, "--name", name, limit[0], limit[1]]);
+        assert_eq!(out.code, 9, "{out}\n{}", sandbox.ok(&["log", name]));
+        let Outcome::Stopped { over: Some(over), .. } = outcome(&sandbox, name) else { panic!("{out}") };
+        assert_eq!(format!("--{}", over.key()), limit[0]);
+    }
+    assert_eq!(askers(&endpoint, "work"), [false, false]);
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub use work::{Fallback, MODEL, Surroundings, work};
 
 use super::bridge::{self, BridgeDecoder, Wish};
 use super::conversation::{ConversationFile, Place, Turn};
-use super::{Adapter, Claude, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply};
+use super::{Adapter, Claude, Decoder, Launch, LaunchRequest, OwnPlaces, PermissionReply, price};
+use crate::model::{Measure, Usage};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ impl Adapter for Api {
         let mut argv = request.program.clone();
         argv.push(COMMAND.into());
         argv.extend(request.extra_args.iter().cloned());
-        bridge::launch(request, argv)
+        Launch { notices: unpriced(request), ..bridge::launch(request, argv) }
     }
 
     fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
@@ -88,6 +89,13 @@ impl Adapter for Api {
     }
 }
 
+/// What is to be said of a budget of money where the table of prices does not know the model.
+fn unpriced(request: &LaunchRequest) -> Vec<String> {
+    let model = request.model.as_deref().unwrap_or(MODEL);
+    let known = price::cost(model, &Usage::default()).is_some();
+    if known { Vec::new() } else { request.unkept(&[Measure::Cost], &[]) }
+}
+
 /// Adapter for the built-in loop with Claude Code behind it, which does the work where the API is not to be had: runs
 /// `PROGRAM __api ARGUMENTS… -- CLAUDE…`, where the first word of the program is `git-orchestra` and the rest is Claude
 /// Code.
@@ -106,7 +114,10 @@ impl Adapter for Hybrid {
         argv.extend(request.extra_args.iter().cloned());
         argv.push("--".into());
         argv.extend(claude.iter().cloned());
-        bridge::launch(request, argv)
+        // Claude Code knows what it costs.
+        let notices =
+            unpriced(request).into_iter().map(|notice| format!("{notice}; Claude Code would keep to it"));
+        Launch { notices: notices.collect(), ..bridge::launch(request, argv) }
     }
 
     fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
@@ -139,6 +150,33 @@ impl Adapter for Hybrid {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Budget;
+
+    #[test]
+    fn what_nobody_knows_the_price_of_keeps_to_no_money_and_says_so() {
+        let mut request = LaunchRequest {
+            program: vec!["own".into(), "claude".into()],
+            budget: Budget { cost_micro_usd: Some(1), turns: Some(9), tokens: Some(9), ..Budget::default() },
+            ..LaunchRequest::default()
+        };
+        let notices = |request: &LaunchRequest| {
+            assert!(Api.launch(request).keeps_input);
+            [Api.launch(request).notices, Hybrid.launch(request).notices]
+        };
+        assert_eq!(
+            notices(&request),
+            [Vec::<String>::new(), Vec::new()],
+            "that of the model of whoever names none"
+        );
+        request.model = Some("claude-haiku-4-5-20251001".into());
+        assert_eq!(notices(&request), [Vec::<String>::new(), Vec::new()]);
+        request.model = Some("mystery-model-9".into());
+        let [api, hybrid] = notices(&request);
+        assert!(api.len() == 1 && api[0].contains("`max-cost` is not in force"), "{api:?}");
+        assert_eq!(hybrid, [format!("{}; Claude Code would keep to it", api[0])]);
+        request.price = Some(price::Price { input: 1, cached: 1, output: 1 });
+        assert_eq!(notices(&request), [Vec::<String>::new(), Vec::new()], "its profile says it");
+    }
 
     #[test]
     fn the_other_program_stands_behind_the_arguments() {

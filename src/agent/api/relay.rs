@@ -83,6 +83,7 @@ impl Relay<'_> {
                 Source::Stdout => decoder.line(&line.bytes, at, &mut events),
                 Source::Stderr => decoder.error_line(&line.bytes, at, &mut events),
             }
+            name_limit(&*decoder, &mut events);
         }
         self.print(&events)
     }
@@ -112,6 +113,15 @@ impl Relay<'_> {
             out.flush()
         };
         print(&mut *self.out).map_err(AgentError::Print)
+    }
+}
+
+/// A program of our own says in one word for which of our limits it ended itself; Claude Code has a word of its own.
+fn name_limit(decoder: &dyn Decoder, events: &mut [Event]) {
+    if let Some(limit) = decoder.limit()
+        && let Some(Event { parent: None, kind: EventKind::Result { subtype, .. }, .. }) = events.last_mut()
+    {
+        limit.key().clone_into(subtype);
     }
 }
 

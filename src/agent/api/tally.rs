@@ -17,10 +17,11 @@ impl Tally {
         self.sum.turns
     }
 
-    pub(super) fn add(&mut self, model: &str, usage: &Usage) {
+    /// Adds an answer. Returns whether it is the first of which nobody knows the price.
+    pub(super) fn add(&mut self, model: &str, usage: &Usage) -> bool {
         let cost = price::cost(model, usage);
-        self.unpriced |= cost.is_none();
         self.sum += Usage { cost, turns: 0, ..*usage };
+        cost.is_none() && !std::mem::replace(&mut self.unpriced, true)
     }
 
     /// The figures; no cost if it is not that of all.
@@ -47,8 +48,7 @@ mod tests {
         let mut tally = Tally::default();
         assert_eq!((tally.turn(), tally.turn()), (1, 2));
         let answer = Usage { input: 100, output: 10, ..Usage::default() };
-        tally.add("claude-opus-4-8", &answer);
-        tally.add("claude-haiku-4-5", &answer);
+        assert!(!tally.add("claude-opus-4-8", &answer) && !tally.add("claude-haiku-4-5", &answer));
         let usage = tally.usage();
         assert_eq!((usage.input, usage.output, usage.turns), (200, 20, 2));
         let cost = usage.cost.unwrap();
@@ -56,7 +56,7 @@ mod tests {
         let budget = |micro_usd| Budget { cost_micro_usd: Some(micro_usd), ..Budget::default() };
         assert_eq!((tally.over(&budget(901)), tally.over(&budget(900))), (None, Some(Measure::Cost)));
         assert_eq!(tally.over(&Budget { turns: Some(2), ..Budget::default() }), Some(Measure::Turns));
-        tally.add("another", &answer);
+        assert_eq!([tally.add("another", &answer), tally.add("another", &answer)], [true, false]);
         assert_eq!(tally.usage().cost, None);
         assert_eq!(tally.over(&budget(1)), None, "nobody knows");
     }

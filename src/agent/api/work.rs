@@ -16,7 +16,7 @@ use crate::agent::redact::Redactor;
 use crate::agent::sink::MAX_OUTPUT;
 use crate::agent::tool::{describe, few_lines};
 use crate::agent::{AgentError, PermissionReply, Permissions};
-use crate::model::{ContextUse, Event, EventKind};
+use crate::model::{ContextUse, Event, EventKind, Measure};
 use crate::process::Clock;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -337,8 +337,9 @@ impl<'a> Worker<'a> {
         let body = serde_json::to_vec(&question).map_err(|error| Stop::Failed(error.to_string()))?;
         let parent = talk.parent.as_deref();
         let mut attempt = 0;
+        let mut begun = false;
         loop {
-            let failure = match self.listen(client, body.clone(), parent, attempt == 0).await? {
+            let failure = match self.listen(client, body.clone(), parent, &mut begun).await? {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -370,17 +371,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Asks once, and tells what comes as it comes. What was begun and did not end counts as used.
+    /// Asks once, and tells what comes as it comes. What was begun and did not end counts as used; a turn has `begun` with
+    /// the first answer to its question that does, however often that is asked.
     async fn listen(
         &mut self,
         client: &Client,
         body: Vec<u8>,
         parent: Option<&str>,
-        first: bool,
+        begun: &mut bool,
     ) -> Result<Result<Answer, Failure>, Stop> {
         let mut pieces = client.ask(body);
         let (mut answer, mut speech) = (Answer::default(), Speech::default());
-        let mut begun = !first;
         let end = loop {
             let piece = tokio::select! {
                 piece = pieces.recv() => piece,
@@ -394,7 +395,7 @@ impl<'a> Worker<'a> {
             let mut said = Vec::new();
             self.may_fall_back = false;
             match answer.take(&data) {
-                Ok(Heard::Figures) if !std::mem::replace(&mut begun, true) && parent.is_none() => {
+                Ok(Heard::Figures) if !std::mem::replace(begun, true) && parent.is_none() => {
                     let number = self.tally.turn();
                     self.say(None, EventKind::Turn { number });
                 }
@@ -411,7 +412,15 @@ impl<'a> Worker<'a> {
         };
         if answer.usage.total() > 0 {
             let model = if answer.model.is_empty() { &self.model } else { &answer.model };
-            self.tally.add(model, &answer.usage);
+            let unpriced = self.tally.add(model, &answer.usage);
+            // Of the model that was asked for whoever started this has said it.
+            if unpriced && *model != self.model && self.begin.budget.of(Measure::Cost).is_some() {
+                let text = format!(
+                    "`{model}` answers, of which nobody knows the price: `max-cost` is in force only with `price-input` \
+                     and `price-output` of its profile"
+                );
+                self.say(parent, EventKind::Notice { text });
+            }
             let window = price::window(&self.model);
             let context = parent.is_none().then(|| ContextUse { used: answer.usage.total(), window });
             self.say(parent, EventKind::Usage { usage: self.tally.usage(), context });
