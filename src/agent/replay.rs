@@ -21,8 +21,8 @@ use super::gemini::GeminiDecoder;
 use super::lenient::{self, Scalar};
 use super::sink::MAX_RAW;
 use super::tool::{self, few_lines};
-use super::{Adapter, Decoder, Launch, LaunchRequest, transcript};
-use crate::model::{Cost, Event, EventKind, Measure, Timestamp, Usage};
+use super::{Adapter, Decoder, Launch, LaunchRequest, price, transcript};
+use crate::model::{ContextUse, Cost, Event, EventKind, Measure, Timestamp, Usage};
 use serde_json::value::RawValue;
 use wire::Line;
 
@@ -47,8 +47,9 @@ impl Adapter for Replay {
         }
     }
 
-    fn decoder(&self, _: &LaunchRequest) -> Box<dyn Decoder> {
-        Box::new(ReplayDecoder::default())
+    fn decoder(&self, request: &LaunchRequest) -> Box<dyn Decoder> {
+        let window = request.model.as_deref().and_then(price::window);
+        Box::new(ReplayDecoder { window, ..ReplayDecoder::default() })
     }
 }
 
@@ -59,6 +60,8 @@ pub struct ReplayDecoder {
     codex: CodexDecoder,
     gemini: GeminiDecoder,
     own: Usage,
+    /// How many tokens the model takes that the project's own format speaks of.
+    window: Option<u64>,
     piece: bool,
     failure: Option<String>,
 }
@@ -146,14 +149,18 @@ impl ReplayDecoder {
     fn own_line(&mut self, line: &Line<'_>) -> Option<EventKind> {
         let content = || line.content.text().to_owned();
         Some(match line.kind.text() {
-            "ready" => EventKind::Ready {
-                model: line.model.owned(),
-                session: None,
-                version: line.version.owned(),
-                permissions: None,
-            },
+            "ready" => {
+                let said = Some(line.window.int()).filter(|window| *window > 0);
+                self.window = said.or_else(|| price::window(line.model.text())).or(self.window);
+                EventKind::Ready {
+                    model: line.model.owned(),
+                    session: None,
+                    version: line.version.owned(),
+                    permissions: None,
+                }
+            }
             "turn" => {
-                self.own.turns = line.number.int().max(self.own.turns + 1);
+                self.own.turns = line.number.int().max(self.own.turns.saturating_add(1));
                 EventKind::Turn { number: self.own.turns }
             }
             "text" => EventKind::Text { text: content(), partial: false },
@@ -178,14 +185,19 @@ impl ReplayDecoder {
             },
             "usage" => {
                 // Each line is what one more message took.
-                self.own.input += line.input.int();
-                self.own.output += line.output.int();
-                self.own.cache_read += line.cache_read.int();
-                self.own.cache_write += line.cache_write.int();
-                if let Some(cost) = line.cost_usd.real().and_then(Cost::reported) {
-                    self.own += Usage { cost: Some(cost), ..Usage::default() };
-                }
-                EventKind::Usage { usage: self.own, context: None }
+                let message = Usage {
+                    input: line.input.int(),
+                    output: line.output.int(),
+                    cache_read: line.cache_read.int(),
+                    cache_write: line.cache_write.int(),
+                    cost: line.cost_usd.real().and_then(Cost::reported),
+                    ..Usage::default()
+                };
+                self.own += message;
+                let used = message.total();
+                let window = self.window.filter(|_| used > 0);
+                let fill = window.map(|window| ContextUse { used, window: Some(window) });
+                EventKind::Usage { usage: self.own, context: fill }
             }
             "result" => {
                 let error = line.error.is_true();

@@ -86,24 +86,27 @@ impl Cost {
 }
 
 impl Usage {
-    /// All tokens that the program reported: input, output and both cache directions.
+    /// All tokens that the program reported: input, output and both cache directions. What a program says has no limit;
+    /// a sum stops at the greatest number there is.
     pub const fn total(&self) -> u64 {
-        self.input + self.output + self.cache_read + self.cache_write
+        let said = self.input.saturating_add(self.output);
+        said.saturating_add(self.cache_read).saturating_add(self.cache_write)
     }
 }
 
 impl AddAssign for Usage {
     /// Adds another run's figures. A sum of costs is `Reported` only if every part was.
     fn add_assign(&mut self, other: Self) {
-        self.input += other.input;
-        self.output += other.output;
-        self.cache_read += other.cache_read;
-        self.cache_write += other.cache_write;
-        self.estimated_output += other.estimated_output;
-        self.turns += other.turns;
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.input, other.input);
+        add(&mut self.output, other.output);
+        add(&mut self.cache_read, other.cache_read);
+        add(&mut self.cache_write, other.cache_write);
+        add(&mut self.estimated_output, other.estimated_output);
+        add(&mut self.turns, other.turns);
         self.cost = match (self.cost, other.cost) {
             (Some(a), Some(b)) => Some(Cost {
-                micro_usd: a.micro_usd + b.micro_usd,
+                micro_usd: a.micro_usd.saturating_add(b.micro_usd),
                 source: if a.source == CostSource::Reported { b.source } else { a.source },
             }),
             (a, b) => a.or(b),

@@ -87,6 +87,33 @@ fn a_script_edits_files_and_runs_commands() {
 }
 
 #[test]
+fn how_full_a_window_is_follows_from_the_last_message_and_the_model() {
+    let usage = |tokens| format!("{{\"type\":\"usage\",\"input\":1000,\"cache_read\":{tokens}}}\n");
+    let decode = |request: &LaunchRequest, script: &str| {
+        let (mut decoder, mut events) = (Replay.decoder(request), Vec::new());
+        script.lines().for_each(|line| decoder.line(line.as_bytes(), Timestamp(7), &mut events));
+        let contexts = events.into_iter().filter_map(|event| match event.kind {
+            EventKind::Usage { context, .. } => Some(context.map(|context| (context.used, context.window))),
+            _ => None,
+        });
+        contexts.collect::<Vec<_>>()
+    };
+    let anybody = LaunchRequest::default();
+    let both = usage(9_000) + &usage(169_000);
+    let known = Some(200_000);
+    let script = format!("{{\"type\":\"ready\",\"model\":\"claude-opus-4-8\"}}\n{both}");
+    assert_eq!(decode(&anybody, &script), [Some((10_000, known)), Some((170_000, known))]);
+    let script = format!("{{\"type\":\"ready\",\"model\":\"scripted\",\"window\":200000}}\n{both}");
+    assert_eq!(decode(&anybody, &script), [Some((10_000, known)), Some((170_000, known))]);
+    assert_eq!(decode(&anybody, &both), [None, None], "nobody knows its window");
+    let named = LaunchRequest { model: Some("claude-haiku-4-5".into()), ..anybody };
+    let script = format!("{}{{\"type\":\"usage\",\"cost_usd\":0.1}}", usage(169_000));
+    assert_eq!(decode(&named, &script), [Some((170_000, known)), None], "of money there is no window");
+    let huge = format!("{{\"type\":\"usage\",\"input\":{0},\"output\":{0}}}\n", u64::MAX).repeat(2);
+    assert_eq!(decode(&named, &huge), [Some((u64::MAX, known)); 2], "it says what it likes");
+}
+
+#[test]
 fn nothing_outside_the_stage_is_touched() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("stage");

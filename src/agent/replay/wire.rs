@@ -2,12 +2,12 @@
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `{"type":"ready","model":"…"}` | the program is up |
+//! | `{"type":"ready","model":"…","window":200000}` | the program is up; how many tokens its model takes, for one that the table of prices does not know |
 //! | `{"type":"turn","number":1}` | a turn of the model began |
 //! | `{"type":"thinking","content":"…"}`, `text`, `notice` | words |
 //! | `{"type":"tool_call","tool":"bash","args":{"command":"…"}}` | also `write` {path, content}, `edit` {path, old, new} and `read` {path}; played, then answered by a `tool_result` |
 //! | `{"type":"finding","message":"…","severity":"high","path":"src/a.rs:3"}` | adds a finding |
-//! | `{"type":"usage","input":1,"output":2,"cache_read":0,"cache_write":0,"cost_usd":0.01}` | one more message's figures |
+//! | `{"type":"usage","input":1,"output":2,"cache_read":0,"cache_write":0,"cost_usd":0.01}` | one more message's figures: their sum is what is in its model's window |
 //! | `{"type":"wait","ms":200}` | a pause |
 //! | `{"type":"result","content":"…","error":false}` | its last words |
 //! | `{"type":"exit","code":1}` | the end |
@@ -25,6 +25,7 @@ pub(super) struct Line<'a> {
     pub(super) number: Scalar<'a>,
     pub(super) content: Scalar<'a>,
     pub(super) model: Scalar<'a>,
+    pub(super) window: Scalar<'a>,
     pub(super) version: Scalar<'a>,
     pub(super) tool: Scalar<'a>,
     #[serde(borrow)]
