@@ -191,10 +191,17 @@ impl Standing {
         let mark = if self.estimated { "~" } else { "" };
         match self.measure {
             Measure::Cost => format!("{mark}{} of {}", dollars(self.used), dollars(self.limit)),
-            Measure::Tokens => format!("{} of {} tokens", self.used, self.limit),
-            Measure::Turns => format!("{} of {} turns", self.used, self.limit),
+            Measure::Tokens => self.count("token"),
+            Measure::Turns => self.count("turn"),
             Measure::Time => format!("{} of {}", span(self.used), span(self.limit)),
         }
+    }
+}
+
+impl Standing {
+    /// `1 of 1 turn`, `3 of 2 turns`.
+    fn count(&self, unit: &str) -> String {
+        format!("{} of {} {unit}{}", self.used, self.limit, if self.limit == 1 { "" } else { "s" })
     }
 }
 
@@ -251,6 +258,8 @@ mod tests {
             ["max-cost: $2.01 of $2.00", "max-tokens: 800 of 1000 tokens", "max-time: 1m1s of 1m"]
         );
         assert_eq!(told(&spent(799, None), 80), ["max-time: 1m1s of 1m"], "an unknown cost reaches nothing");
+        let one = Budget { turns: Some(1), ..Budget::default() };
+        assert_eq!(one.reached(Scope::Agent, &spent(0, None), 100).next().unwrap().figures(), "2 of 1 turn");
         let fleet = budget.reached(Scope::Fleet, &spent(0, Some(2.0)), 100).next().unwrap();
         assert_eq!(fleet.key(), "fleet.max-cost");
         assert_eq!(

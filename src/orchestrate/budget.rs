@@ -38,7 +38,16 @@ struct Account {
     budget: Budget,
     /// What runs other than this one used.
     others: Spending,
+    /// Of what it was told that it is nearly used up, and that it is.
     warned: BTreeSet<Measure>,
+    told: BTreeSet<Measure>,
+}
+
+impl Account {
+    fn new(scope: Scope, budget: Budget) -> Self {
+        let (warned, told) = (BTreeSet::new(), BTreeSet::new());
+        Self { scope, budget, others: Spending::default(), warned, told }
+    }
 }
 
 impl Purse {
@@ -54,10 +63,8 @@ impl Purse {
         let all =
             [(Scope::Agent, agent.budget.or(profile)), (Scope::Task, task), (Scope::Fleet, budgets.fleet)];
         let limited = all.into_iter().filter(|(_, budget)| !budget.is_empty());
-        let account =
-            |(scope, budget)| Account { scope, budget, others: Spending::default(), warned: BTreeSet::new() };
         let mut purse = Self {
-            accounts: limited.map(account).collect(),
+            accounts: limited.map(|(scope, budget)| Account::new(scope, budget)).collect(),
             agent: Some(agent.id),
             run,
             task: agent.task,
@@ -75,8 +82,14 @@ impl Purse {
     /// A purse with one agent's budget and nothing used, for tests.
     #[cfg(test)]
     pub(super) fn own(budget: Budget) -> Self {
-        let (others, warned) = (Spending::default(), BTreeSet::new());
-        Self { accounts: vec![Account { scope: Scope::Agent, budget, others, warned }], ..Self::default() }
+        Self::of(&[(Scope::Agent, budget)])
+    }
+
+    /// A purse with these budgets and nothing used, for tests.
+    #[cfg(test)]
+    pub(super) fn of(budgets: &[(Scope, Budget)]) -> Self {
+        let accounts = budgets.iter().map(|(scope, budget)| Account::new(*scope, *budget)).collect();
+        Self { accounts, ..Self::default() }
     }
 
     /// Whether nothing is limited.
@@ -136,26 +149,46 @@ impl Purse {
         self.reached(&Spending::default(), 100).next()
     }
 
-    /// What `run` has used up. A turn that is allowed is over only when the next one begins.
+    /// What `run` has used up, of several the most specific. A turn that is allowed is over only when the next one begins.
     pub(super) fn used_up(&self, run: &Spending) -> Option<Standing> {
-        let over = |one: &Standing| one.measure != Measure::Turns || one.used > one.limit;
-        self.reached(run, 100).find(over)
+        self.reached(run, 100).find(is_over)
     }
 
     /// What the run has used most of since it was asked last.
     pub(super) fn warnings(&mut self, run: &Spending) -> Vec<Standing> {
         let mut near: Vec<Standing> = self.reached(run, WARNING).collect();
         near.retain(|one| {
-            let mut mine = self.accounts.iter_mut().filter(|account| account.scope == one.scope);
-            mine.any(|account| account.warned.insert(one.measure))
+            let Some(account) = self.accounts.iter_mut().find(|account| account.scope == one.scope) else {
+                return false;
+            };
+            let is_new = account.warned.insert(one.measure);
+            if is_new && is_over(one) {
+                account.told.insert(one.measure);
+            }
+            is_new
         });
         near
     }
 
-    /// How the strictest budget for `measure` stands, if there is one.
+    /// What is used up of which nobody was told so.
+    pub(super) fn untold(&mut self, run: &Spending) -> Vec<Standing> {
+        let mut over: Vec<Standing> = self.reached(run, 100).filter(is_over).collect();
+        over.retain(|one| {
+            let account = self.accounts.iter_mut().find(|account| account.scope == one.scope);
+            account.is_some_and(|account| account.told.insert(one.measure))
+        });
+        over
+    }
+
+    /// How the strictest budget for `measure` stands, if there is one: of several that are used up the one that was first.
     pub(super) fn strictest(&self, measure: Measure, run: &Spending) -> Option<Standing> {
         let all = self.reached(run, 0).filter(|one| one.measure == measure);
-        all.min_by_key(|one| one.limit.saturating_sub(one.used))
+        all.min_by_key(|one| i128::from(one.limit) - i128::from(one.used))
+    }
+
+    /// How the budget of `one` stands after `run`.
+    pub(super) fn again(&self, one: &Standing, run: &Spending) -> Option<Standing> {
+        self.reached(run, 0).find(|other| (other.scope, other.measure) == (one.scope, one.measure))
     }
 
     fn reached(&self, run: &Spending, share: u64) -> impl Iterator<Item = Standing> {
@@ -165,6 +198,11 @@ impl Purse {
             account.budget.reached(account.scope, &spent, share).collect::<Vec<_>>()
         })
     }
+}
+
+/// Whether it is used up: a turn that is allowed is over only when the next one begins.
+fn is_over(one: &Standing) -> bool {
+    one.used > one.limit || one.used == one.limit && one.measure != Measure::Turns
 }
 
 /// Refuses to start anything for `tasks` where their budget or that of all agents is used up.
@@ -254,10 +292,8 @@ mod tests {
 
     fn purse(scopes: &[(Scope, Budget, Spending)]) -> Purse {
         let account = |&(scope, budget, others): &(Scope, Budget, Spending)| Account {
-            scope,
-            budget,
             others,
-            warned: BTreeSet::new(),
+            ..Account::new(scope, budget)
         };
         Purse { accounts: scopes.iter().map(account).collect(), ..Purse::default() }
     }
@@ -288,6 +324,46 @@ mod tests {
         assert_eq!(purse.strictest(Measure::Tokens, &spent(1, 0, 0.0)).unwrap().scope, Scope::Fleet);
         purse.settle(&[Spending::default(), spent(5_000, 9, 0.2)]);
         assert_eq!(purse.empty().unwrap().figures(), "5000 of 5000 tokens");
+    }
+
+    #[test]
+    fn what_is_used_up_is_told_once() {
+        let budget = |tokens| Budget { tokens: Some(tokens), turns: Some(2), ..Budget::default() };
+        let mut purse = purse(&[
+            (Scope::Task, budget(1_000), spent(0, 0, 0.0)),
+            (Scope::Fleet, budget(2_000), spent(900, 0, 0.0)),
+        ]);
+        let keys = |all: Vec<Standing>| all.iter().map(Standing::key).collect::<Vec<_>>();
+        assert_eq!(keys(purse.warnings(&spent(880, 2, 0.0))).len(), 4);
+        assert_eq!(
+            keys(purse.untold(&spent(880, 2, 0.0))),
+            [""; 0],
+            "a turn that is allowed is not too many"
+        );
+        assert_eq!(keys(purse.untold(&spent(1_280, 2, 0.0))), ["task.max-tokens", "fleet.max-tokens"]);
+        assert_eq!(keys(purse.untold(&spent(1_380, 3, 0.0))), ["task.max-turns", "fleet.max-turns"]);
+        // What was used up when it was warned of needs no other word.
+        purse = Purse::own(budget(500));
+        assert_eq!(keys(purse.warnings(&spent(1_050, 1, 0.0))), ["max-tokens"]);
+        assert_eq!(keys(purse.untold(&spent(1_060, 1, 0.0))), [""; 0]);
+    }
+
+    #[test]
+    fn of_several_that_are_used_up_the_first_is_named() {
+        let budget = |usd: u64| Budget { cost_micro_usd: Some(usd * 1_000_000), ..Budget::default() };
+        let purse =
+            purse(&[(Scope::Task, budget(3), spent(1, 1, 0.2)), (Scope::Fleet, budget(5), spent(1, 1, 6.4))]);
+        let run = spent(1, 1, 3.2);
+        assert_eq!(
+            purse.strictest(Measure::Cost, &run).unwrap().to_string(),
+            "fleet.max-cost: $9.60 of $5.00"
+        );
+        let over = purse.used_up(&run).unwrap();
+        assert_eq!(over.key(), "task.max-cost", "the most specific");
+        assert_eq!(
+            purse.again(&over, &spent(1, 1, 4.0)).unwrap().to_string(),
+            "task.max-cost: $4.20 of $3.00"
+        );
     }
 
     #[test]

@@ -85,7 +85,7 @@ fn a_budget_is_warned_of_before_it_is_used_up() {
     let spawned = sandbox.orchestra(&args);
     assert_eq!(spawned.code, 0, "{spawned}");
     let log = sandbox.ok(&["log", "heron"]);
-    assert!(log.contains("81 % of its budget are used (max-tokens: 4000 of 4900 tokens)"), "{log}");
+    assert!(log.contains("81 % of its budget is used (max-tokens: 4000 of 4900 tokens)"), "{log}");
 }
 
 #[test]
@@ -100,6 +100,17 @@ fn claude_keeps_to_its_money_over_all_its_runs() {
     assert_eq!(sandbox.orchestra(&["resume", "heron", "--max-cost", "0.01"]).code, 9);
     let resumed = sandbox.orchestra(&["resume", "heron", "-m", "[script:more]", "--max-cost", "1"]);
     assert_eq!(resumed.code, 0, "{resumed}");
+}
+
+#[test]
+fn claude_keeps_to_its_money_with_a_model_that_nobody_knows() {
+    let (sandbox, endpoint) = with_claude([("many", many(9))]);
+    configure(&sandbox, "profile.claude.model = 'mystery-model-9'\n");
+    let args = ["spawn", "-m", "Write [script:many]", "--name", "heron", "--max-cost", "0.02"];
+    let spawned = sandbox.orchestra(&args);
+    assert_eq!(spawned.code, 9, "{spawned}\n{}", sandbox.ok(&["log", "heron"]));
+    let over = over(&sandbox, "heron");
+    assert!(over.used >= 20_000 && endpoint.seen_by("many").len() <= 6, "{over}");
 }
 
 #[test]
@@ -146,19 +157,47 @@ fn gemini_is_ended_when_its_turns_are_used_up() {
 
 /// A sandbox whose agents are played: 1,000 tokens and one cent each.
 fn played() -> Sandbox {
-    let sandbox = Sandbox::new();
-    let script = sandbox.root().join("script.jsonl");
-    std::fs::write(
-        &script,
+    playing(
         r#"{"type":"turn","number":1}
 {"type":"usage","input":900,"output":100,"cost_usd":0.01}
 {"type":"result","content":"Done."}
 "#,
     )
-    .unwrap();
+}
+
+/// A sandbox whose agents play this.
+fn playing(lines: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    let script = sandbox.root().join("script.jsonl");
+    std::fs::write(&script, lines).unwrap();
     let profile = "default-profile = 'replay'\nprofile.replay.args";
     configure(&sandbox, &format!("{profile} = ['{}']\n", script.display()));
     sandbox
+}
+
+#[test]
+fn one_that_is_done_says_what_its_last_answer_used_up() {
+    let sandbox = playing(
+        r#"{"type":"ready","model":"claude-opus-4-8"}
+{"type":"turn","number":1}
+{"type":"usage","input":900,"output":100,"cost_usd":2.2}
+{"type":"tool_call","tool":"bash","args":{"command":"until grep -qs '88 %' \"$(git rev-parse --git-common-dir)\"/orchestra/journal/*/001.jsonl; do sleep 0.05; done"}}
+{"type":"turn","number":2}
+{"type":"usage","input":900,"output":100,"cache_read":169000,"cost_usd":1.0}
+{"type":"result","content":"Done."}
+"#,
+    );
+    let spawned = sandbox.orchestra(&["spawn", "-m", "One", "--name", "heron", "--max-cost", "2.50"]);
+    assert_eq!(spawned.code, 0, "what is done stays done: {spawned}");
+    let log = sandbox.ok(&["log", "heron"]);
+    assert!(log.contains("88 % of its budget is used (max-cost: $2.20 of $2.50)"), "{log}");
+    let over =
+        "its budget is used up (max-cost: $3.20 of $2.50); `git orchestra resume heron --max-cost …` goes on";
+    assert_eq!(log.matches(over).count(), 1, "{log}");
+    // What its messages took says how full the window of its model is.
+    assert!(log.contains("its context window is 85 % full (170000 of 200000 tokens)"), "{log}");
+    let status = sandbox.ok(&["status"]);
+    assert!(status.contains("CTX") && status.contains("85%"), "{status}");
 }
 
 #[test]
@@ -169,7 +208,7 @@ fn the_fleets_budget_refuses_new_starts() {
     let second = sandbox.orchestra(&["spawn", "-m", "Two"]);
     assert_eq!(second.code, 0, "{second}");
     let log = sandbox.ok(&["log", "two"]);
-    assert!(log.contains("100 % of its budget are used (fleet.max-tokens: 2000 of 2000 tokens)"), "{log}");
+    assert!(log.contains("100 % of its budget is used (fleet.max-tokens: 2000 of 2000 tokens)"), "{log}");
     let task = sandbox.ok(&["task", "add", "Three"]);
     for refused in [
         sandbox.orchestra(&["spawn", &task]),
@@ -212,6 +251,6 @@ fn the_runs_for_one_task_share_its_budget() {
     sandbox.ok(&["spawn", &task]);
     let again = sandbox.orchestra(&["spawn", "--force", &task]);
     assert_eq!(again.code, 9, "{again}");
-    assert!(again.stderr.contains("task.max-turns is used up (1 of 1 turns)"), "{again}");
+    assert!(again.stderr.contains("task.max-turns is used up (1 of 1 turn)"), "{again}");
     sandbox.ok(&["spawn", "-m", "Another"]);
 }

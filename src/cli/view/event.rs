@@ -80,8 +80,9 @@ pub(crate) fn lines(paint: Painter, event: &Event, width: Option<usize>) -> Vec<
         }
         EventKind::Interrupted {} => one(Label::Attention, "a person interrupted it; it waits for a message"),
         EventKind::Result { subtype, error, text: _, usage } => {
+            let turns = if usage.turns == 1 { "turn" } else { "turns" };
             let mut line =
-                format!("result: {subtype}, {} turns, {} tokens", usage.turns, count(usage.total()));
+                format!("result: {subtype}, {} {turns}, {} tokens", usage.turns, count(usage.total()));
             let cost = cost(usage.cost);
             if !cost.is_empty() {
                 let _ = write!(line, ", {cost}");

@@ -83,7 +83,10 @@ impl Live {
         let verdict = self.meter.verdict(self.decoder.is_idle());
         for near in verdict.near.iter().filter(|near| Some(**near) != verdict.end) {
             let share = (u128::from(near.used) * 100).checked_div(u128::from(near.limit)).unwrap_or(100);
-            self.notice(&format!("{share} % of its budget are used ({near})")).await;
+            self.notice(&format!("{share} % of its budget is used ({near})")).await;
+        }
+        for over in &verdict.over {
+            self.notice(&self.spent_words(over)).await;
         }
         if let Some(over) = verdict.end {
             self.used_up = Some(over);

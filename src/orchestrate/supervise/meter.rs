@@ -17,7 +17,7 @@ pub(super) struct Meter {
     used: Usage,
     /// Calls of tools without an answer: the model is asked again when they have one.
     calls: HashSet<String>,
-    /// What was used up, and how many turns there were then.
+    /// What was used up first, and how many turns there were then.
     crossed: Option<(Standing, u64)>,
     /// When it is looked next what others use.
     pub(super) look_at: Option<Instant>,
@@ -51,6 +51,8 @@ impl Window {
 pub(super) struct Verdict {
     /// What is used up soon.
     pub(super) near: Vec<Standing>,
+    /// What is used up by one that is done, or beside what it must end for.
+    pub(super) over: Vec<Standing>,
     /// Why the run must end now.
     pub(super) end: Option<Standing>,
 }
@@ -131,8 +133,17 @@ impl Meter {
         };
         let over = self.crossed.filter(|_| !done).filter(goes_on);
         // With the figures of now.
-        let end = over.map(|(over, _)| self.purse.strictest(over.measure, &spent).unwrap_or(over));
-        Verdict { near, end }
+        let end = over.map(|(over, _)| self.purse.again(&over, &spent).unwrap_or(over));
+        let over = if done || end.is_some() { self.untold(end) } else { Vec::new() };
+        Verdict { near, over, end }
+    }
+
+    /// What is used up of which nobody was told so, but for what is told as what `ended` the run.
+    pub(super) fn untold(&mut self, ended: Option<Standing>) -> Vec<Standing> {
+        let spent = self.spent();
+        let mut over = self.purse.untold(&spent);
+        over.retain(|one| ended.is_none_or(|ended| (ended.scope, ended.measure) != (one.scope, one.measure)));
+        over
     }
 
     /// When its time is used up if it goes on.
@@ -143,14 +154,17 @@ impl Meter {
 
     /// How the limit stands for which the program ended itself, if it is one of ours.
     pub(super) fn program_kept(&self, limit: Option<Measure>) -> Option<Standing> {
-        self.purse.strictest(limit?, &self.spent())
+        let (limit, spent) = (limit?, self.spent());
+        let crossed = self.crossed.filter(|(over, _)| over.measure == limit);
+        let again = crossed.and_then(|(over, _)| self.purse.again(&over, &spent));
+        again.or_else(|| self.purse.strictest(limit, &spent))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{Cost, Scope, Timestamp};
 
     fn meter(budget: Budget) -> Meter {
         Meter::new(Purse::own(budget))
@@ -161,7 +175,11 @@ mod tests {
     }
 
     fn usage(output: u64, turns: u64) -> EventKind {
-        EventKind::Usage { usage: Usage { output, turns, ..Usage::default() }, context: None }
+        usage_of(Usage { output, turns, ..Usage::default() })
+    }
+
+    fn usage_of(usage: Usage) -> EventKind {
+        EventKind::Usage { usage, context: None }
     }
 
     fn call(id: &str) -> EventKind {
@@ -181,7 +199,10 @@ mod tests {
         assert_eq!((verdict.near.len(), verdict.end), (1, None));
         learn(&mut meter, usage(120, 1));
         assert_eq!(end(&mut meter), None, "it may be the last answer");
-        assert_eq!(meter.verdict(true), Verdict::default(), "it is done");
+        let done = meter.verdict(true);
+        let over: Vec<_> = done.over.iter().map(Standing::to_string).collect();
+        assert_eq!((over.as_slice(), done.end), (&["max-tokens: 120 of 100 tokens".to_owned()][..], None));
+        assert_eq!(meter.verdict(true), Verdict::default(), "it is done, and that was told");
         learn(&mut meter, EventKind::Turn { number: 2 });
         assert_eq!(end(&mut meter).as_deref(), Some("max-tokens: 120 of 100 tokens"));
     }
@@ -194,6 +215,33 @@ mod tests {
         assert_eq!(end(&mut meter), None);
         learn(&mut meter, usage(100, 1));
         assert_eq!(end(&mut meter).as_deref(), Some("max-tokens: 100 of 100 tokens"));
+    }
+
+    #[test]
+    fn what_was_used_up_first_ends_it() {
+        let cost =
+            |usd| usage_of(Usage { output: 1, turns: 1, cost: Cost::reported(usd), ..Usage::default() });
+        let fleet = |micro_usd| Budget { cost_micro_usd: Some(micro_usd), ..Budget::default() };
+        let others = |usd| Spending {
+            usage: Usage { output: 1, cost: Cost::reported(usd), ..Usage::default() },
+            time_ms: 0,
+        };
+        let purse = Purse::of(&[(Scope::Task, fleet(3_000_000)), (Scope::Fleet, fleet(5_000_000))]);
+        let mut meter = Meter::new(purse);
+        meter.looked(Some([Spending::default(), others(4.5)]));
+        learn(&mut meter, cost(0.6));
+        assert_eq!(meter.verdict(false).end, None, "it may be the last answer");
+        meter.looked(Some([others(2.5), others(9.0)]));
+        learn(&mut meter, call("a"));
+        let verdict = meter.verdict(false);
+        assert_eq!(verdict.end.unwrap().to_string(), "fleet.max-cost: $9.60 of $5.00");
+        assert_eq!(
+            verdict.near.iter().map(Standing::key).collect::<Vec<_>>(),
+            ["task.max-cost"],
+            "and all others"
+        );
+        let kept = meter.program_kept(Some(Measure::Cost)).unwrap();
+        assert_eq!(kept.key(), "fleet.max-cost");
     }
 
     #[test]

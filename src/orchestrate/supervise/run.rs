@@ -542,6 +542,10 @@ impl Live {
             self.notice(&format!("it ended itself: {}", self.spent_words(&over))).await;
         }
         let used_up = self.used_up.or(kept);
+        // Its last answer may have crossed more.
+        for over in self.meter.untold(used_up) {
+            self.notice(&self.spent_words(&over)).await;
+        }
         self.outcome =
             Some(outcome(exit, self.stopped_by.as_deref(), used_up, refused, self.overdue, reported));
         self.outcome = self.outcome.take().map(|outcome| for_want_of_memory(outcome, exit, starved));
