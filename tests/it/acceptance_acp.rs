@@ -214,6 +214,21 @@ fn refusals_of_its_model_are_failures_and_pauses() {
     assert_eq!((the_agent(&sandbox, "fox").runs.len(), model.asked_by("limited").len()), (1, 2));
 }
 
+#[test]
+fn an_overloaded_model_is_waited_for() {
+    let (sandbox, model) =
+        with_scripts("bypass", [("busy", vec![Answer::say("Here I am.").failing(1, 529)])]);
+    let spawned = sandbox.orchestra(&["spawn", "-m", "Do it [script:busy]", "--name", "heron"]);
+    let log = sandbox.ok(&["log", "heron"]);
+    assert_eq!(spawned.code, 0, "{spawned}\n{log}");
+    assert_eq!((the_agent(&sandbox, "heron").runs.len(), model.asked_by("busy").len()), (1, 2));
+    // It tries again by itself, and tells that only when it ends: on its standard error, as words of nobody's.
+    let raw = sandbox.ok(&["log", "heron", "--raw"]);
+    assert!(!raw.contains("\"type\":\"retry\"") && !log.contains("parked until"), "{raw}");
+    let told = log.find("Attempt 1 failed with status 529").unwrap_or_else(|| panic!("{log}"));
+    assert!(log.find("Here I am.").is_some_and(|said| said < told), "{log}");
+}
+
 /// What the client says of an agent up to its first result, and that result's words.
 fn behind(agent: &[&str]) -> (Vec<EventKind>, String) {
     let sandbox = Sandbox::new();
