@@ -1,6 +1,7 @@
 //! The live view: many agents on one screen, in the foreground and in the background, as a person sees it and what
 //! keys do there.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -219,6 +220,18 @@ fn of_fifty_agents_the_most_urgent_are_shown_and_the_others_counted() {
             // The feed keeps its room.
             screen.contains("more: ") && screen.contains(" running") && said >= 5
         });
+    }
+    // Those without a line can be chosen too.
+    let chosen = |other: &Terminal| {
+        let screen = other.screen();
+        let line = screen.lines().find(|line| line.starts_with('›'))?;
+        Some(line.chars().skip(3).take_while(|c| *c != ' ').collect::<String>())
+    };
+    let mut all = BTreeSet::from([wait_for("the first one", || chosen(&other))]);
+    for _ in 1..50 {
+        other.type_in("j");
+        let another = poll(|| chosen(&other).filter(|name| !all.contains(name)));
+        all.insert(another.unwrap_or_else(|| panic!("{all:?}\n{}", other.screen())));
     }
     other.type_in("q");
     assert_eq!(other.end(), 0);

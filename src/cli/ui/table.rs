@@ -56,7 +56,12 @@ impl Table {
                 shown.iter().copied().filter(|&at| at != self.elastic && self.headings[at].1 == Align::Left);
             let widest = widest.max_by_key(|&at| widths[at]);
             // What the first cannot give, the widest other text gives.
-            for (at, least) in std::iter::once((self.elastic, 8)).chain(widest.map(|at| (at, 16))) {
+            let mut gives = vec![(self.elastic, 8)];
+            gives.extend(widest.map(|at| (at, 16)));
+            // And then all texts, those at the end first: names come first.
+            let texts = shown.iter().rev().copied().filter(|&at| self.headings[at].1 == Align::Left);
+            gives.extend(texts.map(|at| (at, 10)));
+            for (at, least) in gives {
                 let total: usize = shown.iter().map(|&at| widths[at] + 2).sum::<usize>().saturating_sub(2);
                 let width = &mut widths[at];
                 *width = width.saturating_sub(total.saturating_sub(columns)).max(least.min(*width));
@@ -122,5 +127,16 @@ mod tests {
         let mut table = Table::new(Painter::new(false), &[("STATE", Align::Left), ("TITLE", Align::Left)], 1);
         table.row(vec!["waiting (it is said at length)".into(), "A title".into()]);
         assert_eq!(table.render(Some(30)), "STATE                  TITLE\nwaiting (it is said …  A title\n");
+
+        let headings =
+            [("AGENT", Align::Left), ("STATE", Align::Left), ("TASK", Align::Left), ("COST", Align::Right)];
+        let mut table = Table::new(Painter::new(false), &headings, 2);
+        let name = "a-name-of-twenty-eight-chars".to_owned();
+        table.row(vec![name, "waiting (since an hour)".into(), "Some task".into(), "$123.45".into()]);
+        for columns in [48, 50, 60, 70] {
+            let text = table.render(Some(columns));
+            let most = text.lines().map(measure_text_width).max().unwrap();
+            assert!(most <= columns && text.contains("$123.45"), "{columns}:\n{text}");
+        }
     }
 }

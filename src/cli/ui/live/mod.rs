@@ -21,6 +21,7 @@ use console::{Alignment, measure_text_width, pad_str, truncate_str};
 use feed::{Feed, Item};
 use row::{Columns, Row};
 use screen::Screen;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
@@ -312,9 +313,10 @@ impl Live {
         self.chosen
     }
 
-    /// Chooses the next agent, or the one before, of those that have a line.
+    /// Chooses the next agent, or the one before: of those that have a line, and of those that live and have none.
     pub(crate) fn choose_next(&mut self, forward: bool) {
-        let shown = self.shown(self.clock.now(), self.places_for_rows());
+        let now = self.clock.now();
+        let shown = self.in_order(now, self.places_for_rows());
         let at = self.chosen.and_then(|chosen| {
             let place = *self.places.get(&chosen)?;
             shown.iter().position(|&row| row == place)
@@ -462,7 +464,9 @@ impl Live {
     fn named(&self, agent: Option<&Id>, text: &str) -> String {
         let row = agent.and_then(|agent| self.places.get(agent)).map(|&at| &self.rows[at]);
         let name = row.map_or("", |row| row.name.as_str());
-        let name = pad_str(name, self.name_width(), Alignment::Left, Some("…")).into_owned();
+        // Nothing is cut where there is no line to keep within.
+        let name = if self.screen.is_some() { cut_name(name, self.name_width()) } else { name.into() };
+        let name = pad_str(&name, self.name_width(), Alignment::Left, None).into_owned();
         let name = match row {
             Some(row) => self.ui.painter().paint_nth(row.number, &name),
             None => name,
@@ -551,6 +555,17 @@ impl Live {
         shown
     }
 
+    /// Those that can be chosen, in the order in which they would stand if there were room for all.
+    fn in_order(&self, now: Timestamp, room: usize) -> Vec<usize> {
+        let shown = self.shown(now, room);
+        let mut all: Vec<usize> =
+            (0..self.rows.len()).filter(|at| self.rows[*at].is_live() || shown.contains(at)).collect();
+        if all.len() > shown.len() {
+            all.sort_by_key(|&at| (self.rows[at].urgency(now), at));
+        }
+        all
+    }
+
     /// What is not in the lines: how many more there are, and the figures of all.
     fn status(&self, shown: &[usize], now: Timestamp) -> Option<String> {
         let mut parts = Vec::new();
@@ -606,6 +621,18 @@ impl Live {
     fn columns(&self) -> usize {
         self.columns.unwrap_or(COLUMNS).max(40)
     }
+}
+
+/// A name within `width` columns. Names of one task differ at their ends.
+fn cut_name(name: &str, width: usize) -> Cow<'_, str> {
+    let count = name.chars().count();
+    if count <= width {
+        return name.into();
+    }
+    let end = width.saturating_sub(1) / 2;
+    let begin = width.saturating_sub(1 + end);
+    let (first, last) = (name.chars().take(begin), name.chars().skip(count - end));
+    first.chain(['…']).chain(last).collect::<String>().into()
 }
 
 /// `3 commits`.

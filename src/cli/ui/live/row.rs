@@ -1,5 +1,6 @@
 //! One agent's line.
 
+use super::cut_name;
 use crate::agent::sanitise_line;
 use crate::cli::ui::{Label, Painter};
 use crate::cli::view::{self, agent::activity_label};
@@ -111,6 +112,10 @@ impl Row {
     pub(super) fn learn(&mut self, event: &Event) {
         self.heard += 1;
         self.evidence.learn(event);
+        // What it asks now is no decision yet, and what it asks no more is none.
+        if matches!(event.kind, EventKind::PermissionAsked { .. } | EventKind::PermissionWithdrawn { .. }) {
+            self.asking = None;
+        }
         if event.parent.is_some() {
             return;
         }
@@ -233,7 +238,8 @@ impl Row {
             let _ = write!(figures, " {:>6}", view::cost(self.usage.cost));
         }
         let _ = write!(figures, " {:>3}", took.map(view::span).unwrap_or_default());
-        let name = pad_str(&self.name, columns.name, Alignment::Left, Some("…"));
+        let name = cut_name(&self.name, columns.name);
+        let name = pad_str(&name, columns.name, Alignment::Left, None);
         let word = format!("{:<7}", self.word(now));
         // One column is left free: a full line wraps on some terminals.
         let taken = 3 + columns.name + 2 + measure_text_width(&word) + 2 + measure_text_width(&figures) + 1;
@@ -382,6 +388,31 @@ mod tests {
             done.urgency(now),
         ];
         assert!(order.is_sorted_by(|a, b| a < b), "{order:?}");
+    }
+
+    #[test]
+    fn a_question_that_is_gone_or_new_is_no_decision_any_more() {
+        let asked = |at, request: &str| {
+            let (tool, summary) = ("Bash".to_owned(), "rm -rf x".to_owned());
+            let (request, input, questions) = (request.to_owned(), String::new(), Vec::new());
+            event(at, EventKind::PermissionAsked { request, tool, summary, input, questions })
+        };
+        let mut row = running("heron");
+        row.learn(&asked(2_000, "q1"));
+        row.asks(Id::from_random(3));
+        assert!(matches!(row.activity(Timestamp(3_000)), Activity::Asking(_)));
+        row.learn(&event(4_000, EventKind::PermissionWithdrawn { request: "q1".to_owned() }));
+        assert!(matches!(row.activity(Timestamp(5_000)), Activity::Running { .. }));
+        row.asks(Id::from_random(3));
+        row.learn(&asked(6_000, "q2"));
+        assert!(matches!(row.activity(Timestamp(7_000)), Activity::Waiting(Waits::Permission { .. })));
+    }
+
+    #[test]
+    fn names_of_one_task_can_be_told_apart() {
+        assert_eq!(cut_name("chatty-task-number-1", 16), "chatty-t…umber-1");
+        assert_eq!(cut_name("fix-the-crash-in-parser-reviewer", 20), "fix-the-cr…-reviewer");
+        assert_eq!(cut_name("heron", 16), "heron");
     }
 
     #[test]
