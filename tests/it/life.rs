@@ -88,6 +88,8 @@ fn an_agent_is_stopped_from_another_terminal_to_its_last_process() {
     assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "stopped"]).code, 0);
     assert_eq!(sandbox.orchestra(&["wait", "work", "--for", "done"]).code, 4);
     assert_eq!(sandbox.orchestra(&["wait", "nobody"]).code, 8);
+    sandbox.ok(&["remove", "work", "--force"]);
+    assert_eq!(sandbox.orchestra(&["wait", "work"]).code, 4, "its removal is no good end");
 }
 
 #[test]
@@ -136,6 +138,7 @@ fn one_that_waits_for_its_turn_is_stopped_too_and_all_at_once() {
     assert!(sent.stderr.contains(&format!("`git orchestra wait {} --for running`", waiting[0])), "{sent}");
     let stopped = sandbox.orchestra(&["stop", &waiting[0], "--wait"]);
     assert_eq!(stopped.stdout, format!("{}  new\n", waiting[0]), "{stopped}");
+    assert_eq!(sandbox.orchestra(&["wait", &waiting[0]]).code, 4, "it never ran");
     assert_eq!(queued(), waiting[1..]);
     let all = sandbox.orchestra(&["stop", "--all", "--now", "--wait"]);
     assert_eq!(all.code, 0, "{all}");

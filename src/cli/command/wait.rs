@@ -246,15 +246,22 @@ fn look(ctx: &Context, whom: &Whom) -> Result<Vec<(Agent, Activity)>, CliError> 
 fn exit(ctx: &Context, args: &Args, seen: &[(Agent, Activity)]) -> Result<Exit, CliError> {
     let reached = |activity: &Activity| args.state.standing(activity) == Standing::Reached;
     let concerned: Vec<_> = seen.iter().filter(|(_, activity)| !args.any || reached(activity)).collect();
-    let well = |activity: &Activity| match args.state {
-        Goal::Ended => !matches!(activity, Activity::Unwatched { .. }) && !matches!(activity, Activity::Ended(outcome) if *outcome != Outcome::Succeeded),
+    let last = |agent: &Agent| agent.last_run().and_then(|(_, run)| run.outcome.clone());
+    let well = |(agent, activity): &(Agent, Activity)| match args.state {
+        // One that never ran has not ended well, and one that was removed as its last run did.
+        Goal::Ended => match activity {
+            Activity::Ended(outcome) => *outcome == Outcome::Succeeded,
+            Activity::Removed => last(agent) == Some(Outcome::Succeeded),
+            Activity::Merged(_) => true,
+            _ => false,
+        },
         _ => reached(activity),
     };
-    let used_up = |activity: &Activity| matches!(activity, Activity::Ended(outcome) if outcome.over().is_some());
-    if concerned.is_empty() || !concerned.iter().all(|(_, activity)| well(activity) || used_up(activity)) {
+    let used_up = |agent: &Agent| last(agent).is_some_and(|outcome| outcome.over().is_some());
+    if concerned.is_empty() || !concerned.iter().all(|one| well(one) || used_up(&one.0)) {
         return Ok(Exit::AgentFailed);
     }
-    if !concerned.iter().all(|(_, activity)| well(activity)) {
+    if !concerned.iter().all(|one| well(one)) {
         return Ok(Exit::UsedUp);
     }
     if args.state == Goal::Ended {
