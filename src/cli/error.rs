@@ -271,6 +271,9 @@ impl From<crate::store::Error> for CliError {
             Error::Format { .. } => Self::layer(error).hint(
                 "a newer git-orchestra wrote there: `git orchestra --version` says which one this is; nothing was changed",
             ),
+            Error::StateGone { .. } => Self::layer(error).hint(
+                "`git orchestra recover` brings it back; to begin anew, remove the directory `orchestra` of the git directory",
+            ),
             error => Self::layer(error),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::layout::{FORMAT, FORMAT_PATH, README, README_PATH};
 use super::state::Format;
-use super::{Error, STATE_REF, Store, local};
+use super::{Error, STATE_REF, Store, local, tip};
 use crate::git::{self, EntryMode, Expected, RefEdit};
 use crate::model::{ObjectId, Timestamp};
 
@@ -15,6 +15,9 @@ impl Store {
         let _lock = local::lock(self.repo())?;
         if self.is_initialised()? {
             return Ok(false);
+        }
+        if let Some(commit) = tip::lost(self.repo()) {
+            return Err(Error::StateGone { commit });
         }
         let actor = self.machine()?;
         let mut written = Vec::new();

@@ -1,7 +1,7 @@
 //! What can go wrong with the state.
 
 use crate::git;
-use crate::model::Kind;
+use crate::model::{Kind, ObjectId};
 use std::path::PathBuf;
 
 /// Why the state could not be read or written.
@@ -20,6 +20,12 @@ pub enum Error {
         found: u64,
         /// The format that this build has.
         known: u64,
+    },
+    /// Somebody deleted the state's ref.
+    #[error("find the state: {} is gone, and was at {commit}", super::STATE_REF)]
+    StateGone {
+        /// Where it was last.
+        commit: ObjectId,
     },
     /// A file of the state is not what it should be.
     #[error("read {path} of the state at {commit}")]

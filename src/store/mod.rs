@@ -41,6 +41,7 @@ mod record;
 mod revert;
 mod stamp;
 mod state;
+mod tip;
 mod trail;
 mod transaction;
 mod verify;

@@ -1,7 +1,7 @@
 //! Getting changes to disk for good and moving the refs: one sync and one move for all that wait.
 
 use super::pending::{Queue, Standing};
-use super::{Error, STATE_REF, Store, local};
+use super::{Error, STATE_REF, Store, local, tip};
 use crate::git::{self, Expected, Mover, RefEdit};
 use crate::model::ObjectId;
 use std::fs::File;
@@ -100,7 +100,9 @@ impl Store {
             match repo.lock_ref(&edit) {
                 Ok(Some(lock)) => {
                     repo.sync_objects_and(Some(lock.path()), objects)?;
-                    return Ok(lock.commit()?);
+                    lock.commit()?;
+                    tip::keep(repo, std::slice::from_ref(&edit));
+                    return Ok(());
                 }
                 Ok(None) => {}
                 Err(git::Error::RefLocked { .. }) => {
@@ -118,7 +120,11 @@ impl Store {
         repo.sync_objects(objects)?;
         match git.finish() {
             Err(git::Error::RefLocked { .. }) => self.move_refs(&[edit]),
-            done => Ok(done?),
+            done => {
+                done?;
+                tip::keep(repo, &[edit]);
+                Ok(())
+            }
         }
     }
 
@@ -128,7 +134,10 @@ impl Store {
         let mut watched: Option<(std::path::PathBuf, Instant)> = None;
         loop {
             let name = match repo.update_refs(refs, REASON) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    tip::keep(repo, refs);
+                    return Ok(());
+                }
                 Err(git::Error::RefLocked { name }) => name,
                 Err(e) => return Err(e.into()),
             };

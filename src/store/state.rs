@@ -3,7 +3,7 @@
 use super::archive::{self, Place};
 use super::cache::{self, Cached, Part};
 use super::layout::{FORMAT, FORMAT_PATH};
-use super::{Entity, Error, Record, STATE_REF, local};
+use super::{Entity, Error, Record, STATE_REF, local, tip};
 use crate::git::{EntryMode, Repository};
 use crate::model::{Agent, Id, Kind, ObjectId};
 use bstr::ByteSlice;
@@ -55,6 +55,11 @@ pub(super) struct Format {
 impl State {
     pub(super) fn load(repo: &Repository) -> Result<Self, Error> {
         let commit = repo.find_ref(STATE_REF)?;
+        if commit.is_none()
+            && let Some(commit) = tip::lost(repo)
+        {
+            return Err(Error::StateGone { commit });
+        }
         Self::at(repo, commit)
     }
 

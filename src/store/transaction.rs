@@ -6,7 +6,7 @@ use super::layout::{FORMAT, entity_path, log_ref};
 use super::operation::{OPERATION, REF, RefMove};
 use super::pending::{Change, Queue};
 use super::publish::{REASON, is_ours};
-use super::{Cleaner, Entity, Error, Record, STATE_REF, State, Store, archive, journal, local};
+use super::{Cleaner, Entity, Error, Record, STATE_REF, State, Store, archive, journal, local, tip};
 use crate::git::{
     self, EntryMode, Expected, Identity, NewCommit, NoteEdit, NoteLines, RefEdit, Repository, TreeEdit,
 };
@@ -417,6 +417,7 @@ impl Store {
             Err(git::Error::RefLocked { .. }) => self.move_refs(&refs)?,
             done => done?,
         }
+        tip::keep(repo, &refs);
         if let (Some(operation), true) = (&self.operation, logged) {
             operation.count_part();
         }

@@ -1,18 +1,23 @@
 //! What agents commit outside of their branches: kept, told, and never taken for nothing.
 
 use crate::harness::Sandbox;
-use crate::harness::sandbox::write_in;
+use crate::harness::sandbox::{Output, write_in};
 
 /// A repository with one commit, and an agent `heron` that ran a script, in which `ci FILE` commits a file of that name.
 fn after(script: &str) -> (Sandbox, String) {
+    let (sandbox, out) = run(script);
+    assert_eq!(out.code, 0, "{out}");
+    (sandbox, format!("{}{}", out.stdout, out.stderr))
+}
+
+fn run(script: &str) -> (Sandbox, Output) {
     let sandbox = Sandbox::new();
     let script = format!("ci() {{ echo $1 >$1; git add $1; git commit -q -m \"add $1\"; }}\n{script}");
     let words = serde_json::json!(["/bin/sh", "-ec", script]);
     let config = format!("[profile.sh]\nprogram = \"command\"\ncommand = {words}\n");
     write_in(sandbox.home(), ".config/git-orchestra/config.toml", &config);
     let out = sandbox.orchestra(&["spawn", "--profile", "sh", "--name", "heron", "-m", "Work"]);
-    assert_eq!(out.code, 0, "{out}");
-    (sandbox, format!("{}{}", out.stdout, out.stderr))
+    (sandbox, out)
 }
 
 fn rescued(sandbox: &Sandbox) -> String {
@@ -88,6 +93,53 @@ fn what_an_agent_replaced_itself_or_brought_home_is_not_astray() {
         assert!(!said.contains("it committed on"), "{script}\n{said}");
         assert_eq!(rescued(&sandbox), "", "{script}\n{said}");
     }
+}
+
+#[test]
+fn a_state_that_is_deleted_under_its_agent_is_there_again() {
+    let (sandbox, said) = after("echo two >two; git update-ref -d refs/orchestra/state");
+    assert!(said.contains("somebody deleted refs/orchestra/state while it ran: it is there again"), "{said}");
+    let shown = sandbox.json(&["show", "heron"]);
+    assert_eq!(shown["data"]["runs"]["1"]["outcome"]["is"], "succeeded", "{shown:#}");
+    assert!(sandbox.ok(&["log", "heron"]).contains("it is there again"));
+    sandbox.assert_sound();
+}
+
+#[test]
+fn a_state_that_is_deleted_by_hand_is_no_repository_without_one() {
+    let sandbox = Sandbox::new();
+    let task = sandbox.ok(&["task", "add", "Soup"]);
+    let tip = sandbox.git(&["rev-parse", "refs/orchestra/state"]);
+    let delete = || sandbox.git(&["update-ref", "-d", "refs/orchestra/state"]);
+    delete();
+    // Whoever only looks is told, and changes nothing.
+    let looked = sandbox.orchestra(&["task", "list"]);
+    assert!(looked.code == 1 && looked.stderr.contains("refs/orchestra/state is gone"), "{looked}");
+    assert!(looked.stderr.contains("`git orchestra recover` brings it back"), "{looked}");
+    assert_eq!(sandbox.git(&["for-each-ref", "refs/orchestra/state"]), "");
+    let recovered = sandbox.orchestra(&["recover"]);
+    assert!(recovered.code == 0 && recovered.stdout.contains("it is there again"), "{recovered}");
+    assert_eq!(sandbox.git(&["rev-parse", "refs/orchestra/state"]), tip);
+    // Whoever changes something brings it back.
+    delete();
+    let added = sandbox.orchestra(&["task", "add", "Salad"]);
+    assert!(added.code == 0 && added.stderr.contains("it is there again"), "{added}");
+    let list = sandbox.ok(&["task", "list"]);
+    assert!(list.contains("Soup") && list.contains("Salad") && list.contains(&task[..4]), "{list}");
+    // One that was taken away on purpose is not missed.
+    delete();
+    std::fs::remove_dir_all(sandbox.repo().join(".git/orchestra")).unwrap();
+    assert_eq!(sandbox.ok(&["task", "list"]), "");
+    sandbox.ok(&["init"]);
+}
+
+#[test]
+fn what_is_left_where_git_knows_no_worktree_any_more_is_no_success() {
+    let (sandbox, out) = run("echo two >two; echo 'gitdir: /nowhere' >.git");
+    let said = "is not its worktree any more: what it left there was not committed";
+    assert!(out.code == 4 && out.stdout.contains(said), "{out}");
+    let shown = sandbox.json(&["show", "heron"]);
+    assert_eq!(shown["data"]["runs"]["1"]["outcome"]["is"], "failed", "{shown:#}");
 }
 
 #[test]

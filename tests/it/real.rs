@@ -81,6 +81,10 @@ impl Bench {
                 git(&["update-ref", "-d", name]);
             }
         }
+        match std::fs::remove_dir_all(self.sandbox.repo().join(".git/orchestra")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
         git(&["reset", "--quiet", "--hard", &set.target]);
         git(&["clean", "--quiet", "-ffdx"]);
         let names: Vec<String> = (0..set.tips.len()).map(|n| format!("branch-{n:02}")).collect();

@@ -13,8 +13,8 @@ use super::{Error, trust};
 use crate::git::{Repository, Worktree};
 use crate::model::{Agent, Event, EventKind, ObjectId, Outcome};
 use crate::process::end_orphans;
-use crate::store::Store;
 use crate::store::journal::{self, Entry};
+use crate::store::{STATE_REF, Store};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Duration;
@@ -46,6 +46,8 @@ pub enum Fault {
     MovedWorktree,
     /// A worktree's directory is gone.
     LostWorktree,
+    /// The ref of the state is gone.
+    LostState,
     /// An agent's branch is gone.
     LostBranch,
     /// A merge was begun and is not over.
@@ -68,6 +70,7 @@ impl Fault {
             Self::UnstartedRun => "unstarted run",
             Self::MovedWorktree => "moved worktree",
             Self::LostWorktree => "lost worktree",
+            Self::LostState => "lost state",
             Self::LostBranch => "lost branch",
             Self::OpenMerge => "open merge",
             Self::ChangedConfiguration => "changed configuration",
@@ -127,6 +130,10 @@ pub fn recover(store: &Store) -> Result<Vec<Recovered>, Error> {
             .iter()
             .map(|mended| Recovered::mended(Fault::HalfMadeWorktree, mended.name(), mended.to_string())),
     );
+    if let Some(commit) = store.restore_state()? {
+        let text = format!("{STATE_REF} was deleted by somebody: it is there again, at {}", commit.short());
+        found.push(Recovered::mended(Fault::LostState, STATE_REF, text));
+    }
     let undone = super::undo::recover(store)?.into_iter();
     found.extend(undone.map(|(subject, text)| Recovered::mended(Fault::HalfMadeUndo, subject, text)));
     found.extend(super::removal::recover(store)?.into_iter().map(|going| {

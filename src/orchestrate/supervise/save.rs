@@ -8,6 +8,7 @@ use crate::model::{Agent, Event, EventKind, ObjectId};
 use crate::orchestrate::merge::short_branch;
 use crate::orchestrate::rescue::{keep_astray, next_rescue_ref};
 use crate::orchestrate::{Error, trust};
+use crate::store::STATE_REF;
 use crate::store::journal::{self, EntryRef};
 use bstr::ByteSlice;
 use std::ffi::OsStr;
@@ -34,6 +35,14 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
     let repo = &context.repo;
     let mut saved = Saved::default();
     let mut notices = Vec::new();
+    match context.store.restore_state() {
+        Ok(None) => {}
+        Ok(Some(commit)) => notices.push(format!(
+            "somebody deleted {STATE_REF} while it ran: it is there again, at {}",
+            commit.short()
+        )),
+        Err(e) => notices.push(chain(&e)),
+    }
     if let Some(danger) = find_danger(context, &mut notices) {
         notices.push(
             "what it left uncommitted stays in its worktree, because git may now run a program that was put there: \
@@ -79,6 +88,12 @@ pub(super) fn save(context: &RunContext, plan: &Plan, journal: Option<journal::W
     } else {
         let path = plan.worktree.path.display();
         notices.push(format!("{path} is not its worktree any more: what it left there was not committed"));
+        // What it took away itself is not to be saved.
+        if plan.worktree.path.exists() {
+            saved.error = Some(format!(
+                "commit what it left in {path}: git does not know that as its worktree any more"
+            ));
+        }
     }
     match repo.find_ref(&plan.agent.branch) {
         Ok(Some(tip)) => saved.tip = Some(tip),
