@@ -32,7 +32,7 @@ impl Stamp {
     /// The stamp of a write now by `actor` over a field that was last written at `replaced`.
     ///
     /// A clock that is after the year 2100 is wrong: it counts as that, so that whoever has a right one can write over it.
-    /// After the last stamp of all there is one that is not sane ([`Stamp::is_sane`]).
+    /// After the last stamp of all there is one that is not sane (`is_sane`).
     #[must_use]
     pub fn after(now: Timestamp, actor: &str, replaced: Option<&Self>) -> Self {
         let fresh = Self { at: now.min(MAX_AT), counter: 0, actor: actor.to_owned() };
