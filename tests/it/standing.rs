@@ -74,9 +74,12 @@ fn what_one_does_is_there_in_fields_and_its_question_is_told_to_whoever_waits() 
     sandbox.ok(&["spawn", "--detach", "-m", "Do the work", "--name", "heron"]);
     let id =
         wait_for("a decision", || sandbox.json(&["decide"])["data"][0]["id"].as_str().map(str::to_owned));
-    wait_for("the question", || (state(&sandbox, "heron")["state"] == "waiting").then_some(()));
-    let seen = state(&sandbox, "heron");
-    assert!(seen["decision"] == json!(id) && seen["pid"].is_u64() && seen["tool"].is_null(), "{seen:#}");
+    // Its journal has the question before its lease names the decision.
+    let seen = wait_for("the question", || {
+        let seen = state(&sandbox, "heron");
+        (seen["decision"] == json!(id)).then_some(seen)
+    });
+    assert!(seen["state"] == "waiting" && seen["pid"].is_u64() && seen["tool"].is_null(), "{seen:#}");
     let waited = sandbox.orchestra(&["wait", "heron", "--timeout", "1s"]);
     assert_eq!(waited.code, 7, "{waited}");
     let short = sandbox.json(&["show", &id])["data"]["short"].as_str().unwrap().to_owned();
