@@ -7,7 +7,7 @@ use crate::model::{Agent, Id, Kind, Name};
 use crate::orchestrate::control::{self, Answer, Ask, Refusal};
 use crate::orchestrate::lease::{self, LeaseInfo};
 use crate::orchestrate::status::{self, Activity};
-use crate::store::{Found, Store};
+use crate::store::{Error::NotFound, Store};
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -70,27 +70,39 @@ pub(crate) struct Whom {
 }
 
 impl Whom {
-    /// Finds what each of `names` names. An agent comes first: its name may look like the beginning of an id.
+    /// Finds what each of `names` names.
     pub(crate) fn find(ctx: &Context, names: &[String]) -> Result<Self, CliError> {
-        let state = ctx.state()?;
         let mut whom = Self::default();
         for name in names {
-            match state.require_named::<Agent>(name) {
-                Ok(agent) => whom.agents.push(agent),
-                Err(error) => {
-                    let error = CliError::from(error);
-                    let task =
-                        if error.is_not_found() { state.resolve(name, Some(Kind::Task)).ok() } else { None };
-                    let Some(Found { id, .. }) = task else { return Err(error.kind(ErrorKind::NoAgent)) };
-                    if who_does(&state.all()?, &id, &|_| false).is_empty() {
-                        let text = format!("no agent works on task {}", state.short_ids()?.shorten(&id));
-                        return Err(CliError::new(ErrorKind::NoAgent, text));
-                    }
-                    whom.tasks.push(id);
-                }
-            }
+            whom.add(ctx, name)?;
         }
         Ok(whom)
+    }
+
+    /// Adds what a name names. An agent comes first: its name may look like the beginning of an id.
+    pub(crate) fn add(&mut self, ctx: &Context, name: &str) -> Result<(), CliError> {
+        let state = ctx.state()?;
+        let error = match state.require_named::<Agent>(name) {
+            Ok(agent) => {
+                self.agents.push(agent);
+                return Ok(());
+            }
+            Err(error) => CliError::from(error),
+        };
+        if !error.is_not_found() {
+            return Err(error);
+        }
+        let task = match state.resolve(name, Some(Kind::Task)) {
+            Ok(found) => found.id,
+            Err(NotFound { .. }) => return Err(error.kind(ErrorKind::NoAgent)),
+            Err(error) => return Err(error.into()),
+        };
+        if who_does(&state.all()?, &task, &|_| false).is_empty() {
+            let text = format!("no agent works on task {}", state.short_ids()?.shorten(&task));
+            return Err(CliError::new(ErrorKind::NoAgent, text));
+        }
+        self.tasks.push(task);
+        Ok(())
     }
 
     /// The tasks.
@@ -100,7 +112,9 @@ impl Whom {
 
     /// Who that is as of now: those who were named, and of each task those who are at work, or else the last ones.
     pub(crate) fn now(&self, store: &Store) -> Result<Vec<Agent>, CliError> {
-        let live: BTreeSet<Id> = lease::live(store.repo()).into_iter().map(|lease| lease.agent).collect();
+        // Only a task asks who is at work.
+        let live = if self.tasks.is_empty() { Vec::new() } else { lease::live(store.repo()) };
+        let live: BTreeSet<Id> = live.into_iter().map(|lease| lease.agent).collect();
         // After the leases: who let go of one by then is recorded in it.
         let state = store.state()?;
         let mut agents: Vec<Agent> = Vec::new();

@@ -76,10 +76,10 @@ pub(crate) fn run(ctx: &Context, args: &Args) -> Result<Exit, CliError> {
 
 /// The agents that were named, each once, and what to say of names that no agent has: those keep no other one running.
 fn known(ctx: &Context, names: &[String]) -> Result<(Vec<Agent>, Option<CliError>), CliError> {
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let (mut known, mut unknown) = (Whom::default(), Vec::new());
     for name in names {
-        match Whom::find(ctx, std::slice::from_ref(name)) {
-            Ok(_) => known.push(name.clone()),
+        match known.add(ctx, name) {
+            Ok(()) => {}
             Err(error) if error.is_no_agent() => unknown.push(error),
             Err(error) => return Err(error),
         }
@@ -88,7 +88,7 @@ fn known(ctx: &Context, names: &[String]) -> Result<(Vec<Agent>, Option<CliError
     for error in unknown {
         ctx.ui().warn(error.sentence());
     }
-    Ok((Whom::find(ctx, &known)?.now(ctx.store()?)?, last))
+    Ok((known.now(ctx.store()?)?, last))
 }
 
 /// Every agent that somebody watches here.

@@ -238,8 +238,12 @@ fn note_questions(
 
 fn look(ctx: &Context, whom: &Whom) -> Result<Vec<(Agent, Activity)>, CliError> {
     let store = ctx.store()?;
-    let stand = |agent: Agent| Ok((status::activity_of(store, &agent)?, agent));
-    whom.now(store)?.into_iter().map(|agent| stand(agent).map(|(activity, agent)| (agent, activity))).collect()
+    let mut seen = Vec::new();
+    for agent in whom.now(store)? {
+        let activity = status::activity_of(store, &agent)?;
+        seen.push((agent, activity));
+    }
+    Ok(seen)
 }
 
 /// What it all amounts to: with --any, the ones that are there count.
